@@ -1,0 +1,31 @@
+"""Find and read `templates/` and `schema/`, in a checkout and in an installed wheel alike.
+
+They lie at the top of the repository, where people look for them, and inside the wheel as `chronik/_data`. This module
+is the only one that knows; the pure core is handed texts.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_PACKAGE = Path(__file__).parent
+_ROOT = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent
+
+TEMPLATES = _ROOT / "templates"
+SCHEMA = _ROOT / "schema"
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a ChronikCluster document."""
+    document: dict[str, Any] = json.loads((SCHEMA / "chronikcluster.schema.json").read_text("utf-8"))
+    return document
+
+
+@cache
+def rules_text() -> str:
+    """Return the rule book, as YAML text."""
+    return (SCHEMA / "rules.yaml").read_text("utf-8")

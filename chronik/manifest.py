@@ -1,0 +1,85 @@
+"""Manifests, how they are named, and in which order they are applied.
+
+A manifest is plain JSON data. `KINDS` is the one table of what chronik renders: `render` sorts by it, `plan` stages by
+it, `kube` builds URLs from it (so known kinds cost no discovery call), `operator` watches it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Manifest = dict[str, Any]
+
+FIELD_MANAGER = "chronik-operator"
+MANAGED_BY = {"app.kubernetes.io/managed-by": "chronik-operator"}
+CLUSTER_LABEL = "chronik.stream/cluster"
+COMPONENT_LABEL = "chronik.stream/component"
+
+API_VERSION = "chronik.stream/v1alpha1"
+CLUSTER_KIND = "ChronikCluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of object that the API server knows; `stage` orders applies, deletes run in reverse."""
+
+    api_version: str
+    name: str
+    plural: str
+    stage: int
+    namespaced: bool = True
+
+
+RBAC, CONFIG, NETWORK, WORKLOADS, DISRUPTION, SCALING = range(6)
+"""The stages. Services come before workloads, because pod DNS and `serviceName` want them first."""
+
+KINDS: tuple[Kind, ...] = (
+    Kind("v1", "ServiceAccount", "serviceaccounts", RBAC),
+    Kind("rbac.authorization.k8s.io/v1", "Role", "roles", RBAC),
+    Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", RBAC),
+    Kind("v1", "ConfigMap", "configmaps", CONFIG),
+    Kind("v1", "Service", "services", NETWORK),
+    Kind("apps/v1", "StatefulSet", "statefulsets", WORKLOADS),
+    Kind("apps/v1", "Deployment", "deployments", WORKLOADS),
+    Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", DISRUPTION),
+    Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", SCALING),
+)
+KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
+CLUSTER = Kind(API_VERSION, CLUSTER_KIND, "chronikclusters", stage=-1)
+
+_KIND_ORDER = {kind.name: position for position, kind in enumerate(KINDS)}
+_COMPONENT_ORDER = {"controller": 0, "ingest": 1, "search": 2}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectRef:
+    """Which object: printed `Kind/namespace/name` everywhere, `Kind/name` without a namespace."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> ObjectRef:
+        """Return the reference of a manifest."""
+        metadata = manifest["metadata"]
+        return cls(manifest["kind"], metadata.get("namespace", ""), metadata["name"])
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.kind, self.namespace, self.name)))
+
+
+def apply_order(manifest: Manifest) -> tuple[int, int, str, str]:
+    """Sort key: kinds as in `KINDS`, then controllers before ingest before search, then by name.
+
+    A kind that chronik does not know (from a template override) comes last.
+    """
+    metadata = manifest["metadata"]
+    component = metadata.get("labels", {}).get(COMPONENT_LABEL, "")
+    return (
+        _KIND_ORDER.get(manifest["kind"], len(_KIND_ORDER)),
+        _COMPONENT_ORDER.get(component, -1),
+        metadata.get("namespace", ""),
+        metadata["name"],
+    )

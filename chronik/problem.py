@@ -1,0 +1,46 @@
+"""What is wrong with a document, as data: found by `documents` and `spec`, worded by `report`, never printed here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Path = tuple[str | int, ...]
+"""The way from a document's root to a value: `("spec", "tolerations", 0, "key")`."""
+
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in a text; `line` and `column` count from 1, `text` is the whole line."""
+
+    file: str
+    line: int
+    column: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding: `message` says what is wrong and what is allowed, `hint` what to do, `code` which check it was."""
+
+    severity: Literal["error", "warning"]
+    code: str
+    path: Path
+    message: str
+    hint: str = ""
+    location: Location | None = None
+    subject: str = ""
+
+
+def format_path(path: Path) -> str:
+    """Write a path as Kubernetes does: `spec.tolerations[0].key`, `spec.podLabels[a/b]`."""
+    text = ""
+    for part in path:
+        if isinstance(part, str) and _PLAIN_KEY.fullmatch(part):
+            text += f".{part}"
+        else:
+            text += f"[{part}]"
+    return text.removeprefix(".")
