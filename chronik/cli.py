@@ -1,0 +1,220 @@
+"""The command line: options in, one call, a report out, an exit code.
+
+Commands that need no cluster are here and never load the Kubernetes client; `cli_cluster` has the others and is
+imported when one of them runs. `run` is the only place where an error becomes text and an exit code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chronik import __version__
+from chronik.errors import ChronikError, InvalidDocuments
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chronik.problem import Problem
+
+_CLUSTER_COMMANDS = {
+    "apply": "Make a cluster's objects what its document says.",
+    "delete": "Delete a cluster's objects, in reverse order.",
+    "diff": "Show what apply would change.",
+    "status": "Show how a cluster is.",
+}
+_NARROW = 80
+
+
+class _Commands(click.Group):
+    """A group that knows its cluster commands by name, and imports them only to run them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_CLUSTER_COMMANDS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _CLUSTER_COMMANDS:
+            module = importlib.import_module("chronik.cli_cluster")
+            command: click.Command = getattr(module, cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        own = {name: command.get_short_help_str() for name, command in self.commands.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted({**own, **_CLUSTER_COMMANDS}.items()))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return the exit code; errors are written to stderr, without a traceback."""
+    try:
+        return int(main.main(list(arguments), prog_name="chronik", standalone_mode=False) or 0)
+    except ChronikError as error:
+        _report_error(error)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader, `head` for one, has what it wanted. Python must not complain about it on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _report_error(error: ChronikError) -> None:
+    if isinstance(error, InvalidDocuments):
+        show_problems(error.problems)
+        return
+    label = click.style("error:", fg="red", bold=True) if use_colour(sys.stderr) else "error:"
+    click.echo(f"{label} {error}", err=True)
+
+
+def use_colour(stream: Any) -> bool:
+    """Say whether to colour what goes to a stream: a terminal, unless NO_COLOR asks for none."""
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def show_problems(problems: Sequence[Problem]) -> None:
+    """Write problems to stderr for a person to read."""
+    from chronik.problem_report import as_text  # noqa: PLC0415  # a clean run does not pay for it
+
+    width = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else _NARROW
+    click.echo(as_text(problems, width=width, color=use_colour(sys.stderr)), err=True, nl=False, color=True)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="chronik %(version)s")
+def main() -> None:
+    """Run Chronik Stream on Kubernetes from one ChronikCluster document."""
+
+
+files_option = click.option(
+    "-f",
+    "--filename",
+    "files",
+    multiple=True,
+    required=True,
+    metavar="FILE|DIR|-",
+    help="ChronikCluster documents. Repeatable.",
+)
+recursive_option = click.option("-R", "--recursive", is_flag=True, help="Look into folders below a folder, too.")
+namespace_option = click.option("-n", "--namespace", help="Namespace for documents that name none.  [default: default]")
+templates_option = click.option(
+    "--templates", metavar="DIR", help="Folder of templates that replace chronik's, by name."
+)
+domain_option = click.option(
+    "--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the cluster."
+)
+
+
+@main.command()
+@files_option
+@recursive_option
+@namespace_option
+@templates_option
+@domain_option
+@click.option(
+    "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How to print."
+)
+@click.option("--output-dir", metavar="DIR", help="Write one file per object and a kustomization.yaml instead.")
+def render(
+    files: tuple[str, ...],
+    recursive: bool,
+    namespace: str | None,
+    templates: str | None,
+    cluster_domain: str,
+    output: str,
+    output_dir: str | None,
+) -> None:
+    """Print every Kubernetes object of the clusters.
+
+    Needs no cluster. What this prints is, field for field, what apply and the operator send.
+    """
+    from chronik import offline  # noqa: PLC0415  # help and completion stay quick
+    from chronik.emit import to_json_list, to_yaml_stream  # noqa: PLC0415
+
+    clusters, warnings = offline.load_clusters(files, recursive=recursive, namespace=namespace, domain=cluster_domain)
+    manifests = offline.render_clusters(clusters, templates)
+    show_problems(warnings)
+    if output_dir is None:
+        click.echo(to_yaml_stream(manifests) if output == "yaml" else to_json_list(manifests), nl=False)
+        return
+    from chronik.output import write_folder  # noqa: PLC0415
+
+    stale = write_folder(Path(output_dir), manifests)
+    removed = f", and removed {len(stale)} that {'is' if len(stale) == 1 else 'are'} no longer needed" if stale else ""
+    click.echo(f"{output_dir}: wrote {len(manifests)} objects{removed}", err=True)
+
+
+@main.command()
+@files_option
+@recursive_option
+@namespace_option
+@templates_option
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json", "github"]), default="text", show_default=True, help="For whom."
+)
+def validate(files: tuple[str, ...], recursive: bool, namespace: str | None, templates: str | None, output: str) -> int:
+    """Check documents against the schema, the rules and the templates.
+
+    Exits with 2 if there are errors; warnings alone leave it at 0.
+    """
+    from chronik import offline  # noqa: PLC0415
+
+    clusters, problems = offline.check(files, recursive=recursive, namespace=namespace)
+    offline.render_clusters(clusters, templates)
+    if output == "text":
+        show_problems(problems)
+    else:
+        from chronik.problem_report import as_github, as_json  # noqa: PLC0415
+
+        click.echo((as_json if output == "json" else as_github)(problems), nl=False)
+    if any(problem.severity == "error" for problem in problems):
+        return InvalidDocuments.exit_code
+    if output == "text":
+        click.echo(f"{len(clusters)} cluster{'' if len(clusters) == 1 else 's'} valid")
+    return 0
+
+
+@main.group()
+def schema() -> None:
+    """Print the CRD, the editor schema or the reference page."""
+
+
+@schema.command("crd")
+def schema_crd() -> None:
+    """Print the CustomResourceDefinition, and the policy that makes the API server warn.
+
+    Install with: chronik schema crd | kubectl apply --server-side -f -
+    """
+    from chronik import offline  # noqa: PLC0415
+    from chronik.emit import to_yaml_stream  # noqa: PLC0415
+
+    click.echo(to_yaml_stream(offline.definitions()), nl=False)
+
+
+@schema.command("json")
+def schema_json() -> None:
+    """Print the JSON Schema of a ChronikCluster document, for editors."""
+    from chronik import offline  # noqa: PLC0415
+
+    click.echo(offline.editor_schema(), nl=False)
+
+
+@schema.command("docs")
+def schema_docs() -> None:
+    """Print the reference page of the spec, in Markdown."""
+    from chronik import offline  # noqa: PLC0415
+
+    click.echo(offline.reference(), nl=False)

@@ -1,0 +1,78 @@
+"""Write manifests as text that kubectl, written in Go, and Python read back as the same tree.
+
+YAML is for people and files; JSON is for the wire and for digests. `cli` and `testing` call this; nothing here prints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from chronik.scalars import is_ambiguous
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chronik.manifest import Manifest
+
+_FIRST_KEYS = ("apiVersion", "kind", "metadata", "spec")
+_WIDTH = 4096  # folded lines make diffs hard to read; libyaml still needs a limit
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # which base is known only here
+    """PyYAML's dumper, with our quoting and without anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True  # parts of a spec stand in several manifests; they are values, not references
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=_text_style(text))
+
+
+def _text_style(text: str) -> str | None:
+    """Quote what some parser could read as another type; write several lines as a block where that loses nothing."""
+    if is_ambiguous(text) or (not text.isprintable() and "\n" not in text):
+        return '"'
+    if "\n" in text:
+        lines = text.split("\n")
+        readable = all(line.isprintable() and line == line.rstrip() for line in lines) and not text.startswith(
+            (" ", "\n")
+        )
+        return "|" if readable else '"'
+    return None
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def ordered(manifest: Manifest) -> Manifest:
+    """Return a manifest with apiVersion, kind, metadata and spec first; the rest keeps its order."""
+    first = {key: manifest[key] for key in _FIRST_KEYS if key in manifest}
+    return {**first, **manifest}
+
+
+def to_yaml(manifest: Manifest) -> str:
+    """Write one manifest as a YAML document, without the `---`."""
+    return yaml.dump(ordered(manifest), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
+
+
+def to_yaml_stream(manifests: Iterable[Manifest]) -> str:
+    """Write manifests as one stream of YAML documents, each begun by `---`."""
+    return "".join(f"---\n{to_yaml(manifest)}" for manifest in manifests)
+
+
+def to_json_list(manifests: Iterable[Manifest]) -> str:
+    """Write manifests as one JSON object that kubectl takes: a `List`."""
+    items = [ordered(manifest) for manifest in manifests]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2, ensure_ascii=False) + "\n"
+
+
+def digest(data: Any) -> str:
+    """Return the SHA-256 of data as canonical JSON: equal data have equal digests, whatever the order of keys."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,38 @@
+"""The filters and functions that templates have beside Jinja's own; each is a pure function of its arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chronik.quantity import canonical_quantity
+from chronik.skeleton import OMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def optional(value: Any) -> Any:
+    """Drop the key, or the list item, if its value is null, an empty map or an empty list."""
+    return OMIT if value is None or value in ({}, []) else value
+
+
+def quantity(value: str | int | None) -> Any:
+    """Spell a quantity as the API server does, so that it never looks changed; null stays null."""
+    return None if value is None else canonical_quantity(value)
+
+
+def merged(*maps: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge maps into one; where two have the same key, the later one wins."""
+    result: dict[str, Any] = {}
+    for each in maps:
+        result.update(each)
+    return result
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Make a map of those values that are not null."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+FILTERS: dict[str, Callable[..., Any]] = {"optional": optional, "quantity": quantity}
+FUNCTIONS: dict[str, Callable[..., Any]] = {"given": given, "merged": merged}

@@ -1,0 +1,169 @@
+"""Say how an object is doing, from the object alone: a pure function per kind, as kstatus has them.
+
+Rules: sigs.k8s.io/cli-utils, pkg/kstatus/status. On top of them, what kstatus lacks: a StatefulSet is failed when its
+pods say why they cannot run, in the pods' own words. `apply --wait`, `status` and the operator ask here; nothing here
+asks the cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from chronik.manifest import Manifest
+
+
+class State(Enum):
+    """How far an object is on its way to what its spec asks for."""
+
+    CURRENT = "Current"
+    IN_PROGRESS = "InProgress"
+    FAILED = "Failed"
+    TERMINATING = "Terminating"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The state of an object, and what it waits for or fails on."""
+
+    state: State
+    message: str = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return self.state is State.CURRENT
+
+
+_CURRENT = Health(State.CURRENT)
+
+
+def health(manifest: Manifest, pods: Iterable[Manifest] = ()) -> Health:
+    """Return the health of a live object; `pods` are those that it owns, for a workload."""
+    if manifest["metadata"].get("deletionTimestamp"):
+        return Health(State.TERMINATING, "is being deleted")
+    status = manifest.get("status") or {}
+    observed = status.get("observedGeneration")
+    generation = manifest["metadata"].get("generation")
+    if observed is not None and generation is not None and observed < generation:
+        return _waiting("its controller has not seen the newest spec yet")
+    rule = _RULES.get(manifest["kind"])
+    found = rule(manifest, status) if rule else _CURRENT
+    if found.state is not State.IN_PROGRESS:
+        return found
+    trouble = [text for pod in pods if (text := pod_trouble(pod))]
+    return Health(State.FAILED, "; ".join(trouble)) if trouble else found
+
+
+def pod_trouble(pod: Manifest) -> str | None:
+    """Return why a pod cannot run, in its own words, or None if nothing is wrong or it is only starting."""
+    name, status = pod["metadata"]["name"], pod.get("status") or {}
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"{name}: {condition.get('reason', 'Unschedulable')}: {condition.get('message', '')}"
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in _STUCK:
+            return f"{name}: {waiting['reason']}: {waiting.get('message', '')}{_last_exit(container)}"
+    if status.get("phase") == "Failed":
+        return f"{name}: {status.get('reason', 'Failed')}: {status.get('message', '')}"
+    return None
+
+
+_STUCK = frozenset(
+    {
+        "CrashLoopBackOff",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "ErrImageNeverPull",
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "RunContainerError",
+    }
+)
+
+
+def _last_exit(container: dict[str, Any]) -> str:
+    ended = (container.get("lastState") or {}).get("terminated")
+    return f" (last exit: {ended.get('reason', 'Error')}, code {ended.get('exitCode')})" if ended else ""
+
+
+def pod_ready(pod: Manifest) -> bool:
+    """Say whether a pod is ready and not on its way out."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _waiting(message: str) -> Health:
+    return Health(State.IN_PROGRESS, message)
+
+
+def _stateful_set(manifest: Manifest, status: dict[str, Any]) -> Health:
+    spec = manifest["spec"]
+    wanted = spec.get("replicas", 1)
+    if "observedGeneration" not in status:
+        return _waiting("its controller has not seen it yet")
+    existing, ready = status.get("replicas", 0), status.get("readyReplicas", 0)
+    if existing < wanted:
+        return _waiting(f"{existing} of {wanted} pods exist")
+    if existing > wanted:
+        return _waiting(f"{existing - wanted} pods too many, being removed")
+    partition = ((spec.get("updateStrategy") or {}).get("rollingUpdate") or {}).get("partition", 0)
+    updated = status.get("updatedReplicas", 0)
+    if (spec.get("updateStrategy") or {}).get("type") != "OnDelete" and updated < wanted - partition:
+        return _waiting(f"{updated} of {wanted - partition} pods run the newest revision")
+    if ready < wanted:
+        return _waiting(f"{ready} of {wanted} pods ready")
+    if not partition and status.get("currentRevision") != status.get("updateRevision"):
+        return _waiting("the roll-out is not finished")
+    return _CURRENT
+
+
+def _deployment(manifest: Manifest, status: dict[str, Any]) -> Health:
+    wanted = manifest["spec"].get("replicas", 1)
+    if "observedGeneration" not in status:
+        return _waiting("its controller has not seen it yet")
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
+            return Health(State.FAILED, condition.get("message", "the roll-out missed its deadline"))
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return Health(State.FAILED, condition.get("message", "pods cannot be created"))
+    updated, existing = status.get("updatedReplicas", 0), status.get("replicas", 0)
+    if updated < wanted:
+        return _waiting(f"{updated} of {wanted} pods run the newest revision")
+    if existing > updated:
+        return _waiting(f"{existing - updated} pods of an older revision are being removed")
+    available = status.get("availableReplicas", 0)
+    return _CURRENT if available >= wanted else _waiting(f"{available} of {wanted} pods available")
+
+
+def _service(manifest: Manifest, status: dict[str, Any]) -> Health:
+    if manifest["spec"].get("type") != "LoadBalancer" or (status.get("loadBalancer") or {}).get("ingress"):
+        return _CURRENT
+    return _waiting("the load balancer has no address yet")
+
+
+def _claim(manifest: Manifest, status: dict[str, Any]) -> Health:
+    del manifest
+    return _CURRENT if status.get("phase") == "Bound" else _waiting("the claim is not bound to a volume")
+
+
+def _observed(manifest: Manifest, status: dict[str, Any]) -> Health:
+    del manifest
+    return _CURRENT if status else _waiting("its controller has not seen it yet")
+
+
+_RULES: dict[str, Callable[[Manifest, dict[str, Any]], Health]] = {
+    "StatefulSet": _stateful_set,
+    "Deployment": _deployment,
+    "Service": _service,
+    "PersistentVolumeClaim": _claim,
+    "PodDisruptionBudget": _observed,
+}

@@ -1,0 +1,134 @@
+"""Read what `-f` names: files, folders, standard input; and the templates of a `--templates` folder.
+
+The shell's half of reading: `documents` parses what this returns. Called by `cli` and `testing`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chronik import assets
+from chronik.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from jinja2.bccache import BytecodeCache
+
+SUFFIXES = (".yaml", ".yml", ".json")
+MAX_BYTES = 16 * 1024 * 1024
+
+
+def read_inputs(names: Iterable[str], *, recursive: bool = False) -> list[tuple[str, bytes]]:
+    """Return name and content of every file that the names stand for; `-` is standard input, a folder all its YAML.
+
+    Raises:
+        InputError: a name leads nowhere, cannot be read, or is larger than 16 MiB.
+    """
+    return [(source, _read(source)) for name in names for source in _files(name, recursive=recursive)]
+
+
+def _files(name: str, *, recursive: bool) -> Iterator[str]:
+    path = Path(name)
+    if name == "-" or not path.is_dir():
+        yield name
+        return
+    found = sorted(str(file) for file in (path.rglob if recursive else path.glob)("*") if file.suffix in SUFFIXES)
+    if not found:
+        deeper = "" if recursive else "; -R looks into folders below it"
+        raise InputError(f"no {', '.join(SUFFIXES)} file in this folder", subject=name, hint=f"Name a file{deeper}.")
+    yield from found
+
+
+def _read(source: str) -> bytes:
+    try:
+        if source == "-":
+            content = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with Path(source).open("rb") as file:
+                content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise InputError("no such file or folder", subject=source, hint=_nearby(Path(source))) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", subject=source) from error
+    if len(content) > MAX_BYTES:
+        raise InputError(f"larger than {MAX_BYTES >> 20} MiB, which no set of clusters needs", subject=source)
+    return content
+
+
+def _nearby(path: Path) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415  # only a wrong path pays for it
+
+    try:
+        names = [file.name for file in path.parent.iterdir()]
+    except OSError:
+        return f"The folder {path.parent} is not there either."
+    close = get_close_matches(path.name, names, n=1)
+    return f"Did you mean {path.parent / close[0]}?" if close else ""
+
+
+def template_reader(overrides: str | None = None) -> Callable[[str], str | None]:
+    """Return the function that reads a template by name: from the overrides first, then chronik's own.
+
+    Raises:
+        InputError: the folder is missing, or holds a template under a name that chronik would never use.
+    """
+    folders = [assets.TEMPLATES]
+    if overrides is not None:
+        _check_overrides(Path(overrides))
+        folders.insert(0, Path(overrides))
+
+    def read(name: str) -> str | None:
+        for folder in folders:
+            try:
+                return (folder / name).read_text("utf-8")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"cannot be read: {error}", subject=str(folder / name)) from error
+        return None
+
+    return read
+
+
+def _check_overrides(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError("no such folder of templates", subject=str(folder))
+    known = {str(file.relative_to(assets.TEMPLATES)) for file in assets.TEMPLATES.rglob("*.j2")}
+    own = {str(file.relative_to(folder)) for file in folder.rglob("*.j2")}
+    if not own:
+        raise InputError("holds no *.yaml.j2 file", subject=str(folder), hint=f"It can replace {_listed(known)}.")
+    unknown = sorted(name for name in own - known if not name.startswith("parts/"))
+    if unknown:
+        raise InputError(
+            f"{unknown[0]} replaces no template of chronik's",
+            subject=str(folder),
+            hint=f"Known: {_listed(known)}; new parts go in parts/.",
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(name for name in names if not name.startswith("parts/")))
+
+
+def bytecode_cache() -> BytecodeCache | None:
+    """Return a cache of compiled templates in the user's cache folder, or None where there can be none.
+
+    It saves a one-shot command about a third of its run time.
+    """
+    from jinja2 import FileSystemBytecodeCache  # noqa: PLC0415  # validate needs no templates
+
+    from chronik import __version__  # noqa: PLC0415
+
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+        folder = base / "chronik" / f"templates-{__version__}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
+        return None
+    if folder.stat().st_uid != os.getuid() or not os.access(folder, os.W_OK):
+        return None  # somebody else's folder could hold somebody else's code
+    return FileSystemBytecodeCache(str(folder))

@@ -1,0 +1,115 @@
+"""Everything that chronik does without a cluster, wired together: files to clusters, clusters to manifests.
+
+`cli`, `cli_cluster` and `testing` call this; it joins the pure core to the files that hold the schema, the rules and
+the templates, each loaded once.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from chronik import assets, inputs
+from chronik.documents import parse_documents
+from chronik.errors import InvalidDocuments
+from chronik.problem import Problem
+from chronik.rules import RuleBook
+from chronik.schema import Schema
+from chronik.spec import Cluster, Law
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from chronik.documents import Document
+    from chronik.manifest import Manifest
+
+
+@cache
+def law() -> Law:
+    """Return the schema and the rules that every document is held to."""
+    return Law(Schema(assets.schema()), RuleBook(assets.rules_text()))
+
+
+def load_clusters(
+    files: Iterable[str], *, recursive: bool = False, namespace: str | None = None, domain: str = "cluster.local"
+) -> tuple[list[Cluster], list[Problem]]:
+    """Return the clusters that files describe, and the warnings about them.
+
+    Raises:
+        InputError: a file cannot be read.
+        InvalidDocuments: some document is in error; all errors of all documents are in it.
+    """
+    clusters, problems = check(files, recursive=recursive, namespace=namespace)
+    if any(problem.severity == "error" for problem in problems):
+        raise InvalidDocuments(problems)
+    return [replace(cluster, domain=domain) for cluster in clusters], problems
+
+
+def check(
+    files: Iterable[str], *, recursive: bool = False, namespace: str | None = None
+) -> tuple[list[Cluster], list[Problem]]:
+    """Return the valid clusters that files describe, and every problem of every document."""
+    clusters: dict[tuple[str, str], Cluster] = {}
+    problems: list[Problem] = []
+    for source, content in inputs.read_inputs(files, recursive=recursive):
+        documents, found = parse_documents(content, source)
+        problems += found
+        if not documents and not found:
+            problems.append(Problem("error", "empty", (), f"{source} holds no document"))
+        for document in documents:
+            cluster, found = parse_document(document, namespace)
+            problems += found
+            if cluster is None:
+                continue
+            if (cluster.namespace, cluster.name) in clusters:
+                problems.append(_placed(document, _second(cluster)))
+            clusters[cluster.namespace, cluster.name] = cluster
+    return list(clusters.values()), problems
+
+
+def parse_document(document: Document, namespace: str | None = None) -> tuple[Cluster | None, list[Problem]]:
+    """Check one document; its problems say where in the file they are."""
+    parsed = law().parse(document.tree, namespace=namespace)
+    return parsed.cluster, [_placed(document, problem) for problem in parsed.problems]
+
+
+def _placed(document: Document, problem: Problem) -> Problem:
+    return replace(problem, location=document.locate(problem.path, key=problem.code == "unknown-field"))
+
+
+def _second(cluster: Cluster) -> Problem:
+    message = f"{cluster.namespace}/{cluster.name} was described before, in this or another file"
+    return Problem("error", "duplicate", ("metadata", "name"), message)
+
+
+def render_clusters(clusters: Sequence[Cluster], templates: str | None = None) -> list[Manifest]:
+    """Return the manifests of all clusters, cluster by cluster, each in apply order."""
+    from chronik.binding import Templates  # noqa: PLC0415  # schema commands need no templates
+    from chronik.render import render  # noqa: PLC0415
+
+    compiled = Templates(inputs.template_reader(templates), inputs.bytecode_cache())
+    return [manifest for cluster in clusters for manifest in render(cluster, compiled)]
+
+
+def definitions() -> list[Manifest]:
+    """Return the CustomResourceDefinition, and the admission policy that carries the warnings."""
+    from chronik.crd import crd, warning_policy  # noqa: PLC0415
+
+    rules = law().rules
+    return [crd(assets.schema(), rules), *warning_policy(rules)]
+
+
+def editor_schema() -> str:
+    """Return the JSON Schema of a whole document, as text."""
+    from chronik.crd import editor_schema  # noqa: PLC0415
+
+    return json.dumps(editor_schema(assets.schema()), indent=2, ensure_ascii=False) + "\n"
+
+
+def reference() -> str:
+    """Return the reference page of the spec, in Markdown."""
+    from chronik.reference import reference_page  # noqa: PLC0415
+
+    return reference_page(assets.schema(), law().rules)

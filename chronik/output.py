@@ -1,0 +1,100 @@
+"""Write rendered manifests into a folder for GitOps: one file per object in apply order, and a kustomization.yaml.
+
+The folder may hold other files. What chronik wrote is listed in its kustomization.yaml, so a second run replaces or
+removes exactly that, and never touches a file that somebody else put there. Called by `cli`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import yaml
+
+from chronik.emit import to_yaml
+from chronik.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from chronik.manifest import Manifest
+
+INDEX = "kustomization.yaml"
+_MARK = "# Written by chronik render, which replaces the files listed here. Keep your own changes in an overlay.\n"
+_FILE_NAME = re.compile(r"\d{2,}-[a-z0-9-]+\.yaml")
+
+
+def file_names(manifests: Sequence[Manifest]) -> list[str]:
+    """Return a file name for each manifest: `07-configmap-demo-config.yaml`, numbered in apply order."""
+    width = max(2, len(str(len(manifests))))
+    return [
+        f"{number:0{width}}-{manifest['kind'].lower()}-{_slug(manifest['metadata']['name'])}.yaml"
+        for number, manifest in enumerate(manifests, start=1)
+    ]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9-]+", "-", name.lower())
+
+
+def write_folder(folder: Path, manifests: Sequence[Manifest]) -> list[str]:
+    """Write the manifests and their index; return the names of the files that are no longer needed and were removed.
+
+    Raises:
+        InputError: the folder cannot be written, or a file in the way is not chronik's.
+    """
+    names = file_names(manifests)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        ours = _written_before(folder)
+        _refuse_foreign(folder, names, ours)
+        for name, manifest in zip(names, manifests, strict=True):
+            _write(folder / name, to_yaml(manifest))
+        stale = sorted(ours - set(names))
+        for name in stale:
+            (folder / name).unlink(missing_ok=True)
+        _write(folder / INDEX, _index(names))
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", subject=str(error.filename or folder)) from error
+    return stale
+
+
+def _index(names: Sequence[str]) -> str:
+    listed = "".join(f"- {name}\n" for name in names)
+    return f"{_MARK}apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n{listed}"
+
+
+def _written_before(folder: Path) -> set[str]:
+    try:
+        text = (folder / INDEX).read_text("utf-8")
+    except FileNotFoundError:
+        return set()
+    if not text.startswith(_MARK):
+        raise InputError(
+            "is not chronik's, and would be replaced",
+            subject=str(folder / INDEX),
+            hint="Choose an empty folder, and refer to it from your own kustomization.yaml.",
+        )
+    listed = (yaml.safe_load(text) or {}).get("resources") or []
+    return {name for name in listed if isinstance(name, str) and _FILE_NAME.fullmatch(name)}
+
+
+def _refuse_foreign(folder: Path, names: Sequence[str], ours: set[str]) -> None:
+    for name in names:
+        if name not in ours and (folder / name).exists():
+            raise InputError(
+                "is in the way, and chronik did not write it",
+                subject=str(folder / name),
+                hint="Move it, or choose another folder.",
+            )
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all; leave it alone if it says so already."""
+    content = text.encode()
+    if path.is_file() and path.read_bytes() == content:
+        return
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_bytes(content)
+    draft.replace(path)

@@ -1,0 +1,120 @@
+"""Turn a cluster into its manifests: which templates run for which component, and in which order they come out.
+
+Pure: templates are handed in as `Templates`. What this returns is exactly what `chronik render` prints and what apply
+and the operator send. To find where a field of the spec becomes a line of a manifest, grep its name in `templates/`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chronik.components import Component, components
+from chronik.emit import digest, ordered
+from chronik.errors import TemplateError
+from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, Manifest, apply_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chronik.binding import Templates
+    from chronik.spec import Cluster
+
+
+def _always(component: Component) -> bool:
+    del component
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """One template, and the components that it runs for."""
+
+    template: str
+    wanted: Callable[[Component], bool] = _always
+
+
+CONFIG_TEMPLATE = "configmap"
+"""Runs once a cluster; its data is hashed into the pods that mount it."""
+
+COMPONENT_TEMPLATES = (
+    _Use("serviceaccount"),
+    _Use("role"),
+    _Use("rolebinding"),
+    _Use("service"),
+    _Use("clientservice", lambda component: component.name == "ingest"),
+    _Use("statefulset", lambda component: component.workload == "StatefulSet"),
+    _Use("deployment", lambda component: component.workload == "Deployment"),
+    _Use("poddisruptionbudget", lambda component: component.budget is not None),
+    _Use("horizontalpodautoscaler", lambda component: component.autoscaling is not None),
+)
+
+
+def template_names() -> list[str]:
+    """Return the file names of the templates that make manifests; parts are not among them."""
+    return [f"{name}.yaml.j2" for name in (CONFIG_TEMPLATE, *(use.template for use in COMPONENT_TEMPLATES))]
+
+
+def render(cluster: Cluster, templates: Templates) -> list[Manifest]:
+    """Return all manifests of a cluster, in the order in which they are applied.
+
+    Raises:
+        TemplateError: a template is broken or does not make a Kubernetes object; it names template and line.
+    """
+    return sorted((ordered(manifest) for manifest in _manifests(cluster, templates)), key=apply_order)
+
+
+def _manifests(cluster: Cluster, templates: Templates) -> Iterator[Manifest]:
+    shared = {"cluster": cluster, "spec": cluster.spec}
+    config_map = _render_one(
+        templates, CONFIG_TEMPLATE, {**shared, "name": f"{cluster.name}-config", "labels": _labels(cluster, "config")}
+    )
+    yield config_map
+    config_hash = digest([config_map.get("data", {}), config_map.get("binaryData", {})])
+    for component in components(cluster):
+        variables = {
+            **shared,
+            "component": component,
+            "name": f"{cluster.name}-{component.name}",
+            "labels": _labels(cluster, component.name),
+            "selector": _selector(cluster, component.name),
+            "configHash": config_hash,
+        }
+        for use in COMPONENT_TEMPLATES:
+            if use.wanted(component):
+                yield _render_one(templates, use.template, variables)
+
+
+def _labels(cluster: Cluster, component: str) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/name": "chronik-stream",
+        "app.kubernetes.io/instance": cluster.name,
+        "app.kubernetes.io/component": component,
+        **MANAGED_BY,
+        CLUSTER_LABEL: cluster.name,
+        COMPONENT_LABEL: component,
+    }
+
+
+def _selector(cluster: Cluster, component: str) -> dict[str, str]:
+    """Return what selects a component's pods: never a version or a user's label, for selectors cannot change."""
+    return {"app.kubernetes.io/instance": cluster.name, "app.kubernetes.io/component": component}
+
+
+_API_VERSION = re.compile(r"([a-z0-9.-]+/)?v[0-9][a-z0-9]*")
+
+
+def _render_one(templates: Templates, name: str, variables: dict[str, Any]) -> Manifest:
+    file = f"{name}.yaml.j2"
+    made = templates.render(file, variables)
+    if not isinstance(made, dict):
+        raise TemplateError("the template does not make a map", template=file)
+    if not _API_VERSION.fullmatch(str(made.get("apiVersion"))) or not isinstance(made.get("kind"), str):
+        raise TemplateError("the template does not say which apiVersion and kind it makes", template=file)
+    metadata = made.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        raise TemplateError(
+            'the template makes no metadata.name: begin with `metadata: {{ part("metadata") }}`', template=file
+        )
+    return made

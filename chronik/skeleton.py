@@ -1,0 +1,221 @@
+"""Parse the text that a template made, with holes where values go, into a tree that can be filled.
+
+A hole that is a whole plain scalar takes a value of any type; inside quotes or other text it takes scalars and makes a
+string. Anything that would let text act as structure is refused: duplicate keys, tags, anchors, aliases, merge keys,
+a second document. Called by `binding`; compiled skeletons are kept, so a fleet of equal clusters parses YAML once.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from chronik.scalars import read_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Fill = Callable[[list[Any]], Any]
+
+HOLE_MARK: Final = "Zq0q"
+_HOLE = re.compile(rf"{HOLE_MARK}(\d+)Z")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml: the same tree, slower
+_KEPT_SKELETONS = 2048
+
+
+class _Omit:
+    """The value that takes its key, or its list item, with it."""
+
+    def __repr__(self) -> str:
+        return "omit"
+
+
+OMIT: Final = _Omit()
+
+
+class SkeletonError(Exception):
+    """The skeleton is no single YAML document, or a value does not fit its place; `line` counts from 1."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+
+
+def hole(number: int) -> str:
+    """Return the token that stands for the value with that number."""
+    return f"{HOLE_MARK}{number}Z"
+
+
+@lru_cache(maxsize=_KEPT_SKELETONS)
+def compile_skeleton(text: str) -> Fill:
+    """Parse a skeleton and return the function that fills it with the values of its holes; an empty one makes None.
+
+    Raises:
+        SkeletonError: the text is not one plain YAML document. The function raises it too, for a value that does not
+            fit its place.
+    """
+    try:
+        events = iter(list(yaml.parse(text, Loader=_LOADER)))
+    except yaml.MarkedYAMLError as error:
+        mark: Any = error.problem_mark  # typed as either library's mark; both count lines from 0
+        raise SkeletonError(f"not YAML: {error.problem}", mark.line + 1 if mark else 1) from error
+    fill: Fill | None = None
+    for event in events:
+        if isinstance(event, yaml.DocumentStartEvent):
+            if fill is not None:
+                raise SkeletonError("a template makes one document, and a second one starts here", _line(event))
+            fill = _compile(next(events), events)
+    return fill or _constant(None)
+
+
+def _line(event: yaml.Event) -> int:
+    mark: Any = event.start_mark  # always there on events that a parser made
+    return int(mark.line) + 1
+
+
+def _compile(event: yaml.Event, events: Iterator[yaml.Event]) -> Fill:
+    _refuse_references(event)
+    if isinstance(event, yaml.MappingStartEvent):
+        return _compile_mapping(events)
+    if isinstance(event, yaml.SequenceStartEvent):
+        return _compile_sequence(events)
+    assert isinstance(event, yaml.ScalarEvent)
+    return _compile_scalar(event)
+
+
+def _refuse_references(event: yaml.Event) -> None:
+    if getattr(event, "anchor", None) is not None:  # an alias has one too
+        raise SkeletonError("anchors and aliases are not allowed: use {% set %} or part()", _line(event))
+    if getattr(event, "tag", None) is not None:
+        raise SkeletonError(f"tags are not allowed: {event.tag}", _line(event))  # type: ignore[attr-defined]  # just seen
+
+
+def _compile_mapping(events: Iterator[yaml.Event]) -> Fill:
+    entries: list[tuple[Fill, Fill, int]] = []
+    literal_keys: set[str] = set()
+    for event in events:
+        if isinstance(event, yaml.MappingEndEvent):
+            break
+        key = _compile_key(event, literal_keys)
+        entries.append((key, _compile(next(events), events), _line(event)))
+    if len(literal_keys) == len(entries):
+        return _fill_known_keys(
+            list(zip((key([]) for key, _, _ in entries), (value for _, value, _ in entries), strict=True))
+        )
+    return _fill_any_keys(entries)
+
+
+def _compile_key(event: yaml.Event, literal_keys: set[str]) -> Fill:
+    line = _line(event)
+    _refuse_references(event)
+    if not isinstance(event, yaml.ScalarEvent):
+        raise SkeletonError("a key must be a plain scalar", line)
+    if _HOLE.search(event.value):
+        return _compile_text(event.value, line)
+    if event.value == "<<" and not event.style:
+        raise SkeletonError("merge keys are not allowed: use merged()", line)
+    if event.value in literal_keys:
+        raise SkeletonError(f"the key {event.value} stands here a second time", line)
+    literal_keys.add(event.value)
+    return _constant(event.value)
+
+
+def _fill_known_keys(entries: list[tuple[str, Fill]]) -> Fill:
+    def fill(holes: list[Any]) -> dict[str, Any]:
+        return {key: bound for key, value in entries if (bound := value(holes)) is not OMIT}
+
+    return fill
+
+
+def _fill_any_keys(entries: list[tuple[Fill, Fill, int]]) -> Fill:
+    def fill(holes: list[Any]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, value, line in entries:
+            name = key(holes)
+            if name in result:
+                raise SkeletonError(f"the key {name} stands here a second time", line)
+            if (bound := value(holes)) is not OMIT:
+                result[name] = bound
+        return result
+
+    return fill
+
+
+def _compile_sequence(events: Iterator[yaml.Event]) -> Fill:
+    items: list[Fill] = []
+    for event in events:
+        if isinstance(event, yaml.SequenceEndEvent):
+            break
+        items.append(_compile(event, events))
+
+    def fill(holes: list[Any]) -> list[Any]:
+        return [bound for item in items if (bound := item(holes)) is not OMIT]
+
+    return fill
+
+
+def _compile_scalar(event: yaml.ScalarEvent) -> Fill:
+    text, line = event.value, _line(event)
+    if event.style:  # quoted or block: always a string
+        return _compile_text(text, line) if _HOLE.search(text) else _constant(text)
+    whole = _HOLE.fullmatch(text)
+    if whole:
+        return _whole(int(whole[1]), line)
+    if _HOLE.search(text):
+        return _compile_text(text, line)
+    return _constant(_read_literal(text, line))
+
+
+def _read_literal(text: str, line: int) -> Any:
+    try:
+        value = read_plain(text)
+    except ValueError as error:
+        raise SkeletonError(str(error), line) from error
+    if value is None:
+        raise SkeletonError("nothing stands here: write {} or [], or leave the key out", line)
+    return value
+
+
+def _constant(value: Any) -> Fill:
+    return lambda _: value
+
+
+def _whole(number: int, line: int) -> Fill:
+    def fill(holes: list[Any]) -> Any:
+        value = holes[number]
+        if isinstance(value, str | int | dict | list) or value is OMIT:
+            return value
+        if value is None:
+            raise SkeletonError("the value is null: guard it with {% if %}, or add `| optional` to drop the key", line)
+        if isinstance(value, float) and math.isfinite(value):
+            return value
+        raise SkeletonError(f"{type(value).__name__} is not a value that YAML can hold", line)
+
+    return fill
+
+
+def _compile_text(text: str, line: int) -> Fill:
+    pieces = _HOLE.split(text)  # text, number, text, number, … text
+    literals, numbers = pieces[0::2], [int(number) for number in pieces[1::2]]
+
+    def fill(holes: list[Any]) -> str:
+        words = [literals[0]]
+        for number, literal in zip(numbers, literals[1:], strict=True):
+            words += (_as_text(holes[number], line), literal)
+        return "".join(words)
+
+    return fill
+
+
+def _as_text(value: Any, line: int) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    described = "null" if value is None else "omitted" if value is OMIT else f"a {type(value).__name__}"
+    raise SkeletonError(f"text needs a string or a number here, and the value is {described}", line)

@@ -1,0 +1,246 @@
+"""What a cluster may be: a ChronikCluster document, checked, defaulted and typed.
+
+The spec stays what it is, JSON under the API's own names, so that one grep finds a field in the schema, the rules, a
+template and the code; TypedDicts let mypy check every access. Everything downstream takes a `Cluster`, never raw input.
+Called by `cli` with documents from files and by `reconcile` with documents from the API server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from chronik.manifest import API_VERSION, CLUSTER_KIND
+from chronik.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from chronik.documents import Document
+    from chronik.rules import RuleBook
+    from chronik.schema import Schema
+
+Quantity = str | int
+ComponentName = Literal["controller", "ingest", "search"]
+
+
+class S3(TypedDict):
+    """`spec.storage.s3`."""
+
+    bucket: str
+    region: str
+    endpoint: str | None
+    credentialsSecret: str | None
+
+
+class Gcs(TypedDict):
+    """`spec.storage.gcs`."""
+
+    bucket: str
+    credentialsSecret: str | None
+
+
+class Azure(TypedDict):
+    """`spec.storage.azure`."""
+
+    container: str
+    account: str
+    credentialsSecret: str | None
+
+
+class Retention(TypedDict):
+    """`spec.storage.retention`."""
+
+    whenDeleted: Literal["Retain", "Delete"]
+    whenScaled: Literal["Retain", "Delete"]
+
+
+class Storage(TypedDict):
+    """`spec.storage`."""
+
+    backend: Literal["local", "s3", "gcs", "azure"]
+    size: Quantity
+    storageClass: str | None
+    s3: S3 | None
+    gcs: Gcs | None
+    azure: Azure | None
+    retention: Retention
+
+
+class Connection(TypedDict):
+    """`spec.metastore.connection`."""
+
+    host: str
+    port: int
+    database: str
+    credentialsSecret: str
+
+
+class Metastore(TypedDict):
+    """`spec.metastore`."""
+
+    database: Literal["postgres"]
+    connection: Connection
+
+
+class Resources(TypedDict):
+    """`spec.resources.<component>`."""
+
+    cpu: Quantity | None
+    memory: Quantity | None
+    cpuLimit: Quantity | None
+    memoryLimit: Quantity | None
+
+
+class ComponentResources(TypedDict):
+    """`spec.resources`."""
+
+    controller: Resources | None
+    ingest: Resources | None
+    search: Resources | None
+
+
+class Image(TypedDict):
+    """`spec.image`."""
+
+    controller: str
+    ingest: str
+    search: str
+    pullPolicy: Literal["Always", "IfNotPresent", "Never"] | None
+    pullSecrets: list[str]
+
+
+class Monitoring(TypedDict):
+    """`spec.monitoring`."""
+
+    prometheus: bool
+    tracing: bool
+    otlpEndpoint: str | None
+
+
+class Network(TypedDict):
+    """`spec.network`."""
+
+    serviceType: Literal["ClusterIP", "NodePort", "LoadBalancer"]
+    loadBalancerSourceRanges: list[str]
+    hostNetwork: bool
+    dnsPolicy: str | None
+
+
+class PodSecurityContext(TypedDict):
+    """`spec.security.podSecurityContext`."""
+
+    runAsUser: int | None
+    runAsGroup: int | None
+    fsGroup: int | None
+    runAsNonRoot: bool
+
+
+class ContainerSecurityContext(TypedDict):
+    """`spec.security.containerSecurityContext`."""
+
+    allowPrivilegeEscalation: bool
+    privileged: bool
+    readOnlyRootFilesystem: bool
+    runAsNonRoot: bool | None
+    runAsUser: int | None
+
+
+class Security(TypedDict):
+    """`spec.security`."""
+
+    tlsEnabled: bool
+    tlsSecret: str | None
+    mtlsEnabled: bool
+    podSecurityContext: PodSecurityContext
+    containerSecurityContext: ContainerSecurityContext
+
+
+class CustomMetric(TypedDict):
+    """An item of `spec.autoscaling.<component>.customMetrics`."""
+
+    name: str
+    targetType: str
+    targetValue: Quantity
+
+
+class Autoscaling(TypedDict):
+    """`spec.autoscaling.<component>`."""
+
+    minReplicas: int
+    maxReplicas: int
+    targetCpuUtilizationPercentage: int | None
+    targetMemoryUtilizationPercentage: int | None
+    customMetrics: list[CustomMetric]
+
+
+class ComponentAutoscaling(TypedDict):
+    """`spec.autoscaling`."""
+
+    controllers: Autoscaling | None
+    ingestNodes: Autoscaling | None
+    searchNodes: Autoscaling | None
+
+
+class DisruptionBudget(TypedDict):
+    """`spec.podDisruptionBudget`."""
+
+    minAvailable: int | str | None
+    maxUnavailable: int | str | None
+
+
+class ClusterSpec(TypedDict):
+    """`spec`, with every field of the schema present: defaults are filled in, and what is absent is None."""
+
+    controllers: int
+    ingestNodes: int
+    searchNodes: int
+    storage: Storage
+    metastore: Metastore
+    resources: ComponentResources | None
+    image: Image
+    monitoring: Monitoring
+    network: Network
+    security: Security
+    autoscaling: ComponentAutoscaling | None
+    podDisruptionBudget: DisruptionBudget | None
+    podAnnotations: dict[str, str]
+    podLabels: dict[str, str]
+    nodeSelector: dict[str, str]
+    tolerations: list[dict[str, Any]]
+    affinity: dict[str, Any] | None
+    topologySpreadConstraints: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One valid cluster; `uid` is there when it came from an API server, and makes its objects owned."""
+
+    name: str
+    namespace: str
+    spec: ClusterSpec
+    uid: str | None = None
+    domain: str = "cluster.local"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What became of one document: a cluster if it is valid, and what there is to say about it."""
+
+    cluster: Cluster | None
+    problems: tuple[Problem, ...]
+
+
+class Law:
+    """The schema and the rule book together: what a ChronikCluster document may say."""
+
+    def __init__(self, schema: Schema, rules: RuleBook) -> None:
+        self._schema = schema
+        self._rules = rules
+
+    def parse(self, raw: Mapping[str, Any], *, old: Mapping[str, Any] | None = None) -> Parsed:
+        """Check one document and make it a cluster.
+
+        `old` is the document that this one replaces, if there is one: transition rules compare the two.
+        """
+        raise NotImplementedError

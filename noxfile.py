@@ -1,0 +1,52 @@
+"""What CI and contributors run: `nox` for tests, lint and types; `nox -s bench` and `nox -s wheel` on demand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the suite; integration tests against a real kube-apiserver run where its binaries are found."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install("-e", ".[dev]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    session.install("-e", ".[dev]")
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Print the figures of the budgets, each as a ratio against a peer measured in the same run."""
+    session.install("-e", ".[test]")
+    session.run("python", "tests/bench/render.py", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel and run it from another folder: templates and schema must be inside."""
+    session.install("build")
+    dist = Path(session.create_tmp()).resolve()
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(dist))
+    session.install("--force-reinstall", *map(str, dist.glob("*.whl")))
+    example = Path("examples/production.yaml").resolve()
+    session.chdir(dist)
+    session.run("chronik", "render", "-f", str(example), "--output-dir", "rendered")
+    session.run("chronik", "schema", "crd", silent=True)
