@@ -3,12 +3,16 @@
 What `{{ … }}` prints is an opaque token, a *hole*. The text that a template makes, its *skeleton*, is therefore the
 template author's alone; it is parsed as YAML, and only then are the typed values put into the parsed tree. No value can
 add a key, end a scalar, become a number or start a document. Parts compose as data: `{{ part("probes") }}` renders
-another template to a value and binds that. `render` is the only caller.
+another template to a value and binds that. A part sees its user's variables, but for a loop's, which it is handed:
+`part("metric", metric=metric)`. `render` is the only caller.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Generator
 from difflib import get_close_matches
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jinja2 import (
@@ -21,23 +25,28 @@ from jinja2 import (
     pass_context,
 )
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import missing, object_type_repr
 
 from chronik.errors import TemplateError
 from chronik.filters import FILTERS, FUNCTIONS
-from chronik.skeleton import HOLE_MARK, SkeletonError, compile_skeleton, hole
+from chronik.skeleton import HOLE_MARK, OMIT, SkeletonError, compile_skeleton, hole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
+    from jinja2 import Template
     from jinja2.bccache import BytecodeCache
     from jinja2.runtime import Context
 
 _HOLES = "chronik holes"  # no identifier, so no template can name it
 _DEPTH = "chronik depth"
 _MAX_DEPTH = 8
+_PART_NAME = re.compile(r"[a-z0-9-]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LINE_MARK = re.compile(r"\0(\d+)\0")
 _FORBIDDEN: dict[type[nodes.Node], str] = {
-    # Each of these turns printed text back into a value, and so would hand a template its own holes.
+    # Each of these can turn printed text back into a value, and so would hand a template its own holes.
     nodes.Macro: "{% macro %}",
     nodes.CallBlock: "{% call %}",
     nodes.FilterBlock: "{% filter %}",
@@ -45,6 +54,10 @@ _FORBIDDEN: dict[type[nodes.Node], str] = {
     nodes.Import: "{% import %}",
     nodes.FromImport: "{% from %}",
     nodes.ScopedEvalContextModifier: "{% autoescape %}",
+    nodes.Block: "{% block %}",
+    # These splice text and not data; part() composes templates.
+    nodes.Include: "{% include %}",
+    nodes.Extends: "{% extends %}",
 }
 _BUILT_IN_FILTERS = (
     "default",
@@ -113,8 +126,7 @@ class Templates:
 
     def _text(self, name: str, variables: dict[str, Any]) -> str:
         try:
-            template = self._environment.get_template(name)
-            return "".join(template.root_render_func(template.new_context(variables)))
+            return _run(self._environment.get_template(name), variables)
         except TemplateError:
             raise
         except Exception as error:  # noqa: BLE001  # an expression can raise anything; the author is told where
@@ -125,42 +137,67 @@ class Templates:
         depth = context.get(_DEPTH, 0) + 1
         if depth > _MAX_DEPTH:
             raise RecursionError(f"parts are nested more than {_MAX_DEPTH} deep; does {name} use itself?")
-        return self.render(f"parts/{name}.yaml.j2", {**context.get_all(), **variables, _DEPTH: depth})
+        file = f"parts/{name}.yaml.j2"
+        if not _PART_NAME.fullmatch(name) or not self._environment.knows(file):
+            raise LookupError(f"there is no part {name}: it would be the file {file}")
+        return self.render(file, {**context.get_all(), **variables, _DEPTH: depth})
 
     def _template_line(self, name: str, variables: Mapping[str, Any], skeleton_line: int) -> int | None:
-        """Find the template's line behind a line of its skeleton: render once more with every line numbered."""
-        marked = _Environment.number_lines(self._environment.source(name))
-        try:
-            template = self._environment.from_string(marked)
-            text = "".join(template.root_render_func(template.new_context({**variables, _HOLES: []})))
-        except Exception:  # noqa: BLE001  # numbering broke the template, so the line stays unknown
-            return None
-        lines = text.split("\n")
-        numbers = lines[skeleton_line - 1].rpartition(HOLE_MARK) if skeleton_line <= len(lines) else ("", "", "")
-        return int(numbers[2]) if numbers[1] else None
+        """Find the template's line behind a line of its skeleton: render once more, with every line marked."""
+        text = _run(self._environment.marked(name), {**variables, _HOLES: []})
+        lines = text.split("\n")[:skeleton_line]
+        here = _LINE_MARK.search(lines.pop()) if len(lines) == skeleton_line else None
+        before = _LINE_MARK.findall("".join(lines))
+        return int(here[1]) if here else int(before[-1]) if before else None
+
+
+def _run(template: Template, variables: dict[str, Any]) -> str:
+    return "".join(template.root_render_func(template.new_context(variables)))
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox that also refuses the statements which capture printed text."""
+    """Jinja's sandbox that also refuses the statements which capture or splice printed text."""
 
     def _generate(self, source: nodes.Template, name: str | None, *args: Any, **kwargs: Any) -> str:
         for node in source.find_all(tuple(_FORBIDDEN)):
             raise TemplateSyntaxError(f"{_FORBIDDEN[type(node)]} is not allowed in templates", node.lineno, name)
+        for loop in source.find_all(nodes.For):
+            if loop.recursive:  # loop() would return what the loop printed
+                raise TemplateSyntaxError("a recursive {% for %} is not allowed in templates", loop.lineno, name)
+        for choice in source.find_all(nodes.CondExpr):
+            if choice.expr2 is None:  # Jinja would print nothing, StrictUndefined or not
+                raise TemplateSyntaxError("an if inside an expression needs its else", choice.lineno, name)
         return super()._generate(source, name, *args, **kwargs)
 
-    def source(self, name: str) -> str:
-        """Return a template's text."""
-        assert self.loader is not None
-        return self.loader.get_source(self, name)[0]
+    def knows(self, name: str) -> bool:
+        """Say whether there is a template of that name."""
+        try:
+            self.get_template(name)
+        except TemplateNotFound:
+            return False
+        return True
 
-    @staticmethod
-    def number_lines(source: str) -> str:
-        """End every line that makes output with the mark and its number, as a part of its last scalar."""
-        lines = source.split("\n")
-        return "\n".join(
-            line if line.rstrip().endswith(("%}", "#}")) else f"{line}{HOLE_MARK}{number}"
-            for number, line in enumerate(lines, start=1)
-        )
+    def marked(self, name: str) -> Template:
+        """Compile a template so that all it prints is followed by a mark with its line."""
+        assert self.loader is not None
+        tree = self.parse(self.loader.get_source(self, name)[0], name)
+        for output in list(tree.find_all(nodes.Output)):
+            output.nodes = [part for node in output.nodes for part in _marked(node)]
+        return self.from_string(tree)
+
+
+def _marked(node: nodes.Expr) -> Iterator[nodes.Expr]:
+    if not isinstance(node, nodes.TemplateData):
+        yield node
+        yield nodes.TemplateData(_line_mark(node.lineno))
+        return
+    *lines, last = node.data.split("\n")
+    text = "".join(f"{line}{_line_mark(number)}\n" for number, line in enumerate(lines, start=node.lineno))
+    yield nodes.TemplateData(f"{text}{last}{_line_mark(node.lineno + len(lines))}" if last else text)
+
+
+def _line_mark(number: int) -> str:
+    return f"\0{number}\0"
 
 
 class _Missing(StrictUndefined):
@@ -168,12 +205,15 @@ class _Missing(StrictUndefined):
 
     @property
     def _undefined_message(self) -> str:
+        if self._undefined_hint:  # the sandbox says why
+            return self._undefined_hint
         name, holder = self._undefined_name, self._undefined_obj
-        if not isinstance(holder, dict):
-            return f"{name} is not defined"
-        close = get_close_matches(str(name), map(str, holder), n=1)
-        known = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(map(str, holder)))}"
-        return f"there is no {name} here: {known}"
+        known = holder if isinstance(holder, dict) else getattr(holder, "__dataclass_fields__", None)
+        if known is None:
+            return f"{name} is not defined" if holder is missing else f"{object_type_repr(holder)} has no {name}"
+        close = get_close_matches(str(name), map(str, known), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(map(str, known)))}"
+        return f"there is no {name} here: {hint}"
 
 
 class _Loader(BaseLoader):
@@ -188,18 +228,47 @@ class _Loader(BaseLoader):
         if text is None:
             raise TemplateNotFound(template)
         if HOLE_MARK in text:
-            raise TemplateSyntaxError(f"the text {HOLE_MARK} is reserved", 1, template)
+            line = text.count("\n", 0, text.index(HOLE_MARK)) + 1
+            raise TemplateSyntaxError(f"the text {HOLE_MARK} is reserved", line, template)
         return text, template, lambda: True
 
 
 @pass_context
 def _bind(context: Context, value: Any) -> str:
     """Keep a value for later and print its hole instead; Jinja calls this on whatever `{{ … }}` yields."""
-    if isinstance(value, Undefined):
-        str(value)  # StrictUndefined raises here, with the name that is missing
+    if value is not None and value is not OMIT:  # what these mean depends on where they stand
+        _require_data(value)
     holes: list[Any] = context[_HOLES]
     holes.append(value)
     return hole(len(holes) - 1)
+
+
+def _require_data(value: Any) -> None:
+    """Refuse what is no JSON data through and through: Jinja's objects, tuples, NaN, text that UTF-8 cannot hold."""
+    kind = type(value)
+    if kind is str:
+        if not value.isascii() and _SURROGATE.search(value):
+            raise ValueError(f"the text {value[:60]!r} holds half of a surrogate pair, which UTF-8 cannot write")
+    elif kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise TypeError(f"the key {key!r} of a map is not a string")
+            _require_data(key)
+            _require_data(item)
+    elif kind is list:
+        for item in value:
+            _require_data(item)
+    elif not (kind is bool or kind is int or (kind is float and isfinite(value))):
+        _refuse(value)
+
+
+def _refuse(value: Any) -> NoReturn:
+    if isinstance(value, Undefined):
+        str(value)  # _Missing raises, with the name that is missing
+    if value is None or value is OMIT:
+        raise ValueError("a null inside a map or list: leave such values out, with given()")
+    hint = "; end the filters with `| list`" if isinstance(value, Generator) else ""
+    raise TypeError(f"{value if isinstance(value, float) else object_type_repr(value)} is no value of JSON{hint}")
 
 
 def _raise_template_error(name: str, error: Exception) -> NoReturn:

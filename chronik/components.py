@@ -47,7 +47,6 @@ def components(cluster: Cluster) -> list[Component]:
         if spec[count_field] == 0:
             continue
         autoscaling = spec["autoscaling"][count_field] if spec["autoscaling"] else None
-        replicas = autoscaling["minReplicas"] if autoscaling else spec[count_field]
         found.append(
             Component(
                 name=name,
@@ -59,7 +58,7 @@ def components(cluster: Cluster) -> list[Component]:
                 image=spec["image"][name],
                 resources=spec["resources"][name] if spec["resources"] else None,
                 autoscaling=autoscaling,
-                budget=_budget(spec["podDisruptionBudget"], name, replicas),
+                budget=_budget(spec["podDisruptionBudget"], name, _counts(spec[count_field], autoscaling)),
             )
         )
     return found
@@ -78,14 +77,20 @@ def evictions_allowed(budget: DisruptionBudget, replicas: int) -> int:
     return min(replicas, _scaled(budget["maxUnavailable"], replicas))
 
 
-def _budget(budget: DisruptionBudget | None, name: ComponentName, replicas: int) -> DisruptionBudget | None:
-    """Take the spec's budget, but never let controllers lose their quorum to it."""
+def _counts(replicas: int, autoscaling: Autoscaling | None) -> range:
+    """Return every number of pods that a component may come to have."""
+    if autoscaling is None:
+        return range(replicas, replicas + 1)
+    return range(autoscaling["minReplicas"], autoscaling["maxReplicas"] + 1)
+
+
+def _budget(budget: DisruptionBudget | None, name: ComponentName, counts: range) -> DisruptionBudget | None:
+    """Take the spec's budget, but never let controllers lose their quorum to it, however many there are."""
     if budget is None or name != "controller":
         return budget
-    most = quorum_budget(replicas)
-    if evictions_allowed(budget, replicas) <= most:
+    if all(evictions_allowed(budget, count) <= quorum_budget(count) for count in counts):
         return budget
-    return {"minAvailable": None, "maxUnavailable": most}
+    return {"minAvailable": None, "maxUnavailable": quorum_budget(counts.start)}
 
 
 def _scaled(amount: int | str, replicas: int) -> int:

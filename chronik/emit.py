@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from chronik.errors import InputError
 from chronik.scalars import is_ambiguous
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
 
 _FIRST_KEYS = ("apiVersion", "kind", "metadata", "spec")
-_WIDTH = 4096  # folded lines make diffs hard to read; libyaml still needs a limit
+_WIDTH = 2**31 - 1  # folded lines make diffs hard to read; this is the widest that libyaml knows
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # which base is known only here
@@ -57,8 +58,15 @@ def ordered(manifest: Manifest) -> Manifest:
 
 
 def to_yaml(manifest: Manifest) -> str:
-    """Write one manifest as a YAML document, without the `---`."""
-    return yaml.dump(ordered(manifest), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
+    """Write one manifest as a YAML document, without the `---`.
+
+    Raises:
+        InputError: some text holds half of a surrogate pair, which no file and no request can carry.
+    """
+    try:
+        return yaml.dump(ordered(manifest), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
+    except UnicodeEncodeError as error:
+        raise _unwritable(error) from error
 
 
 def to_yaml_stream(manifests: Iterable[Manifest]) -> str:
@@ -67,9 +75,19 @@ def to_yaml_stream(manifests: Iterable[Manifest]) -> str:
 
 
 def to_json_list(manifests: Iterable[Manifest]) -> str:
-    """Write manifests as one JSON object that kubectl takes: a `List`."""
+    """Write manifests as one JSON object that kubectl takes: a `List`. Raises what `to_yaml` does."""
     items = [ordered(manifest) for manifest in manifests]
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2, ensure_ascii=False) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _unwritable(error) from error
+    return text
+
+
+def _unwritable(error: UnicodeEncodeError) -> InputError:
+    around = error.object[max(0, error.start - 20) : error.end + 20]
+    return InputError(f"the text {around!r} holds half of a surrogate pair", hint="Write the whole character instead.")
 
 
 def digest(data: Any) -> str:

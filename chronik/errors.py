@@ -3,19 +3,40 @@
     ChronikError                          1
     ├── InputError                        2   what the user wrote cannot be used
     │   ├── InvalidDocuments              2   problems in documents, each with its place
+    │   ├── KubeconfigError               2   no usable kubeconfig, context or credentials
     │   └── TemplateError                 2   a template is broken; names template and line
-    ├── ApiError                          3   the cluster refused or could not be reached; subclasses say how
+    ├── ApiError                          3   the cluster refused or could not be reached
+    │   ├── Unreachable                       no answer, or half of one
+    │   ├── UntrustedServer                   TLS: a certificate does not fit
+    │   ├── Unauthorized                      401: the credentials are not accepted
+    │   ├── Forbidden                         403: access control says no
+    │   ├── QuotaExceeded                     403: a ResourceQuota is used up
+    │   ├── NamespaceTerminating              403: nothing new can be created there
+    │   ├── AdmissionDenied                   a webhook or a policy said no
+    │   ├── WebhookUnavailable                a webhook did not answer
+    │   ├── InvalidObject                     400, 413, 415, 422: this document will never pass
+    │   ├── KindMissing                       404: no such kind; for a ChronikCluster: its CRD is not installed
+    │   ├── NamespaceMissing                  404: no such namespace
+    │   ├── ObjectMissing                     404: no such object
+    │   ├── ServerBusy                        429, 503: come back later
+    │   ├── ServerFailure                     other 5xx
+    │   └── WatchExpired                      410: list again
     ├── ConflictError                     4   another field manager, or somebody else's object, stands in the way
+    │   ├── FieldConflict                     409: other field managers own fields that we set
+    │   ├── ObjectChanged                     409: it changed or was replaced in the meantime
+    │   └── AlreadyExists                     409: create, and it is there
     ├── PartialFailure                    5   some objects were applied, some were not
     └── WaitTimeout                       6   applied, but not ready in time
 
 Every error names its subject, says what is wrong and what to do. `reason` is CamelCase and is what conditions and
-Events show. Called by everybody; imports nothing of ours but `problem`.
+Events show. `retry_class` is what the operator plans by: transient errors go by themselves, permanent ones need a new
+spec or a person, unknown ones are neither. Called by everybody; imports nothing of ours but `problem`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,11 +44,15 @@ if TYPE_CHECKING:
     from chronik.problem import Problem
 
 
+RetryClass = Literal["transient", "permanent", "unknown"]
+
+
 class ChronikError(Exception):
     """Something a user can act on: `subject` is what it is about, `hint` what to do."""
 
     exit_code: ClassVar[int] = 1
     reason: ClassVar[str] = "Error"
+    retry_class: ClassVar[RetryClass] = "unknown"
 
     def __init__(self, message: str, *, subject: str = "", hint: str = "") -> None:
         super().__init__(message)
@@ -45,6 +70,7 @@ class InputError(ChronikError):
 
     exit_code = 2
     reason = "InvalidInput"
+    retry_class = "permanent"
 
 
 class InvalidDocuments(InputError):
@@ -69,18 +95,195 @@ class TemplateError(InputError):
         self.line = line
 
 
-class ApiError(ChronikError):
+class KubeconfigError(InputError):
+    """No usable kubeconfig, context or credentials: nobody was asked anything yet."""
+
+    reason = "InvalidKubeconfig"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One entry of the server's `details.causes`: which field, and why."""
+
+    field: str
+    message: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldOwner:
+    """A field that somebody else owns, in a conflict's words: `.spec.replicas`, `kubectl`, `Update`."""
+
+    path: str
+    manager: str
+    operation: Literal["Apply", "Update"] = "Apply"
+    subresource: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was asked, in access control's words (`patch`, `statefulsets.apps`), and what came back.
+
+    `code` is the HTTP status, 0 if there was none; `retry_after` is in seconds; `owners` are the fields in conflict.
+    """
+
+    verb: str = ""
+    resource: str = ""
+    code: int = 0
+    reason: str = ""
+    causes: tuple[Cause, ...] = ()
+    retry_after: float | None = None
+    owners: tuple[FieldOwner, ...] = ()
+
+
+NO_ANSWER = Answer()
+
+
+class _AnsweredError(ChronikError):
+    """An error that may come with what the server said."""
+
+    def __init__(self, message: str, *, subject: str = "", hint: str = "", answer: Answer = NO_ANSWER) -> None:
+        super().__init__(message, subject=subject, hint=hint)
+        self.answer = answer
+
+
+class ApiError(_AnsweredError):
     """The API server refused a request, or could not be reached."""
 
     exit_code = 3
     reason = "ApiError"
 
 
-class ConflictError(ChronikError):
+class Unreachable(ApiError):
+    """There was no answer, or only half of one."""
+
+    reason = "ApiServerUnreachable"
+    retry_class = "transient"
+
+
+class UntrustedServer(ApiError):
+    """TLS failed: the server's certificate does not fit the configuration, or ours does not fit the server."""
+
+    reason = "UntrustedServer"
+    retry_class = "permanent"
+
+
+class Unauthorized(ApiError):
+    """The credentials are not accepted (401), even after they were read again."""
+
+    reason = "Unauthorized"
+    retry_class = "transient"
+
+
+class Forbidden(ApiError):
+    """Access control says no (403)."""
+
+    reason = "Forbidden"
+    retry_class = "permanent"
+
+
+class QuotaExceeded(ApiError):
+    """A ResourceQuota of the namespace is used up (403)."""
+
+    reason = "QuotaExceeded"
+    retry_class = "transient"
+
+
+class NamespaceTerminating(ApiError):
+    """The namespace is being deleted, so nothing can be created in it (403)."""
+
+    reason = "NamespaceTerminating"
+    retry_class = "transient"
+
+
+class AdmissionDenied(ApiError):
+    """An admission webhook, a policy or Pod Security said no."""
+
+    reason = "AdmissionDenied"
+    retry_class = "permanent"
+
+
+class WebhookUnavailable(ApiError):
+    """An admission or conversion webhook did not answer, and the server will not go on without it."""
+
+    reason = "WebhookUnavailable"
+    retry_class = "transient"
+
+
+class InvalidObject(ApiError):
+    """The server will not take this document, now or later (400, 413, 415, 422)."""
+
+    reason = "InvalidObject"
+    retry_class = "permanent"
+
+
+class KindMissing(ApiError):
+    """The server does not serve this kind (404)."""
+
+    reason = "KindNotInstalled"
+
+
+class NamespaceMissing(ApiError):
+    """The namespace does not exist (404)."""
+
+    reason = "NamespaceNotFound"
+    retry_class = "transient"
+
+
+class ObjectMissing(ApiError):
+    """The object does not exist (404)."""
+
+    reason = "NotFound"
+    retry_class = "transient"
+
+
+class ServerBusy(ApiError):
+    """The server asks to come back later (429, 503); `answer.retry_after` says when, if it said so."""
+
+    reason = "ApiServerBusy"
+    retry_class = "transient"
+
+
+class ServerFailure(ApiError):
+    """The server failed (5xx)."""
+
+    reason = "ApiServerFailure"
+    retry_class = "transient"
+
+
+class WatchExpired(ApiError):
+    """The resource version is too old to go on from (410): list again."""
+
+    reason = "WatchExpired"
+    retry_class = "transient"
+
+
+class ConflictError(_AnsweredError):
     """Another field manager, or an object that is not ours, stands in the way."""
 
     exit_code = 4
     reason = "ResourceConflict"
+
+
+class FieldConflict(ConflictError):
+    """Other field managers own fields that this apply sets (409); `answer.owners` are all of them."""
+
+    reason = "FieldConflict"
+    retry_class = "permanent"
+
+
+class ObjectChanged(ConflictError):
+    """The object changed, or was deleted and created again, since it was read (409)."""
+
+    reason = "ObjectChanged"
+    retry_class = "transient"
+
+
+class AlreadyExists(ConflictError):
+    """An object of that name exists, or is still being deleted (409)."""
+
+    reason = "AlreadyExists"
+    retry_class = "transient"
 
 
 class PartialFailure(ChronikError):

@@ -28,15 +28,17 @@ def read_inputs(names: Iterable[str], *, recursive: bool = False) -> list[tuple[
     Raises:
         InputError: a name leads nowhere, cannot be read, or is larger than 16 MiB.
     """
-    return [(source, _read(source)) for name in names for source in _files(name, recursive=recursive)]
+    sources = [source for name in names for source in _files(name, recursive=recursive)]
+    return [("<stdin>" if source == "-" else source, _read(source)) for source in sources]
 
 
 def _files(name: str, *, recursive: bool) -> Iterator[str]:
     path = Path(name)
-    if name == "-" or not path.is_dir():
+    if name == "-" or not os.path.isdir(name):  # noqa: PTH112  # Path.is_dir raises where it may not look
         yield name
         return
-    found = sorted(str(file) for file in (path.rglob if recursive else path.glob)("*") if file.suffix in SUFFIXES)
+    files = (path.rglob if recursive else path.glob)("*")
+    found = sorted(str(file) for file in files if file.suffix in SUFFIXES and file.is_file())
     if not found:
         deeper = "" if recursive else "; -R looks into folders below it"
         raise InputError(f"no {', '.join(SUFFIXES)} file in this folder", subject=name, hint=f"Name a file{deeper}.")
@@ -84,7 +86,7 @@ def template_reader(overrides: str | None = None) -> Callable[[str], str | None]
     def read(name: str) -> str | None:
         for folder in folders:
             try:
-                return (folder / name).read_text("utf-8")
+                return (folder / name).read_text("utf-8-sig")  # editors on Windows begin files with a mark
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, UnicodeDecodeError) as error:
@@ -97,8 +99,8 @@ def template_reader(overrides: str | None = None) -> Callable[[str], str | None]
 def _check_overrides(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError("no such folder of templates", subject=str(folder))
-    known = {str(file.relative_to(assets.TEMPLATES)) for file in assets.TEMPLATES.rglob("*.j2")}
-    own = {str(file.relative_to(folder)) for file in folder.rglob("*.j2")}
+    known = {file.relative_to(assets.TEMPLATES).as_posix() for file in assets.TEMPLATES.rglob("*.j2")}
+    own = {file.relative_to(folder).as_posix() for file in folder.rglob("*.j2")}
     if not own:
         raise InputError("holds no *.yaml.j2 file", subject=str(folder), hint=f"It can replace {_listed(known)}.")
     unknown = sorted(name for name in own - known if not name.startswith("parts/"))
@@ -127,8 +129,10 @@ def bytecode_cache() -> BytecodeCache | None:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
         folder = base / "chronik" / f"templates-{__version__}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
     except (OSError, RuntimeError):  # RuntimeError: there is no home
         return None
-    if folder.stat().st_uid != os.getuid() or not os.access(folder, os.W_OK):
-        return None  # somebody else's folder could hold somebody else's code
+    shared = found.st_mode & 0o022 or found.st_uid != getattr(os, "getuid", lambda: found.st_uid)()
+    if shared or not os.access(folder, os.W_OK):
+        return None  # what others can write could hold their code
     return FileSystemBytecodeCache(str(folder))

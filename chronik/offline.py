@@ -72,11 +72,15 @@ def check(
 def parse_document(document: Document, namespace: str | None = None) -> tuple[Cluster | None, list[Problem]]:
     """Check one document; its problems say where in the file they are."""
     parsed = law().parse(document.tree, namespace=namespace)
-    return parsed.cluster, [_placed(document, problem) for problem in parsed.problems]
+    return parsed.cluster, sorted((_placed(document, problem) for problem in parsed.problems), key=_reading_order)
 
 
 def _placed(document: Document, problem: Problem) -> Problem:
     return replace(problem, location=document.locate(problem.path, key=problem.code == "unknown-field"))
+
+
+def _reading_order(problem: Problem) -> tuple[int, int]:
+    return (problem.location.line, problem.location.column) if problem.location else (0, 0)
 
 
 def _second(cluster: Cluster) -> Problem:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import yaml
-
 from chronik.emit import to_yaml
 from chronik.errors import InputError
 
@@ -29,7 +27,7 @@ def file_names(manifests: Sequence[Manifest]) -> list[str]:
     """Return a file name for each manifest: `07-configmap-demo-config.yaml`, numbered in apply order."""
     width = max(2, len(str(len(manifests))))
     return [
-        f"{number:0{width}}-{manifest['kind'].lower()}-{_slug(manifest['metadata']['name'])}.yaml"
+        f"{number:0{width}}-{_slug(manifest['kind'])}-{_slug(manifest['metadata']['name'])}.yaml"
         for number, manifest in enumerate(manifests, start=1)
     ]
 
@@ -49,6 +47,8 @@ def write_folder(folder: Path, manifests: Sequence[Manifest]) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         ours = _written_before(folder)
         _refuse_foreign(folder, names, ours)
+        if not ours.issuperset(names):  # so that a run which is cut short can be repeated
+            _write(folder / INDEX, _index(sorted(ours.union(names))))
         for name, manifest in zip(names, manifests, strict=True):
             _write(folder / name, to_yaml(manifest))
         stale = sorted(ours - set(names))
@@ -62,12 +62,13 @@ def write_folder(folder: Path, manifests: Sequence[Manifest]) -> list[str]:
 
 def _index(names: Sequence[str]) -> str:
     listed = "".join(f"- {name}\n" for name in names)
-    return f"{_MARK}apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n{listed}"
+    head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+    return f"{_MARK}{head}sortOptions: {{order: fifo}}\nresources:\n{listed}"
 
 
 def _written_before(folder: Path) -> set[str]:
     try:
-        text = (folder / INDEX).read_text("utf-8")
+        text = (folder / INDEX).read_text("utf-8", errors="replace")
     except FileNotFoundError:
         return set()
     if not text.startswith(_MARK):
@@ -76,8 +77,8 @@ def _written_before(folder: Path) -> set[str]:
             subject=str(folder / INDEX),
             hint="Choose an empty folder, and refer to it from your own kustomization.yaml.",
         )
-    listed = (yaml.safe_load(text) or {}).get("resources") or []
-    return {name for name in listed if isinstance(name, str) and _FILE_NAME.fullmatch(name)}
+    lines = text.splitlines()  # as `_index` wrote them
+    return {name for line in lines if _FILE_NAME.fullmatch(name := line.removeprefix("- "))}
 
 
 def _refuse_foreign(folder: Path, names: Sequence[str], ours: set[str]) -> None:

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import re
 
-_AMBIGUOUS = re.compile(
+_AMBIGUOUS_WORDS = frozenset(
+    [
+        *("", "~", "null", "Null", "NULL"),
+        *("true", "True", "TRUE", "false", "False", "FALSE"),
+        *("y", "Y", "yes", "Yes", "YES", "n", "N", "no", "No", "NO"),  # booleans of 1.1, and kubectl's
+        *("on", "On", "ON", "off", "Off", "OFF"),
+        *("<<", "="),  # merge and value keys of 1.1
+    ]
+)
+_NUMBER_STARTS = frozenset("+-.0123456789")
+_NUMBER = re.compile(
     r"""
-      | ~ | null | Null | NULL                                          # nothing, in every version
-      | [yYnN] | yes | Yes | YES | no | No | NO                         # booleans of 1.1, and Go's
-      | on | On | ON | off | Off | OFF
-      | true | True | TRUE | false | False | FALSE
-      | << | =                                                          # merge and value keys of 1.1
-      | [-+]? 0b [01_]+ | [-+]? 0o [0-7_]+ | [-+]? 0x [0-9a-fA-F_]+     # integers of any base
-      | [-+]? [0-9] [0-9_]* (?: : [0-5]? [0-9] )* (?: \. [0-9_]* )?     # 12, 1_000, 012, 12:30:45, 1.5
-      | [-+]? (?: [0-9] [0-9_]* )? \.? [0-9_]* [eE] [-+]? [0-9]+        # 1e3, .5e-2
-      | [-+]? \. [0-9_]+
+        [-+]? 0 (?: [bB] [01]* | [oO] [0-7]* | [xX] [0-9a-fA-F]* )
+      | [-+]? [0-9]+ (?: : [0-5]? [0-9] )* (?: \. [0-9]* )?                # 12, 012, 12:30:45, 1.5
+      | [-+]? \. [0-9]+
+      | [-+]? (?: [0-9]+ (?: \. [0-9]* )? | \. [0-9]+ ) [eE] [-+]? [0-9]+  # 1e3, .5E-2
       | [-+]? \. (?: inf | Inf | INF ) | \. (?: nan | NaN | NAN )
-      | [0-9]{4} - [0-9]{1,2} - [0-9]{1,2} (?: [Tt\s] .* )?             # dates and times
     """,
     re.VERBOSE | re.ASCII,
 )
+_TIME = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt\s].*)?", re.ASCII)
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 _FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+", re.ASCII)
 _WORDS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -31,7 +36,12 @@ _WORDS = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fal
 
 def is_ambiguous(text: str) -> bool:
     """Say whether some YAML parser would read an unquoted `text` as anything but that string."""
-    return _AMBIGUOUS.fullmatch(text) is not None
+    if text in _AMBIGUOUS_WORDS:
+        return True
+    if text[0] not in _NUMBER_STARTS:
+        return False
+    # kubectl's parser drops every underscore before it looks for a number: `0_x1F` is 31 to it.
+    return bool(_NUMBER.fullmatch(text.replace("_", "")) or _TIME.fullmatch(text))
 
 
 def read_plain(text: str) -> str | int | float | bool | None:

@@ -2,12 +2,12 @@
 
 A hole that is a whole plain scalar takes a value of any type; inside quotes or other text it takes scalars and makes a
 string. Anything that would let text act as structure is refused: duplicate keys, tags, anchors, aliases, merge keys,
-a second document. Called by `binding`; compiled skeletons are kept, so a fleet of equal clusters parses YAML once.
+a second document, a hole that nobody bound. Called by `binding`, which binds JSON data, `OMIT` and None; compiled
+skeletons are kept, so a fleet of equal clusters parses YAML once.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 HOLE_MARK: Final = "Zq0q"
 _HOLE = re.compile(rf"{HOLE_MARK}(\d+)Z")
+_UNREADABLE = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml: the same tree, slower
 _KEPT_SKELETONS = 2048
 
@@ -59,18 +60,44 @@ def compile_skeleton(text: str) -> Fill:
         SkeletonError: the text is not one plain YAML document. The function raises it too, for a value that does not
             fit its place.
     """
+    printed = _lines_of_holes(text)
+    events = _events(text)
+    fill: Fill = _constant(None)
+    for number, start in enumerate(event for event in events if isinstance(event, yaml.DocumentStartEvent)):
+        if number:
+            raise SkeletonError("a template makes one document, and a second one starts here", _line(start))
+        fill = _compile(next(events), events)
+
+    def fill_all(holes: list[Any]) -> Any:
+        if len(printed) > len(holes):
+            raise SkeletonError(f"the text {hole(len(holes))} is reserved", printed[len(holes)])
+        return fill(holes)
+
+    return fill_all
+
+
+def _lines_of_holes(text: str) -> list[int]:
+    """Return the line of each hole, and see to it that they are those which `binding` printed: each once, in order."""
+    lines = []
+    for expected, found in enumerate(_HOLE.finditer(text)):
+        line = text.count("\n", 0, found.start()) + 1
+        if found[1] != str(expected):
+            raise SkeletonError(f"the text {found[0]} is reserved", line)
+        lines.append(line)
+    return lines
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
     try:
-        events = iter(list(yaml.parse(text, Loader=_LOADER)))
+        return iter(list(yaml.parse(text, Loader=_LOADER)))
     except yaml.MarkedYAMLError as error:
-        mark: Any = error.problem_mark  # typed as either library's mark; both count lines from 0
-        raise SkeletonError(f"not YAML: {error.problem}", mark.line + 1 if mark else 1) from error
-    fill: Fill | None = None
-    for event in events:
-        if isinstance(event, yaml.DocumentStartEvent):
-            if fill is not None:
-                raise SkeletonError("a template makes one document, and a second one starts here", _line(event))
-            fill = _compile(next(events), events)
-    return fill or _constant(None)
+        mark: Any = error.problem_mark or error.context_mark  # typed as either library's mark; both count from 0
+        words = ", ".join(filter(None, (error.context, error.problem)))
+        raise SkeletonError(f"not YAML: {words}", mark.line + 1 if mark else 1) from error
+    except (yaml.reader.ReaderError, UnicodeEncodeError) as error:
+        place = _UNREADABLE.search(text)
+        line = text.count("\n", 0, place.start()) + 1 if place else 1
+        raise SkeletonError("YAML cannot hold a control character or half of a surrogate pair", line) from error
 
 
 def _line(event: yaml.Event) -> int:
@@ -114,11 +141,13 @@ def _compile_key(event: yaml.Event, literal_keys: set[str]) -> Fill:
     line = _line(event)
     _refuse_references(event)
     if not isinstance(event, yaml.ScalarEvent):
-        raise SkeletonError("a key must be a plain scalar", line)
+        raise SkeletonError("a key must be a scalar", line)
     if _HOLE.search(event.value):
         return _compile_text(event.value, line)
     if event.value == "<<" and not event.style:
         raise SkeletonError("merge keys are not allowed: use merged()", line)
+    if not event.value and not event.style:
+        raise SkeletonError("a key is missing before the colon", line)
     if event.value in literal_keys:
         raise SkeletonError(f"the key {event.value} stands here a second time", line)
     literal_keys.add(event.value)
@@ -188,13 +217,9 @@ def _constant(value: Any) -> Fill:
 def _whole(number: int, line: int) -> Fill:
     def fill(holes: list[Any]) -> Any:
         value = holes[number]
-        if isinstance(value, str | int | dict | list) or value is OMIT:
-            return value
         if value is None:
             raise SkeletonError("the value is null: guard it with {% if %}, or add `| optional` to drop the key", line)
-        if isinstance(value, float) and math.isfinite(value):
-            return value
-        raise SkeletonError(f"{type(value).__name__} is not a value that YAML can hold", line)
+        return value
 
     return fill
 

@@ -1,8 +1,9 @@
 """The servers that integration tests run against.
 
 `server` is both of them in turn, so a test that takes it runs unchanged on the stand-in, always, and on a real
-kube-apiserver whenever its binaries are found. Either one lives for the whole session and is shared: keep tests apart
-by `namespace`, a fresh one for each test, and count requests with `server.requests_of(namespace)`.
+kube-apiserver whenever its binaries are found. Either one has chronik's definitions installed, lives for the whole
+session and is shared: keep tests apart by `namespace`, a fresh one for each test, and count requests with
+`server.requests_of(namespace)`. A test that breaks things starts a stand-in of its own: `FakeServer.start()`.
 """
 
 from __future__ import annotations
@@ -17,50 +18,87 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; this is 
 
 from tools import real_server as real
 
+from chronik import assets
+from chronik.crd import crd, warning_policy
+from chronik.manifest import CLUSTER
+from chronik.rules import RuleBook
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tools.api import ApiServer
+    from tools.fake_server import FakeServer
+
+    from chronik.manifest import Manifest
 
 IN_PROCESS, REAL = "in-process", "kube-apiserver"
+CLUSTERS = f"/apis/{CLUSTER.api_version}/{CLUSTER.plural}"
+
+
+def _definitions() -> list[Manifest]:
+    rules = RuleBook(assets.rules_text())
+    return [crd(assets.schema(), rules), *warning_policy(rules)]
+
+
+def _real(controllers: str | None) -> Iterator[ApiServer]:
+    """Yield a real server with chronik's definitions, or skip.
+
+    The definitions come before the controllers, because the garbage collector looks for new kinds only twice a minute.
+    """
+    if not real.available():
+        pytest.skip(real.MISSING)
+    server = real.RealServer.start()
+    server.install(_definitions())
+    if controllers and real.find_binary("kube-controller-manager"):
+        server.start_controllers(controllers)
+    server.wait_served(CLUSTERS)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")
 def real_server() -> Iterator[ApiServer]:
-    """Yield a real kube-apiserver without controllers: nothing acts but the test itself."""
-    yield from _running_real_server(controllers=False)
+    """Yield a real kube-apiserver where nothing acts but the test itself and, if found, garbage collection."""
+    yield from _real(real.GARBAGE_COLLECTION)
 
 
 @pytest.fixture(scope="session")
 def real_cluster() -> Iterator[ApiServer]:
-    """Yield a real kube-apiserver with kube-controller-manager: garbage collection, StatefulSets, HPA and so on."""
-    if not real.find_binary("kube-controller-manager"):
-        pytest.skip("no kube-controller-manager found: put it beside kube-apiserver")
-    yield from _running_real_server(controllers=True)
-
-
-def _running_real_server(*, controllers: bool) -> Iterator[ApiServer]:
-    if not real.available():
-        pytest.skip(real.MISSING)
-    server = real.RealServer.start(controllers=controllers)
-    yield server
-    server.stop()
+    """Yield a real kube-apiserver with all of kube-controller-manager: StatefulSets, HPA and so on, but no node."""
+    if real.available() and not real.find_binary("kube-controller-manager"):
+        pytest.skip("no kube-controller-manager found beside kube-apiserver")
+    yield from _real(real.ALL_CONTROLLERS)
 
 
 @pytest.fixture(scope="session")
-def fake_server() -> Iterator[ApiServer]:
+def fake_server() -> Iterator[FakeServer]:
     """Yield the in-process stand-in of kube-apiserver."""
-    from tools.fake_server import FakeServer
-
-    server = FakeServer.start()
+    server = _stand_in()
+    server.install(_definitions())
     yield server
     server.stop()
+
+
+def _stand_in() -> FakeServer:
+    from tools.fake_server import FakeServer  # noqa: PLC0415  # 0.3 s that unit tests do without
+
+    return FakeServer.start()
 
 
 @pytest.fixture(scope="session", params=[IN_PROCESS, REAL])
 def server(request: pytest.FixtureRequest) -> ApiServer:
     """Return an API server to talk to: the stand-in in one run of the test, kube-apiserver in the other."""
     return request.getfixturevalue("fake_server" if request.param == IN_PROCESS else "real_server")
+
+
+@pytest.fixture(scope="session", params=[IN_PROCESS, REAL])
+def bare_server(request: pytest.FixtureRequest) -> Iterator[ApiServer]:
+    """Yield an API server, of each sort in turn, that has never heard of chronik's kinds."""
+    if request.param == REAL and not real.available():
+        pytest.skip(real.MISSING)
+    server = _stand_in() if request.param == IN_PROCESS else real.RealServer.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

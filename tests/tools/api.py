@@ -9,8 +9,10 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import time
 import uuid
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ADMIN = "admin"
@@ -67,6 +70,23 @@ class Request:
         return self.verb in WRITE_VERBS and "dryRun" not in self.query
 
 
+class Watch:
+    """A running watch: iterate over it for its events, bookmarks included."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.code = response.status
+        self._response = response
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield events as they come, until the server ends the watch."""
+        for line in self._response:
+            yield json.loads(line)
+
+    def refused(self) -> Any:
+        """Return what the server said instead of starting the watch."""
+        return _decode(self._response)
+
+
 class ApiServer(ABC):
     """A running API server: `url`, `token` (of the admin), `ca` (a file, or None for plain HTTP) and `kubeconfig`."""
 
@@ -91,6 +111,24 @@ class ApiServer(ABC):
             raise RuntimeError(f"namespace {name} was not created: {answer.body}")
         return name
 
+    def install(self, definitions: list[dict[str, Any]]) -> None:
+        """Apply CustomResourceDefinitions and admission policies; `wait_served` tells when the kinds are there."""
+        for manifest in definitions:
+            kind, name = manifest["kind"].lower(), manifest["metadata"]["name"]
+            plural = kind.removesuffix("y") + "ies" if kind.endswith("y") else f"{kind}s"
+            path = f"/apis/{manifest['apiVersion']}/{plural}/{name}"
+            answer = self.call("PATCH", path, manifest, fieldManager="suite", force=True)
+            if answer.code not in {HTTPStatus.OK, HTTPStatus.CREATED}:
+                raise RuntimeError(f"{path} was not installed: {answer.body}")
+
+    def wait_served(self, path: str, seconds: float = 30) -> None:
+        """Wait until a collection answers, which takes a moment after its definition was installed."""
+        deadline = time.monotonic() + seconds
+        while self.call("GET", path).code != HTTPStatus.OK:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{path} is not served after {seconds} s")
+            time.sleep(0.05)
+
     def requests_of(self, namespace: str) -> list[Request]:
         """Return what was asked about the objects of one namespace."""
         return [request for request in self.requests() if request.namespace == namespace]
@@ -103,17 +141,49 @@ class ApiServer(ABC):
         `options` become the query (`fieldManager="x"`, `dryRun="All"`), except `patch`, which names the content type
         of a PATCH: apply (the default), merge or json. Server-side apply takes JSON, because JSON is YAML.
         """
-        kind = PATCH_TYPES[str(options.pop("patch", "apply"))] if method == "PATCH" else "application/json"
+        request = self._request(method, path, body, token, options)
+        while True:
+            idle = bool(self._idle)
+            connection = self._idle.pop() if idle else self._connect()
+            try:
+                connection.request(*request)
+                response = connection.getresponse()
+                answer = Answer(response.status, _decode(response), _headers(response))
+            except BaseException as error:
+                connection.close()
+                if idle and isinstance(error, ConnectionError):  # the server had hung up long before
+                    continue
+                raise
+            self._idle.append(connection)
+            return answer
+
+    @contextmanager
+    def watch(self, path: str, *, token: str | None = None, **options: str | bool | None) -> Iterator[Watch]:
+        """Watch a collection while the block runs; `timeoutSeconds` ends it earlier, from the server's side."""
+        connection = self._connect()
+        try:
+            connection.request(*self._request("GET", path, None, token, options | {"watch": True}))
+            yield Watch(connection.getresponse())
+        finally:
+            connection.close()
+
+    def hang_up(self) -> None:
+        """Close the connections that `call` keeps open; `stop` does it first."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _request(
+        self, method: str, path: str, body: Any, token: str | None, options: dict[str, Any]
+    ) -> tuple[str, str, bytes | None, dict[str, str]]:
+        kind = PATCH_TYPES[options.pop("patch", "apply")] if method == "PATCH" else "application/json"
         headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": kind, "User-Agent": "suite"}
         query = {key: str(value).lower() if isinstance(value, bool) else value for key, value in options.items()}
         data = None if body is None else json.dumps(body).encode()
-        connection = self._connect()
-        try:
-            connection.request(method, f"{path}?{urlencode(query)}" if query else path, data, headers)
-            response = connection.getresponse()
-            return Answer(response.status, _decode(response), {k.lower(): v for k, v in response.getheaders()})
-        finally:
-            connection.close()
+        return method, f"{path}?{urlencode(query)}" if query else path, data, headers
+
+    @cached_property
+    def _idle(self) -> list[http.client.HTTPConnection]:
+        return []
 
     def _connect(self) -> http.client.HTTPConnection:
         target = urlsplit(self.url)
@@ -125,6 +195,12 @@ class ApiServer(ABC):
     @cached_property
     def _tls(self) -> ssl.SSLContext | None:
         return ssl.create_default_context(cafile=str(self.ca)) if self.ca else None
+
+
+def _headers(response: http.client.HTTPResponse) -> dict[str, str]:
+    """Return the headers in lower case; those that come twice (Warning) joined."""
+    names = {name.lower() for name, _ in response.getheaders()}
+    return {name: ", ".join(response.headers.get_all(name, [])) for name in names}
 
 
 def _decode(response: http.client.HTTPResponse) -> Any:

@@ -15,9 +15,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,17 +28,20 @@ from tools.api import ADMIN, USERS, ApiServer, Request, query_of, write_kubeconf
 ENVTEST_FOLDER = "/usr/local/kubebuilder/bin"
 MISSING = "no kube-apiserver and etcd found: set KUBEBUILDER_ASSETS to envtest's folder"
 START_SECONDS = 60
+ALL_CONTROLLERS = "*,-node-lifecycle-controller"
+GARBAGE_COLLECTION = "garbage-collector-controller,namespace-controller,persistentvolumeclaim-protection-controller"
 CONTROLLERS = "system:kube-controller-manager"
 
-# Runs "$@" until its own standard input closes, which it does when the test process ends, however it ends.
-_LEASH = 'trap "" INT TERM; "$@" </dev/null & read _; kill -9 $!'
+# Runs "$@" until its own standard input closes, which it does when the test process ends, however it ends, and then
+# removes the folder $0.
+_LEASH = 'trap "" INT TERM; "$@" </dev/null & read _; kill -9 $!; rm -rf "$0"'
 
 _METHODS = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE", "deletecollection": "DELETE"}
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "rules": [
-        {"level": "None", "users": ["system:apiserver", CONTROLLERS]},
+        {"level": "None", "users": ["system:apiserver", CONTROLLERS, "system:anonymous"]},
         {"level": "Metadata", "verbs": ["watch"], "omitStages": ["RequestReceived", "ResponseComplete"]},
         {"level": "Metadata", "verbs": ["get", "list"], "omitStages": ["RequestReceived", "ResponseStarted"]},
         {"level": "Request", "omitStages": ["RequestReceived", "ResponseStarted"]},
@@ -68,17 +73,17 @@ class RealServer(ApiServer):
 
     @classmethod
     def start(cls, *, controllers: bool = False, audit: bool = True) -> Self:
-        """Start a server and return once it is ready (about five seconds).
+        """Start a server and return once it is ready (about three seconds).
 
-        RBAC and Pod Security admission are on. `controllers` adds kube-controller-manager: garbage collection,
-        namespace deletion, StatefulSets and the like, but no scheduler and no node. Raises RuntimeError with the end
-        of the log if a process does not come up.
+        RBAC and Pod Security admission are on. `controllers` adds kube-controller-manager with all it has, StatefulSets
+        and HPA included, but no scheduler and no node. Raises RuntimeError with the end of the log if the API server
+        does not come up.
         """
         server = cls()
         try:
             server._start_apiserver(audit=audit)
             if controllers:
-                server._start_controllers()
+                server.start_controllers()
         except BaseException:
             server.stop()
             raise
@@ -104,13 +109,25 @@ class RealServer(ApiServer):
         command = [find_binary("kubectl") or "kubectl", f"--kubeconfig={self.kubeconfig}", *args]
         return subprocess.run(command, input=stdin, check=True, capture_output=True, text=True).stdout
 
+    def start_controllers(self, names: str = ALL_CONTROLLERS) -> None:
+        """Start kube-controller-manager with the controllers named; it is busy a few seconds before it acts."""
+        kubeconfig = write_kubeconfig(self.folder / "controllers.kubeconfig", self, (CONTROLLERS,))
+        self._spawn(
+            "kube-controller-manager",
+            f"--kubeconfig={kubeconfig}",
+            f"--service-account-private-key-file={self.folder}/service-account.pem",
+            "--leader-elect=false",
+            "--secure-port=0",
+            f"--controllers={names}",
+            "--horizontal-pod-autoscaler-sync-period=1s",
+        )
+
     def stop(self) -> None:
         """Kill all processes and remove their data. Does nothing the second time."""
+        self.hang_up()
         for process in reversed(self._processes):
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             process.communicate()
         self._processes.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -154,18 +171,6 @@ class RealServer(ApiServer):
         self._wait_until_ready()
         self.kubeconfig = write_kubeconfig(d / "kubeconfig", self)
 
-    def _start_controllers(self) -> None:
-        kubeconfig = write_kubeconfig(self.folder / "controllers.kubeconfig", self, (CONTROLLERS,))
-        self._spawn(
-            "kube-controller-manager",
-            f"--kubeconfig={kubeconfig}",
-            f"--service-account-private-key-file={self.folder}/service-account.pem",
-            "--leader-elect=false",
-            "--secure-port=0",
-            "--controllers=*,-node-lifecycle-controller",
-            "--horizontal-pod-autoscaler-sync-period=1s",
-        )
-
     def _spawn(self, name: str, *flags: str) -> None:
         binary = find_binary(name)
         if binary is None:
@@ -173,7 +178,7 @@ class RealServer(ApiServer):
         with (self.folder / f"{name}.log").open("wb") as log:
             self._processes.append(
                 subprocess.Popen(
-                    ["/bin/sh", "-c", _LEASH, "sh", binary, *flags],
+                    ["/bin/sh", "-c", _LEASH, str(self.folder), binary, *flags],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
@@ -239,5 +244,6 @@ def _signing_key() -> str:
 
 if __name__ == "__main__":
     running = RealServer.start(controllers=True)
-    print(f"export KUBECONFIG={running.kubeconfig}   # Ctrl-C stops it")
+    sys.stdout.write(f"export KUBECONFIG={running.kubeconfig}   # Ctrl-C stops it\n")
+    sys.stdout.flush()
     signal.sigwait({signal.SIGINT})

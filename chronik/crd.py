@@ -1,0 +1,214 @@
+"""Turn the schema and the rule book into what the API server understands: a CRD, and a policy that carries the warnings.
+
+Errors become `x-kubernetes-validations`; warnings a ValidatingAdmissionPolicy whose action is Warn, which needs neither
+webhook nor certificate. `chronik schema` and `chronik install` print these; schema/*.yaml holds them for people who
+install without chronik. Pure: data in, data out.
+
+Source: structural schemas, kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_KIND, Manifest
+from chronik.rules import ITEMS, RuleBookError
+from chronik.structure import Raw, SchemaError, inlined, types_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chronik.rules import Place, Rule, RuleBook
+
+GROUP, VERSION = API_VERSION.split("/")
+POLICY_NAME = "chronik-warnings"
+
+_SAME = (
+    "description", "type", "format", "enum", "pattern", "default", "required", "minimum", "maximum", "minLength",
+    "maxLength", "minItems", "maxItems", "maxProperties", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+)  # fmt: skip  # keywords that mean the same to JSON Schema and to Kubernetes
+_DROPPED = frozenset({
+    "$ref", "$schema", "$id", "$comment", "$defs", "title", "examples", "x-allowed", "x-verbatim",
+})  # fmt: skip  # for people, editors and ourselves
+_TURNED = frozenset({"properties", "items", "additionalProperties", "propertyNames", "uniqueItems"})
+
+_COLUMNS = (
+    ("Phase", "string", ".status.phase"),
+    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
+    ("Controllers", "integer", ".status.readyReplicas.controllers"),
+    ("Ingest", "integer", ".status.readyReplicas.ingestNodes"),
+    ("Search", "integer", ".status.readyReplicas.searchNodes"),
+    ("Age", "date", ".metadata.creationTimestamp"),
+)
+
+
+def crd(schema: Mapping[str, Any], rules: RuleBook) -> Manifest:
+    """Return the CustomResourceDefinition of a ChronikCluster.
+
+    Raises:
+        SchemaError: the schema says something that a structural schema cannot.
+        RuleBookError: a rule is about a place that the schema does not have.
+    """
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{CLUSTER.plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": CLUSTER_KIND,
+                "listKind": f"{CLUSTER_KIND}List",
+                "plural": CLUSTER.plural,
+                "singular": CLUSTER_KIND.lower(),
+                "shortNames": ["ck"],
+            },
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": _root(schema, rules)},
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": [
+                        {"name": name, "type": kind, "jsonPath": path} for name, kind, path in _COLUMNS
+                    ],
+                }
+            ],
+        },
+    }
+
+
+def warning_policy(rules: RuleBook) -> list[Manifest]:
+    """Return the ValidatingAdmissionPolicy that warns, and its binding.
+
+    Whoever may not warn lets pass: a policy that cannot be evaluated is ignored.
+    """
+    policy = {
+        "failurePolicy": "Ignore",
+        "matchConstraints": {
+            "resourceRules": [
+                {
+                    "apiGroups": [GROUP],
+                    "apiVersions": [VERSION],
+                    "operations": ["CREATE", "UPDATE"],
+                    "resources": [CLUSTER.plural],
+                }
+            ]
+        },
+        "validations": [
+            {"expression": _about_object(place, rule.rule), "message": rule.words}
+            for rule in rules.rules
+            if rule.severity == "warning"
+            for place in rule.places
+        ],
+    }
+    binding = {"policyName": POLICY_NAME, "validationActions": ["Warn"]}
+    return [_admission("ValidatingAdmissionPolicy", policy), _admission("ValidatingAdmissionPolicyBinding", binding)]
+
+
+def editor_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a whole document for editors: null stands for an absent field, as on the API server."""
+    return {**_for_editor(dict(schema)), "$defs": {name: _for_editor(raw) for name, raw in schema["$defs"].items()}}
+
+
+def _admission(kind: str, spec: dict[str, Any]) -> Manifest:
+    name = {"name": POLICY_NAME}
+    return {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": name, "spec": spec}
+
+
+def _about_object(place: Place, rule: str) -> str:
+    """Bind `self` to a place of `object`, so that the rule's own text can stay as it is; an absent place is fine."""
+    paths = ["object." + ".".join(place[:length]) for length in range(1, len(place) + 1)]
+    return " || ".join([*(f"!has({path})" for path in paths), f"[{paths[-1]}].all(self, {rule})"])
+
+
+# --- the structural schema -------------------------------------------------------------------------------------------
+
+
+def _root(schema: Mapping[str, Any], rules: RuleBook) -> Raw:
+    """Return the schema of the object; of metadata a CRD can say something about the name only."""
+    root = inlined(schema, dict(schema))
+    used: set[Place] = set()
+    parts = {name: _structural(root["properties"][name], (name,), rules, used) for name in ("spec", "status")}
+    stray = [rule.name for rule in rules.rules if not used.issuperset(rule.places)]
+    if stray:
+        raise RuleBookError(f"rule {stray[0]}: the schema has no such place")
+    name = _structural(root["properties"]["metadata"]["properties"]["name"], ("metadata", "name"), rules, used)
+    return {
+        "description": root["description"],
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object", "properties": {"name": name}},
+            **parts,
+        },
+    }
+
+
+def _structural(raw: Raw, place: Place, rules: RuleBook, used: set[Place]) -> Raw:
+    unknown = raw.keys() - _DROPPED - _TURNED - set(_SAME)
+    if unknown:
+        raise SchemaError(f"{'.'.join(place)}: a CRD cannot say {', '.join(sorted(unknown))}")
+    used.add(place)
+    made = {keyword: raw[keyword] for keyword in _SAME if keyword in raw}
+    if "default" in made:
+        made["default"] = _filled(raw)
+    if len(types_of(raw)) > 1:
+        del made["type"]
+        made["x-kubernetes-int-or-string"] = True
+    if raw.get("uniqueItems"):
+        made["x-kubernetes-list-type"] = "set"
+    if "properties" in raw:
+        below = raw["properties"].items()
+        made["properties"] = {name: _structural(child, (*place, name), rules, used) for name, child in below}
+    if isinstance(raw.get("additionalProperties"), dict):
+        made["additionalProperties"] = _structural(raw["additionalProperties"], (*place, "*"), rules, used)
+    if "items" in raw:
+        made["items"] = _structural(raw["items"], (*place, ITEMS), rules, used)
+    validations = [*_key_validations(raw), *(_validation(rule) for rule in rules.at(place) if rule.severity == "error")]
+    return {**made, "x-kubernetes-validations": validations} if validations else made
+
+
+def _filled(raw: Raw) -> Any:
+    """Return a default with the defaults below it in place: the API server holds it to the rules as it stands."""
+    below = raw.get("properties", {}).items()
+    if not isinstance(raw["default"], dict):
+        return raw["default"]
+    return {**{name: _filled(child) for name, child in below if "default" in child}, **raw["default"]}
+
+
+def _key_validations(raw: Raw) -> list[dict[str, str]]:
+    """Say in CEL what OpenAPI cannot: what the keys of a map have to be."""
+    if "propertyNames" not in raw:
+        return []
+    names = raw["propertyNames"]
+    rule = f"self.all(key, key.size() <= {names['maxLength']} && key.matches(r'{names['pattern']}'))"
+    return [{"rule": rule, "message": f"each key must be {names['x-allowed']}"}]
+
+
+def _validation(rule: Rule) -> dict[str, str]:
+    made = {"rule": rule.rule, "message": rule.words, "fieldPath": rule.field_path, "reason": rule.reason}
+    return {key: value for key, value in made.items() if value}
+
+
+def _for_editor(raw: Raw) -> Raw:
+    """Return a schema that any JSON Schema 2020-12 tool reads, without keywords of our own."""
+    made = {key: value for key, value in raw.items() if not key.startswith("x-") and key not in {"$comment", "$defs"}}
+    needed = raw.get("required", ())
+    if "properties" in raw:
+        made["properties"] = {
+            name: _for_editor(child) if name in needed else _or_null(child) for name, child in raw["properties"].items()
+        }
+    for keyword in ("items", "additionalProperties", "propertyNames"):
+        if isinstance(raw.get(keyword), dict):
+            made[keyword] = _for_editor(raw[keyword])
+    return made
+
+
+def _or_null(raw: Raw) -> Raw:
+    about = {key: raw[key] for key in ("description", "default", "examples") if key in raw}
+    rest = {key: value for key, value in _for_editor(raw).items() if key not in about}
+    return {**about, "anyOf": [rest, {"type": "null"}]}

@@ -1,0 +1,280 @@
+"""Say in words what is wrong with a document's types, bounds and patterns.
+
+jsonschema finds the violations, all at once; this module words them for people who never saw the schema. `schema` loads
+it for documents that failed the quick check, and for no others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from difflib import get_close_matches
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
+
+from chronik.problem import Path, Problem
+from chronik.structure import Raw, inlined, is_integer, is_text, pattern_of, types_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+MOST_ALIKE = 5
+"""How many problems of one sort are told apart: the sixth wrong item of a list teaches nothing."""
+MOST_PROBLEMS = 100
+_MOST_VIOLATIONS = 10_000  # where the search ends, in a document that is hostile or no ChronikCluster at all
+_MOST_TEXT = 60
+
+_TYPE_NAMES = {"object": "a map", "array": "a list", "string": "a string", "integer": "an integer"}
+_YES_NO = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
+
+Words = tuple[str, str, str]
+"""Code, message and hint of a problem."""
+
+
+def explain(schema: Mapping[str, Any], document: Any) -> list[Problem]:
+    """Return one problem per violation; floods are cut short, and say so."""
+    raw = inlined(schema, dict(schema))
+    places = _places(raw)
+    alike: Counter[Path] = Counter()
+    ends: dict[Path, tuple[str, Path]] = {}
+    problems = []
+    for violation in islice(_Validator(raw).iter_errors(document), _MOST_VIOLATIONS):
+        sort, path = tuple(violation.absolute_schema_path), tuple(violation.absolute_path)
+        alike[sort] += 1
+        if alike[sort] <= MOST_ALIKE:
+            code, message, hint = _words(violation, places)
+            problems.append(Problem("error", code, path, message, hint))
+        else:
+            ends[sort] = (problems[-1].code, path[:-1])
+    for sort, (code, path) in ends.items():
+        problems.append(Problem("error", code, path, f"{alike[sort] - MOST_ALIKE} more errors like this one"))
+    if len(problems) > MOST_PROBLEMS:
+        rest = len(problems) - MOST_PROBLEMS
+        problems[MOST_PROBLEMS:] = [Problem("error", "flood", (), f"{rest} more errors are not shown")]
+    return problems
+
+
+# --- finding: where JSON Schema and Kubernetes or people differ -------------------------------------------------------
+
+
+def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Raw) -> Iterator[ValidationError]:
+    """Report each unknown field at its own path."""
+    if not isinstance(instance, dict):
+        return
+    for key, value in instance.items():
+        if key in schema.get("properties", {}):
+            continue
+        if allowed is False:
+            yield ValidationError(str(key), path=[key])
+        else:
+            yield from validator.descend(value, allowed, path=key)
+
+
+def _required(validator: Any, names: list[str], instance: Any, schema: Raw) -> Iterator[ValidationError]:
+    del validator, schema
+    if isinstance(instance, dict):
+        yield from (ValidationError(name) for name in names if name not in instance)
+
+
+def _property_names(validator: Any, allowed: Raw, instance: Any, schema: Raw) -> Iterator[ValidationError]:
+    """Report a bad key once, at its own path."""
+    del schema
+    if isinstance(instance, dict):
+        yield from (
+            ValidationError(str(key), path=[key])
+            for key in instance
+            if not validator.evolve(schema=allowed).is_valid(key)
+        )
+
+
+def _enum(validator: Any, values: list[Any], instance: Any, schema: Raw) -> Iterator[ValidationError]:
+    """Leave values of the wrong type to `type`."""
+    if validator.is_type(instance, schema["type"]) and instance not in values:
+        yield ValidationError("enum")
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Raw) -> Iterator[ValidationError]:
+    """Leave strings of the wrong length to the bounds: one problem is enough, and matching long ones is slow."""
+    del validator, pattern
+    if is_text(instance) and _length_fits(instance, schema) and not _matches(instance, schema):
+        yield ValidationError("pattern")
+
+
+def _length_fits(text: str, schema: Raw) -> bool:
+    return bool(schema.get("minLength", 0) <= len(text) <= schema.get("maxLength", float("inf")))
+
+
+def _matches(text: str, schema: Raw) -> bool:
+    return "pattern" not in schema or pattern_of(schema["pattern"]).match(text) is not None
+
+
+_Validator = extend(
+    Draft202012Validator,
+    {
+        "additionalProperties": _additional_properties,
+        "required": _required,
+        "propertyNames": _property_names,
+        "enum": _enum,
+        "pattern": _pattern,
+        "format": lambda *_: (),
+    },
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": lambda _, value: is_integer(value), "string": lambda _, value: is_text(value)}
+    ),
+)
+
+
+# --- wording ---------------------------------------------------------------------------------------------------------
+
+
+def _words(violation: ValidationError, places: Mapping[str, list[str]]) -> Words:
+    keyword, schema, value = str(violation.validator), dict(violation.schema), violation.instance  # type: ignore[arg-type]  # our schemas are maps
+    if keyword == "additionalProperties":
+        return _unknown_field(violation.message, schema, places)
+    if keyword == "propertyNames":
+        return "key", f"the key {_shown(violation.message)} must be {schema['propertyNames']['x-allowed']}", ""
+    if keyword == "required":
+        missing = schema["properties"][violation.message]
+        return "required", f"{violation.message} is required", f"{violation.message}: {missing['description']}"
+    return _WORDS[keyword](value, schema)
+
+
+def _unknown_field(name: str, schema: Raw, places: Mapping[str, list[str]]) -> Words:
+    known = list(schema["properties"])
+    close = _closest(name, known)
+    if close:
+        hint = f"Did you mean {close}?"
+    elif name in places:
+        hint = f"It belongs in {' or '.join(places[name][:3])}."
+    else:
+        hint = f"Known here: {', '.join(known)}."
+    return "unknown-field", f"unknown field {_shown(name)}", hint
+
+
+def _closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that somebody most likely meant, whatever its case and hyphens."""
+    plain = {_plain(option): option for option in known}
+    found = get_close_matches(_plain(name)[:_MOST_TEXT], plain, n=1, cutoff=0.7)
+    return plain[found[0]] if found else None
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _places(raw: Raw) -> dict[str, list[str]]:
+    """Return in which sections of the spec each field name is at home."""
+    found: dict[str, list[str]] = {}
+
+    def visit(node: Raw, path: str) -> None:
+        for name, child in node.get("properties", {}).items():
+            found.setdefault(name, []).append(path)
+            if not child.get("x-verbatim"):
+                visit(child, f"{path}.{name}")
+
+    visit(raw["properties"]["spec"], "spec")
+    return found
+
+
+def _type(value: Any, schema: Raw) -> Words:
+    types = types_of(schema)
+    wanted = "true or false" if types == ("boolean",) else _TYPE_NAMES.get(types[0], types[0])
+    if len(types) > 1:
+        wanted = schema["x-allowed"]
+    return "type", f"must be {wanted}, not {_described(value)}", _type_hint(value, types)
+
+
+def _type_hint(value: Any, types: tuple[str, ...]) -> str:
+    if "string" in types and isinstance(value, (bool, int, float)):
+        return f'Quote it: "{_plain_scalar(value)}".'
+    if types == ("integer",) and isinstance(value, str) and value.isascii() and value.isdigit():
+        return "Leave the quotes out."
+    if types == ("boolean",) and isinstance(value, str) and value.lower() in _YES_NO:
+        return f"Write {_YES_NO[value.lower()]}, without quotes."
+    return ""
+
+
+def _enum_words(value: Any, schema: Raw) -> Words:
+    values = schema["enum"]
+    allowed = values[0] if len(values) == 1 else f"one of {', '.join(values)}"
+    close = _closest(value, values)
+    return "enum", f"must be {allowed}, not {_shown(value)}", f"Did you mean {close}?" if close else ""
+
+
+def _bound(word: str, keyword: str) -> Callable[[Any, Raw], Words]:
+    return lambda value, schema: ("bounds", f"must be {word} {schema[keyword]}, not {value}", "")
+
+
+def _count(word: str, keyword: str, thing: str) -> Callable[[Any, Raw], Words]:
+    def words(value: Any, schema: Raw) -> Words:
+        things = thing if schema[keyword] == 1 else f"{thing}s"
+        return "length", f"must have {word} {schema[keyword]} {things}, not {len(value)}", ""
+
+    return words
+
+
+def _pattern_words(value: Any, schema: Raw) -> Words:
+    hint = _type_hint(value, types_of(schema)[:1])  # "5", where 5 would do
+    return "pattern", f"must be {schema['x-allowed']}, not {_shown(value)}", hint
+
+
+def _short(value: Any, schema: Raw) -> Words:
+    """Speak of the length only where nothing else is wrong."""
+    if "x-allowed" in schema and not (value and _matches(value, schema)):
+        return _pattern_words(value, schema)
+    return _count("at least", "minLength", "character")(value, schema)
+
+
+def _twice(value: Any, schema: Raw) -> Words:
+    del schema
+    double = next(item for number, item in enumerate(value) if item in value[:number])
+    return "duplicate", f"must not have {_described(double)} twice", ""
+
+
+_WORDS: dict[str, Callable[[Any, Raw], Words]] = {
+    "type": _type,
+    "enum": _enum_words,
+    "minimum": _bound("at least", "minimum"),
+    "maximum": _bound("at most", "maximum"),
+    "minLength": _short,
+    "maxLength": _count("at most", "maxLength", "character"),
+    "pattern": _pattern_words,
+    "minItems": _count("at least", "minItems", "item"),
+    "maxItems": _count("at most", "maxItems", "item"),
+    "maxProperties": _count("at most", "maxProperties", "key"),
+    "uniqueItems": _twice,
+}
+
+
+def _described(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return _plain_scalar(value)
+        case int() | float():
+            return f"the number {_plain_scalar(value)}"
+        case str() if not is_text(value):
+            return "a text that holds half of a surrogate pair"
+        case str():
+            return f"the string {_shown(value)}"
+        case list():
+            return "a list"
+        case dict():
+            return "a map"
+        case _:
+            return f"a {type(value).__name__}"
+
+
+def _plain_scalar(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, float) or abs(value) < 10**_MOST_TEXT else "with very many digits"
+
+
+def _shown(text: str) -> str:
+    """Return a text in quotes, cut short and free of what would upset a terminal."""
+    cut = text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}…"
+    return json.dumps(cut, ensure_ascii=not cut.isprintable())

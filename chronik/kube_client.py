@@ -1,0 +1,176 @@
+"""Talks to a real API server: `ApiKube` is the `Kube` that `kube.connect` gives away.
+
+Each method sends one request, or one for each page, and reads what comes back. Kinds that chronik renders cost no
+discovery; another one, of a template override, is asked for once.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from chronik.errors import KindMissing, NamespaceMissing, ObjectMissing, WatchExpired
+from chronik.kube import Listing, WatchEvent
+from chronik.kube_errors import Reply, refuse
+from chronik.kube_request import (
+    Call,
+    Query,
+    apply_call,
+    create_call,
+    delete_call,
+    get_call,
+    list_call,
+    query,
+    secrets_of,
+    watch_call,
+)
+from chronik.kube_wording import Question
+from chronik.manifest import CLUSTER, FIELD_MANAGER, KINDS, Kind, Manifest, ObjectRef
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from chronik.errors import ApiError, ConflictError
+    from chronik.kube import Propagation
+    from chronik.kube_http import Transport
+
+PAGE_SIZE = 500
+EVERYTHING = 0
+WATCH_SECONDS = 300  # at least, and up to twice that, as client-go
+VERSION = Call(Question("get", Kind("v1", "Version", "version", stage=-1, namespaced=False)), "GET", "/version")
+
+
+class ApiKube:
+    """A real API server; see `Kube` and `connect`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._kinds = {(kind.api_version, kind.name): kind for kind in (*KINDS, CLUSTER)}
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that the options or the context name, else `default`."""
+        return self._transport.access.namespace
+
+    async def version(self) -> dict[str, Any]:
+        """Return the server's version."""
+        return await self._transport.ask(VERSION)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """Return an object, or None if it does not exist."""
+        try:
+            return await self._transport.ask(get_call(self._object("get", kind, namespace, name)))
+        except ObjectMissing:
+            return None
+
+    async def list(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        keep: Callable[[Manifest], Manifest] = lambda manifest: manifest,
+    ) -> Listing:
+        """Return all objects, read page by page.
+
+        If the server forgets underway what version the pages are of (410), start again, the last time without pages.
+        """
+        question = Question("list", kind, namespace or "")
+        selectors = query(labelSelector=label_selector, fieldSelector=field_selector)
+        for _ in range(2):
+            with suppress(WatchExpired):
+                return await self._list(question, selectors, PAGE_SIZE, keep)
+        return await self._list(question, selectors, EVERYTHING, keep)
+
+    async def _list(
+        self, question: Question, selectors: Query, limit: int, keep: Callable[[Manifest], Manifest]
+    ) -> Listing:
+        identity = {"apiVersion": question.kind.api_version, "kind": question.kind.name}
+        items: list[Manifest] = []
+        token = ""
+        while True:
+            page = await self._transport.ask(list_call(question, selectors=selectors, limit=limit, token=token))
+            items += [keep({**identity, **item}) for item in page["items"] or ()]
+            token = page["metadata"].get("continue", "")
+            if not token:
+                return Listing(items, page["metadata"]["resourceVersion"])
+
+    async def apply(
+        self,
+        manifest: Manifest,
+        *,
+        manager: str = FIELD_MANAGER,
+        force: bool = False,
+        dry_run: bool = False,
+        subresource: str = "",
+    ) -> Manifest:
+        """Apply a manifest on the server; unknown fields are refused."""
+        question = await self._about(manifest, "patch", subresource)
+        return await self._transport.ask(apply_call(question, manifest, manager=manager, force=force, dry_run=dry_run))
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create an object."""
+        return await self._transport.ask(create_call(await self._about(manifest, "create"), manifest))
+
+    async def delete(
+        self,
+        kind: Kind,
+        ref: ObjectRef,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        propagation: Propagation = "Background",
+        dry_run: bool = False,
+    ) -> None:
+        """Delete an object; what is not there is deleted already."""
+        call = delete_call(
+            self._object("delete", kind, ref.namespace, ref.name),
+            uid=uid,
+            resource_version=resource_version,
+            propagation=propagation,
+            dry_run=dry_run,
+        )
+        with suppress(ObjectMissing, KindMissing, NamespaceMissing):
+            await self._transport.ask(call)
+
+    async def watch(
+        self, kind: Kind, namespace: str | None, *, resource_version: str, label_selector: str = ""
+    ) -> AsyncIterator[WatchEvent]:
+        """Yield changes after a resource version, bookmarks included."""
+        question = Question("watch", kind, namespace or "")
+        seconds = int(WATCH_SECONDS * (1 + self._transport.options.clock.chance()))
+        call = watch_call(question, resource_version=resource_version, label_selector=label_selector, seconds=seconds)
+        async with self._transport.stream(call) as events:
+            async for event in events:
+                if event["type"] == "ERROR":
+                    raise self._refusal(question, event["object"])
+                yield WatchEvent(event["type"], event["object"])
+
+    async def _about(self, manifest: Manifest, verb: str, subresource: str = "") -> Question:
+        kind = await self._kind(manifest["apiVersion"], manifest["kind"])
+        metadata = manifest["metadata"]
+        question = self._object(verb, kind, metadata.get("namespace", ""), metadata.get("name", ""))
+        return replace(question, subresource=subresource, secrets=secrets_of(manifest))
+
+    def _object(self, verb: str, kind: Kind, namespace: str, name: str) -> Question:
+        return Question(verb, kind, (namespace or self.namespace) if kind.namespaced else "", name)
+
+    async def _kind(self, api_version: str, name: str) -> Kind:
+        known = self._kinds.get((api_version, name))
+        if known is None:
+            known = self._kinds[api_version, name] = await self._discover(api_version, name)
+        return known
+
+    async def _discover(self, api_version: str, name: str) -> Kind:
+        question = Question("get", Kind(api_version, name, plural="", stage=-1))
+        found = await self._transport.ask(get_call(question))
+        for resource in found["resources"]:
+            if resource["kind"] == name and "/" not in resource["name"]:
+                return Kind(api_version, name, resource["name"], stage=-1, namespaced=resource["namespaced"])
+        raise self._refusal(question, {"code": 404, "message": "the server could not find the requested resource"})
+
+    def _refusal(self, question: Question, status: dict[str, Any]) -> ApiError | ConflictError:
+        return refuse(question, Reply(status.get("code", 0), json.dumps(status)), self._transport.where).error

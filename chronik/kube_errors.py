@@ -1,0 +1,200 @@
+"""What went wrong between us and the API server, as one table: which error it is, and whether to send it again.
+
+Pure. `kube_http` asks `refuse` about every answer that is no success and `fail` about every answer that never came;
+`kube_wording` finds the words. The first row of `RULES` that matches decides, and each row has its test.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal
+
+from chronik import errors
+from chronik.errors import Answer, ApiError, Cause, ConflictError, FieldOwner
+from chronik.kube_wording import Where, redact, word
+
+if TYPE_CHECKING:
+    from chronik.kube_wording import Question
+
+ErrorType = type[ApiError | ConflictError]
+ANY = range(1000)
+
+
+class Retry(Enum):
+    """When a request may be sent again by itself."""
+
+    NEVER = "never"
+    UNPROCESSED = "the server did nothing with it: any request may be repeated"
+    AMBIGUOUS = "it may have been done: only an idempotent request may be repeated"
+    CONFLICT = "somebody else was faster: an idempotent request without a precondition may be repeated, a few times"
+    CREDENTIALS = "once, after the credentials were read again"
+    IF_REACHED_BEFORE = "the server was there and is away: any request may be repeated; else the address is wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer: its status code, its body as text, and the seconds of its Retry-After."""
+
+    code: int
+    text: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to raise, if not to be tried again; `pause` is how long the server wants the whole client to wait."""
+
+    error: ApiError | ConflictError
+    retry: Retry
+    pause: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row: all that is given must match. `text` is searched in the message, `cause` is one of details.causes."""
+
+    name: str
+    codes: range | tuple[int, ...]
+    error: ErrorType
+    retry: Retry = Retry.NEVER
+    text: str = ""
+    reason: str = ""
+    cause: str = ""
+    with_retry_after: bool = False
+
+    def matches(self, code: int, status: dict[str, Any], answer: Answer) -> bool:
+        """Say whether this row is about an answer."""
+        return (
+            code in self.codes
+            and (not self.reason or self.reason == answer.reason)
+            and (not self.cause or any(cause.reason == self.cause for cause in answer.causes))
+            and (not self.with_retry_after or answer.retry_after is not None)
+            and (not self.text or re.search(self.text, status.get("message", "")) is not None)
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("webhook silent", ANY, errors.WebhookUnavailable, Retry.AMBIGUOUS, text=r"failed calling webhook"),
+    Rule(
+        "conversion silent", ANY, errors.WebhookUnavailable, Retry.AMBIGUOUS, text=r"conversion webhook for .* failed"
+    ),
+    Rule("webhook denies", ANY, errors.AdmissionDenied, text=r"admission webhook .* denied the request"),
+    Rule("policy denies", ANY, errors.AdmissionDenied, text=r"AdmissionPolicy .* denied request"),
+    Rule("pod security denies", (403,), errors.AdmissionDenied, text=r"violates PodSecurity"),
+    Rule("credentials refused", (401,), errors.Unauthorized, Retry.CREDENTIALS),
+    Rule("quota used up", (403,), errors.QuotaExceeded, text=r"exceeded quota"),
+    Rule("quota not known yet", (403,), errors.QuotaExceeded, text=r"status unknown for quota"),
+    Rule("namespace going", (403,), errors.NamespaceTerminating, cause="NamespaceTerminating"),
+    Rule("namespace going, old servers", (403,), errors.NamespaceTerminating, text=r"because it is being terminated"),
+    Rule("forbidden", (403,), errors.Forbidden),
+    Rule("namespace missing", (404,), errors.NamespaceMissing, text=r'^namespaces "[^"]*" not found'),
+    Rule("group missing", (404,), errors.KindMissing, text=r"^404 page not found"),
+    Rule("kind missing", (404,), errors.KindMissing, text=r"could not find the requested resource"),
+    Rule("object missing", (404,), errors.ObjectMissing),
+    Rule("fields owned by others", (409,), errors.FieldConflict, cause="FieldManagerConflict"),
+    Rule("exists", (409,), errors.AlreadyExists, Retry.CONFLICT, reason="AlreadyExists"),
+    Rule("changed", (409,), errors.ObjectChanged, Retry.CONFLICT),
+    Rule("replaced", (422,), errors.ObjectChanged, text=r"metadata\.uid: Invalid value: .* field is immutable"),
+    Rule("version too old", (410,), errors.WatchExpired),
+    Rule("too many requests", (429,), errors.ServerBusy, Retry.UNPROCESSED),
+    Rule("unavailable for a while", (503,), errors.ServerBusy, Retry.UNPROCESSED, with_retry_after=True),
+    Rule("unavailable", (503,), errors.ServerBusy, Retry.AMBIGUOUS),
+    # Server-side apply answers 500 to a field that the schema does not have: not a failure of the server.
+    Rule("field not in schema", (500,), errors.InvalidObject, text=r"^failed to create typed patch object"),
+    Rule("value not decodable", (500,), errors.InvalidObject, text=r"^failed to convert new object"),
+    Rule("server failure", range(500, 600), errors.ServerFailure, Retry.AMBIGUOUS),
+    Rule("request timed out", (408,), errors.ServerFailure, Retry.AMBIGUOUS),
+    Rule("plain HTTP", (400,), errors.UntrustedServer, text=r"HTTP request to an HTTPS server"),
+    Rule("invalid", (400, 413, 415, 422), errors.InvalidObject),
+    Rule("not an API server", ANY, ApiError),
+)
+
+Fault = Literal["refused", "unknown host", "timeout", "cut", "certificate", "tls", "garbage"]
+"""Why there was no usable answer; `cut` is a connection that closed or broke off after the request was sent."""
+
+FAULTS: dict[Fault, tuple[ErrorType, Retry]] = {
+    "refused": (errors.Unreachable, Retry.IF_REACHED_BEFORE),
+    "unknown host": (errors.Unreachable, Retry.IF_REACHED_BEFORE),
+    "timeout": (errors.Unreachable, Retry.AMBIGUOUS),
+    "cut": (errors.Unreachable, Retry.AMBIGUOUS),
+    "certificate": (errors.UntrustedServer, Retry.CREDENTIALS),
+    "tls": (errors.UntrustedServer, Retry.CREDENTIALS),
+    "garbage": (ApiError, Retry.AMBIGUOUS),
+}
+
+
+def refuse(question: Question, reply: Reply, where: Where) -> Verdict:
+    """Classify an answer that is no success.
+
+    Source: the Status object of
+    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/, and what kube-apiserver 1.36 sends.
+    """
+    status = _status(reply.text)
+    answer = _answer(question, reply, status)
+    rule = next(rule for rule in RULES if rule.matches(reply.code, status, answer))
+    text = redact(status["message"], question.secrets)
+    message, hint = word(rule.error, question, answer, text, where)
+    subject = where.server if rule.error in _ABOUT_THE_SERVER else question.subject
+    error = rule.error(message, subject=subject, hint=hint, answer=answer)
+    return Verdict(error, rule.retry, answer.retry_after if rule.error is errors.ServerBusy else None)
+
+
+def fail(question: Question, fault: Fault, detail: str, where: Where) -> Verdict:
+    """Classify an answer that never came; `detail` is what the operating system or TLS said."""
+    error, retry = FAULTS[fault]
+    answer = Answer(question.verb, question.resource)
+    message, hint = word(error, question, answer, redact(detail), where)
+    return Verdict(error(message, subject=where.server, hint=hint, answer=answer), retry)
+
+
+_ABOUT_THE_SERVER = (errors.Unauthorized, errors.UntrustedServer, ApiError)
+
+
+def _status(text: str) -> dict[str, Any]:
+    """Return the Status object of a body; a body that is none becomes its message."""
+    try:
+        status = json.loads(text)
+    except ValueError:
+        status = None
+    if isinstance(status, dict) and isinstance(status.get("message"), str):
+        return status
+    return {"message": text.strip()}
+
+
+def _answer(question: Question, reply: Reply, status: dict[str, Any]) -> Answer:
+    details = status.get("details") or {}
+    causes = tuple(dict.fromkeys(_cause(cause, question) for cause in details.get("causes") or ()))
+    return Answer(
+        verb=question.verb,
+        resource=question.resource,
+        code=reply.code,
+        reason=status.get("reason", ""),
+        causes=causes,
+        retry_after=reply.retry_after if reply.retry_after is not None else details.get("retryAfterSeconds"),
+        owners=tuple(_owner(cause) for cause in causes if cause.reason == "FieldManagerConflict"),
+    )
+
+
+def _cause(cause: dict[str, str], question: Question) -> Cause:
+    message = redact(cause.get("message", ""), question.secrets)
+    return Cause(cause.get("field", ""), message, cause.get("reason", ""))
+
+
+_OWNER = re.compile(
+    r'conflict with "(?P<manager>.*?)"(?: with subresource "(?P<subresource>[^"]*)")?(?P<update> using )?'
+)
+
+
+def _owner(cause: Cause) -> FieldOwner:
+    """Read `conflict with "kubectl" using apps/v1 at 2026-…`; only updates say `using`.
+
+    Source: printManager in k8s.io/apimachinery/pkg/util/managedfields/internal/conflict.go.
+    """
+    match = _OWNER.match(cause.message)
+    if match is None:
+        return FieldOwner(cause.field, cause.message)
+    operation: Literal["Apply", "Update"] = "Update" if match["update"] else "Apply"
+    return FieldOwner(cause.field, match["manager"], operation, match["subresource"] or "")

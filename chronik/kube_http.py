@@ -1,0 +1,223 @@
+"""Sends requests to the API server: connections, deadlines, retries, one pause for all when the server asks for one.
+
+`kube_client` has requests built and reads the answers. Everything that comes out of here is of the tree in `errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
+
+import aiohttp
+from yarl import URL
+
+from chronik import kube_tls
+from chronik.errors import Answer, ApiError, ConflictError, ServerBusy
+from chronik.kube_errors import Reply, Retry, Verdict, fail, refuse
+from chronik.kube_retry import Attempts, Gate
+from chronik.kube_session import CONNECT_SECONDS, TRANSPORT_ERRORS, diagnose, open_session, proxy_of_environment
+from chronik.kube_wording import Where, redact
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from aiohttp import ClientResponse
+
+    from chronik.kube_config import Access, ConnectOptions
+    from chronik.kube_request import Call
+    from chronik.kube_wording import Question
+
+T = TypeVar("T")
+
+_FIRST_BAD_CODE = 300
+
+
+class _Failed(Exception):
+    """An attempt that failed: what to make of it, and which Authorization header it was sent with."""
+
+    def __init__(self, verdict: Verdict, authorization: str) -> None:
+        super().__init__(str(verdict.error))
+        self.verdict = verdict
+        self.authorization = authorization
+
+
+class Transport:
+    """Connections to one API server. Use `open_transport`."""
+
+    def __init__(self, access: Access, options: ConnectOptions, tls: ssl.SSLContext | None) -> None:
+        self.access = access
+        self.options = options
+        self._tls = tls
+        self.where = Where(access.server, access.origin)
+        self._gate = Gate(options.clock)
+        self._slots = asyncio.Semaphore(options.in_flight)
+        self._reached = False
+        self._proxy = access.proxy or proxy_of_environment(access.server)
+        self._session = open_session(access, tls)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def ask(self, call: Call) -> dict[str, Any]:
+        """Send a request and return the object that comes back; retried as its class of failure allows.
+
+        Raises:
+            ApiError, ConflictError: see `errors`.
+        """
+
+        async def attempt(attempts: Attempts) -> dict[str, Any]:
+            async with self._slots:
+                return await self._attempt(call, attempts, _read_object)
+
+        return await self._retrying(call, attempt)
+
+    @asynccontextmanager
+    async def stream(self, call: Call) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Send a request and yield the objects of its answer, one a line, as they come; it takes no slot.
+
+        Only the start is retried: what fails later is raised from the iterator.
+        """
+        async with await self._retrying(call, lambda attempts: self._attempt(call, attempts, _keep_open)) as response:
+            yield self._objects(call, response)
+
+    async def _retrying(self, call: Call, attempt: Callable[[Attempts], Awaitable[T]]) -> T:
+        attempts = Attempts(
+            self.options.retry, self.options.clock, idempotent=call.idempotent, conditional=call.conditional
+        )
+        renewed = False
+        while True:
+            try:
+                return await attempt(attempts)
+            except _Failed as failure:
+                verdict, authorization, cause = failure.verdict, failure.authorization, failure.__cause__
+            if verdict.pause is not None:
+                self._gate.hold(verdict.pause)
+            if verdict.retry is Retry.CREDENTIALS and not renewed:
+                renewed = True
+                if await self._renew(authorization):
+                    continue
+            pause = attempts.pause_after(verdict, reached=self._reached)
+            if pause is None:
+                raise _with_count(verdict.error, attempts.count) from cause
+            await self.options.clock.sleep(pause)
+
+    async def _pass_gate(self, call: Call, attempts: Attempts) -> None:
+        if not await self._gate.wait(attempts.remaining, self.options.retry.first):
+            seconds = self._gate.remaining
+            raise ServerBusy(
+                f"the API server asked this client to wait for {seconds:.0f} s more",
+                subject=call.question.subject,
+                answer=Answer(call.question.verb, call.question.resource, retry_after=seconds),
+            )
+
+    async def _renew(self, rejected: str) -> bool:
+        """Read credentials and certificates again; return whether another attempt may end otherwise."""
+        renewed = await self.access.credentials.renew(rejected)
+        if self._tls is None:
+            return renewed
+        kube_tls.load(self._tls, self.access)
+        return renewed or isinstance(self.access.authority, Path) or self.access.certificate is not None
+
+    async def _attempt(self, call: Call, attempts: Attempts, read: Callable[[ClientResponse], Awaitable[T]]) -> T:
+        attempts.begin()
+        await self._pass_gate(call, attempts)  # last, so that nothing slips through while it waits for its turn
+        authorization = await self.access.credentials.authorization()
+        question, started, code = call.question, self.options.clock.now(), 0
+        try:
+            response = await self._session.request(call.method, **self._arguments(call, authorization))
+            self._reached, code = True, response.status
+            if code >= _FIRST_BAD_CODE:
+                raise _Failed(refuse(question, await _reply(response), self.where), authorization)
+            self._pass_on_warnings(question, response)
+            return await read(response)
+        except TRANSPORT_ERRORS as error:
+            fault, detail = diagnose(error)
+            raise _Failed(fail(question, fault, detail, self.where), authorization) from error
+        finally:
+            self.options.on_request(question.verb, question.kind.name, code, self.options.clock.now() - started)
+
+    def _arguments(self, call: Call, authorization: str) -> dict[str, Any]:
+        headers = {"Authorization": authorization} if authorization else {}
+        if call.body is not None:
+            headers["Content-Type"] = call.content_type
+        query = f"?{urlencode(call.query)}" if call.query else ""
+        return {
+            "url": URL(f"{self.access.server}{call.path}{query}", encoded=True),
+            "headers": headers,
+            "data": call.body,
+            "timeout": aiohttp.ClientTimeout(
+                total=call.timeout or self.options.request_timeout, sock_connect=CONNECT_SECONDS
+            ),
+            "allow_redirects": False,
+            "proxy": self._proxy or None,
+            "server_hostname": self.access.server_name or None,
+        }
+
+    def _pass_on_warnings(self, question: Question, response: ClientResponse) -> None:
+        for header in response.headers.getall("Warning", ()):
+            for text in _WARNING.findall(header):
+                self.options.on_warning(question.subject, redact(re.sub(r"\\(.)", r"\1", text), question.secrets))
+
+    async def _objects(self, call: Call, response: ClientResponse) -> AsyncIterator[dict[str, Any]]:
+        rest = b""
+        try:
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield json.loads(line)
+        except TRANSPORT_ERRORS as error:
+            fault, detail = diagnose(error)
+            raise fail(call.question, fault, detail, self.where).error from error
+        if rest:
+            raise fail(call.question, "cut", "it ended within a line", self.where).error
+
+
+@asynccontextmanager
+async def open_transport(access: Access, options: ConnectOptions) -> AsyncIterator[Transport]:
+    """Connect nothing yet, but get credentials and certificates ready; close all connections at the end.
+
+    Raises:
+        KubeconfigError: credentials or certificates cannot be had.
+    """
+    await access.credentials.authorization()  # a plugin may hand out the certificate that TLS needs
+    transport = Transport(access, options, kube_tls.make_context(access))
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
+_WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
+"""`299 - "text"`, several of them separated by commas (RFC 7234, 5.5)."""
+
+
+async def _read_object(response: ClientResponse) -> dict[str, Any]:
+    async with response:
+        body = json.loads(await response.read())
+    if not isinstance(body, dict):
+        raise json.JSONDecodeError("no object", "", 0)
+    return body
+
+
+async def _keep_open(response: ClientResponse) -> ClientResponse:
+    return response
+
+
+async def _reply(response: ClientResponse) -> Reply:
+    async with response:
+        text = (await response.read()).decode("utf-8", "replace")
+    seconds = response.headers.get("Retry-After", "")
+    return Reply(response.status, text, float(seconds) if seconds.isdecimal() else None)
+
+
+def _with_count(error: ApiError | ConflictError, count: int) -> ApiError | ConflictError:
+    if count > 1:
+        error.message += f" (after {count} attempts)"
+    return error

@@ -1,0 +1,147 @@
+"""Requests to the API server, before they are sent: paths, queries and bodies.
+
+Pure; `kube_client` has them built and `kube_http` sends them.
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from chronik.manifest import FIELD_MANAGER
+
+if TYPE_CHECKING:
+    from chronik.kube import Propagation
+    from chronik.kube_wording import Question
+    from chronik.manifest import Manifest
+
+WATCH_GRACE_SECONDS = 30  # the server should have ended a watch so long after the time it was given
+
+Query = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: what is asked, and as HTTP.
+
+    `idempotent`: asking twice is as good as once. `conditional`: it names a version or uid, so after a conflict
+    asking again is no use. `timeout`: seconds for one attempt, instead of the client's own.
+    """
+
+    question: Question
+    method: str
+    path: str
+    query: Query = ()
+    body: bytes | None = None
+    content_type: str = "application/json"
+    idempotent: bool = True
+    conditional: bool = False
+    timeout: float | None = None
+
+
+def get_call(question: Question) -> Call:
+    """Ask for one object."""
+    return Call(question, "GET", url_path(question))
+
+
+def list_call(question: Question, *, selectors: Query, limit: int, token: str) -> Call:
+    """Ask for a collection, or one page of it; a limit of 0 means all."""
+    return Call(question, "GET", url_path(question), (*selectors, *query(**{"limit": limit, "continue": token})))
+
+
+def watch_call(question: Question, *, resource_version: str, label_selector: str, seconds: int) -> Call:
+    """Ask for all changes of a collection after a version, for so many seconds."""
+    parameters = query(
+        watch="true",
+        allowWatchBookmarks="true",
+        resourceVersion=resource_version,
+        timeoutSeconds=seconds,
+        labelSelector=label_selector,
+    )
+    return Call(question, "GET", url_path(question), parameters, timeout=seconds + WATCH_GRACE_SECONDS)
+
+
+def apply_call(question: Question, manifest: Manifest, *, manager: str, force: bool, dry_run: bool) -> Call:
+    """Apply on the server. Applying twice is as good as once, unless it is bound to a version or uid."""
+    return Call(
+        question,
+        "PATCH",
+        url_path(question),
+        query(
+            fieldManager=manager,
+            fieldValidation="Strict",
+            force="true" if force else "false",
+            dryRun="All" if dry_run else "",
+        ),
+        encode(manifest),
+        "application/apply-patch+yaml",
+        conditional="resourceVersion" in manifest["metadata"] or "uid" in manifest["metadata"],
+    )
+
+
+def create_call(question: Question, manifest: Manifest) -> Call:
+    """Create an object, under its own or a generated name."""
+    return Call(
+        question,
+        "POST",
+        url_path(replace(question, name="")),
+        query(fieldManager=FIELD_MANAGER, fieldValidation="Strict"),
+        encode(manifest),
+        idempotent=False,
+    )
+
+
+def delete_call(
+    question: Question, *, uid: str | None, resource_version: str | None, propagation: Propagation, dry_run: bool
+) -> Call:
+    """Delete an object. Without a uid it must not be repeated when in doubt, lest it hit a new one of that name."""
+    conditions = {name: value for name, value in (("uid", uid), ("resourceVersion", resource_version)) if value}
+    options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+    options |= {"preconditions": conditions} if conditions else {}
+    options |= {"dryRun": ["All"]} if dry_run else {}
+    return Call(
+        question,
+        "DELETE",
+        url_path(question),
+        body=encode(options),
+        idempotent=bool(uid),
+        conditional=bool(conditions),
+    )
+
+
+def url_path(question: Question) -> str:
+    """Return the path of an object, of a collection if the question names none, or of a group if its kind has none."""
+    root = "apis" if "/" in question.kind.api_version else "api"
+    namespace = ("namespaces", question.namespace) if question.namespace and question.kind.namespaced else ()
+    parts = (*namespace, question.kind.plural, question.name, question.subresource)
+    return "/".join(("", root, question.kind.api_version, *(quote(part, safe=":") for part in parts if part)))
+
+
+def query(**parameters: str | int) -> Query:
+    """Return the parameters that are not empty or 0."""
+    return tuple((name, str(value)) for name, value in parameters.items() if value)
+
+
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Return JSON that the server's YAML reader takes as JSON.
+
+    Server-side apply bodies are read as YAML 1.1, which refuses some characters of JSON strings unless they are
+    escaped, and refuses JSON's escapes for others (surrogate pairs), so those are sent as they are.
+    """
+    text = json.dumps(manifest, ensure_ascii=False, separators=(",", ":"))
+    return _NOT_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
+
+
+def secrets_of(manifest: Manifest) -> tuple[str, ...]:
+    """Return the values of a Secret, which no message may repeat."""
+    if manifest["kind"] != "Secret":
+        return ()
+    values = [*(manifest.get("data") or {}).values(), *(manifest.get("stringData") or {}).values()]
+    return tuple(map(str, values))

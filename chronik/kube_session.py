@@ -1,0 +1,104 @@
+"""Connections to the API server, and what their failures are.
+
+`kube_http` opens one session per client, and asks `diagnose` about every exception that comes out of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+
+from chronik import __version__
+
+if TYPE_CHECKING:
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+
+    from chronik.kube_config import Access
+    from chronik.kube_errors import Fault
+
+CONNECT_SECONDS = 10.0
+IDLE_SECONDS = 60.0  # the server closes idle connections after 90 s and more
+KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # a dead watch is noticed within a minute
+
+TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, json.JSONDecodeError, UnicodeDecodeError)
+"""All that can go wrong between two ends; TimeoutError and SSLError are OSErrors."""
+
+
+def open_session(access: Access, tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    """Return a session that sends who we are with every request; how many at a time is not its business."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0, ssl=tls or False, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket
+        ),
+        headers=[("User-Agent", f"chronik/{__version__}"), ("Accept", "application/json"), *access.headers],
+        cookie_jar=aiohttp.DummyCookieJar(),
+        middlewares=(_send_once,),
+    )
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """Return a socket that notices when the other side is gone without a word: a watch may be silent for long."""
+    connection = socket.socket(*address[:3])
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return connection
+
+
+def proxy_of_environment(server: str) -> str:
+    """Return $HTTPS_PROXY or $HTTP_PROXY, unless $NO_PROXY or a loopback address says otherwise."""
+    parts = urlsplit(server)
+    host = parts.hostname or ""
+    if host in {"localhost", "::1"} or host.startswith("127.") or proxy_bypass(host):
+        return ""
+    return getproxies().get(parts.scheme, "")
+
+
+async def _send_once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Keep aiohttp from repeating a request whose connection broke: it would repeat any deletion."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(_detail(error)) from error
+
+
+def diagnose(error: Exception) -> tuple[Fault, str]:
+    """Return which fault an exception stands for, and its words; the first line that fits decides."""
+    cause = getattr(error, "os_error", error)
+    for kinds, fault in _FAULTS:
+        if isinstance(error, kinds) or isinstance(cause, kinds):
+            return fault, _detail(error)
+    return "cut", _detail(error)
+
+
+def _detail(error: Exception) -> str:
+    """Return what the operating system or TLS said, without the wrapping."""
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_message
+    if isinstance(cause, ssl.SSLError):
+        return str(cause)
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno in errno.errorcode:
+        return os.strerror(cause.errno)
+    return getattr(cause, "strerror", None) or str(cause) or "no answer in time"
+
+
+_FAULTS: tuple[tuple[tuple[type[BaseException], ...], Fault], ...] = (
+    ((aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError), "certificate"),
+    ((aiohttp.ClientConnectorSSLError, ssl.SSLError), "tls"),
+    ((aiohttp.ClientConnectorDNSError,), "unknown host"),
+    ((aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError), "refused"),
+    ((TimeoutError,), "timeout"),
+    ((json.JSONDecodeError, UnicodeDecodeError, aiohttp.ClientResponseError), "garbage"),
+)

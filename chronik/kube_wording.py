@@ -1,0 +1,252 @@
+"""The words of API errors: what was refused, to whom, and what to do about it.
+
+Pure; `kube_errors` calls it. Server texts are quoted, but never a payload: see `redact`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chronik import errors
+from chronik.manifest import CLUSTER, Kind, ObjectRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from chronik.errors import Answer, FieldOwner
+
+Words = tuple[str, str]
+"""The message, and the hint: what to do."""
+
+LONGEST_TEXT = 1200
+_SHORTEST_SECRET = 3  # masking every `a` of a text hides nothing and garbles it
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked: `verb` is access control's word, `secrets` are values that no message may repeat."""
+
+    verb: str
+    kind: Kind
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def resource(self) -> str:
+        """The resource as `kubectl auth can-i` takes it: `statefulsets.apps`."""
+        group, _, _ = self.kind.api_version.rpartition("/")
+        return f"{self.kind.plural}.{group}" if group else self.kind.plural
+
+    @property
+    def subject(self) -> str:
+        """What it is about: `Service/kafka/prod-ingest`, or `Service/kafka` for a whole collection."""
+        return str(ObjectRef(self.kind.name, self.namespace, self.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which server was asked, and which configuration led there."""
+
+    server: str
+    origin: str
+
+
+def word(error: type[Exception], question: Question, answer: Answer, text: str, where: Where) -> Words:
+    """Return message and hint for an error of that class; `text` is what the server, or the network, said."""
+    return _WORDS[error](_Case(question, answer, text, where))
+
+
+_PAYLOADS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # Go's JSON decoder: `error found in #10 byte of ...|the payload|..., bigger context ...|more of it|...`
+    (re.compile(r"\.\.\.\|.*?\|\.\.\.", re.DOTALL), "…"),
+    # structured-merge-diff: `expected string, got &value.valueUnstructured{Value:[]interface {}{"the payload"}}`
+    (re.compile(r"got &value\..*", re.DOTALL), "got another type"),
+    # Validation: `Invalid value: "a whole file"`
+    (re.compile(r'"([^"]{60})[^"]{60,}"'), r'"\1…"'),
+)
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return a server's text without the payloads it quotes, without secret values, and not too long."""
+    for pattern, replacement in _PAYLOADS:
+        text = pattern.sub(replacement, text)
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}… ({len(text) - LONGEST_TEXT} more characters)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    question: Question
+    answer: Answer
+    text: str
+    where: Where
+
+
+def _server_says(case: _Case) -> Words:
+    return _essence(case), ""
+
+
+def _essence(case: _Case) -> str:
+    """Return the server's text without `configmaps "x" is forbidden: ` and the like: the subject says that."""
+    return _NAME_FIRST.sub("", case.text) or f"HTTP {case.answer.code} without a word"
+
+
+_NAME_FIRST = re.compile(
+    r'^(\S+ ("[^"]*" )?is (forbidden|invalid): '
+    r'|Operation cannot be fulfilled on \S+ "[^"]*": '
+    r"|Internal error occurred: "
+    r"|failed to create typed patch object \([^)]*\): )"
+)
+
+
+def _unreachable(case: _Case) -> Words:
+    hint = f"Check that the API server runs, and that {case.where.origin} names the right one."
+    return f"the API server did not answer: {case.text}", hint
+
+
+def _untrusted(case: _Case) -> Words:
+    if case.answer.code:  # so TLS was not even tried
+        return case.text, f"The server address in {case.where.origin} must start with https://."
+    hint = (
+        f"Check server address, certificate-authority and tls-server-name of {case.where.origin}; "
+        "a certificate may also have been replaced, or have run out."
+    )
+    return f"no trusted connection to the API server: {case.text}", hint
+
+
+def _unauthorized(case: _Case) -> Words:
+    hint = "A token may have expired: log in again, or renew what the configuration points to."
+    return f"the API server does not accept the credentials of {case.where.origin}", hint
+
+
+_RBAC = re.compile(
+    r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<plural>[^"/]*)/?(?P<sub>[^"]*)" '
+    r'in API group "(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]*)")?'
+)
+_ESCALATION = "attempting to grant RBAC permissions not currently held"
+
+
+def _forbidden(case: _Case) -> Words:
+    match = _RBAC.search(case.text)
+    if match is None:
+        grants = _ESCALATION in case.text
+        return _essence(case), "Whoever applies a Role must hold all the permissions that it grants." if grants else ""
+    resource = f"{match['plural']}.{match['group']}".rstrip(".")
+    full_name = f"{resource}/{match['sub']}" if match["sub"] else resource
+    place = f"in namespace {match['namespace']}" if match["namespace"] else "in the whole cluster"
+    message = f"{match['user']} may not {match['verb']} {full_name} {place}"
+    if match["user"] == "system:anonymous":
+        return message, f"No credentials reached the server: check the user of {case.where.origin}."
+    return message, f"Grant it with a Role or ClusterRole, then check: {_can_i(match, resource)}"
+
+
+def _can_i(match: re.Match[str], resource: str) -> str:
+    subresource = f" --subresource={match['sub']}" if match["sub"] else ""
+    scope = f"-n {match['namespace']}" if match["namespace"] else "-A"
+    return f"kubectl auth can-i {match['verb']} {resource}{subresource} {scope} --as {match['user']}"
+
+
+def _quota(case: _Case) -> Words:
+    namespace = case.question.namespace
+    return _essence(case), f"Raise the quota or ask for less: kubectl describe quota -n {namespace}"
+
+
+def _terminating(case: _Case) -> Words:
+    namespace = case.question.namespace
+    hint = f"Wait until it is gone, then create it again: kubectl wait --for=delete namespace/{namespace}"
+    return f"namespace {namespace} is being deleted, so nothing can be created in it", hint
+
+
+def _webhook(case: _Case) -> Words:
+    hint = (
+        "Bring that webhook back, or have it removed: "
+        "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations,crds"
+    )
+    return _essence(case), hint
+
+
+def _invalid(case: _Case) -> Words:
+    causes = [f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in case.answer.causes]
+    if len(causes) > 1:
+        return "the API server refuses it:" + "".join(f"\n  {cause}" for cause in causes), ""
+    return f"the API server refuses it: {causes[0] if causes else _essence(case)}", ""
+
+
+def _kind_missing(case: _Case) -> Words:
+    kind = case.question.kind
+    message = f"the cluster does not know the kind {kind.name} ({kind.api_version})"
+    if kind == CLUSTER:
+        return message, "Install its definition: chronik schema crd | kubectl apply --server-side -f -"
+    group = kind.api_version.rpartition("/")[0]
+    return message, f"See what it knows: kubectl api-resources --api-group={group!r}"
+
+
+def _namespace_missing(case: _Case) -> Words:
+    namespace = case.question.namespace
+    return f"namespace {namespace} does not exist", f"Create it: kubectl create namespace {namespace}"
+
+
+def _field_conflict(case: _Case) -> Words:
+    owners = case.answer.owners
+    listed = "".join(f"\n  {owner.path}: {owner.manager} ({_how(owner)})" for owner in owners)
+    message = f"other field managers own {len(owners)} of the fields that it sets:{listed}"
+    return message, "Leave these fields to them, let them give the fields up, or take them with --force-conflicts."
+
+
+def _how(owner: FieldOwner) -> str:
+    return f"{owner.operation.lower()} of {owner.subresource}" if owner.subresource else owner.operation.lower()
+
+
+def _changed(case: _Case) -> Words:
+    return f"it changed in the meantime: {_essence(case)}", ""
+
+
+def _busy(case: _Case) -> Words:
+    seconds = case.answer.retry_after
+    when = f", come back in {seconds:g} s" if seconds is not None else ""
+    return f"the API server is busy ({case.answer.code}){when}: {_essence(case)}", ""
+
+
+def _failure(case: _Case) -> Words:
+    return f"the API server failed ({case.answer.code}): {_essence(case)}", ""
+
+
+def _expired(case: _Case) -> Words:
+    return f"the resource version is too old to go on from: {case.text}", ""
+
+
+def _strange(case: _Case) -> Words:
+    code = f" {case.answer.code}" if case.answer.code else ""
+    return (
+        f"unexpected answer{code}: {_essence(case)}",
+        f"Check that {case.where.origin} names a Kubernetes API server.",
+    )
+
+
+_WORDS: dict[type[Exception], Callable[[_Case], Words]] = {
+    errors.ApiError: _strange,
+    errors.Unreachable: _unreachable,
+    errors.UntrustedServer: _untrusted,
+    errors.Unauthorized: _unauthorized,
+    errors.Forbidden: _forbidden,
+    errors.QuotaExceeded: _quota,
+    errors.NamespaceTerminating: _terminating,
+    errors.AdmissionDenied: _server_says,
+    errors.WebhookUnavailable: _webhook,
+    errors.InvalidObject: _invalid,
+    errors.KindMissing: _kind_missing,
+    errors.NamespaceMissing: _namespace_missing,
+    errors.ObjectMissing: lambda _: ("it does not exist", ""),
+    errors.ServerBusy: _busy,
+    errors.ServerFailure: _failure,
+    errors.WatchExpired: _expired,
+    errors.FieldConflict: _field_conflict,
+    errors.ObjectChanged: _changed,
+    errors.AlreadyExists: _server_says,
+}

@@ -1,0 +1,160 @@
+"""Write the reference page of the spec: every field, its bounds, default, meaning and an example, and then the rules.
+
+Made from the schema and the rule book, so it cannot tell another story than `validate` does. `chronik schema docs`
+prints it; docs/spec-reference.md is a copy, and a test keeps it one.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from chronik.structure import Raw, inlined, resolved, types_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from chronik.rules import Rule, RuleBook
+
+_INTRO = """\
+# The spec of a ChronikCluster
+
+<!-- Generated from schema/chronikcluster.schema.json and schema/rules.yaml by `chronik schema docs`. Do not edit. -->
+
+A document says what a cluster should be. This is the shortest one; what it leaves out has the defaults below:
+
+```yaml
+apiVersion: chronik.stream/v1alpha1
+kind: ChronikCluster
+metadata:
+  name: demo
+spec:
+  storage:
+    backend: local
+  metastore:
+    connection: {host: postgres, database: chronik, credentialsSecret: chronik-postgres}
+```
+
+A field that is `null` counts as absent. A field that is not listed here is an error.
+"""
+_RULES = """\
+## Rules
+
+What no single field can say. The API server knows these rules too, and refuses and warns in the same words.
+"""
+_TABLE = "| Field | Type | Default | Meaning |\n|---|---|---|---|\n"
+
+
+def reference_page(schema: Mapping[str, Any], rules: RuleBook) -> str:
+    """Return the page as Markdown."""
+    sections = [*_sections(schema, "metadata"), *_sections(schema, "spec"), *_sections(schema, "status")]
+    tables = [
+        f"### {title}\n\n" + "".join(f"- {_rule_line(rule)}\n" for rule in rules.rules if rule.severity == severity)
+        for severity, title in (("error", "Errors"), ("warning", "Warnings"))
+    ]
+    return "\n".join([_INTRO, *sections, _RULES, *tables])
+
+
+def _sections(schema: Mapping[str, Any], top: str) -> Iterator[str]:
+    """Yield a section for each map with fields of its own, outermost first; what several places share comes once."""
+    root: Raw = dict(schema)
+    places: dict[str, list[str]] = {}
+    bodies: dict[str, Raw] = {}
+    homes: dict[str, str] = {}
+    _visit(root, root["properties"][top], top, places, bodies)
+    for key, paths in places.items():
+        homes.update(dict.fromkeys(paths, paths[0]))
+    for key, body in bodies.items():
+        first, *others = places[key]
+        yield _section(root, body, first, others, homes)
+
+
+def _visit(root: Raw, raw: Raw, path: str, places: dict[str, list[str]], bodies: dict[str, Raw]) -> None:
+    full = resolved(root, raw)
+    if "items" in full:
+        _visit(root, full["items"], f"{path}[]", places, bodies)
+    if "properties" not in full:
+        return
+    key = raw.get("$ref", path)
+    places.setdefault(key, []).append(path)
+    if key in bodies:
+        return
+    bodies[key] = full
+    for name, child in full["properties"].items():
+        _visit(root, child, f"{path}.{name}", places, bodies)
+
+
+def _section(root: Raw, body: Raw, path: str, others: list[str], homes: Mapping[str, str]) -> str:
+    level = "#" * (2 if path.count(".") < 1 else 3)
+    likewise = f"\nLikewise: {', '.join(f'`{other}`' for other in others)}.\n" if others else ""
+    needed = body.get("required", ())
+    rows = [
+        f"| `{name}` | {_type(inlined(root, child), f'{path}.{name}', homes)} "
+        f"| {_default(resolved(root, child), needed=name in needed)} | {_meaning(resolved(root, child))} |\n"
+        for name, child in body["properties"].items()
+    ]
+    return f"{level} {path}\n\n{body['description']}\n{likewise}\n{_TABLE}{''.join(rows)}"
+
+
+def _type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:
+    if path in homes:
+        return f"[map](#{_anchor(homes[path])})"
+    if "items" in raw:
+        return _list_type(raw, path, homes)
+    if "enum" in raw:
+        return ", ".join(f"`{value}`" for value in raw["enum"])
+    types = types_of(raw)
+    if types == ("object",):
+        return f"map of strings{_at_most(raw, 'maxProperties')}" if "propertyNames" in raw else "map"
+    if types == ("integer",):
+        return f"integer{_bounds(raw)}"
+    words = raw.get("x-allowed") or types[0]
+    return _cell(words) + (_at_most(raw, "maxLength", " characters") if types == ("string",) else "")
+
+
+def _list_type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:
+    bounds = _at_most(raw, "maxItems")
+    if f"{path}[]" in homes:
+        return f"[list](#{_anchor(homes[f'{path}[]'])}){bounds}"
+    return f"list{bounds}; each {_type(raw['items'], f'{path}[]', homes)}"
+
+
+def _bounds(raw: Raw) -> str:
+    least, most = raw.get("minimum"), raw.get("maximum")
+    if least is not None and most is not None:
+        return f", {least} to {most}"
+    return f", at least {least}" if least is not None else ""
+
+
+def _at_most(raw: Raw, keyword: str, unit: str = "") -> str:
+    return f", at most {raw[keyword]}{unit}" if keyword in raw else ""
+
+
+def _anchor(heading: str) -> str:
+    """Return the anchor that GitHub and most Markdown tools give a heading."""
+    return "".join(letter for letter in heading.lower() if letter.isalnum() or letter in "-_")
+
+
+def _default(raw: Raw, *, needed: bool) -> str:
+    if needed:
+        return "*required*"
+    if "default" not in raw:
+        return ""
+    return "see there" if raw["default"] == {} and "properties" in raw else f"`{json.dumps(raw['default'])}`"
+
+
+def _meaning(raw: Raw) -> str:
+    if "properties" in raw or "items" in raw and "properties" in raw["items"]:
+        return _cell(raw["description"])
+    example = json.dumps(raw["examples"][0], ensure_ascii=False)
+    return f"{_cell(raw['description'])} For example `{example}`."
+
+
+def _cell(text: str) -> str:
+    """Return a text that ends no cell of a table and opens no tag."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _rule_line(rule: Rule) -> str:
+    hint = f" {rule.hint}" if rule.hint else ""
+    return f"`{rule.path}`: {rule.message}.{hint} (`{rule.name}`)"

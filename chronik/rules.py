@@ -1,0 +1,244 @@
+"""Hold a document to the rule book: what two fields decide together, and whatever else a type cannot say.
+
+schema/rules.yaml is the one place where rules live. This module evaluates them on a laptop and in CI; `crd` gives the
+same expressions to the API server. A rule is compiled when a document first has what it is about. `spec` calls this;
+the text is handed in.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from chronik.cel_functions import environment
+from chronik.problem import Path, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from cel_expr_python import cel
+
+ITEMS = "[]"
+"""The segment of a place that stands for every item of a list."""
+
+Place = tuple[str, ...]
+"""Where a rule applies, without indices: `("spec", "tolerations", "[]")`."""
+
+_GUARD = re.compile(r"!has\(self\.(\w+)\) \|\| ")
+_NEEDED = {"name", "path", "rule", "message", "severity"}
+_KNOWN = _NEEDED | {"hint", "fieldPath", "reason"}
+_REASONS = {"", "FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"}
+
+
+class RuleBookError(ValueError):
+    """The rule book itself is broken; the message names the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One entry of the rule book. `path` is as it is written; `field_path` is `.name`, or empty for the place itself."""
+
+    name: str
+    path: str
+    places: tuple[Place, ...]
+    rule: str
+    message: str
+    severity: Literal["error", "warning"]
+    hint: str = ""
+    field_path: str = ""
+    reason: str = ""
+
+    @property
+    def compares(self) -> bool:
+        """Say whether this is a transition rule: it compares with the document that is being replaced."""
+        return "oldSelf" in self.rule
+
+    @property
+    def guard(self) -> str:
+        """The field without which the rule holds, as `!has(self.field) || …` says; empty if there is none.
+
+        It saves compiling long rules about sections that most documents do not have.
+        """
+        found = _GUARD.match(self.rule)
+        return found[1] if found else ""
+
+    @property
+    def words(self) -> str:
+        """Message and hint as one text: what the API server says."""
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+
+class RuleBook:
+    """The rules, by place.
+
+    Raises:
+        RuleBookError: an entry lacks something, says too much, or contradicts itself.
+    """
+
+    def __init__(self, text: str) -> None:
+        entries = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
+        self.rules: tuple[Rule, ...] = tuple(map(_rule, entries))
+        self._root = _Spot()
+        for rule in self.rules:
+            for place in rule.places:
+                self._root.at(place).add(rule)
+
+    def at(self, place: Place) -> tuple[Rule, ...]:
+        """Return the rules of one place, in the order of the book."""
+        return tuple(rule for rule in self.rules if place in rule.places)
+
+    def check(
+        self, document: Mapping[str, Any], skip: Iterable[Path] = (), old: Mapping[str, Any] | None = None
+    ) -> list[Problem]:
+        """Return what breaks a rule, in a document whose defaults are filled in.
+
+        A rule is left out where `skip`, the paths of other errors, leads into what it looks at. Transition rules run
+        only with `old`, the document being replaced, and only where that has a value too.
+        """
+        spoilt = {path[:length] for path in skip for length in range(len(path) + 1)}
+        return [
+            problem
+            for spot, path, value, before in _walk(self._root, (), document, old)
+            if path not in spoilt
+            for problem in spot.check(path, value, before)
+        ]
+
+
+@dataclass
+class _Group:
+    """Rules of one place that see the same variables. Together they are one expression: one compilation, one call."""
+
+    rules: list[Rule] = field(default_factory=list)
+
+    @cached_property
+    def _together(self) -> cel.Expression:
+        return environment().compile(f"[{', '.join(rule.rule for rule in self.rules)}]")
+
+    def check(self, path: Path, data: dict[str, Any]) -> Iterator[Problem]:
+        """Yield a problem for each rule that does not hold."""
+        verdicts = _evaluate(self._together, data)
+        if isinstance(verdicts, str):  # one error hides the other verdicts
+            verdicts = [_evaluate(environment().compile(rule.rule), data) for rule in self.rules]
+        for rule, verdict in zip(self.rules, verdicts, strict=True):
+            if verdict is not True:
+                yield from _problem(rule, path, verdict)
+
+
+@dataclass
+class _Spot:
+    """A place, its rules and the places below it."""
+
+    groups: dict[tuple[bool, str], _Group] = field(default_factory=dict)
+    below: dict[str, _Spot] = field(default_factory=dict)
+
+    def at(self, place: Place) -> _Spot:
+        """Return the spot of a place from here, made if need be."""
+        return self.below.setdefault(place[0], _Spot()).at(place[1:]) if place else self
+
+    def add(self, rule: Rule) -> None:
+        """Let a rule hold here."""
+        self.groups.setdefault((rule.compares, rule.guard), _Group()).rules.append(rule)
+
+    def check(self, path: Path, value: Any, old: Any) -> Iterator[Problem]:
+        """Yield a problem for each rule that a value breaks."""
+        for (compares, guard), group in self.groups.items():
+            if (compares and old is None) or (guard and guard not in value):
+                continue
+            yield from group.check(path, {"self": value, "oldSelf": old} if compares else {"self": value})
+
+
+def _walk(spot: _Spot, path: Path, value: Any, old: Any) -> Iterator[tuple[_Spot, Path, Any, Any]]:
+    """Yield every spot that a document reaches, with its value and that of the old document; None where it has none."""
+    yield spot, path, value, old
+    for segment, below in spot.below.items():
+        if segment == ITEMS:
+            if isinstance(value, list):
+                for index, item in enumerate(value):
+                    yield from _walk(below, (*path, index), item, None)
+        elif isinstance(value, dict) and segment in value:
+            before = old.get(segment) if isinstance(old, dict) else None
+            yield from _walk(below, (*path, segment), value[segment], before)
+
+
+def _evaluate(expression: cel.Expression, data: dict[str, Any]) -> Any:
+    """Return what an expression yields, and an error as text: no rule yields text."""
+    try:
+        result = expression.eval(data=data)
+    except RuntimeError as error:  # the runtime could not even take the data
+        return str(error)
+    value = result.plain_value()
+    return value if isinstance(value, bool | list) else str(value)
+
+
+def _problem(rule: Rule, path: Path, verdict: Any) -> Iterator[Problem]:
+    """Word a broken rule. Where a rule cannot be evaluated, an error is an error, as on the server, and a warning none."""
+    message = rule.message
+    if verdict is not False:
+        if rule.severity == "warning":
+            return
+        message = f"{message} (the rule {rule.name} could not be evaluated: {verdict})"
+    where = (*path, *filter(None, rule.field_path.split(".")))
+    yield Problem(rule.severity, rule.name, where, message, rule.hint)
+
+
+# --- reading the book ------------------------------------------------------------------------------------------------
+
+
+def _rule(entry: Any) -> Rule:
+    name = entry.get("name", entry) if isinstance(entry, dict) else entry
+    if not isinstance(entry, dict) or not _NEEDED <= entry.keys() <= _KNOWN:
+        raise RuleBookError(
+            f"rule {name}: must have {', '.join(sorted(_NEEDED))}, and can have hint, fieldPath, reason"
+        )
+    rule = Rule(
+        name=entry["name"],
+        path=entry["path"],
+        places=tuple(tuple(_segments(path)) for path in _expanded(entry["path"])),
+        rule=entry["rule"],
+        message=entry["message"],
+        severity=entry["severity"],
+        hint=entry.get("hint", ""),
+        field_path=entry.get("fieldPath", ""),
+        reason=entry.get("reason", ""),
+    )
+    fault = _fault(rule)
+    if fault:
+        raise RuleBookError(f"rule {rule.name}: {fault}")
+    return rule
+
+
+def _fault(rule: Rule) -> str | None:
+    if rule.severity not in {"error", "warning"}:
+        return f"severity must be error or warning, not {rule.severity}"
+    if rule.reason not in _REASONS:
+        return f"reason must be one of {', '.join(sorted(filter(None, _REASONS)))}"
+    if "\n" in rule.words:
+        return "message and hint must be one line each, as the API server asks"
+    listed = any(ITEMS in place for place in rule.places)
+    if rule.compares and (rule.severity == "warning" or listed):
+        return "a rule with oldSelf must be an error and lie outside lists: only there are old and new values a pair"
+    if rule.severity == "warning" and listed:
+        return "a warning must lie outside lists"
+    return None
+
+
+def _expanded(path: str) -> list[str]:
+    """Return the paths that braces stand for, innermost choices included, as a shell does."""
+    start = path.rfind("{")
+    if start < 0:
+        return [path]
+    end = path.index("}", start)
+    options = path[start + 1 : end].split(",")
+    return [found for option in options for found in _expanded(path[:start] + option + path[end + 1 :])]
+
+
+def _segments(path: str) -> Iterator[str]:
+    for part in filter(None, path.split(".")):
+        name = part.removesuffix(ITEMS)
+        yield name
+        if name != part:
+            yield ITEMS

@@ -1,0 +1,128 @@
+"""Check and complete a ChronikCluster document by its JSON Schema, as the API server does by the CRD made from it.
+
+The order is the server's: nulls go, types and bounds are checked, defaults come in; rules (`rules`) follow. A valid
+document never meets jsonschema, whose import alone costs more than rendering: the schema is compiled once into closures
+that answer yes or no (`structure`), and only a no is explained (`explain`). `spec` calls this; the schema is handed in.
+
+Source: k8s.io/apiextensions-apiserver, pkg/apiserver/schema/defaulting and pkg/apiserver/validation.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from chronik.structure import Compiler, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chronik.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A document without nulls and with defaults, and the errors that it had before."""
+
+    document: dict[str, Any]
+    problems: tuple[Problem, ...]
+
+
+class Schema:
+    """A JSON Schema, compiled on first use. No method changes its argument; results may share parts with it."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self._raw = raw
+
+    @cached_property
+    def root(self) -> Node:
+        """The compiled node of a whole document."""
+        return Compiler(self._raw).node(dict(self._raw))
+
+    def admit(self, document: Mapping[str, Any]) -> Admitted:
+        """Drop nulls, find errors and fill in defaults.
+
+        `status` is set aside and comes back as it was: it is the operator's, the API server ignores it beside a spec,
+        and what another version wrote there must not make a spec invalid.
+        """
+        judged = self.prune_nulls({key: value for key, value in document.items() if key != "status"})
+        problems = () if self.conforms(judged) else tuple(self.explain(judged))
+        completed = self.apply_defaults(judged)
+        if "status" in document:
+            completed = {**completed, "status": document["status"]}
+        return Admitted(completed, problems)
+
+    def prune_nulls(self, document: Any) -> Any:
+        """Return the document without nulls in known fields, and with whole floats as the integers they mean.
+
+        Nulls in lists and in unknown fields stay, and are errors. YAML's `3.0` is JSON's 3, so it is an integer here.
+        """
+        return _pruned(document, self.root)
+
+    def apply_defaults(self, document: Any) -> Any:
+        """Return the document with the default of every absent field whose parent is there."""
+        return _defaulted(document, self.root)
+
+    def conforms(self, document: Any) -> bool:
+        """Say whether types, bounds and patterns hold; exactly when `explain` finds nothing."""
+        return self.root.check(document)
+
+    def explain(self, document: Any) -> list[Problem]:
+        """Return what is wrong with types, bounds and patterns, one problem per violation."""
+        from chronik.explain import explain  # noqa: PLC0415  # loads jsonschema; only an invalid document pays for it
+
+        return explain(self._raw, document)
+
+    def completed_spec(self, spec: Any) -> Any:
+        """Return a valid, defaulted spec with None for every known field that is absent.
+
+        Parts that go into a pod as they are (affinity, tolerations, topology spread) stay as they are.
+        """
+        return _completed(spec, self.root.properties["spec"])
+
+
+def _pruned(value: Any, node: Node) -> Any:
+    if isinstance(value, dict) and (node.properties or node.values):
+        kept = {}
+        for key, item in value.items():
+            child = node.properties.get(key, node.values)
+            if child is None:
+                kept[key] = item
+            elif item is not None:
+                kept[key] = _pruned(item, child)
+        return kept
+    if isinstance(value, list) and node.items:
+        return [_pruned(item, node.items) for item in value]
+    if isinstance(value, float) and value.is_integer() and "integer" in node.types:
+        return int(value)
+    return value
+
+
+def _defaulted(value: Any, node: Node) -> Any:
+    if not node.fills:
+        return value
+    if isinstance(value, dict):
+        filled = dict(value)
+        for name, child in node.properties.items():
+            if name in filled:
+                filled[name] = _defaulted(filled[name], child)
+            elif child.has_default:
+                filled[name] = _defaulted(copy.deepcopy(child.default), child)
+        return filled
+    if isinstance(value, list) and node.items:
+        return [_defaulted(item, node.items) for item in value]
+    return value
+
+
+def _completed(value: Any, node: Node) -> Any:
+    if node.verbatim:
+        return value
+    if node.properties:
+        return {
+            name: _completed(value[name], child) if name in value else None for name, child in node.properties.items()
+        }
+    if node.items:
+        return [_completed(item, node.items) for item in value]
+    return value

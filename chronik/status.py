@@ -1,0 +1,206 @@
+"""Derive a cluster's status from what was observed: phase, conditions, endpoints, ready replicas.
+
+Pure: `now` is an argument. `chronik status` shows what this returns; the operator writes it into the ChronikCluster.
+Statements S23-S31 and S39-S44 of the seed; conditions follow the Kubernetes API conventions, so `kubectl wait` and
+kstatus tools understand them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from chronik.components import Component, components
+from chronik.health import Health, State, health, pod_ready
+from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from chronik.spec import Cluster
+
+Condition = dict[str, Any]
+
+_TITLES = {"controller": "Controllers", "ingest": "IngestNodes", "search": "SearchNodes"}
+_WORDS = {"controller": "controllers", "ingest": "ingest nodes", "search": "search nodes"}
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentStatus:
+    """How one component is: `wanted` is the autoscaler's number where there is one."""
+
+    component: Component
+    wanted: int
+    ready: int
+    health: Health
+    endpoints: tuple[str, ...]
+
+    @property
+    def settled(self) -> bool:
+        """Whether every wanted pod is ready and runs the newest revision."""
+        return self.health.ready and self.ready >= self.wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What status is derived from: the live workloads and pods of one cluster, and what is known of the last pass."""
+
+    objects: Mapping[ObjectRef, Manifest]
+    pods: Sequence[Manifest] = ()
+    previous: Mapping[str, Any] = field(default_factory=dict)
+    generation: int | None = None
+    failure: tuple[str, str] | None = None
+    """Reason and message of a permanent error, if the last pass ended in one."""
+
+
+def component_statuses(cluster: Cluster, observed: Observation) -> list[ComponentStatus]:
+    """Return how each component of a cluster is."""
+    return [_component_status(cluster, component, observed) for component in components(cluster)]
+
+
+def _component_status(cluster: Cluster, component: Component, observed: Observation) -> ComponentStatus:
+    name = f"{cluster.name}-{component.name}"
+    workload = observed.objects.get(ObjectRef(component.workload, cluster.namespace, name))
+    pods = [pod for pod in observed.pods if pod["metadata"].get("labels", {}).get(COMPONENT_LABEL) == component.name]
+    if workload is None:
+        missing = Health(State.IN_PROGRESS, f"{component.workload} {name} does not exist")
+        return ComponentStatus(component, component.replicas, 0, missing, ())
+    wanted = workload["spec"].get("replicas", 1) if component.autoscaling else component.replicas
+    ready = (workload.get("status") or {}).get("readyReplicas", 0)
+    return ComponentStatus(
+        component, wanted, ready, health(workload, pods), _endpoints(cluster, component, pods, ready)
+    )
+
+
+def _endpoints(cluster: Cluster, component: Component, pods: Iterable[Manifest], ready: int) -> tuple[str, ...]:
+    """Return the addresses of pods that are really ready; search nodes share one, having no names of their own."""
+    service = f"{cluster.name}-{component.name}.{cluster.namespace}.svc.{cluster.domain}:{component.port}"
+    if component.workload == "Deployment":
+        return (service,) if ready else ()
+    names = (pod["metadata"]["name"] for pod in pods if pod_ready(pod))
+    return tuple(f"{name}.{service}" for name in sorted(names, key=_ordinal))
+
+
+def _ordinal(pod_name: str) -> int:
+    tail = pod_name.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else -1
+
+
+def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
+    """Return the status of a cluster; `now` is an RFC 3339 time in UTC, and is used only where something changed."""
+    found = component_statuses(cluster, observed)
+    status: dict[str, Any] = {
+        "phase": _phase(found, observed),
+        "controllers": _listed(found, "controller"),
+        "ingestNodes": _listed(found, "ingest"),
+        "searchNodes": _listed(found, "search"),
+        "readyReplicas": {
+            "controllers": _ready(found, "controller"),
+            "ingestNodes": _ready(found, "ingest"),
+            "searchNodes": _ready(found, "search"),
+        },
+        "conditions": merge_conditions(
+            observed.previous.get("conditions") or (), _conditions(found, observed), now, observed.generation
+        ),
+    }
+    if observed.generation is not None:
+        status["observedGeneration"] = observed.generation
+    return stamped(status, observed.previous, now)
+
+
+def stamped(status: dict[str, Any], previous: Mapping[str, Any], now: str) -> dict[str, Any]:
+    """Return a status with `lastUpdated`, which moves only if something else in it did."""
+    rest = {key: value for key, value in previous.items() if key != "lastUpdated"}
+    same = rest == status and "lastUpdated" in previous
+    return {**status, "lastUpdated": previous["lastUpdated"] if same else now}
+
+
+def _listed(found: Iterable[ComponentStatus], name: str) -> list[str]:
+    return [endpoint for each in found if each.component.name == name for endpoint in each.endpoints]
+
+
+def _ready(found: Iterable[ComponentStatus], name: str) -> int:
+    return sum(each.ready for each in found if each.component.name == name)
+
+
+def _phase(found: Sequence[ComponentStatus], observed: Observation) -> str:
+    """Return the phase: a cluster that ran once and is not all healthy is Updating, never Creating again."""
+    if observed.failure:
+        return "Failed"
+    if all(each.settled for each in found):
+        return "Running"
+    before = observed.previous.get("phase")
+    ran_before = before in {"Running", "Updating"} or _was_ready(observed.previous)
+    return "Updating" if ran_before else "Creating"
+
+
+def _was_ready(previous: Mapping[str, Any]) -> bool:
+    return any(
+        condition["type"] == "Ready"
+        and condition.get("reason") == "ComponentsNotReady"
+        and previous.get("phase") == "Failed"
+        for condition in previous.get("conditions") or ()
+    )
+
+
+def _conditions(found: Sequence[ComponentStatus], observed: Observation) -> list[Condition]:
+    settled = all(each.settled for each in found)
+    waiting = "; ".join(f"{_WORDS[each.component.name]}: {_reason(each)}" for each in found if not each.settled)
+    if observed.failure:
+        ready = _condition("Ready", met=False, reason=observed.failure[0], message=observed.failure[1])
+    elif settled:
+        ready = _condition(
+            "Ready", met=True, reason="AllComponentsReady", message="All Chronik Stream components are running"
+        )
+    else:
+        ready = _condition("Ready", met=False, reason="ComponentsNotReady", message=waiting)
+    return [
+        ready,
+        *map(_component_condition, found),
+        _condition(
+            "Reconciling",
+            met=not settled and not observed.failure,
+            reason="RolloutInProgress" if not settled else "Settled",
+            message=waiting,
+        ),
+        _condition(
+            "Stalled",
+            met=observed.failure is not None,
+            reason=observed.failure[0] if observed.failure else "NotStalled",
+            message=observed.failure[1] if observed.failure else "",
+        ),
+    ]
+
+
+def _reason(each: ComponentStatus) -> str:
+    return each.health.message or f"{each.ready} of {each.wanted} ready"
+
+
+def _component_condition(each: ComponentStatus) -> Condition:
+    title = _TITLES[each.component.name]
+    return _condition(
+        f"{title}Ready",
+        met=each.settled,
+        reason=f"All{title}Ready" if each.settled else f"{title}NotReady",
+        message=f"{each.ready}/{each.wanted} {_WORDS[each.component.name]} ready",
+    )
+
+
+def _condition(kind: str, *, met: bool, reason: str, message: str) -> Condition:
+    return {"type": kind, "status": "True" if met else "False", "reason": reason, "message": message}
+
+
+def merge_conditions(
+    old: Iterable[Condition], new: Iterable[Condition], now: str, generation: int | None
+) -> list[Condition]:
+    """Return the new conditions; each keeps its transition time unless its status changed."""
+    before = {condition["type"]: condition for condition in old}
+    merged = []
+    for condition in new:
+        last = before.get(condition["type"])
+        kept = last is not None and last["status"] == condition["status"]
+        stamp: dict[str, Any] = {"lastTransitionTime": last["lastTransitionTime"] if kept and last else now}
+        if generation is not None:
+            stamp["observedGeneration"] = generation
+        merged.append({**condition, **stamp})
+    return merged

@@ -1,0 +1,51 @@
+"""Clients for tests: of any address without a kubeconfig, and kubeconfigs for addresses that have none."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from tools.api import ADMIN
+from tools.clock import FakeClock
+
+from chronik.kube_client import ApiKube
+from chronik.kube_config import Access, ConnectOptions
+from chronik.kube_credentials import Credentials, FixedToken
+from chronik.kube_http import open_transport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+    from typing import Any
+
+    from tools.api import ApiServer
+
+
+@asynccontextmanager
+async def client(
+    url: str, time: FakeClock | None = None, credentials: Credentials | None = None, **options: Any
+) -> AsyncIterator[ApiKube]:
+    """Give a client of that server, whose time does not pass by itself."""
+    access = Access(url, "a test", "default", credentials or FixedToken("Bearer t"))
+    connect_options = ConnectOptions(clock=(time or FakeClock()).clock, **options)
+    async with open_transport(access, connect_options) as transport:
+        yield ApiKube(transport)
+
+
+def options_for(server: ApiServer, context: str = ADMIN, **options: Any) -> ConnectOptions:
+    """Return how to connect to one of the suite's servers, as one of its users."""
+    return ConnectOptions(kubeconfig=str(server.kubeconfig), context=context, clock=FakeClock().clock, **options)
+
+
+def kubeconfig_for(url: str, folder: Path, user: dict[str, Any], **cluster: str) -> str:
+    """Write a kubeconfig of one context, and return its path."""
+    config = {
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": url, **cluster}}],
+        "users": [{"name": "c", "user": user}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+    }
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return str(path)

@@ -1,0 +1,295 @@
+"""Makes ChronikCluster documents by the thousand from a seed: good ones, nearly good ones, and thoroughly broken ones.
+
+Values come from the schema itself (bounds, enums, examples) and from a pool of texts that have upset parsers before.
+`test_schema`, `test_rules` and `test_server_agrees` feed on them; the same seed always makes the same documents.
+"""
+
+from __future__ import annotations
+
+import copy
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from chronik.structure import Compiler, inlined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chronik.problem import Path
+    from chronik.rules import RuleBook
+    from chronik.schema import Schema
+
+TEXTS = (
+    *(
+        "",
+        " ",
+        "a",
+        "A",
+        "9",
+        "-",
+        "-a",
+        "a-",
+        "a.b",
+        "a..b",
+        ".a",
+        "a_b",
+        "a/b",
+        "/a",
+        "a/",
+        "a/b/c",
+        "A.b/c",
+        "x/y_z",
+    ),
+    *("example.com/tier", "Example.com/tier", "a" * 63, "a" * 64, f"{'a' * 63}/{'b' * 63}", "a" * 253, "a" * 254),
+    *(
+        f"{'a.' * 94}a/{'b' * 63}",
+        f"{'a.' * 95}/b",
+        "kubernetes.io/hostname",
+        "chronik.stream/cluster",
+        "metadata.name",
+    ),
+    *("app.kubernetes.io/component", "kubernetes.io/config.mirror", "controller.kubernetes.io/pod-deletion-cost"),
+    *("container.apparmor.security.beta.kubernetes.io/x", "seccomp.security.alpha.kubernetes.io/pod"),
+    *("on", "yes", "no", "null", "~", "true", "1e3", "0x1F", "12:30:45", "1_000", "2026-01-01", "<<", "*a", "&a", "!a"),
+    *(
+        "a\n",
+        "\na",
+        "a b",
+        "a\tb",
+        "a\x00b",
+        "a\x7fb",
+        "a\u2028b",
+        "\ufeffa",
+        "ä",
+        "ſ",
+        "K",
+        "٣",
+        "３",
+        "😀",
+        "e\u0301",
+    ),
+    *("0", "1", "-1", "+1", "00", "0.5", ".5", "5.", ".", "1e3", "1E3", "1E", "1e", "1e+2", "1e-2", "1e99", "1e100"),
+    *("500m", "1n", "999u", "0m", "0.9m", "1m", "1k", "1K", "1Ki", "1023Ki", "1024Ki", "1Mi", "0.9Mi", "1048575"),
+    *("1048576", "1M", "1.5Gi", "10Gi", "10G", "10240Mi", "9Ei", "99999999999Ei", "1Zi", "1 Gi", "1gi", "Gi", "1.2.3"),
+    *("0" * 32, "0" * 33, "9" * 32, f"0.{'0' * 28}1", "NaN", "inf", "-0"),
+    *("0%", "1%", "9%", "10%", "50%", "99%", "100%", "101%", "00%", "%", "5", "50 %", "-1%", "1.5%", "50%%", "٣%"),
+    *("10.0.0.0/8", "10.0.0.1/8", "0.0.0.0/0", "10.0.0.0/08", "10.0.0.0/33", "10.0.0.0", "10.0.0/8", "010.0.0.0/8"),
+    *("::/0", "::1/128", "::1/129", "fe80::1%eth0/64", "::ffff:10.0.0.0/104", "::ffff:a00:0/104", "2001:db8::/32"),
+    *(
+        "1:2:3:4:5:6:7:8/64",
+        "1::2::3/64",
+        "::10.0.0.0/104",
+        "10.0.0.0/8/8",
+        "10.0.0.0/-1",
+        "10.0.0.0/+8",
+        "/8",
+        "12345::/16",
+    ),
+    *("http://a", "https://a:9000/p?q#f", "http://", "http://a:x", "http://a:123456", "ftp://a", "http://[::1]:80/"),
+    *("http://u:p@a", "http://a b", "HTTP://a", "http://a/ ", "http://-a", "https://a.b_c.d/x"),
+    *("chronik/ingest", "chronik/ingest:latest", "chronik/ingest:1.4.2", "a:b:c", "a@sha256:" + "0" * 64, "a@sha256:0"),
+    *("localhost:5000/a/b:1", "A/b", "a/B", "a__b", "a___b", "a--b", "a.-b", "a:", "a:-b", "a:" + "b" * 128),
+    *("a:" + "b" * 129, " a", "a ", "registry.example.com:99999/x:y@sha256:" + "f" * 64),
+    *(
+        "{{ 1 }}",
+        "${HOME}",
+        "$(id)",
+        "'; --",
+        '"',
+        "\\",
+        "a\\nb",
+        "# a",
+        "a: b",
+        "- a",
+        "[a]",
+        "{a: b}",
+        "%a",
+        "@a",
+        "`a`",
+    ),
+    *("chronik", "postgres", "s3", "S3", "local", "LoadBalancer", "Exists", "In", "Gt", "NoExecute", "DoNotSchedule"),
+)
+NUMBERS = (
+    0,
+    1,
+    -1,
+    2,
+    3,
+    63,
+    64,
+    99,
+    100,
+    101,
+    1000,
+    1001,
+    65535,
+    65536,
+    2**31 - 1,
+    2**31,
+    2**53,
+    2**63 - 1,
+    2**63,
+    10**15,
+)
+NUMBERS += (10**15 + 1, 10**20, -(2**63), -(2**63) - 1)
+JUNK: tuple[Any, ...] = (None, True, False, 0, 1, -1, 0.5, 1e300, "", "a", [], {}, [None], {"a": None}, [[]], {"": ""})
+
+
+class Generator:
+    """Documents from one seed."""
+
+    def __init__(self, schema: Schema, raw: dict[str, Any], rules: RuleBook, seed: int) -> None:
+        self._schema, self._rules, self._random = schema, rules, Random(seed)
+        self._root = inlined(raw, raw)
+        self._compiler = Compiler(raw)
+
+    def documents(self, count: int) -> Iterator[dict[str, Any]]:
+        """Yield documents: a third is good as far as luck goes, a third has one fault, the rest has several."""
+        for number in range(count):
+            document = self.good()
+            for _ in range((0, 1, self._random.randint(2, 4))[number % 3]):
+                document = self.broken(document)
+            yield document
+
+    def good(self) -> dict[str, Any]:
+        """Return a document that keeps to the schema, and most likely to the rules."""
+        random = self._random
+        document = {
+            "apiVersion": "chronik.stream/v1alpha1",
+            "kind": "ChronikCluster",
+            "metadata": {"name": self._text(self._root["properties"]["metadata"]["properties"]["name"])},
+            "spec": self._object(self._root["properties"]["spec"], likely=random.choice((0.1, 0.4, 0.9))),
+        }
+        for _ in range(6):
+            errors = [p.path for p in self._rules.check(self._schema.admit(document).document) if p.severity == "error"]
+            if not errors or random.random() < 0.05:
+                break
+            for path in errors:
+                self._again(document, path)
+        return document
+
+    def broken(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the document with one thing changed, most likely for the worse."""
+        document = copy.deepcopy(document)
+        changes: tuple[Callable[[Any, Any], None], ...] = (
+            self._junk,
+            self._junk,
+            self._edge,
+            self._edge,
+            self._stranger,
+        )
+        path = self._random.choice(list(_paths(document["spec"], ())))
+        parent = _follow(document["spec"], path[:-1])
+        change = self._random.choice((*changes, self._gone, self._double))
+        change(parent, path[-1])
+        return document
+
+    # --- keeping to the schema
+
+    def _value(self, raw: dict[str, Any], likely: float) -> Any:
+        match raw["type"]:
+            case "object" if "properties" in raw:
+                return self._object(raw, likely)
+            case "object":
+                return self._map(raw)
+            case "array":
+                count = self._random.choice((0, 1, 1, 2, 3))
+                count = max(raw.get("minItems", 0), min(count, raw["maxItems"]))
+                items = [self._value(raw["items"], likely) for _ in range(count)]
+                return list(dict.fromkeys(items)) if raw.get("uniqueItems") else items
+            case "boolean":
+                return self._random.random() < 0.5
+            case "integer":
+                return self._integer(raw)
+            case "string":
+                return self._text(raw)
+            case _:
+                return self._random.choice((self._text, self._text, self._integer))(raw)
+
+    def _object(self, raw: dict[str, Any], likely: float) -> dict[str, Any]:
+        needed = raw.get("required", ())
+        return {
+            name: self._value(child, likely)
+            for name, child in raw["properties"].items()
+            if name in needed or self._random.random() < likely
+        }
+
+    def _map(self, raw: dict[str, Any]) -> dict[str, Any]:
+        keys = {self._text(raw["propertyNames"]) for _ in range(self._random.choice((0, 1, 2, 4)))}
+        return {key: self._text(raw["additionalProperties"]) for key in sorted(keys)}
+
+    def _integer(self, raw: dict[str, Any]) -> int:
+        least, most = raw["minimum"], raw["maximum"]
+        return (
+            self._random.choice((least, min(least + 2, most), self._random.randint(least, min(most, 30)), most))
+            if least <= 30
+            else least
+        )
+
+    def _text(self, raw: dict[str, Any]) -> str:
+        if "enum" in raw:
+            return str(self._random.choice(raw["enum"]))
+        check = self._compiler.node(
+            {key: value for key, value in raw.items() if key != "default"} | {"type": "string"}
+        ).check
+        fitting = [text for text in TEXTS if check(text)]
+        examples = [example for example in raw["examples"] if isinstance(example, str)]
+        return self._random.choice((self._random.choice(fitting or examples), *examples))
+
+    def _again(self, document: dict[str, Any], path: Path) -> None:
+        """Make the section anew in which a rule was broken, or drop it."""
+        section = str(path[1])
+        raw = self._root["properties"]["spec"]
+        if section in raw["required"] or self._random.random() < 0.7:
+            document["spec"][section] = self._value(raw["properties"][section], self._random.choice((0.2, 0.5)))
+        else:
+            document["spec"].pop(section, None)
+
+    # --- breaking
+
+    def _junk(self, parent: Any, key: Any) -> None:
+        parent[key] = copy.deepcopy(self._random.choice(JUNK))
+
+    def _edge(self, parent: Any, key: Any) -> None:
+        value = parent[key]
+        if isinstance(value, bool):
+            parent[key] = not value
+        elif isinstance(value, int):
+            parent[key] = self._random.choice((*NUMBERS, str(value), float(value), value + 1, value - 1))
+        elif isinstance(value, str):
+            parent[key] = self._random.choice((*TEXTS, value + "\n", value.upper(), value * 50, f" {value}", value))
+        elif isinstance(value, list):
+            parent[key] = value * 40 or [None]
+        elif isinstance(value, dict):
+            parent[key] = {**value, **{f"{number}": "x" for number in range(40)}}
+
+    def _stranger(self, parent: Any, key: Any) -> None:
+        if isinstance(parent, dict):
+            name = f"{key}s" if self._random.random() < 0.5 else self._random.choice(TEXTS)
+            parent[name] = self._random.choice((parent[key], *JUNK))
+        else:
+            parent.append(self._random.choice(JUNK))
+
+    def _gone(self, parent: Any, key: Any) -> None:
+        del parent[key]
+
+    def _double(self, parent: Any, key: Any) -> None:
+        if isinstance(parent, list):
+            parent.append(parent[key])
+        elif isinstance(parent[key], list):
+            parent[key] = [*parent[key], *parent[key]]
+        else:
+            parent[key] = [parent[key]]
+
+
+def _paths(value: Any, path: Path) -> Iterator[Path]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*path, key)
+        yield from _paths(item, (*path, key))
+
+
+def _follow(value: Any, path: Path) -> Any:
+    for part in path:
+        value = value[part]
+    return value
