@@ -1,7 +1,7 @@
 """The functions that Kubernetes adds to CEL, as far as our rules use them, with the API server's semantics.
 
-A quantity travels through an expression as bytes that spell its exact amount: CEL has no type for it here, and no rule
-does anything with bytes, so that a comparison with anything but a quantity fails, as it does on the server. `rules`
+Quantities and networks travel through an expression as bytes that spell them in one way: this runtime has no types of
+our own, and no rule does anything with bytes, so that mixing them up with text fails, as it does on the server. `rules`
 calls this. tests/test_server_agrees.py holds it to the server.
 
 Source: k8s.io/apiserver/pkg/cel/library/quantity.go and cidr.go.
@@ -9,27 +9,34 @@ Source: k8s.io/apiserver/pkg/cel/library/quantity.go and cidr.go.
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from functools import cache
+from typing import TYPE_CHECKING
 
 from cel_expr_python import cel
 
 from chronik.quantity import QuantityRangeError, parse_quantity
 
+if TYPE_CHECKING:
+    from ipaddress import IPv4Interface, IPv6Interface
+
 _ENDLESS = Decimal("Infinity")
-_LONGEST_IPV4, _LONGEST_IPV6 = 32, 128
+_PREFIX_LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
 
 
 @cache
 def environment() -> cel.Env:
     """Return the CEL environment that rules are compiled in: `self`, `oldSelf`, and Kubernetes' functions."""
-    text, quantity, dyn = cel.Type.STRING, cel.Type.BYTES, cel.Type.DYN
+    text, opaque, dyn = cel.Type.STRING, cel.Type.BYTES, cel.Type.DYN
     return cel.NewEnv(
         variables={"self": dyn, "oldSelf": dyn},
         functions=[
-            _function("quantity", [text], quantity, _quantity),
-            _function("compareTo", [quantity, quantity], cel.Type.INT, _compare, member=True),
-            _function("isCIDR", [text], cel.Type.BOOL, is_cidr),
+            _function("quantity", [text], opaque, _quantity),
+            _function("compareTo", [opaque, opaque], cel.Type.INT, _compare, member=True),
+            _function("isCIDR", [text], cel.Type.BOOL, _is_cidr),
+            _function("cidr", [text], opaque, _cidr),
+            _function("masked", [opaque], opaque, _masked, member=True),
             _function(
                 "replace", [text, text, text], text, str.replace, member=True
             ),  # the strings extension loads 5 ms
@@ -57,20 +64,33 @@ def _compare(left: bytes, right: bytes) -> int:
     return (first > second) - (first < second)
 
 
-def is_cidr(text: str) -> bool:
-    """Say whether a text is a network as Go's netip.ParsePrefix reads it; IPv4 inside IPv6 is refused, as in CEL.
-
-    Bits behind the prefix may be set.
-    """
-    from ipaddress import IPv6Address, ip_address  # noqa: PLC0415  # few documents name networks
+def _parsed_cidr(text: str) -> IPv4Interface | IPv6Interface | None:
+    """Read a network as Go's netip.ParsePrefix does; IPv4 inside IPv6 is refused, as in CEL. None if it is none."""
+    from ipaddress import ip_address, ip_interface  # noqa: PLC0415  # few documents name networks
 
     address, slash, bits = text.rpartition("/")
-    if not slash or "%" in address or not (bits.isascii() and bits.isdigit()) or (bits[0] == "0" and bits != "0"):
-        return False
+    if not slash or "%" in address or not _PREFIX_LENGTH.fullmatch(bits):
+        return None
     try:
         parsed = ip_address(address)
+        mapped = getattr(parsed, "ipv4_mapped", None)
+        return None if mapped else ip_interface(f"{parsed}/{bits}")
     except ValueError:
-        return False
-    if isinstance(parsed, IPv6Address):
-        return parsed.ipv4_mapped is None and int(bits[:4]) <= _LONGEST_IPV6
-    return int(bits[:4]) <= _LONGEST_IPV4
+        return None
+
+
+def _is_cidr(text: str) -> bool:
+    return _parsed_cidr(text) is not None
+
+
+def _cidr(text: str) -> bytes:
+    parsed = _parsed_cidr(text)
+    if parsed is None:
+        raise ValueError(f"{text} is not a network in CIDR notation")
+    return str(parsed).encode()
+
+
+def _masked(cidr: bytes) -> bytes:
+    from ipaddress import ip_interface  # noqa: PLC0415  # as above
+
+    return str(ip_interface(cidr.decode()).network).encode()

@@ -29,6 +29,7 @@ _CLUSTER_COMMANDS = {
     "status": "Show how a cluster is.",
 }
 _NARROW = 80
+_MOST_SHOWN = 50
 
 
 class _Commands(click.Group):
@@ -90,7 +91,10 @@ def show_problems(problems: Sequence[Problem]) -> None:
     from chronik.problem_report import as_text  # noqa: PLC0415  # a clean run does not pay for it
 
     width = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else _NARROW
-    click.echo(as_text(problems, width=width, color=use_colour(sys.stderr)), err=True, nl=False, color=True)
+    shown = as_text(problems[:_MOST_SHOWN], width=width, color=use_colour(sys.stderr))
+    click.echo(shown, err=True, nl=False, color=True)
+    if len(problems) > _MOST_SHOWN:
+        click.echo(f"and {len(problems) - _MOST_SHOWN:,} more, which -o json of `chronik validate` lists", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

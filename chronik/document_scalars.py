@@ -17,6 +17,7 @@ Scalar = str | int | float | bool | None
 TAG_PREFIX = "tag:yaml.org,2002:"
 _BINARY = TAG_PREFIX + "binary"
 _TYPES = {TAG_PREFIX + name: name for name in ("str", "bool", "int", "float", "null", "timestamp")}
+KNOWN_TAGS = frozenset(["!", _BINARY, *_TYPES])
 _WORDS: dict[str, Scalar] = {
     **dict.fromkeys(["y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"], True),
     **dict.fromkeys(["n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"], False),
@@ -33,7 +34,7 @@ _GO_FLOAT = re.compile(rf"\.{_DIGITS}(?:[eE][-+]?{_DIGITS})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ][0-9:.Z+-]+)?")
 _MIN, _MAX = -(2**63), 2**63 - 1
 _MAX_UNSIGNED = 2**64 - 1
-_MAX_DIGITS = 512  # an integer of that many is none to Go, except for a tail of leading zeros
+_MAX_DIGITS = 512  # Go counts none that long, but for leading zeros
 _SHOWN = 40
 
 
@@ -79,7 +80,7 @@ def _number(text: str) -> Scalar:
         return _real(digits, text) if _FLOAT.fullmatch(digits) else text
     group = integer.lastindex or 0
     value = None
-    if integer[group].isascii() and len(integer[group]) <= _MAX_DIGITS:
+    if len(integer[group]) <= _MAX_DIGITS:
         value = int(integer[1] + integer[group], _BASES[group])
         if _MIN <= value <= _MAX:
             return value

@@ -1,255 +1,248 @@
-"""Read YAML and JSON as kubectl reads it, and know where every value stands.
+"""Read the documents of a file: YAML as kubectl reads it, or JSON, with the place of every value at hand.
 
-Scalars mean what they mean to kubectl, which follows goyaml.v2: `y` and `on` are booleans, `0x1F` is 31, dates stay
-text. Content never raises: what is wrong with a text comes back as problems with a place, and limits keep hostile text
-(alias bombs, deep nesting, thousands of documents) cheap. `offline` is the only caller.
+A file is cut at its `---` lines first, so a mistake in one document hides none in the others, and all are reported at
+once. Places are found when somebody asks for one, by reading that document again: correct documents cost nothing extra.
+Called by `offline` with the content of files; pure.
 """
 
 from __future__ import annotations
 
-import math
+import bisect
+import codecs
 import re
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from chronik.problem import Location, Path, Problem
+from chronik.document_json import JsonReader, split_json
+from chronik.document_nodes import Abandoned, Limits, Mistake, Node, tree_of
+from chronik.document_syntax import explain
+from chronik.document_yaml import YamlReader
+from chronik.problem import Location, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_DOCUMENTS = 2_000
-MAX_DEPTH = 64
-MAX_VALUES = 100_000
-"""Values in one document, those that aliases repeat included."""
+    from chronik.problem import Path
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml: the same, slower
-_TRUE = ("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON")
-_FALSE = ("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF")
-_BOOLEANS = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
-_NULLS = {"", "~", "null", "Null", "NULL"}
-_INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)", re.ASCII)
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
-_NOT_JSON = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_TAGS = {"tag:yaml.org,2002:" + name: name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
+_SEPARATOR = re.compile(r"^---(.*)$", re.MULTILINE)
+_UNREADABLE = re.compile("[^\t\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+_BLANK = re.compile(r"\s*")
+_COMMENT = re.compile(r"\s*(?:#.*)?")
+_MARK = "\ufeff"  # the byte order mark
+_SAVE = "Save the file as UTF-8."
 
 
-class _Broken(Exception):
-    """The text is wrong at a mark."""
+@dataclass(slots=True)
+class _Text:
+    """A file's text, and where its lines begin."""
 
-    def __init__(self, message: str, mark: Any, hint: str = "") -> None:
-        super().__init__(message)
-        self.message, self.mark, self.hint = message, mark, hint
+    source: str
+    text: str
+    _starts: list[int] = field(default_factory=list)
+    _lines: dict[int, str] = field(default_factory=dict)  # a long line with many problems is one string
+
+    def place(self, offset: int) -> Location:
+        if not self._starts:
+            self._starts = [0, *(match.end() for match in re.finditer("\n", self.text))]
+        line = bisect.bisect_right(self._starts, offset)
+        start = self._starts[line - 1]
+        if line not in self._lines:
+            end = self.text.find("\n", start)
+            self._lines[line] = self.text[start : end if end >= 0 else None]
+        return Location(self.source, line, offset - start + 1, self._lines[line])
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
+class _Chunk:
+    """The part of a text that one document fills, and its nodes once somebody asked for a place."""
+
+    file: _Text
+    start: int
+    end: int
+    is_json: bool
+    _root: Node | None = None
+
+    def reader(self, limits: Limits, values: int = 0) -> YamlReader | JsonReader:
+        part = self.file.text[self.start : self.end]
+        return JsonReader(part, limits, values) if self.is_json else YamlReader(part, limits, values)
+
+    def root(self, limits: Limits) -> Node | None:
+        if self._root is None:
+            self._root = self.reader(limits).read()
+        return self._root
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Document:
-    """One document of a text: its tree as JSON data, and where its values stand."""
+    """One document, or one item of a `List`: `tree` is what kubectl would send, `index` counts in its file from 0."""
 
     source: str
     index: int
     tree: Any
-    text: str
+    _chunk: _Chunk = field(repr=False)
+    _limits: Limits = field(repr=False)
+    _prefix: Path = ()
 
     def locate(self, path: Path, *, key: bool = False) -> Location:
-        """Return where the value of a path stands, or its key; for a path that is not there, its nearest ancestor."""
-        for length in range(len(path), -1, -1):
-            marks = self._marks.get(path[:length])
-            if marks:
-                line, column = marks[0] if key or length < len(path) else marks[1]
-                return _location(self.source, self.text, line, column)
-        return _location(self.source, self.text, 0, 0)
+        """Return where a value stands, or its key; if it is not there, where the nearest thing around it does.
 
-    @cached_property
-    def _marks(self) -> dict[Path, tuple[tuple[int, int], tuple[int, int]]]:
-        """Where the key and the value of each path stand; read anew, since only problems ask."""
-        marks: dict[Path, tuple[tuple[int, int], tuple[int, int]]] = {}
-        for index, node in enumerate(_nodes(self.text)):
-            if index == self.index:
-                _mark(node, (), (node.start_mark.line, node.start_mark.column), marks)
+        For a block of several lines, and for nothing at all, the key says it better than the first line of the value.
+        """
+        node = self._chunk.root(self._limits)
+        start = node.start if node else 0
+        for depth, part in enumerate((*self._prefix, *path), start=1 - len(self._prefix)):
+            if node is None:
                 break
-        return marks
+            child = _child(node, part)
+            if child is None:
+                break
+            name = node.keys.get(str(part))
+            points_at_key = name is not None and (depth < len(path) or key or self._needs_key(child))
+            start = name if points_at_key and name is not None else child.start
+            node = child
+        return self._chunk.file.place(self._chunk.start + start)
+
+    def _needs_key(self, node: Node) -> bool:
+        first = self._chunk.file.text[self._chunk.start + node.start :][:1]
+        if isinstance(node.value, dict | list):
+            return first not in {"{", "["}
+        return node.value is None and first not in {"~", "n", "N"}
 
 
-def _nodes(text: str) -> Iterator[Any]:
+def _child(node: Node, part: str | int) -> Node | None:
+    if isinstance(node.value, dict):
+        found: Node | None = node.value.get(part)
+        return found
+    if isinstance(node.value, list) and isinstance(part, int) and 0 <= part < len(node.value):
+        item: Node = node.value[part]
+        return item
+    return None
+
+
+def parse_documents(
+    content: bytes | str, source: str, limits: Limits | None = None
+) -> tuple[list[Document], list[Problem]]:
+    """Return the documents of a file, and what is wrong with it; bad content never raises.
+
+    Empty documents are left out, and the items of a `List` are documents of their own. A document that says something
+    unclear, such as one key twice, is returned with what kubectl makes of it; one that says nothing certain is not.
+    """
     try:
-        yield from (node for node in yaml.compose_all(text, Loader=_LOADER) if not _is_nothing(node))
-    except (yaml.YAMLError, RecursionError):
-        return
-
-
-def _is_nothing(node: Any) -> bool:
-    return node is None or (isinstance(node, yaml.ScalarNode) and not node.style and node.value in _NULLS)
-
-
-def _mark(node: Any, path: Path, key: tuple[int, int], marks: dict[Path, Any]) -> None:
-    if len(path) > MAX_DEPTH or len(marks) > MAX_VALUES:
-        return
-    begins_below = not isinstance(node, yaml.ScalarNode) and not node.flow_style
-    marks.setdefault(path, (key, key if begins_below else (node.start_mark.line, node.start_mark.column)))
-    if isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            if isinstance(name, yaml.ScalarNode):
-                _mark(value, (*path, name.value), (name.start_mark.line, name.start_mark.column), marks)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            _mark(item, (*path, index), (item.start_mark.line, item.start_mark.column), marks)
-
-
-def _location(source: str, text: str, line: int, column: int) -> Location:
-    lines = text.split("\n")
-    words = lines[line].rstrip("\r") if line < len(lines) else ""
-    return Location(source, line + 1, column + 1, words)
-
-
-def parse_documents(content: bytes, source: str) -> tuple[list[Document], list[Problem]]:
-    """Return the documents of a text and what is wrong with it; documents before a mistake are among them."""
-    try:
-        text = content.decode("utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig")
+        text = content if isinstance(content, str) else _decoded(content)
     except UnicodeDecodeError as error:
-        return [], [_problem(f"not text: byte {error.start + 1} is not UTF-8", source, "", 0, 0)]
-    documents: list[Document] = []
-    try:
-        documents.extend(Document(source, index, tree, text) for index, tree in enumerate(_Reader(text).documents()))
-    except _Broken as broken:
-        line, column = (broken.mark.line, broken.mark.column) if broken.mark else (0, 0)
-        return documents, [_problem(broken.message, source, text, line, column, broken.hint)]
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) if isinstance(error.position, int) else 0
-        return documents, [_problem(f"the character {error.character!r} is not allowed", source, text, line, 0)]
-    except yaml.MarkedYAMLError as error:
-        mark: Any = error.problem_mark or error.context_mark
-        line, column = (mark.line, mark.column) if mark else (0, 0)
-        return documents, [_problem(f"not YAML: {error.problem}", source, text, line, column, _yaml_hint(text, line))]
-    return documents, []
+        message = f"this begins like UTF-16, and is not: {error.reason}"
+        return [], [Problem("error", "text", (), message, _SAVE, Location(source, 1, 1, ""))]
+    file = _Text(source, text.removeprefix(_MARK).replace("\r\n", "\n").replace("\r", "\n"))
+    reading = _Reading(file, limits or Limits())
+    reading.run()
+    return reading.documents, reading.problems
 
 
-def _problem(message: str, source: str, text: str, line: int, column: int, hint: str = "") -> Problem:
-    return Problem("error", "yaml", (), message, hint, _location(source, text, line, column))
+def _decoded(content: bytes) -> str:
+    """Decode UTF-8, or UTF-16 with its byte order mark; what is not UTF-8 becomes surrogates, which `_read` finds."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    return content.decode("utf-8", "surrogateescape")
 
 
-def _yaml_hint(text: str, line: int) -> str:
-    lines = text.split("\n")
-    here = lines[line] if line < len(lines) else ""
-    return "YAML indents with spaces, never with tabs." if here.lstrip(" ").startswith("\t") else ""
+class _Reading:
+    """One file being read: what was found so far."""
+
+    def __init__(self, file: _Text, limits: Limits) -> None:
+        self.documents: list[Document] = []
+        self.problems: list[Problem] = []
+        self._file = file
+        self._limits = limits
+        self._values = 0
+
+    def run(self) -> None:
+        """Read document by document, until the end or a limit of the whole file."""
+        for chunk in self._chunks():
+            self._read(chunk)
+            if len(self.documents) > self._limits.documents:
+                self._stop(chunk.start, f"the file holds more than {self._limits.documents:,} documents", "Split it.")
+                return
+            if len(self.problems) > self._limits.problems:
+                del self.problems[self._limits.problems :]
+                self._stop(chunk.start, "there are more problems; the rest of the file was not read")
+                return
+            if self._values > self._limits.values:
+                return
+
+    def _chunks(self) -> Iterator[_Chunk]:
+        start = 0
+        for separator in _SEPARATOR.finditer(self._file.text):
+            yield from self._cut(start, separator.start())
+            start = separator.end() + 1
+            if not _COMMENT.fullmatch(separator[1]):
+                message = "a line that begins with --- separates documents, and only a comment can follow"
+                hint = "Begin the document on the next line; indent the line if it is text."
+                self._add(Mistake("separator", (), separator.start(1), message, hint))
+        yield from self._cut(start, len(self._file.text))
+
+    def _cut(self, start: int, end: int) -> Iterator[_Chunk]:
+        start += self._file.text.startswith(_MARK, start)
+        first = _BLANK.match(self._file.text, start, end)
+        if self._file.text.startswith("{", first.end() if first else start):
+            spans = split_json(self._file.text[start:end])
+            if spans is not None:
+                yield from (_Chunk(self._file, start + begin, start + stop, is_json=True) for begin, stop in spans)
+                return
+        yield _Chunk(self._file, start, end, is_json=False)
+
+    def _read(self, chunk: _Chunk) -> None:
+        unreadable = (_NOT_UTF8 if chunk.is_json else _UNREADABLE).search(self._file.text, chunk.start, chunk.end)
+        if unreadable:
+            self._add(_unreadable(unreadable))
+            return
+        root = None
+        reader = chunk.reader(self._limits, self._values)
+        mistakes = reader.mistakes
+        try:
+            root = reader.read()
+        except Abandoned:
+            pass
+        except yaml.YAMLError as error:
+            mistakes.append(explain(error, self._file.text[chunk.start : chunk.end]))
+        self._values = reader.values
+        for mistake in sorted(mistakes, key=lambda mistake: mistake.start):
+            self._add(mistake, chunk.start)
+        if root is not None and not reader.broken:
+            self._take(chunk, tree_of(root), ())
+
+    def _add(self, mistake: Mistake, base: int = 0) -> None:
+        place = self._file.place(base + mistake.start)
+        hint = mistake.hint
+        if mistake.other is not None:
+            hint = hint.format(line=self._file.place(base + mistake.other).line)
+        self.problems.append(Problem("error", mistake.code, mistake.path, mistake.message, hint, place))
+
+    def _stop(self, start: int, message: str, hint: str = "") -> None:
+        self._add(Mistake("limit", (), start, message, hint))
+
+    def _take(self, chunk: _Chunk, tree: Any, prefix: Path) -> None:
+        if tree is None:
+            return
+        if isinstance(tree, dict) and str(tree.get("kind")).endswith("List") and isinstance(tree.get("items"), list):
+            for number, item in enumerate(tree["items"]):
+                self._take(chunk, item, (*prefix, "items", number))
+            return
+        self.documents.append(Document(self._file.source, len(self.documents), tree, chunk, self._limits, prefix))
 
 
-class _Reader:
-    """Builds trees from libyaml's events; counts what it builds, so that aliases cannot multiply it for ever."""
-
-    def __init__(self, text: str) -> None:
-        self._events = yaml.parse(text, Loader=_LOADER)
-        self._anchors: dict[str, tuple[Any, int]] = {}
-        self._built = 0
-
-    def documents(self) -> Iterator[Any]:
-        """Yield the tree of each document that holds something."""
-        found = 0
-        for event in self._events:
-            if not isinstance(event, yaml.DocumentStartEvent):
-                continue
-            self._anchors, self._built = {}, 0
-            tree = self._value(next(self._events), 0)
-            if tree is None:
-                continue
-            if found == MAX_DOCUMENTS:
-                raise _Broken(f"more than {MAX_DOCUMENTS:,} documents in one file", event.start_mark, "Split it.")
-            found += 1
-            yield tree
-
-    def _value(self, event: Any, depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            raise _Broken(f"nested more than {MAX_DEPTH} deep", event.start_mark)
-        self._count(1, event)
-        if isinstance(event, yaml.AliasEvent):
-            return self._alias(event)
-        before = self._built
-        value = self._built_value(event, depth)
-        if event.anchor is not None:
-            self._anchors[event.anchor] = value, self._built - before + 1
-        return value
-
-    def _built_value(self, event: Any, depth: int) -> Any:
-        if event.tag is not None and event.tag not in _TAGS and event.tag != "!":
-            raise _Broken(f"the tag {event.tag} means nothing in JSON", event.start_mark)
-        if isinstance(event, yaml.MappingStartEvent):
-            return self._map(depth)
-        if isinstance(event, yaml.SequenceStartEvent):
-            items = []
-            while not isinstance(item := next(self._events), yaml.SequenceEndEvent):
-                items.append(self._value(item, depth + 1))
-            return items
-        return _scalar(event)
-
-    def _alias(self, event: Any) -> Any:
-        if event.anchor not in self._anchors:
-            raise _Broken(f"the alias *{event.anchor} stands before its anchor, or inside it", event.start_mark)
-        value, size = self._anchors[event.anchor]
-        self._count(size, event)
-        return value
-
-    def _count(self, more: int, event: Any) -> None:
-        self._built += more
-        if self._built > MAX_VALUES:
-            raise _Broken(f"more than {MAX_VALUES:,} values in one document", event.start_mark)
-
-    def _map(self, depth: int) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        merged: dict[str, Any] = {}
-        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
-            if not isinstance(event, yaml.ScalarEvent):
-                raise _Broken("a key must be text", event.start_mark)
-            value_event = next(self._events)
-            value = self._value(value_event, depth + 1)
-            if event.value == "<<" and not event.style:
-                merged |= _merge(value, value_event)
-            elif event.value in result:
-                raise _Broken(f"the key {event.value} stands here a second time", event.start_mark)
-            else:
-                result[event.value] = value
-        return {**merged, **result} if merged else result
-
-
-def _merge(value: Any, event: Any) -> dict[str, Any]:
-    parts = value if isinstance(value, list) else [value]
-    if not all(isinstance(part, dict) for part in parts):
-        raise _Broken("<< merges maps only", event.start_mark)
-    return {key: item for part in reversed(parts) for key, item in part.items()}
-
-
-def _scalar(event: Any) -> Any:
-    text: str = event.value
-    if event.style or (event.tag is not None and _TAGS.get(event.tag, "str") == "str"):
-        return text
-    if text in _NULLS:
-        return None
-    if text in _BOOLEANS:
-        return _BOOLEANS[text]
-    if not (text[0].isdigit() or text[0] in "+-."):
-        return text
-    return _number(text, event)
-
-
-def _number(text: str, event: Any) -> Any:
-    bare = text.replace("_", "")
-    if _NOT_JSON.fullmatch(text):
-        raise _Broken(f"{text} is no number in JSON", event.start_mark)
-    if len(bare) <= _LONGEST_NUMBER and _INTEGER.fullmatch(bare):
-        return _integer(bare)
-    if len(bare) <= _LONGEST_NUMBER and _FLOAT.fullmatch(bare):
-        value = float(bare)
-        return value if math.isfinite(value) else text
-    return text
-
-
-_LONGEST_NUMBER = 64
-
-
-def _integer(text: str) -> int | float:
-    sign = -1 if text[0] == "-" else 1
-    digits = text.lstrip("+-").lower()
-    octal = len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
-    value = int(digits, 8 if octal else 0)
-    return sign * value if value < 2**64 else float(sign * value)
+def _unreadable(match: re.Match[str]) -> Mistake:
+    code = ord(match[0])
+    hint = _SAVE
+    if 0xDC80 <= code <= 0xDCFF:  # noqa: PLR2004  # where surrogateescape puts bytes
+        message = f"the byte 0x{code - 0xDC00:02x} here is not UTF-8"
+    elif _NOT_UTF8.match(match[0]):
+        message = f"U+{code:04X} is one half of a surrogate pair, and no character"
+    elif code == 0:
+        message = "a NUL character stands here: this is no text, or it is UTF-16 without a byte order mark"
+    else:
+        message = f"the character U+{code:04X} cannot stand in YAML"
+        hint = f'It may be invisible. Take it out, or write it as "\\u{code:04x}" in double quotes.'
+    return Mistake("text", (), match.start(), message, hint)

@@ -34,6 +34,8 @@ def read_inputs(names: Iterable[str], *, recursive: bool = False) -> list[tuple[
 
 def _files(name: str, *, recursive: bool) -> Iterator[str]:
     path = Path(name)
+    if not name:
+        raise InputError("a file name is empty", hint="Is the variable set that it comes from?")
     if name == "-" or not os.path.isdir(name):  # noqa: PTH112  # Path.is_dir raises where it may not look
         yield name
         return
@@ -97,7 +99,7 @@ def template_reader(overrides: str | None = None) -> Callable[[str], str | None]
 
 
 def _check_overrides(folder: Path) -> None:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112  # as above
         raise InputError("no such folder of templates", subject=str(folder))
     known = {file.relative_to(assets.TEMPLATES).as_posix() for file in assets.TEMPLATES.rglob("*.j2")}
     own = {file.relative_to(folder).as_posix() for file in folder.rglob("*.j2")}

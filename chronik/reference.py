@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from chronik.rules import ITEMS
 from chronik.structure import Raw, inlined, resolved, types_of
 
 if TYPE_CHECKING:
@@ -42,12 +43,13 @@ _RULES = """\
 
 What no single field can say. The API server knows these rules too, and refuses and warns in the same words.
 """
+_LONG_PATH = 100
 _TABLE = "| Field | Type | Default | Meaning |\n|---|---|---|---|\n"
 
 
 def reference_page(schema: Mapping[str, Any], rules: RuleBook) -> str:
     """Return the page as Markdown."""
-    sections = [*_sections(schema, "metadata"), *_sections(schema, "spec"), *_sections(schema, "status")]
+    sections = [section for top in ("spec", "metadata", "status") for section in _sections(schema, top)]
     tables = [
         f"### {title}\n\n" + "".join(f"- {_rule_line(rule)}\n" for rule in rules.rules if rule.severity == severity)
         for severity, title in (("error", "Errors"), ("warning", "Warnings"))
@@ -62,11 +64,10 @@ def _sections(schema: Mapping[str, Any], top: str) -> Iterator[str]:
     bodies: dict[str, Raw] = {}
     homes: dict[str, str] = {}
     _visit(root, root["properties"][top], top, places, bodies)
-    for key, paths in places.items():
+    for paths in places.values():
         homes.update(dict.fromkeys(paths, paths[0]))
     for key, body in bodies.items():
-        first, *others = places[key]
-        yield _section(root, body, first, others, homes)
+        yield _section(root, body, places[key], homes)
 
 
 def _visit(root: Raw, raw: Raw, path: str, places: dict[str, list[str]], bodies: dict[str, Raw]) -> None:
@@ -84,8 +85,9 @@ def _visit(root: Raw, raw: Raw, path: str, places: dict[str, list[str]], bodies:
         _visit(root, child, f"{path}.{name}", places, bodies)
 
 
-def _section(root: Raw, body: Raw, path: str, others: list[str], homes: Mapping[str, str]) -> str:
-    level = "#" * (2 if path.count(".") < 1 else 3)
+def _section(root: Raw, body: Raw, paths: list[str], homes: Mapping[str, str]) -> str:
+    path, *others = paths
+    level = "###" if "." in path else "##"
     likewise = f"\nLikewise: {', '.join(f'`{other}`' for other in others)}.\n" if others else ""
     needed = body.get("required", ())
     rows = [
@@ -109,7 +111,7 @@ def _type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:
     if types == ("integer",):
         return f"integer{_bounds(raw)}"
     words = raw.get("x-allowed") or types[0]
-    return _cell(words) + (_at_most(raw, "maxLength", " characters") if types == ("string",) else "")
+    return _cell(words) + (_at_most(raw, "maxLength", " characters").replace(", ", "; ") if types == ("string",) else "")
 
 
 def _list_type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:
@@ -157,4 +159,15 @@ def _cell(text: str) -> str:
 
 def _rule_line(rule: Rule) -> str:
     hint = f" {rule.hint}" if rule.hint else ""
-    return f"`{rule.path}`: {rule.message}.{hint} (`{rule.name}`)"
+    where = f"`{rule.path}`" if len(rule.path) <= _LONG_PATH else f"`…{_common_end(rule)}`"
+    return f"{where}: {rule.message}.{hint} (`{rule.name}`)"
+
+
+def _common_end(rule: Rule) -> str:
+    """Return the segments that all places of a rule end with."""
+    ends = []
+    for segments in zip(*map(reversed, rule.places), strict=False):
+        if len(set(segments)) > 1:
+            break
+        ends.append(segments[0])
+    return ".".join(reversed(ends)).replace(f".{ITEMS}", ITEMS)

@@ -6,6 +6,7 @@ Adding an example is adding a file and running `pytest --snapshot-update`.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from chronik import assets, offline
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 BACKENDS = {"local", "s3", "gcs", "azure"}
-RESTRICTED_EXCEPTIONS = {"storage-local"}  # uses the host's network
 
 per_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 
@@ -41,8 +41,6 @@ def test_example_is_owned_when_it_has_a_uid(path):
     """With a uid, every object has the cluster as its controller, and is otherwise the same."""
     clusters, _ = offline.load_clusters([str(path)])
     plain = offline.render_clusters(clusters)
-    from dataclasses import replace
-
     owned = offline.render_clusters([replace(cluster, uid="4b7d9a0c") for cluster in clusters])
     for before, after in zip(plain, owned, strict=True):
         (reference,) = after["metadata"].pop("ownerReferences")

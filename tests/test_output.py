@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,9 @@ def test_links_are_replaced_and_not_followed(tmp_path):
 
 def test_kustomize_builds_the_folder(tmp_path):
     """`kubectl kustomize` takes the folder and makes of it the same objects in the same order."""
-    hostile = [text for text in HOSTILE if len(text) < 1_000]
+    # What kustomize reads well and then cannot write: C1 controls, non-characters, and two words of YAML 1.1.
+    unwritable = re.compile("<<|=|.*[\x7f-\x9f\ufffe\uffff].*")
+    hostile = [text for text in HOSTILE if len(text) < 1_000 and not unwritable.fullmatch(text)]
     manifests = [
         manifest("Service", "b", spec={"ports": []}),
         manifest("ConfigMap", "a", data={f"k{number}": text for number, text in enumerate(hostile)}),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from copy import deepcopy
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tools.field_types import ANY, Type
@@ -104,7 +105,13 @@ def decode(value: Any, kind: Type) -> Any:
         return [decode(item, kind.element or ANY) for item in value]
     if kind.name == "quantity":
         return canonical_quantity(value) if is_quantity(value) else value
+    if kind.name in {"time", "microtime"}:
+        return _canonical_time(value, "%S.%fZ" if kind.name == "microtime" else "%SZ")
     return value
+
+
+def _canonical_time(text: str, seconds: str) -> str:
+    return datetime.fromisoformat(text).astimezone(UTC).strftime(f"%Y-%m-%dT%H:%M:{seconds}")
 
 
 def _decode_struct(value: Object, kind: Type) -> Object:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tools import api_errors as errors
-from tools.typechecks import misfits, unknown_fields, untyped
+from tools.typechecks import misfits, unknown_fields, unreadable, untyped
 
 if TYPE_CHECKING:
     from tools.fake_request import Options, Target
@@ -40,13 +40,32 @@ def read_patched(at: Target, patched: Object, options: Options) -> Object:
 
 def _complaint(at: Target, body: Object, options: Options) -> str:
     """Return the first thing wrong with a body, or nothing; warn of unknown fields that are let pass."""
-    wrong = next(misfits(body, at.kind.type), "") if at.kind.custom is None else ""
+    wrong = "" if at.kind.custom is not None else next(misfits(body, at.kind.type), "") or _unreadable(at, body)
     unknown = [f'unknown field "{name}"' for name in unknown_fields(body, at.kind.type)]
     if unknown and options.validation == "Strict":
         return wrong or "strict decoding error: " + ", ".join(unknown)
     if options.validation == "Warn":
         options.warnings += unknown
     return wrong
+
+
+def _unreadable(at: Target, obj: Object) -> str:
+    return next(unreadable(obj, at.kind.type), "")
+
+
+def check_readable(at: Target, merged: Object, config: Object) -> None:
+    """Refuse what an apply led to if a time or quantity in it is none, which conversion finds out."""
+    wrong = _unreadable(at, merged)
+    if wrong:
+        kind, namespace = f"{_group(at)}, Kind={at.kind.name}", config["metadata"].get("namespace", "")
+        raise errors.internal(
+            f"failed to convert new object ({namespace}/{at.name}; {kind}) to proper version: "
+            f"unable to convert unstructured object to {kind}: {wrong}"
+        )
+
+
+def _group(at: Target) -> str:
+    return at.kind.api_version if at.kind.group else f"/{at.kind.version}"
 
 
 def check_applied(at: Target, config: Object) -> None:
@@ -68,10 +87,9 @@ def check_typed(at: Target, config: Object) -> None:
     if not complaints:
         return
     namespace = config["metadata"].get("namespace", "")
-    group = at.kind.api_version if at.kind.group else f"/{at.kind.version}"
     listed = complaints[0] if len(complaints) == 1 else "errors:\n" + "\n".join(f"  {one}" for one in complaints)
     raise errors.internal(
-        f"failed to create typed patch object ({namespace}/{at.name}; {group}, Kind={at.kind.name}): {listed}"
+        f"failed to create typed patch object ({namespace}/{at.name}; {_group(at)}, Kind={at.kind.name}): {listed}"
     )
 
 

@@ -1,7 +1,9 @@
 """An in-process stand-in for kube-apiserver: the server that integration tests always run against.
 
 It serves HTTP on loopback from a thread of its own, so clients of any kind reach it. What it claims is proven by
-test_fake_server.py, which asks the same of a real kube-apiserver.
+test_fake_server.py, which asks the same of a real kube-apiserver. What it does not claim: webhooks, the verdicts of
+admission policies, Pod Security, RBAC escalation, more than one version of a kind, tables, and controllers other than
+garbage collection and namespace deletion.
 
 kmock stands in front and lets a test script any answer (`server.kmock[...] << ...`); what no script wants goes to the
 store. Of kmock 0.8 only that is used: its emulator merges plain dicts (no field management, resource versions, status

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tools import api_errors as errors
 from tools import server_side_apply as ssa
 from tools.fake_admission import admit_growth, check, check_preconditions, require_namespace
-from tools.fake_bodies import check_applied, check_name, check_typed, read, read_patched
+from tools.fake_bodies import check_applied, check_name, check_readable, check_typed, read, read_patched
 from tools.fake_kinds import prepare_create, prepare_update
 from tools.fake_request import Answered, Object, Options, Target, now
 from tools.patches import patched
@@ -47,13 +47,16 @@ class Writer:
         if live is None:
             _refuse_to_create(at, config)
         check_typed(at, config)
-        config["metadata"].pop("managedFields", None)
-        config["metadata"] |= {"name": at.name} | ({"namespace": at.namespace} if at.namespace else {})
+        sent = config
+        metadata = {key: value for key, value in sent["metadata"].items() if key != "managedFields"}
+        metadata |= {"name": at.name} | ({"namespace": at.namespace} if at.namespace else {})
+        config = sent | {"metadata": metadata}
         base, managers = split(live) if live else (at.kind.empty, {})
         write = _write(at, options)
         if live and not managers:
             managers = ssa.first_apply(at.kind.empty, base, write)
         new, managers = applied(base, config, managers, write, options)
+        check_readable(at, new, sent)
         obj = at.kind.decode(new)
         if live:
             return self.replace(at, live, obj, managers, options)

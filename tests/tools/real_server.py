@@ -200,6 +200,8 @@ class RealServer(ApiServer):
         raise RuntimeError(f"kube-apiserver was not ready after {START_SECONDS} s; the end of its log:\n{log[-3000:]}")
 
     def _read_audit_log(self) -> None:
+        if not self._audit_log.exists():
+            return
         with self._audit_log.open("rb") as log:
             log.seek(self._audit_offset)
             complete = log.read().rpartition(b"\n")[0]

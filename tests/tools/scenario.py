@@ -64,6 +64,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _ADDRESS = re.compile(r"10\.0\.\d+\.\d+")
 _GO_DIFF = re.compile(r"\n@@.*", re.DOTALL)  # the server appends what changed, as a diff of Go structs
+_ECHO = re.compile(r'"\{.*\}":')  # a patched object that is refused, key by key as it was stored
 _NEVER = object()
 WAIT_SECONDS = 40
 
@@ -201,7 +202,8 @@ class Run:
             return "<token>"
         text = _UID.sub(lambda found: self._uids.setdefault(found[0], f"uid-{len(self._uids) + 1}"), text)
         for version, name in self._versions.items():
-            text = re.sub(rf"(record \(|\"resourceVersion\\?\":\\?\"){version}\b", rf"\1{name}", text)
+            text = re.sub(rf"(record \(){version}\b", rf"\1{name}", text)
+        text = _ECHO.sub('"<object>":', text)
         text = re.sub(r"(too old resource version: \d+) \(\d+\)", r"\1 (<oldest>)", text)
         text = _ADDRESS.sub("<address>", _TIME.sub("<time>", _GO_DIFF.sub("", text)))
         return text.replace(self.namespace, "NAMESPACE")

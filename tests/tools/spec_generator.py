@@ -10,14 +10,14 @@ import copy
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from chronik.schema import Schema
 from chronik.structure import Compiler, inlined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chronik.problem import Path
+    from chronik.problem import Path, Problem
     from chronik.rules import RuleBook
-    from chronik.schema import Schema
 
 TEXTS = (
     *(
@@ -133,15 +133,18 @@ NUMBERS = (
 )
 NUMBERS += (10**15 + 1, 10**20, -(2**63), -(2**63) - 1)
 JUNK: tuple[Any, ...] = (None, True, False, 0, 1, -1, 0.5, 1e300, "", "a", [], {}, [None], {"a": None}, [[]], {"": ""})
+LEAVE = 0.03
+"""How often a broken rule is left as it is in a document that is meant to be good."""
+LIKELY = 0.5
 
 
 class Generator:
     """Documents from one seed."""
 
-    def __init__(self, schema: Schema, raw: dict[str, Any], rules: RuleBook, seed: int) -> None:
-        self._schema, self._rules, self._random = schema, rules, Random(seed)
+    def __init__(self, raw: dict[str, Any], rules: RuleBook, seed: int) -> None:
+        self._schema, self._rules, self._random = Schema(raw), rules, Random(seed)
         self._root = inlined(raw, raw)
-        self._compiler = Compiler(raw)
+        self._fitting: dict[str, list[str]] = {}
 
     def documents(self, count: int) -> Iterator[dict[str, Any]]:
         """Yield documents: a third is good as far as luck goes, a third has one fault, the rest has several."""
@@ -153,52 +156,41 @@ class Generator:
 
     def good(self) -> dict[str, Any]:
         """Return a document that keeps to the schema, and most likely to the rules."""
-        random = self._random
+        properties = self._root["properties"]
         document = {
             "apiVersion": "chronik.stream/v1alpha1",
             "kind": "ChronikCluster",
-            "metadata": {"name": self._text(self._root["properties"]["metadata"]["properties"]["name"])},
-            "spec": self._object(self._root["properties"]["spec"], likely=random.choice((0.1, 0.4, 0.9))),
+            "metadata": {"name": self._text(properties["metadata"]["properties"]["name"])},
+            "spec": self._object(properties["spec"], likely=self._random.choice((0.1, 0.4, 0.9))),
         }
-        for _ in range(6):
-            errors = [p.path for p in self._rules.check(self._schema.admit(document).document) if p.severity == "error"]
-            if not errors or random.random() < 0.05:
+        for _ in range(8):
+            found = self._rules.check(self._schema.admit(document).document)
+            errors = [problem for problem in found if problem.severity == "error"]
+            if not errors or self._random.random() < LEAVE:
                 break
-            for path in errors:
-                self._again(document, path)
+            for problem in errors:
+                self._mend(document["spec"], problem)
         return document
 
     def broken(self, document: dict[str, Any]) -> dict[str, Any]:
         """Return the document with one thing changed, most likely for the worse."""
         document = copy.deepcopy(document)
-        changes: tuple[Callable[[Any, Any], None], ...] = (
-            self._junk,
-            self._junk,
-            self._edge,
-            self._edge,
-            self._stranger,
-        )
         path = self._random.choice(list(_paths(document["spec"], ())))
-        parent = _follow(document["spec"], path[:-1])
-        change = self._random.choice((*changes, self._gone, self._double))
-        change(parent, path[-1])
+        changes: tuple[Callable[[Any, Any], None], ...] = (self._junk, self._edge, self._stranger, self._gone, self._double)
+        change = self._random.choices(changes, (2, 4, 1, 1, 1))[0]
+        change(_follow(document["spec"], path[:-1]), path[-1])
         return document
 
-    # --- keeping to the schema
+    # --- keeping to the schema and the rules
 
     def _value(self, raw: dict[str, Any], likely: float) -> Any:
         match raw["type"]:
-            case "object" if "properties" in raw:
-                return self._object(raw, likely)
             case "object":
-                return self._map(raw)
+                return self._object(raw, likely) if "properties" in raw else self._map(raw)
             case "array":
-                count = self._random.choice((0, 1, 1, 2, 3))
-                count = max(raw.get("minItems", 0), min(count, raw["maxItems"]))
-                items = [self._value(raw["items"], likely) for _ in range(count)]
-                return list(dict.fromkeys(items)) if raw.get("uniqueItems") else items
+                return self._list(raw, likely)
             case "boolean":
-                return self._random.random() < 0.5
+                return self._random.random() < likely / 2
             case "integer":
                 return self._integer(raw)
             case "string":
@@ -218,32 +210,44 @@ class Generator:
         keys = {self._text(raw["propertyNames"]) for _ in range(self._random.choice((0, 1, 2, 4)))}
         return {key: self._text(raw["additionalProperties"]) for key in sorted(keys)}
 
+    def _list(self, raw: dict[str, Any], likely: float) -> list[Any]:
+        count = max(raw.get("minItems", 0), min(self._random.choice((0, 1, 1, 2, 3)), raw["maxItems"]))
+        items = [self._value(raw["items"], likely) for _ in range(count)]
+        return list(dict.fromkeys(items)) if raw.get("uniqueItems") else items
+
     def _integer(self, raw: dict[str, Any]) -> int:
         least, most = raw["minimum"], raw["maximum"]
-        return (
-            self._random.choice((least, min(least + 2, most), self._random.randint(least, min(most, 30)), most))
-            if least <= 30
-            else least
-        )
+        return self._random.choice((least, most, self._random.randint(least, min(most, least + 20))))
 
     def _text(self, raw: dict[str, Any]) -> str:
         if "enum" in raw:
             return str(self._random.choice(raw["enum"]))
-        check = self._compiler.node(
-            {key: value for key, value in raw.items() if key != "default"} | {"type": "string"}
-        ).check
-        fitting = [text for text in TEXTS if check(text)]
+        key = f"{raw.get('pattern')} {raw.get('maxLength')}"
+        if key not in self._fitting:
+            check = Compiler(self._root).node({**raw, "type": "string"}).check
+            self._fitting[key] = [text for text in TEXTS if check(text)]
         examples = [example for example in raw["examples"] if isinstance(example, str)]
-        return self._random.choice((self._random.choice(fitting or examples), *examples))
+        return self._random.choice([*examples, *self._random.sample(self._fitting[key], min(1, len(self._fitting[key])))])
 
-    def _again(self, document: dict[str, Any], path: Path) -> None:
-        """Make the section anew in which a rule was broken, or drop it."""
-        section = str(path[1])
-        raw = self._root["properties"]["spec"]
-        if section in raw["required"] or self._random.random() < 0.7:
-            document["spec"][section] = self._value(raw["properties"][section], self._random.choice((0.2, 0.5)))
-        else:
-            document["spec"].pop(section, None)
+    def _mend(self, spec: dict[str, Any], problem: Problem) -> None:
+        """Undo what broke a rule, in the simplest way; an earlier mend may have done so already."""
+        section = problem.path[1]
+        try:
+            place = _follow(spec, problem.path[1:])
+            parent = _follow(spec, problem.path[1:-1])
+        except (KeyError, IndexError):
+            return
+        if problem.code.endswith("-expression"):
+            place["operator"] = "Exists"
+            place.pop("values", None)
+        elif problem.code.endswith("-section"):
+            place["backend"] = "local"
+        elif problem.code.startswith(("toleration", "spread", "affinity")) or problem.code.endswith("-unused"):
+            del parent[problem.path[-1]]
+        elif problem.code.endswith("-range"):
+            parent[problem.path[-1]] = "2Gi" if problem.code != "cpu-range" else "1"
+        elif section not in ("storage", "metastore"):
+            spec[section] = self._value(self._root["properties"]["spec"]["properties"][section], 0.3)
 
     # --- breaking
 
@@ -251,21 +255,23 @@ class Generator:
         parent[key] = copy.deepcopy(self._random.choice(JUNK))
 
     def _edge(self, parent: Any, key: Any) -> None:
-        value = parent[key]
-        if isinstance(value, bool):
-            parent[key] = not value
-        elif isinstance(value, int):
-            parent[key] = self._random.choice((*NUMBERS, str(value), float(value), value + 1, value - 1))
-        elif isinstance(value, str):
-            parent[key] = self._random.choice((*TEXTS, value + "\n", value.upper(), value * 50, f" {value}", value))
-        elif isinstance(value, list):
-            parent[key] = value * 40 or [None]
-        elif isinstance(value, dict):
-            parent[key] = {**value, **{f"{number}": "x" for number in range(40)}}
+        match parent[key]:
+            case bool(value):
+                parent[key] = not value
+            case int(value):
+                parent[key] = self._random.choice((*NUMBERS, str(value), value + 1, value - 1))
+            case str(value):
+                parent[key] = self._random.choice((*TEXTS, f"{value}\n", value.upper(), value * 50, f" {value}", value))
+            case list(value):
+                parent[key] = value * 40 or [None]
+            case dict(value):
+                parent[key] = {**value, **{str(number): "x" for number in range(40)}}
+            case value:
+                parent[key] = [value]
 
     def _stranger(self, parent: Any, key: Any) -> None:
         if isinstance(parent, dict):
-            name = f"{key}s" if self._random.random() < 0.5 else self._random.choice(TEXTS)
+            name = f"{key}s" if self._random.random() < LIKELY else self._random.choice(TEXTS)
             parent[name] = self._random.choice((parent[key], *JUNK))
         else:
             parent.append(self._random.choice(JUNK))

@@ -7,10 +7,13 @@ its own words. Pure; `fake_writes` is the caller.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from tools.field_sets import UntypedItem, element, printed, resolve
 from tools.field_types import ANY, Type
+
+from chronik.quantity import is_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +87,39 @@ def _go_type(kind: Type) -> str:
     if kind.form == "struct":
         return f"v1.{kind.name}"
     return {"integer": "int32", "boolean": "bool"}.get(kind.name, "string")
+
+
+_DAY_AND_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_ZONE = r"(Z|[+-]\d\d:\d\d)"
+_QUANTITY = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+
+
+def unreadable(value: Any, kind: Type) -> Iterator[str]:
+    """Yield what is wrong with text that must be a time or a quantity."""
+    if kind.form == "list":
+        for item in value or ():
+            yield from unreadable(item, kind.element or ANY)
+    elif kind.form != "scalar":
+        for key, child in (value or {}).items():
+            yield from unreadable(child, kind.of(key))
+    elif value is None:
+        return
+    elif kind.name == "quantity" and not is_quantity(value):
+        yield _QUANTITY
+    elif kind.name in {"time", "microtime"}:
+        yield from _bad_time(value, r"\.\d{6}" if kind.name == "microtime" else r"(\.\d+)?")
+
+
+def _bad_time(text: str, fraction: str) -> Iterator[str]:
+    layout, point = "2006-01-02T15:04:05", ".000000" if "{6}" in fraction else ""
+    start = _DAY_AND_TIME.match(text)
+    if not start:
+        rest, wanted = text, "2006"
+    elif not re.fullmatch(fraction + _ZONE, text[start.end() :]):
+        rest, wanted = text[start.end() :], point or "Z07:00"
+    else:
+        return
+    yield f'parsing time "{text}" as "{layout}{point}Z07:00": cannot parse "{rest}" as "{wanted}"'
 
 
 def untyped(value: Any, kind: Type, path: tuple[str, ...] = ()) -> Iterator[str]:

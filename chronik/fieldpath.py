@@ -1,0 +1,102 @@
+"""Paths and trees of fields in the API server's own spelling, `fieldsV1`.
+
+A tree's keys are `f:` a field, `k:` a list item by its key fields, `v:` a member of a set, `.` the place itself. A key
+without children is a value that is owned whole: a scalar, an atomic map or list, or a map that was empty when it was
+applied. Source: structured-merge-diff v6, package fieldpath. `ownership` and `owners` walk these trees.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chronik.problem import Path
+
+FieldPath = tuple[str, ...]
+"""The way to a field in the server's own keys: `("f:spec", "f:ports", 'k:{"port":80,"protocol":"TCP"}')`."""
+Fields = dict[str, Any]
+"""A `fieldsV1` tree."""
+ItemKey = Any
+"""What tells the items of one list apart: the values of the key fields, or the value itself in a set."""
+
+_KEY_DEFAULTS = {"protocol": "TCP", "name": ""}  # what the server takes for a key field that is not spelt out
+
+
+def node_at(fields: Fields, path: FieldPath) -> Fields | None:
+    """Return the part of a tree at a path: None if nothing there is owned, `{}` if it is owned whole."""
+    node: Fields | None = fields
+    for key in path:
+        if node is None:
+            break
+        node = node.get(key)
+    return node
+
+
+def leaves(fields: Fields) -> Iterator[FieldPath]:
+    """Yield the paths below a tree that are owned; a tree without children is itself one."""
+    if not fields:
+        yield ()
+    for key, node in fields.items():
+        if key == ".":
+            yield ()
+        else:
+            yield from ((key, *rest) for rest in leaves(node))
+
+
+def field_path(path: FieldPath) -> Path:
+    """Return a path as people read it: `("spec", "ports", 'port=80,protocol="TCP"', "name")`."""
+    return tuple(key[2:] if key[:2] == "f:" else _spelt(key) for key in path)
+
+
+def server_path(path: FieldPath) -> str:
+    """Spell a path as the server does in a conflict: `.spec.ports[port=80,protocol="TCP"].name`."""
+    return "".join("." + key[2:] if key[:2] == "f:" else f"[{_spelt(key)}]" for key in path)
+
+
+def place_of(path: FieldPath) -> tuple[str, str]:
+    """Return the names of the enclosing field and of the field itself, which say what kind of value it is."""
+    names = ["", "", *(key[2:] for key in path if key[:2] == "f:")]
+    return names[-2], names[-1]
+
+
+def key_names(owned: Fields) -> tuple[str, ...]:
+    """Return the key fields of a list of which some items are owned; none for a set."""
+    item = next((field for field in owned if field != "."), "v:null")
+    return tuple(_parsed(item)) if item[0] == "k" else ()
+
+
+def item_key(item: Any, names: tuple[str, ...]) -> ItemKey:
+    """Return what tells an item of a list apart."""
+    if names and isinstance(item, dict):
+        return tuple(item.get(name, _KEY_DEFAULTS.get(name)) for name in names)
+    return str(item) if isinstance(item, dict | list) else item
+
+
+@lru_cache(maxsize=4096)
+def owned_key(field: str) -> ItemKey:
+    """Return the same of an owned item, from its key in the tree."""
+    value = _parsed(field)
+    return tuple(value.values()) if isinstance(value, dict) else value
+
+
+def item_field(key: ItemKey, names: tuple[str, ...]) -> str:
+    """Return an item's key in a tree, as the server would write it."""
+    if names and isinstance(key, tuple):
+        return "k:" + json.dumps(dict(zip(names, key, strict=True)), separators=(",", ":"), ensure_ascii=False)
+    return "v:" + json.dumps(key, ensure_ascii=False)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(field: str) -> Any:
+    return json.loads(field[2:])
+
+
+def _spelt(field: str) -> str:
+    value = _parsed(field)
+    if field[0] == "k":
+        return ",".join(f"{name}={json.dumps(part, ensure_ascii=False)}" for name, part in value.items())
+    return f"={json.dumps(value, ensure_ascii=False)}" if field[0] == "v" else str(value)

@@ -1,0 +1,173 @@
+"""What an apply would change, read from the ownership that the API server recorded.
+
+The server writes down which fields each manager set (`metadata.managedFields`), with its own schema at hand. Walking
+our entry beside the wanted and the live object therefore finds every difference, without a schema and without a
+request: nothing found means that an apply would change nothing, so none is sent. `plan` asks, `owners` says who else is
+there. What this relies on is checked on a real kube-apiserver by tests/test_plan_real.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from chronik.equality import same
+from chronik.fieldpath import FieldPath, Fields, item_field, item_key, key_names, node_at, owned_key
+from chronik.manifest import FIELD_MANAGER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chronik.manifest import Manifest
+
+_UNTRACKED = frozenset({"apiVersion", "kind", "status"})  # status belongs to another endpoint
+_UNTRACKED_METADATA = frozenset(
+    ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that an apply would change.
+
+    missing: wanted, but not ours, so somebody else changed it or nobody ever applied it. extra: ours, but no longer
+    wanted. differs: ours and wanted, with another value. order: the items of a list are all ours, in another order;
+    both sides then hold the items' keys.
+    """
+
+    path: FieldPath
+    kind: Literal["missing", "extra", "differs", "order"]
+    desired: Any
+    live: Any
+
+
+def applied_fields(live: Manifest, manager: str = FIELD_MANAGER) -> Fields | None:
+    """Return what a field manager applied to an object itself (not to its status), or None if it never did."""
+    for entry in live["metadata"].get("managedFields") or ():
+        if entry["manager"] == manager and entry["operation"] == "Apply" and not entry.get("subresource"):
+            fields: Fields = entry.get("fieldsV1") or {}
+            return fields
+    return None
+
+
+def walk(desired: Manifest, live: Manifest, fields: Fields) -> list[Difference]:
+    """Return what an apply of `desired` would change, `fields` being what the applying manager owns of `live`."""
+    metadata = {key: value for key, value in desired["metadata"].items() if key not in _UNTRACKED_METADATA}
+    tracked = {key: value for key, value in desired.items() if key not in _UNTRACKED}
+    if metadata:
+        tracked["metadata"] = metadata
+    else:
+        del tracked["metadata"]
+    found = _Walk(live, fields)
+    found.compare_map(tracked, live, fields, (), "")
+    return found.differences
+
+
+class _Walk:
+    """One walk; paths are only spelt out for containers, as most objects differ nowhere."""
+
+    __slots__ = ("_fields", "_foreign", "_live", "differences")
+
+    def __init__(self, live: Manifest, fields: Fields) -> None:
+        self.differences: list[Difference] = []
+        self._live = live
+        self._fields = fields
+        self._foreign: list[Fields] | None = None
+
+    def compare_map(self, want: Mapping[str, Any], live: Any, owned: Fields, path: FieldPath, name: str) -> None:
+        values = live if isinstance(live, dict) else {}
+        matched = 0
+        for key, value in want.items():
+            field = "f:" + key
+            node = owned.get(field)
+            if node is None:
+                self._not_owned(value, values.get(key), (*path, field))
+                continue
+            matched += 1
+            if node or value != values.get(key) or isinstance(value, dict):
+                self._owned(value, values.get(key), node, (*path, field), (name, key))
+        if matched + ("." in owned) != len(owned):
+            for field in owned:
+                if field != "." and field[2:] not in want:
+                    self._note((*path, field), "extra", None, values.get(field[2:]))
+
+    def _note(
+        self, path: FieldPath, kind: Literal["missing", "extra", "differs", "order"], desired: Any, live: Any
+    ) -> None:
+        self.differences.append(Difference(path, kind, desired, live))
+
+    def _owned(self, want: Any, live: Any, owned: Fields, path: FieldPath, place: tuple[str, str]) -> None:
+        if not owned:
+            self._whole(want, live, path, place)
+        elif isinstance(want, dict):
+            self.compare_map(want, live, owned, path, place[1])
+        elif isinstance(want, list):
+            self._list(want, live, owned, path, place[1])
+        else:
+            self._note(path, "differs", want, live)
+
+    def _whole(self, want: Any, live: Any, path: FieldPath, place: tuple[str, str]) -> None:
+        """Compare what is owned whole.
+
+        A map that was empty when we applied it looks like an atomic one. So an empty one wants nothing of what others
+        put there; and where others own single fields of it, it is none, and what we want in it now is not ours yet.
+        """
+        if want != live and not _is_empty(want) and not same(want, live, place):
+            self._note(path, "differs", want, live)
+        elif want and isinstance(want, dict) and any(node_at(fields, path) for fields in self._others()):
+            self._note(path, "missing", want, live)
+
+    def _not_owned(self, want: Any, live: Any, path: FieldPath) -> None:
+        """Note what is missing, except empty lists: of a list with keys the server records only the items.
+
+        An atomic list is recorded even if it is empty. Without a schema the two look alike, until somebody else owns
+        the list as a whole.
+        """
+        if _is_recorded(want) or (live and any(node_at(fields, path) == {} for fields in self._others())):
+            self._note(path, "missing", want, live)
+
+    def _list(self, want: list[Any], live: Any, owned: Fields, path: FieldPath, name: str) -> None:
+        names = key_names(owned)
+        wanted = {item_key(item, names): item for item in want}
+        present = {item_key(item, names): item for item in (live if isinstance(live, list) else ())}
+        ours = {owned_key(field): field for field in owned if field != "."}
+        for key, item in wanted.items():
+            field = ours.get(key)
+            if field is None:
+                self._note((*path, item_field(key, names)), "missing", item, present.get(key))
+            else:
+                self._owned(item, present.get(key), owned[field], (*path, field), ("", name))
+        for key, field in ours.items():
+            if key not in wanted:
+                self._note((*path, field), "extra", None, present.get(key))
+        if wanted.keys() == ours.keys():
+            self._order(wanted, present, names, path)
+
+    def _order(
+        self, wanted: Mapping[Any, Any], present: Mapping[Any, Any], names: tuple[str, ...], path: FieldPath
+    ) -> None:
+        """Compare the order of our items in both: an apply restores it, and among env or initContainers it matters."""
+        want = [key for key in wanted if key in present]
+        live = [key for key in present if key in wanted]
+        if want != live:
+            spelt = [[item_field(key, names) for key in side] for side in (want, live)]
+            self._note(path, "order", *spelt)
+
+    def _others(self) -> list[Fields]:
+        if self._foreign is None:
+            entries = self._live["metadata"].get("managedFields") or ()
+            trees = [entry.get("fieldsV1") or {} for entry in entries if entry.get("subresource") != "status"]
+            self._foreign = [tree for tree in trees if tree is not self._fields]
+        return self._foreign
+
+
+def _is_empty(value: Any) -> bool:
+    """Tell whether owning this value means owning nothing in it."""
+    return value is None or value in ({}, [])
+
+
+def _is_recorded(value: Any) -> bool:
+    """Tell whether the server records that somebody applied this value."""
+    if isinstance(value, dict):
+        return not value or any(_is_recorded(part) for part in value.values())
+    return not (isinstance(value, list) and not value)

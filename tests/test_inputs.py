@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import io
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from chronik import assets, inputs
+from chronik.errors import InputError
+from chronik.inputs import bytecode_cache, read_inputs, template_reader
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """Return a folder of files, and work in it."""
+    for name in ("b.yaml", "a.yml", "c.json", "d.txt", "deep/e.yaml", "deep/er/f.yaml", "empty/.keep", "only/deep/g.yaml"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (tmp_path / "folder.yaml").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """Put content on standard input."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_files(folder):
+    """Files are read in the order in which they are named."""
+    assert read_inputs(["d.txt", "a.yml"]) == [("d.txt", b"d.txt"), ("a.yml", b"a.yml")]
+
+
+def test_folder(folder):
+    """A folder stands for its YAML and JSON files, by name; -R goes deeper."""
+    assert [name for name, _ in read_inputs(["."])] == ["a.yml", "b.yaml", "c.json"]
+    assert [name for name, _ in read_inputs(["deep"])] == ["deep/e.yaml"]
+    assert [name for name, _ in read_inputs(["deep"], recursive=True)] == ["deep/e.yaml", "deep/er/f.yaml"]
+    assert [name for name, _ in read_inputs([str(folder / "deep")])] == [str(folder / "deep" / "e.yaml")]
+
+
+def test_stdin(monkeypatch, folder):
+    """A dash stands for standard input, even where a file has that name."""
+    (folder / "-").write_text("a file")
+    stdin(monkeypatch, b"kind: \xff")
+
+    assert read_inputs(["-"]) == [("<stdin>", b"kind: \xff")]
+    assert read_inputs(["./-"]) == [("./-", b"a file")]
+
+
+@pytest.mark.parametrize(
+    ("name", "recursive", "message", "hint"),
+    [
+        ("b.yml", False, "b.yml: no such file or folder", "Did you mean b.yaml?"),
+        ("deep/ee.yaml", False, "deep/ee.yaml: no such file or folder", "Did you mean deep/e.yaml?"),
+        ("dep", False, "dep: no such file or folder", "Did you mean deep?"),
+        ("nothing-like-it-at-all", False, "no such file or folder", ""),
+        ("", False, "a file name is empty", "Is the variable set that it comes from?"),
+        ("no/where.yaml", False, "no/where.yaml: no such file or folder", "The folder no is not there either."),
+        ("b.yaml/x.yaml", False, "b.yaml/x.yaml: cannot be read: Not a directory", ""),
+        ("x" * 300, False, "cannot be read: File name too long", ""),
+        ("empty", False, "empty: no .yaml, .yml, .json file in this folder", "Name a file; -R looks into folders below it."),
+        ("empty", True, "empty: no .yaml, .yml, .json file in this folder", "Name a file."),
+        ("only", False, "only: no .yaml, .yml, .json file in this folder", "-R looks into folders below it."),
+        ("folder.yaml", False, "folder.yaml: no .yaml, .yml, .json file in this folder", "Name a file"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_wrong_names(name, recursive, message, hint):
+    """A name that leads nowhere is an error that names it, and what may have been meant."""
+    with pytest.raises(InputError) as caught:
+        read_inputs([name], recursive=recursive)
+
+    assert message in str(caught.value)
+    assert hint in caught.value.hint
+    assert bool(hint) is bool(caught.value.hint)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs a file that cannot be opened, such as a socket")
+@pytest.mark.usefixtures("folder")
+def test_unreadable():
+    """A file that cannot be opened is an error that says why; root may open any but a socket."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket.yaml")
+        with pytest.raises(InputError, match=r"^socket.yaml: cannot be read: No such device or address$"):
+            read_inputs(["socket.yaml"])
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_forbidden(folder):
+    """A file in a folder that one may not enter is an error, and no traceback."""
+    (folder / "deep").chmod(0)
+    with pytest.raises(InputError, match="cannot be read: Permission denied"):
+        read_inputs(["deep/e.yaml"])
+
+
+def test_too_large(monkeypatch, folder):
+    """A file larger than the limit is refused before it is parsed; one of just that size is not."""
+    monkeypatch.setattr(inputs, "MAX_BYTES", 1 << 20)
+    (folder / "big.yaml").write_bytes(b"x" * (1 << 20))
+    assert len(read_inputs(["big.yaml"])[0][1]) == 1 << 20
+
+    (folder / "big.yaml").write_bytes(b"x" * ((1 << 20) + 1))
+    with pytest.raises(InputError, match=r"^big.yaml: larger than 1 MiB, which no set of clusters needs$"):
+        read_inputs(["big.yaml"])
+    stdin(monkeypatch, b"x" * ((1 << 20) + 1))
+    with pytest.raises(InputError, match=r"^-: larger than 1 MiB"):
+        read_inputs(["-"])
+
+
+def test_own_templates():
+    """Without overrides every template comes from chronik; a name that is none is None."""
+    read = template_reader()
+
+    assert read("service.yaml.j2") == (assets.TEMPLATES / "service.yaml.j2").read_text("utf-8")
+    assert read("nope.yaml.j2") is None
+    assert read("service.yaml.j2/x") is None
+
+
+def test_overrides(tmp_path):
+    """A file of an overrides folder replaces chronik's of that name, and new parts join in; the rest stays."""
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "service.yaml.j2").write_bytes("\ufeffa: é\r\nb: 1\r\n".encode())
+    (tmp_path / "parts" / "mine.yaml.j2").write_text("x: 1")
+    (tmp_path / "README.md").write_text("words")
+
+    read = template_reader(str(tmp_path))
+
+    assert read("service.yaml.j2") == "a: é\nb: 1\n"
+    assert read("parts/mine.yaml.j2") == "x: 1"
+    assert read("role.yaml.j2") == template_reader()("role.yaml.j2")
+    assert read("parts/env.yaml.j2") == template_reader()("parts/env.yaml.j2")
+
+
+@pytest.mark.parametrize(
+    ("files", "message", "hint"),
+    [
+        (["services.yaml.j2"], "services.yaml.j2 replaces no template of chronik's", "service.yaml.j2, serviceaccount"),
+        (["env.yaml.j2"], "env.yaml.j2 replaces no template of chronik's", "new parts go in parts/"),
+        (["sub/role.yaml.j2"], "sub/role.yaml.j2 replaces no template of chronik's", "configmap.yaml.j2"),
+        (["role.yaml"], "holds no *.yaml.j2 file", "It can replace clientservice.yaml.j2, configmap.yaml.j2"),
+        ([], "holds no *.yaml.j2 file", "It can replace"),
+    ],
+)
+def test_overrides_that_override_nothing(tmp_path, files, message, hint):
+    """A template under a name that chronik never uses is an error that lists the names that it does use."""
+    for name in files:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("a: 1")
+
+    with pytest.raises(InputError) as caught:
+        template_reader(str(tmp_path))
+
+    assert caught.value.message == message
+    assert hint in caught.value.hint
+    assert caught.value.subject == str(tmp_path)
+
+
+def test_no_overrides_folder(tmp_path):
+    """A folder of overrides that is not there is an error."""
+    with pytest.raises(InputError, match="nope: no such folder of templates"):
+        template_reader(str(tmp_path / "nope"))
+
+
+def test_template_that_is_no_text(tmp_path):
+    """A template that is not UTF-8 is an error that names the file."""
+    (tmp_path / "role.yaml.j2").write_bytes(b"a: \xff")
+
+    with pytest.raises(InputError, match=r"role.yaml.j2: cannot be read: .*utf-8"):
+        template_reader(str(tmp_path))("role.yaml.j2")
+
+
+def test_bytecode_cache(tmp_path, monkeypatch):
+    """Compiled templates are kept in the user's cache folder, which nobody else can write."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    assert bytecode_cache() is not None
+
+    [made] = (tmp_path / "chronik").iterdir()
+    assert made.stat().st_mode & 0o077 == 0
+
+
+def test_bytecode_cache_that_others_can_write(tmp_path, monkeypatch):
+    """A cache folder that others can write is not used: it could hold their code."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    bytecode_cache()
+    [made] = (tmp_path / "chronik").iterdir()
+    made.chmod(0o777)
+
+    assert bytecode_cache() is None
+
+
+def test_no_place_for_a_bytecode_cache(tmp_path, monkeypatch):
+    """Where no cache folder can be made, there is none, and no error."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+
+    assert bytecode_cache() is None
