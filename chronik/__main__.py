@@ -8,7 +8,7 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    gc.set_threshold(100_000)  # start-up makes no cycles worth a collection, and would pay a tenth of its time for looking
+    gc.set_threshold(100_000)  # start-up makes no cycles worth a tenth of its time, which looking for them takes
     from chronik.cli import run  # noqa: PLC0415  # after that
 
     sys.exit(run(sys.argv[1:]))

@@ -1,12 +1,11 @@
 """The command line: options in, one call, a report out, an exit code.
 
-Commands that need no cluster are here and never load the Kubernetes client; `cli_cluster` has the others and is
-imported when one of them runs. `run` is the only place where an error becomes text and an exit code.
+None of these commands needs a cluster, and none loads the Kubernetes client; what a command alone needs it imports when
+it runs. `run` is the only place where an error becomes text and an exit code.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from pathlib import Path
@@ -22,34 +21,8 @@ if TYPE_CHECKING:
 
     from chronik.problem import Problem
 
-_CLUSTER_COMMANDS = {
-    "apply": "Make a cluster's objects what its document says.",
-    "delete": "Delete a cluster's objects, in reverse order.",
-    "diff": "Show what apply would change.",
-    "status": "Show how a cluster is.",
-}
 _NARROW = 80
 _MOST_SHOWN = 50
-
-
-class _Commands(click.Group):
-    """A group that knows its cluster commands by name, and imports them only to run them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *_CLUSTER_COMMANDS])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _CLUSTER_COMMANDS:
-            module = importlib.import_module("chronik.cli_cluster")
-            command: click.Command = getattr(module, cmd_name)
-            return command
-        return super().get_command(ctx, cmd_name)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        del ctx
-        own = {name: command.get_short_help_str() for name, command in self.commands.items()}
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted({**own, **_CLUSTER_COMMANDS}.items()))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -97,7 +70,7 @@ def show_problems(problems: Sequence[Problem]) -> None:
         click.echo(f"and {len(problems) - _MOST_SHOWN:,} more, which -o json of `chronik validate` lists", err=True)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="chronik %(version)s")
 def main() -> None:
     """Run Chronik Stream on Kubernetes from one ChronikCluster document."""

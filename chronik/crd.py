@@ -1,4 +1,4 @@
-"""Turn the schema and the rule book into what the API server understands: a CRD, and a policy that carries the warnings.
+"""Turn the schema and the rule book into what the API server understands: a CRD, and a policy that warns.
 
 Errors become `x-kubernetes-validations`; warnings a ValidatingAdmissionPolicy whose action is Warn, which needs neither
 webhook nor certificate. `chronik schema` and `chronik install` print these; schema/*.yaml holds them for people who
@@ -209,6 +209,6 @@ def _for_editor(raw: Raw) -> Raw:
 
 
 def _or_null(raw: Raw) -> Raw:
-    about = {key: raw[key] for key in ("description", "default", "examples") if key in raw}
+    about: Raw = {key: raw[key] for key in ("description", "default", "examples") if key in raw}
     rest = {key: value for key, value in _for_editor(raw).items() if key not in about}
     return {**about, "anyOf": [rest, {"type": "null"}]}

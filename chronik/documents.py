@@ -44,6 +44,9 @@ class _Text:
     _starts: list[int] = field(default_factory=list)
     _lines: dict[int, str] = field(default_factory=dict)  # a long line with many problems is one string
 
+    def character(self, offset: int) -> str:
+        return self.text[offset : offset + 1]
+
     def place(self, offset: int) -> Location:
         if not self._starts:
             self._starts = [0, *(match.end() for match in re.finditer("\n", self.text))]
@@ -106,7 +109,7 @@ class Document:
         return self._chunk.file.place(self._chunk.start + start)
 
     def _needs_key(self, node: Node) -> bool:
-        first = self._chunk.file.text[self._chunk.start + node.start :][:1]
+        first = self._chunk.file.character(self._chunk.start + node.start)
         if isinstance(node.value, dict | list):
             return first not in {"{", "["}
         return node.value is None and first not in {"~", "n", "N"}

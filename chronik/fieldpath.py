@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from chronik.problem import Path
 
@@ -21,7 +21,7 @@ FieldPath = tuple[str, ...]
 Fields = dict[str, Any]
 """A `fieldsV1` tree."""
 ItemKey = Any
-"""What tells the items of one list apart: the values of the key fields, or the value itself in a set."""
+"""What tells the items of one list apart: the value of the key field, all of them if there are more, or a set's value."""
 
 _KEY_DEFAULTS = {"protocol": "TCP", "name": ""}  # what the server takes for a key field that is not spelt out
 
@@ -69,10 +69,17 @@ def key_names(owned: Fields) -> tuple[str, ...]:
     return tuple(_parsed(item)) if item[0] == "k" else ()
 
 
-def item_key(item: Any, names: tuple[str, ...]) -> ItemKey:
-    """Return what tells an item of a list apart."""
+def keyed(items: Iterable[Any], names: tuple[str, ...]) -> dict[ItemKey, Any]:
+    """Return the items of a list by what tells them apart."""
+    if len(names) == 1:  # nearly always, so without a tuple
+        name, default = names[0], _KEY_DEFAULTS.get(names[0])
+        return {item.get(name, default) if isinstance(item, dict) else str(item): item for item in items}
+    return {_item_key(item, names): item for item in items}
+
+
+def _item_key(item: Any, names: tuple[str, ...]) -> ItemKey:
     if names and isinstance(item, dict):
-        return tuple(item.get(name, _KEY_DEFAULTS.get(name)) for name in names)
+        return tuple([item.get(name, _KEY_DEFAULTS.get(name)) for name in names])
     return str(item) if isinstance(item, dict | list) else item
 
 
@@ -80,13 +87,16 @@ def item_key(item: Any, names: tuple[str, ...]) -> ItemKey:
 def owned_key(field: str) -> ItemKey:
     """Return the same of an owned item, from its key in the tree."""
     value = _parsed(field)
-    return tuple(value.values()) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return tuple(value.values()) if len(value) > 1 else next(iter(value.values()))
+    return value
 
 
 def item_field(key: ItemKey, names: tuple[str, ...]) -> str:
     """Return an item's key in a tree, as the server would write it."""
-    if names and isinstance(key, tuple):
-        return "k:" + json.dumps(dict(zip(names, key, strict=True)), separators=(",", ":"), ensure_ascii=False)
+    if names:
+        values = key if len(names) > 1 else (key,)
+        return "k:" + json.dumps(dict(zip(names, values, strict=True)), separators=(",", ":"), ensure_ascii=False)
     return "v:" + json.dumps(key, ensure_ascii=False)
 
 

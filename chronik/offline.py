@@ -1,6 +1,6 @@
 """Everything that chronik does without a cluster, wired together: files to clusters, clusters to manifests.
 
-`cli`, `cli_cluster` and `testing` call this; it joins the pure core to the files that hold the schema, the rules and
+`cli` and `testing` call this; it joins the pure core to the files that hold the schema, the rules and
 the templates, each loaded once.
 """
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.equality import holds, same
 from chronik.errors import FieldOwner
-from chronik.fieldpath import FieldPath, Fields, item_field, item_key, key_names, leaves, node_at, place_of, server_path
+from chronik.fieldpath import FieldPath, Fields, item_field, key_names, keyed, leaves, node_at, place_of, server_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,9 +79,8 @@ def _collided(want: Any, live: Any, owned: Fields, path: FieldPath) -> Iterator[
                 yield from _collided(value, values.get(key), owned[field], (*path, field))
     else:
         names = key_names(owned)
-        present = {item_key(item, names): item for item in live or ()}
-        for item in want:
-            key = item_key(item, names)
+        present = keyed(live or (), names)
+        for key, item in keyed(want, names).items():
             field = item_field(key, names)
             if field in owned:
                 yield from _collided(item, present.get(key), owned[field], (*path, field))

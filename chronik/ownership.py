@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from chronik.equality import same
-from chronik.fieldpath import FieldPath, Fields, item_field, item_key, key_names, node_at, owned_key
+from chronik.fieldpath import FieldPath, Fields, item_field, key_names, keyed, node_at, owned_key
 from chronik.manifest import FIELD_MANAGER
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class _Walk:
                 self._not_owned(value, values.get(key), (*path, field))
                 continue
             matched += 1
-            if node or value != values.get(key) or isinstance(value, dict):
+            if node or value != values.get(key) or (isinstance(value, dict) and self._others()):
                 self._owned(value, values.get(key), node, (*path, field), (name, key))
         if matched + ("." in owned) != len(owned):
             for field in owned:
@@ -128,8 +128,8 @@ class _Walk:
 
     def _list(self, want: list[Any], live: Any, owned: Fields, path: FieldPath, name: str) -> None:
         names = key_names(owned)
-        wanted = {item_key(item, names): item for item in want}
-        present = {item_key(item, names): item for item in (live if isinstance(live, list) else ())}
+        wanted = keyed(want, names)
+        present = keyed(live if isinstance(live, list) else (), names)
         ours = {owned_key(field): field for field in owned if field != "."}
         for key, item in wanted.items():
             field = ours.get(key)
@@ -140,7 +140,7 @@ class _Walk:
         for key, field in ours.items():
             if key not in wanted:
                 self._note((*path, field), "extra", None, present.get(key))
-        if wanted.keys() == ours.keys():
+        if list(wanted) != list(present) and wanted.keys() == ours.keys():
             self._order(wanted, present, names, path)
 
     def _order(

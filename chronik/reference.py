@@ -111,7 +111,9 @@ def _type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:
     if types == ("integer",):
         return f"integer{_bounds(raw)}"
     words = raw.get("x-allowed") or types[0]
-    return _cell(words) + (_at_most(raw, "maxLength", " characters").replace(", ", "; ") if types == ("string",) else "")
+    return _cell(words) + (
+        _at_most(raw, "maxLength", " characters").replace(", ", "; ") if types == ("string",) else ""
+    )
 
 
 def _list_type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:
@@ -146,7 +148,7 @@ def _default(raw: Raw, *, needed: bool) -> str:
 
 
 def _meaning(raw: Raw) -> str:
-    if "properties" in raw or "items" in raw and "properties" in raw["items"]:
+    if "properties" in raw or "properties" in raw.get("items", ()):
         return _cell(raw["description"])
     example = json.dumps(raw["examples"][0], ensure_ascii=False)
     return f"{_cell(raw['description'])} For example `{example}`."

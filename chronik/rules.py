@@ -40,7 +40,7 @@ class RuleBookError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One entry of the rule book. `path` is as it is written; `field_path` is `.name`, or empty for the place itself."""
+    """One entry of the rule book. `path` is as written; `field_path` is `.name`, or empty for the place itself."""
 
     name: str
     path: str
@@ -175,7 +175,7 @@ def _evaluate(expression: cel.Expression, data: dict[str, Any]) -> Any:
 
 
 def _problem(rule: Rule, path: Path, verdict: Any) -> Iterator[Problem]:
-    """Word a broken rule. Where a rule cannot be evaluated, an error is an error, as on the server, and a warning none."""
+    """Word a broken rule; one that cannot be evaluated counts as broken if it is an error, as on the server."""
     message = rule.message
     if verdict is not False:
         if rule.severity == "warning":

@@ -64,9 +64,7 @@ def test_any_text(position, text):
     assert ALL_POSITIONS.render(position, {"v": text}) == POSITIONS[position][1](text)
 
 
-@pytest.mark.parametrize(
-    "value", [0, -1, 2**70, True, False, 1.5, "", "x", {}, [], {"a": [1, {"b": None or "c"}]}, [[[]]]]
-)
+@pytest.mark.parametrize("value", [0, -1, 2**70, True, False, 1.5, "", "x", {}, [], {"a": [1, {"b": "c"}]}, [[[]]]])
 def test_types_survive(value):
     """A value that stands alone keeps its type."""
     found = render("a: {{ v }}\nb: [{{ v }}]\nc: {d: {{ v }}}", v=value)
@@ -279,7 +277,7 @@ def test_sandbox(expression):
 )
 def test_templates_cannot_forge_holes(template, line):
     """The text of a hole is refused in a template, in one piece or in several."""
-    with pytest.raises(TemplateError, match="the text Zq0q(.Z)? is reserved") as caught:
+    with pytest.raises(TemplateError, match=r"the text Zq0q(.Z)? is reserved") as caught:
         render(template, v="secret")
 
     assert caught.value.line == line
@@ -374,7 +372,13 @@ def test_broken_part():
 def test_parts_are_data():
     """A part is a value: no indentation to count, and its keys cannot meet those around it."""
     parts = {"list": "- a\n- b: {{ n }}", "map": "x: {{ part('list') }}", "text": "just words", "nothing": ""}
-    template = 'a:\n    - {{ part("map") }}\nb: {{ part("list", n=2) }}\nc: {{ part("text") }}\nd: {{ part("nothing") | optional }}'
+    template = """
+a:
+    - {{ part("map") }}
+b: {{ part("list", n=2) }}
+c: {{ part("text") }}
+d: {{ part("nothing") | optional }}
+"""
 
     assert render(template, parts, n=1) == {"a": [{"x": ["a", {"b": 1}]}], "b": ["a", {"b": 2}], "c": "just words"}
 
@@ -388,7 +392,7 @@ def test_parts_see_what_their_user_sees():
 
 def test_parts_do_not_see_loops():
     """A part does not see the variable of a loop around it, unless it is handed over; the error names the part."""
-    with pytest.raises(TemplateError, match="^parts/p.yaml.j2:1: i is not defined$"):
+    with pytest.raises(TemplateError, match=r"^parts/p.yaml.j2:1: i is not defined$"):
         render("{% for i in [5] %}\n- {{ part('p') }}\n{% endfor %}", {"p": "a: {{ i }}"})
 
 

@@ -11,7 +11,9 @@ from chronik.components import Component, components, evictions_allowed, quorum_
 from chronik.spec import Cluster
 
 amounts = st.integers(0, 20) | st.integers(0, 100).map("{}%".format)
-budgets = st.tuples(st.sampled_from(["minAvailable", "maxUnavailable"]), amounts).map(lambda pair: budget(**dict([pair])))
+budgets = st.tuples(st.sampled_from(["minAvailable", "maxUnavailable"]), amounts).map(
+    lambda pair: budget(**dict([pair]))
+)
 
 
 def budget(minAvailable: int | str | None = None, maxUnavailable: int | str | None = None) -> Any:  # noqa: N803  # API names
@@ -148,10 +150,14 @@ def test_percentages_are_exact():
     ],
 )
 def test_controllers_keep_their_quorum(controllers, asked, given_budget):
-    """The spec's budget holds for controllers unless it would cost their quorum; for other components it always holds."""
-    budgets_given = {name: each.budget for name, each in found(controllers=controllers, podDisruptionBudget=asked).items()}
+    """The spec's budget holds for controllers unless it would cost their quorum; for the others it always holds."""
+    made = found(controllers=controllers, podDisruptionBudget=asked)
 
-    assert budgets_given == {"controller": given_budget, "ingest": asked, "search": asked}
+    assert {name: each.budget for name, each in made.items()} == {
+        "controller": given_budget,
+        "ingest": asked,
+        "search": asked,
+    }
 
 
 @given(budgets, st.integers(1, 9), st.integers(0, 9))

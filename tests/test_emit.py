@@ -62,7 +62,7 @@ def test_hostile_text(text, loader):
 
 
 def test_hostile_text_in_kubectl():
-    """kubectl reads every hostile text as itself, be it a value, an item or a key."""
+    """Kubectl reads every hostile text as itself, be it a value, an item or a key."""
     tree = thing({"items": list(HOSTILE), "keys": {text: text for text in HOSTILE}})
 
     assert read_by_kubectl(tree) == tree
@@ -79,7 +79,7 @@ def test_any_tree(tree):
 @settings(max_examples=25, deadline=None)  # each starts a kubectl
 @given(st.lists(trees_of(scalars | small_floats), min_size=1, max_size=8))
 def test_any_tree_in_kubectl(several):
-    """kubectl reads any JSON trees as themselves."""
+    """Kubectl reads any JSON trees as themselves."""
     assert read_by_kubectl(thing(several)) == thing(several)
 
 
@@ -163,7 +163,7 @@ def test_json_list(manifests):
 
 
 def test_json_list_in_kubectl():
-    """kubectl takes the JSON output, hostile texts and all."""
+    """Kubectl takes the JSON output, hostile texts and all."""
     tree = thing({"items": list(HOSTILE)})
 
     found = kubectl_reads(to_json_list([tree]))

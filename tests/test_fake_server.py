@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +173,7 @@ class TestFaults:
         assert took < 0.3
 
 
+@cache
 def _recorded(file: str) -> dict[str, Any]:
     path = ANSWERS / f"{file}.yaml"
     return yaml.load(path.read_text(), yaml.CSafeLoader) if path.exists() else {}
@@ -181,6 +183,7 @@ def _record(file: str, title: str, transcript: list[Any]) -> None:
     titles = yaml.safe_load((FOLDER / f"{file}.yaml").read_text())
     known = _recorded(file) | {title: transcript}
     kept = {one: known[one] for one in titles if one in known}
+    _recorded.cache_clear()
     ANSWERS.mkdir(exist_ok=True)
     (ANSWERS / f"{file}.yaml").write_text(
         yaml.dump(kept, Dumper=yaml.CSafeDumper, width=160, sort_keys=False, default_flow_style=None)

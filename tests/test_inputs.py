@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import os
 import socket
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,11 +11,23 @@ from chronik import assets, inputs
 from chronik.errors import InputError
 from chronik.inputs import bytecode_cache, read_inputs, template_reader
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """Return a folder of files, and work in it."""
-    for name in ("b.yaml", "a.yml", "c.json", "d.txt", "deep/e.yaml", "deep/er/f.yaml", "empty/.keep", "only/deep/g.yaml"):
+    for name in (
+        "b.yaml",
+        "a.yml",
+        "c.json",
+        "d.txt",
+        "deep/e.yaml",
+        "deep/er/f.yaml",
+        "empty/.keep",
+        "only/deep/g.yaml",
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
@@ -29,7 +41,8 @@ def stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
-def test_files(folder):
+@pytest.mark.usefixtures("folder")
+def test_files():
     """Files are read in the order in which they are named."""
     assert read_inputs(["d.txt", "a.yml"]) == [("d.txt", b"d.txt"), ("a.yml", b"a.yml")]
 
@@ -62,7 +75,12 @@ def test_stdin(monkeypatch, folder):
         ("no/where.yaml", False, "no/where.yaml: no such file or folder", "The folder no is not there either."),
         ("b.yaml/x.yaml", False, "b.yaml/x.yaml: cannot be read: Not a directory", ""),
         ("x" * 300, False, "cannot be read: File name too long", ""),
-        ("empty", False, "empty: no .yaml, .yml, .json file in this folder", "Name a file; -R looks into folders below it."),
+        (
+            "empty",
+            False,
+            "empty: no .yaml, .yml, .json file in this folder",
+            "Name a file; -R looks into folders below it.",
+        ),
         ("empty", True, "empty: no .yaml, .yml, .json file in this folder", "Name a file."),
         ("only", False, "only: no .yaml, .yml, .json file in this folder", "-R looks into folders below it."),
         ("folder.yaml", False, "folder.yaml: no .yaml, .yml, .json file in this folder", "Name a file"),

@@ -61,7 +61,9 @@ def test_file_names_of_many():
     assert (names[0], names[-1]) == ("001-pod-p1.yaml", "120-pod-p120.yaml")
 
 
-@pytest.mark.parametrize(("kind", "name"), [("../../etc/Passwd", "x"), ("Role", "system:a/../b"), ("K", "ünï.Cøde"), ("K", "")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("../../etc/Passwd", "x"), ("Role", "system:a/../b"), ("K", "ünï.Cøde"), ("K", "")]
+)
 def test_file_names_stay_in_the_folder(kind, name):
     """No kind or name of an object leads out of the folder, or to a name that a second run would not know."""
     [found] = file_names([manifest(kind, name)])
@@ -78,7 +80,7 @@ def test_write(tmp_path):
 
     files = content(folder)
     index = yaml.safe_load(files.pop(INDEX))
-    assert list(files) and sorted(files) == THREE_FILES
+    assert sorted(files) == THREE_FILES
     assert [yaml.safe_load(files[name]) for name in THREE_FILES] == THREE
     assert index["resources"] == THREE_FILES
     assert (index["kind"], index["sortOptions"]) == ("Kustomization", {"order": "fifo"})

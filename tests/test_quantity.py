@@ -101,26 +101,9 @@ def test_amount(text, amount):
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        " ",
-        "1 ",
-        "m",
-        ".",
-        "-",
-        "1mi",
-        "1ki",
-        "1K",
-        "1GiB",
-        "1Gi ",
-        "0x10",
-        "1,5",
-        "1_000",
-        "١",
-        "1e",
-        "1e3m",
-        "1.5.5",
-    ]
-    + ["--1", "e3", "inf", "nan", "1\n", "one", "9" * 65, "True", True],
+        *("", " ", "1 ", "m", ".", "-", "1mi", "1ki", "1K", "1GiB", "1Gi ", "0x10", "1,5", "1_000", "\u0661", "1e"),
+        *("1e3m", "1.5.5", "--1", "e3", "inf", "nan", "1\n", "one", "9" * 65, "True", True),
+    ],
 )
 def test_no_quantity(text):
     """What is no quantity is refused, and the error quotes it and shows what one looks like."""

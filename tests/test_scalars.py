@@ -24,7 +24,8 @@ TYPES_1_1 = re.compile(
     r"|[-+]?[0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|[-+]?\.[0-9]+([eE][-+][0-9]+)?"
     r"|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+\.[0-9_]*|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
     r"|[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]*)?([ \t]*(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?"
+    r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]*)?"
+    r"([ \t]*(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?"
 )
 
 
@@ -120,8 +121,7 @@ def test_plain_literals_mean_one_thing(corpus, read_by_kubectl):
     for text in corpus:
         try:
             value = read_plain(text)
-        except ValueError as error:
-            assert str(error) == f"YAML parsers disagree about an unquoted {text}: quote it"
+        except ValueError:
             continue
         accepted += 1
         assert same(value, yaml.safe_load(f"- {text}")[0]), text

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 from hypothesis import given
@@ -207,9 +209,9 @@ def test_kept_skeletons_are_bounded():
 @given(st.text(alphabet="Zq0123Z", max_size=12))
 def test_no_text_passes_for_a_hole(text):
     """Text that is a hole, or has one in it, is refused unless the hole is the one expected; other text is text."""
-    try:
-        tree = compile_skeleton(f"'{text}'")(["value"])
-    except SkeletonError as error:
-        assert "is reserved" in error.message
+    holes = re.findall(r"Zq0q\d+Z", text)
+    if holes in ([], [A]):
+        assert compile_skeleton(f"'{text}'")(["value"]) == text.replace(A, "value")
     else:
-        assert tree == text.replace(A, "value")
+        with pytest.raises(SkeletonError, match="is reserved"):
+            compile_skeleton(f"'{text}'")(["value"])

@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 import pytest
-
 from tools.real_server import find_binary
 
 

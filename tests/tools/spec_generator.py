@@ -7,8 +7,11 @@ Values come from the schema itself (bounds, enums, examples) and from a pool of 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from chronik.schema import Schema
 from chronik.structure import Compiler, inlined
@@ -19,120 +22,14 @@ if TYPE_CHECKING:
     from chronik.problem import Path, Problem
     from chronik.rules import RuleBook
 
-TEXTS = (
-    *(
-        "",
-        " ",
-        "a",
-        "A",
-        "9",
-        "-",
-        "-a",
-        "a-",
-        "a.b",
-        "a..b",
-        ".a",
-        "a_b",
-        "a/b",
-        "/a",
-        "a/",
-        "a/b/c",
-        "A.b/c",
-        "x/y_z",
-    ),
-    *("example.com/tier", "Example.com/tier", "a" * 63, "a" * 64, f"{'a' * 63}/{'b' * 63}", "a" * 253, "a" * 254),
-    *(
-        f"{'a.' * 94}a/{'b' * 63}",
-        f"{'a.' * 95}/b",
-        "kubernetes.io/hostname",
-        "chronik.stream/cluster",
-        "metadata.name",
-    ),
-    *("app.kubernetes.io/component", "kubernetes.io/config.mirror", "controller.kubernetes.io/pod-deletion-cost"),
-    *("container.apparmor.security.beta.kubernetes.io/x", "seccomp.security.alpha.kubernetes.io/pod"),
-    *("on", "yes", "no", "null", "~", "true", "1e3", "0x1F", "12:30:45", "1_000", "2026-01-01", "<<", "*a", "&a", "!a"),
-    *(
-        "a\n",
-        "\na",
-        "a b",
-        "a\tb",
-        "a\x00b",
-        "a\x7fb",
-        "a\u2028b",
-        "\ufeffa",
-        "ä",
-        "ſ",
-        "K",
-        "٣",
-        "３",
-        "😀",
-        "e\u0301",
-    ),
-    *("0", "1", "-1", "+1", "00", "0.5", ".5", "5.", ".", "1e3", "1E3", "1E", "1e", "1e+2", "1e-2", "1e99", "1e100"),
-    *("500m", "1n", "999u", "0m", "0.9m", "1m", "1k", "1K", "1Ki", "1023Ki", "1024Ki", "1Mi", "0.9Mi", "1048575"),
-    *("1048576", "1M", "1.5Gi", "10Gi", "10G", "10240Mi", "9Ei", "99999999999Ei", "1Zi", "1 Gi", "1gi", "Gi", "1.2.3"),
-    *("0" * 32, "0" * 33, "9" * 32, f"0.{'0' * 28}1", "NaN", "inf", "-0"),
-    *("0%", "1%", "9%", "10%", "50%", "99%", "100%", "101%", "00%", "%", "5", "50 %", "-1%", "1.5%", "50%%", "٣%"),
-    *("10.0.0.0/8", "10.0.0.1/8", "0.0.0.0/0", "10.0.0.0/08", "10.0.0.0/33", "10.0.0.0", "10.0.0/8", "010.0.0.0/8"),
-    *("::/0", "::1/128", "::1/129", "fe80::1%eth0/64", "::ffff:10.0.0.0/104", "::ffff:a00:0/104", "2001:db8::/32"),
-    *(
-        "1:2:3:4:5:6:7:8/64",
-        "1::2::3/64",
-        "::10.0.0.0/104",
-        "10.0.0.0/8/8",
-        "10.0.0.0/-1",
-        "10.0.0.0/+8",
-        "/8",
-        "12345::/16",
-    ),
-    *("http://a", "https://a:9000/p?q#f", "http://", "http://a:x", "http://a:123456", "ftp://a", "http://[::1]:80/"),
-    *("http://u:p@a", "http://a b", "HTTP://a", "http://a/ ", "http://-a", "https://a.b_c.d/x"),
-    *("chronik/ingest", "chronik/ingest:latest", "chronik/ingest:1.4.2", "a:b:c", "a@sha256:" + "0" * 64, "a@sha256:0"),
-    *("localhost:5000/a/b:1", "A/b", "a/B", "a__b", "a___b", "a--b", "a.-b", "a:", "a:-b", "a:" + "b" * 128),
-    *("a:" + "b" * 129, " a", "a ", "registry.example.com:99999/x:y@sha256:" + "f" * 64),
-    *(
-        "{{ 1 }}",
-        "${HOME}",
-        "$(id)",
-        "'; --",
-        '"',
-        "\\",
-        "a\\nb",
-        "# a",
-        "a: b",
-        "- a",
-        "[a]",
-        "{a: b}",
-        "%a",
-        "@a",
-        "`a`",
-    ),
-    *("chronik", "postgres", "s3", "S3", "local", "LoadBalancer", "Exists", "In", "Gt", "NoExecute", "DoNotSchedule"),
-)
-NUMBERS = (
-    0,
-    1,
-    -1,
-    2,
-    3,
-    63,
-    64,
-    99,
-    100,
-    101,
-    1000,
-    1001,
-    65535,
-    65536,
-    2**31 - 1,
-    2**31,
-    2**53,
-    2**63 - 1,
-    2**63,
-    10**15,
-)
-NUMBERS += (10**15 + 1, 10**20, -(2**63), -(2**63) - 1)
-JUNK: tuple[Any, ...] = (None, True, False, 0, 1, -1, 0.5, 1e300, "", "a", [], {}, [None], {"a": None}, [[]], {"": ""})
+_LONG = ["a" * 63, "a" * 64, f"{'a' * 63}/{'b' * 63}", "a" * 253, "a" * 254, f"{'a.' * 94}a/{'b' * 63}", "9" * 32]
+_LONG += ["0" * 32, "0" * 33, f"0.{'0' * 28}1", f"a@sha256:{'0' * 64}", f"a:{'b' * 128}", f"a:{'b' * 129}"]
+TEXTS = [
+    text for line in yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text("utf-8")) for text in line
+] + _LONG
+NUMBERS = [0, 1, -1, 2, 63, 64, 99, 100, 101, 1000, 1001, 65535, 65536, 2**31 - 1, 2**31, 2**53, 2**63 - 1, 2**63]
+NUMBERS += [10**15, 10**15 + 1, 10**20, -(2**63), -(2**63) - 1]
+JUNK = [None, True, False, 0, 1, -1, 0.5, 1e300, "", "a", [], {}, [None], {"a": None}, [[]], {"": ""}]
 LEAVE = 0.03
 """How often a broken rule is left as it is in a document that is meant to be good."""
 LIKELY = 0.5
@@ -176,12 +73,16 @@ class Generator:
         """Return the document with one thing changed, most likely for the worse."""
         document = copy.deepcopy(document)
         path = self._random.choice(list(_paths(document["spec"], ())))
-        changes: tuple[Callable[[Any, Any], None], ...] = (self._junk, self._edge, self._stranger, self._gone, self._double)
+        changes: tuple[Callable[[Any, Any], None], ...] = (
+            self._junk,
+            self._edge,
+            self._stranger,
+            self._gone,
+            self._double,
+        )
         change = self._random.choices(changes, (2, 4, 1, 1, 1))[0]
         change(_follow(document["spec"], path[:-1]), path[-1])
         return document
-
-    # --- keeping to the schema and the rules
 
     def _value(self, raw: dict[str, Any], likely: float) -> Any:
         match raw["type"]:
@@ -227,7 +128,9 @@ class Generator:
             check = Compiler(self._root).node({**raw, "type": "string"}).check
             self._fitting[key] = [text for text in TEXTS if check(text)]
         examples = [example for example in raw["examples"] if isinstance(example, str)]
-        return self._random.choice([*examples, *self._random.sample(self._fitting[key], min(1, len(self._fitting[key])))])
+        return self._random.choice(
+            [*examples, *self._random.sample(self._fitting[key], min(1, len(self._fitting[key])))]
+        )
 
     def _mend(self, spec: dict[str, Any], problem: Problem) -> None:
         """Undo what broke a rule, in the simplest way; an earlier mend may have done so already."""
@@ -248,8 +151,6 @@ class Generator:
             parent[problem.path[-1]] = "2Gi" if problem.code != "cpu-range" else "1"
         elif section not in ("storage", "metastore"):
             spec[section] = self._value(self._root["properties"]["spec"]["properties"][section], 0.3)
-
-    # --- breaking
 
     def _junk(self, parent: Any, key: Any) -> None:
         parent[key] = copy.deepcopy(self._random.choice(JUNK))
