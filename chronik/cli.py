@@ -70,6 +70,11 @@ def show_problems(problems: Sequence[Problem]) -> None:
         click.echo(f"and {len(problems) - _MOST_SHOWN:,} more, which -o json of `chronik validate` lists", err=True)
 
 
+def _print_data(text: str) -> None:
+    """Write data to stdout: as UTF-8, which is what YAML and JSON readers expect, whatever the locale."""
+    click.echo(text.encode(), nl=False)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="chronik %(version)s")
 def main() -> None:
@@ -125,7 +130,7 @@ def render(
     manifests = offline.render_clusters(clusters, templates)
     show_problems(warnings)
     if output_dir is None:
-        click.echo(to_yaml_stream(manifests) if output == "yaml" else to_json_list(manifests), nl=False)
+        _print_data(to_yaml_stream(manifests) if output == "yaml" else to_json_list(manifests))
         return
     from chronik.output import write_folder  # noqa: PLC0415
 
@@ -156,7 +161,7 @@ def validate(files: tuple[str, ...], recursive: bool, namespace: str | None, tem
     else:
         from chronik.problem_report import as_github, as_json  # noqa: PLC0415
 
-        click.echo((as_json if output == "json" else as_github)(problems), nl=False)
+        _print_data((as_json if output == "json" else as_github)(problems))
     if any(problem.severity == "error" for problem in problems):
         return InvalidDocuments.exit_code
     if output == "text":
@@ -178,7 +183,7 @@ def schema_crd() -> None:
     from chronik import offline  # noqa: PLC0415
     from chronik.emit import to_yaml_stream  # noqa: PLC0415
 
-    click.echo(to_yaml_stream(offline.definitions()), nl=False)
+    _print_data(to_yaml_stream(offline.definitions()))
 
 
 @schema.command("json")
@@ -186,7 +191,7 @@ def schema_json() -> None:
     """Print the JSON Schema of a ChronikCluster document, for editors."""
     from chronik import offline  # noqa: PLC0415
 
-    click.echo(offline.editor_schema(), nl=False)
+    _print_data(offline.editor_schema())
 
 
 @schema.command("docs")
@@ -194,4 +199,4 @@ def schema_docs() -> None:
     """Print the reference page of the spec, in Markdown."""
     from chronik import offline  # noqa: PLC0415
 
-    click.echo(offline.reference(), nl=False)
+    _print_data(offline.reference())

@@ -24,12 +24,12 @@ _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def split_json(text: str) -> list[tuple[int, int]] | None:
-    """Return where each JSON value of a text begins and ends, or None if the text is not JSON from end to end."""
+def split_json(text: str, at_most: int) -> list[tuple[int, int]] | None:
+    """Return where each JSON value of a text begins and ends, or None if the text is not JSON as far as that goes."""
     decode = json.JSONDecoder(parse_constant=_refuse).raw_decode
     spans: list[tuple[int, int]] = []
     start = _skip_space(text, 0)
-    while start < len(text):
+    while start < len(text) and len(spans) < at_most:
         try:
             _, end = decode(text, start)
         except (ValueError, RecursionError):

@@ -34,7 +34,7 @@ _GO_FLOAT = re.compile(rf"\.{_DIGITS}(?:[eE][-+]?{_DIGITS})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ][0-9:.Z+-]+)?")
 _MIN, _MAX = -(2**63), 2**63 - 1
 _MAX_UNSIGNED = 2**64 - 1
-_MAX_DIGITS = 512  # Go counts none that long, but for leading zeros
+_MAX_LENGTH = 512  # characters; what is longer is no number that anybody means
 _SHOWN = 40
 
 
@@ -67,6 +67,8 @@ def resolve_plain(text: str) -> Scalar:
     if text in _WORDS:
         value = _WORDS[text]
         return _finite(value, text) if isinstance(value, float) else value
+    if len(text) > _MAX_LENGTH:
+        return text
     if text[0] == ".":
         # Unlike other numbers, this one goes to Go's own parser with its underscores.
         return _real(text.replace("_", ""), text) if _GO_FLOAT.fullmatch(text) else text
@@ -78,21 +80,16 @@ def _number(text: str) -> Scalar:
     integer = _INTEGER.fullmatch(digits)
     if not integer:
         return _real(digits, text) if _FLOAT.fullmatch(digits) else text
-    group = integer.lastindex or 0
-    value = None
-    if len(integer[group]) <= _MAX_DIGITS:
-        value = int(integer[1] + integer[group], _BASES[group])
-        if _MIN <= value <= _MAX:
-            return value
-    return _large(text, digits, value)
+    value = int(integer[1] + integer[integer.lastindex or 0], _BASES[integer.lastindex or 0])
+    return value if _MIN <= value <= _MAX else _large(text, digits, value)
 
 
-def _large(text: str, digits: str, value: int | None) -> str:
+def _large(text: str, digits: str, value: int) -> str:
     """Tell an integer that Go would round from one that it gives up on and leaves as text."""
     if _FLOAT.fullmatch(digits):
         if math.isinf(float(digits)):
             return text
-    elif value is None or digits[0] in "+-" or value > _MAX_UNSIGNED:
+    elif digits[0] in "+-" or value > _MAX_UNSIGNED:
         return text
     message = f"{_cut(text)} is beyond the integers that Kubernetes keeps exactly, -2^63 to 2^63-1"
     raise ScalarError("number", message, "Write a smaller number, or put it in quotes if it is text.")

@@ -155,6 +155,10 @@ def _name(found: _Complaint) -> Mistake:
     )
 
 
+def _deep(found: _Complaint) -> Mistake:
+    return _mistake(found.stop, "maps and lists are nested too deeply", "Flatten them.")
+
+
 def _tag(found: _Complaint) -> Mistake:
     return _mistake(found.begin, "an unquoted value cannot begin with !", _QUOTE)
 
@@ -169,6 +173,7 @@ def _outside(found: _Complaint) -> Mistake:
 
 
 _MEANINGS = (
+    (r"exceeded max", _deep),
     (r"tab character", _tab),
     (r"cannot start any token", _unknown_start),
     (r"mapping values are not allowed", _stray_colon),

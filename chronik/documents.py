@@ -163,17 +163,12 @@ class _Reading:
 
     def run(self) -> None:
         """Read document by document, until the end or a limit of the whole file."""
-        for chunk in self._chunks():
-            self._read(chunk)
-            if len(self.documents) > self._limits.documents:
-                self._stop(chunk.start, f"the file holds more than {self._limits.documents:,} documents", "Split it.")
-                return
-            if len(self.problems) > self._limits.problems:
-                del self.problems[self._limits.problems :]
-                self._stop(chunk.start, "there are more problems; the rest of the file was not read")
-                return
-            if self._values > self._limits.values:
-                return
+        try:
+            for count, chunk in enumerate(self._chunks()):
+                self._check_count(count, chunk)
+                self._read(chunk)
+        except Abandoned:
+            return
 
     def _chunks(self) -> Iterator[_Chunk]:
         start = 0
@@ -188,9 +183,12 @@ class _Reading:
 
     def _cut(self, start: int, end: int) -> Iterator[_Chunk]:
         start += self._file.text.startswith(_MARK, start)
-        first = _BLANK.match(self._file.text, start, end)
-        if self._file.text.startswith("{", first.end() if first else start):
-            spans = split_json(self._file.text[start:end])
+        blank = _BLANK.match(self._file.text, start, end)
+        first = blank.end() if blank else start
+        if first == end:
+            return
+        if self._file.text[first] == "{":
+            spans = split_json(self._file.text[start:end], self._limits.documents + 1)
             if spans is not None:
                 yield from (_Chunk(self._file, start + begin, start + stop, is_json=True) for begin, stop in spans)
                 return
@@ -203,28 +201,19 @@ class _Reading:
             return
         root = None
         reader = chunk.reader(self._limits, self._values)
-        mistakes = reader.mistakes
         try:
             root = reader.read()
         except Abandoned:
             pass
         except yaml.YAMLError as error:
-            mistakes.append(explain(error, self._file.text[chunk.start : chunk.end]))
+            reader.mistakes.append(explain(error, self._file.text[chunk.start : chunk.end]))
         self._values = reader.values
-        for mistake in sorted(mistakes, key=lambda mistake: mistake.start):
+        for mistake in sorted(reader.mistakes, key=lambda mistake: mistake.start):
             self._add(mistake, chunk.start)
+        if self._values > self._limits.values:
+            raise Abandoned
         if root is not None and not reader.broken:
             self._take(chunk, tree_of(root), ())
-
-    def _add(self, mistake: Mistake, base: int = 0) -> None:
-        place = self._file.place(base + mistake.start)
-        hint = mistake.hint
-        if mistake.other is not None:
-            hint = hint.format(line=self._file.place(base + mistake.other).line)
-        self.problems.append(Problem("error", mistake.code, mistake.path, mistake.message, hint, place))
-
-    def _stop(self, start: int, message: str, hint: str = "") -> None:
-        self._add(Mistake("limit", (), start, message, hint))
 
     def _take(self, chunk: _Chunk, tree: Any, prefix: Path) -> None:
         if tree is None:
@@ -233,7 +222,27 @@ class _Reading:
             for number, item in enumerate(tree["items"]):
                 self._take(chunk, item, (*prefix, "items", number))
             return
+        self._check_count(len(self.documents), chunk)
         self.documents.append(Document(self._file.source, len(self.documents), tree, chunk, self._limits, prefix))
+
+    def _check_count(self, count: int, chunk: _Chunk) -> None:
+        if count >= self._limits.documents:
+            message = f"the file holds more than {self._limits.documents:,} documents"
+            self._add(Mistake("limit", (), chunk.start, message, "Split the file."))
+            raise Abandoned
+
+    def _add(self, mistake: Mistake, base: int = 0) -> None:
+        full = len(self.problems) >= self._limits.problems
+        if full:
+            mistake = Mistake(
+                "limit", (), mistake.start, "there are more mistakes from here on", "Correct these first."
+            )
+        place, hint = self._file.place(base + mistake.start), mistake.hint
+        if mistake.other is not None:
+            hint = hint.format(line=self._file.place(base + mistake.other).line)
+        self.problems.append(Problem("error", mistake.code, mistake.path, mistake.message, hint, place))
+        if full:
+            raise Abandoned
 
 
 def _unreadable(match: re.Match[str]) -> Mistake:

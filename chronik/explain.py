@@ -28,7 +28,13 @@ MOST_PROBLEMS = 100
 _MOST_VIOLATIONS = 10_000  # where the search ends, in a document that is hostile or no ChronikCluster at all
 _MOST_TEXT = 60
 
-_TYPE_NAMES = {"object": "a map", "array": "a list", "string": "a string", "integer": "an integer"}
+_TYPE_NAMES = {
+    "object": "a map",
+    "array": "a list",
+    "string": "a string",
+    "integer": "an integer",
+    "boolean": "true or false",
+}
 _YES_NO = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
 
 Words = tuple[str, str, str]
@@ -181,28 +187,38 @@ def _places(raw: Raw) -> dict[str, list[str]]:
 
 
 def _type(value: Any, schema: Raw) -> Words:
+    return "type", f"must be {_wanted(schema)}, not {_described(value)}", _type_hint(value, schema)
+
+
+def _wanted(schema: Raw) -> str:
     types = types_of(schema)
-    wanted = "true or false" if types == ("boolean",) else _TYPE_NAMES.get(types[0], types[0])
     if len(types) > 1:
-        wanted = schema["x-allowed"]
-    return "type", f"must be {wanted}, not {_described(value)}", _type_hint(value, types)
+        return str(schema["x-allowed"])
+    if "enum" in schema:
+        return _one_of(schema["enum"])
+    return _TYPE_NAMES[types[0]]
 
 
-def _type_hint(value: Any, types: tuple[str, ...]) -> str:
+def _type_hint(value: Any, schema: Raw) -> str:
+    types = types_of(schema)
     if "string" in types and isinstance(value, (bool, int, float)):
         return f'Quote it: "{_plain_scalar(value)}".'
-    if types == ("integer",) and isinstance(value, str) and value.isascii() and value.isdigit():
+    if types[0] == "integer" and isinstance(value, str) and value.isascii() and value.isdigit():
         return "Leave the quotes out."
     if types == ("boolean",) and isinstance(value, str) and value.lower() in _YES_NO:
         return f"Write {_YES_NO[value.lower()]}, without quotes."
+    if isinstance(value, dict) and len(value) == 1 and not {*value}.isdisjoint(schema.get("enum", ())):
+        return f"Write only {next(iter(value))} here, and the section {next(iter(value))} beside it."
     return ""
 
 
 def _enum_words(value: Any, schema: Raw) -> Words:
-    values = schema["enum"]
-    allowed = values[0] if len(values) == 1 else f"one of {', '.join(values)}"
-    close = _closest(value, values)
-    return "enum", f"must be {allowed}, not {_shown(value)}", f"Did you mean {close}?" if close else ""
+    close = _closest(value, schema["enum"])
+    return "enum", f"must be {_one_of(schema['enum'])}, not {_shown(value)}", f"Did you mean {close}?" if close else ""
+
+
+def _one_of(values: list[str]) -> str:
+    return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
 
 
 def _bound(word: str, keyword: str) -> Callable[[Any, Raw], Words]:
@@ -218,7 +234,7 @@ def _count(word: str, keyword: str, thing: str) -> Callable[[Any, Raw], Words]:
 
 
 def _pattern_words(value: Any, schema: Raw) -> Words:
-    hint = _type_hint(value, types_of(schema)[:1])  # "5", where 5 would do
+    hint = _type_hint(value, schema)  # "5", where 5 would do
     return "pattern", f"must be {schema['x-allowed']}, not {_shown(value)}", hint
 
 

@@ -21,7 +21,7 @@ FieldPath = tuple[str, ...]
 Fields = dict[str, Any]
 """A `fieldsV1` tree."""
 ItemKey = Any
-"""What tells the items of one list apart: the value of the key field, all of them if there are more, or a set's value."""
+"""What tells the items of one list apart: the value of the key field (all of them, if several), or of a set's member."""
 
 _KEY_DEFAULTS = {"protocol": "TCP", "name": ""}  # what the server takes for a key field that is not spelt out
 

@@ -50,7 +50,7 @@ def get_call(question: Question) -> Call:
 
 def list_call(question: Question, *, selectors: Query, limit: int, token: str) -> Call:
     """Ask for a collection, or one page of it; a limit of 0 means all."""
-    return Call(question, "GET", url_path(question), (*selectors, *query(**{"limit": limit, "continue": token})))
+    return Call(question, "GET", url_path(question), (*selectors, *query(limit=limit), *query(**{"continue": token})))
 
 
 def watch_call(question: Question, *, resource_version: str, label_selector: str, seconds: int) -> Call:

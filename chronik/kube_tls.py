@@ -45,7 +45,7 @@ def load(context: ssl.SSLContext, access: Access) -> None:
     try:
         if access.verify and isinstance(access.authority, Path):
             context.load_verify_locations(cafile=access.authority)
-        elif access.verify and access.authority:
+        elif access.verify and isinstance(access.authority, bytes) and access.authority:
             context.load_verify_locations(cadata=access.authority.decode("ascii", "ignore"))
         plugin = access.credentials.certificate
         pair = (plugin.certificate, plugin.key) if plugin else access.certificate

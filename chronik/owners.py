@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chronik.equality import holds, same
+from chronik.equality import holds
 from chronik.errors import FieldOwner
 from chronik.fieldpath import FieldPath, Fields, item_field, key_names, keyed, leaves, node_at, place_of, server_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from chronik.manifest import Manifest
     from chronik.ownership import Difference
@@ -29,16 +29,18 @@ def owners_of(path: FieldPath, live: Manifest) -> list[FieldOwner]:
     return owners
 
 
-def collisions(differences: Sequence[Difference], live: Manifest, fields: Fields) -> list[FieldOwner]:
+def collisions(desired: Manifest, live: Manifest, fields: Fields) -> list[FieldOwner]:
     """Return the conflicts that an unforced apply would be answered with; `fields` is what its manager owns.
 
-    Those are the fields that it sets to another value than the live one, and that somebody else owns.
+    Those are the fields that somebody else owns and that are not, letter by letter, as desired: the server compares
+    before it respells quantities or drops zeroes. One kind is left to the server to find: with a map that was applied
+    empty and still is, only its schema knows whether wanting something in it is a conflict.
     """
     entries = [entry for entry in live["metadata"].get("managedFields") or () if entry.get("fieldsV1") is not fields]
     trees = [entry.get("fieldsV1") or {} for entry in entries]
     found = []
     for entry, tree in zip(entries, trees, strict=True):
-        paths = _collided_in(tree, differences)
+        paths = _collided(desired, live, tree, ())
         whole = (path for path in paths if not any(node_at(other, path) for other in trees))
         found += [_owner(entry, path) for path in whole]
     return found
@@ -58,18 +60,10 @@ def alters(difference: Difference, live: Manifest, fields: Fields) -> bool:
     return any(all(node_at(tree, leaf) is None for tree in others) for leaf in ours)
 
 
-def _collided_in(tree: Fields, differences: Sequence[Difference]) -> Iterator[FieldPath]:
-    for difference in differences:
-        node = node_at(tree, difference.path)
-        if node is not None and difference.kind in ("missing", "differs"):
-            yield from _collided(difference.desired, difference.live, node, difference.path)
-
-
 def _collided(want: Any, live: Any, owned: Fields, path: FieldPath) -> Iterator[FieldPath]:
     """Yield the fields that somebody owns and that we want otherwise, below a path."""
     if not owned or not isinstance(want, dict | list):
-        # A map that is empty now was perhaps never atomic; if it was, the server will say so.
-        if not same(want, live, place_of(path)) and not (isinstance(want, dict) and not live):
+        if want != live and not (isinstance(want, dict) and not live):
             yield path
     elif isinstance(want, dict):
         values = live if isinstance(live, dict) else {}

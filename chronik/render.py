@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.components import Component, components
 from chronik.emit import digest, ordered
 from chronik.errors import TemplateError
-from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, Manifest, apply_order
+from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, Manifest, ObjectRef, apply_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,25 +35,25 @@ class _Use:
     wanted: Callable[[Component], bool] = _always
 
 
-CONFIG_TEMPLATE = "configmap"
+CONFIG_TEMPLATE = "configmap.yaml.j2"
 """Runs once a cluster; its data is hashed into the pods that mount it."""
 
 COMPONENT_TEMPLATES = (
-    _Use("serviceaccount"),
-    _Use("role"),
-    _Use("rolebinding"),
-    _Use("service"),
-    _Use("clientservice", lambda component: component.name == "ingest"),
-    _Use("statefulset", lambda component: component.workload == "StatefulSet"),
-    _Use("deployment", lambda component: component.workload == "Deployment"),
-    _Use("poddisruptionbudget", lambda component: component.budget is not None),
-    _Use("horizontalpodautoscaler", lambda component: component.autoscaling is not None),
+    _Use("serviceaccount.yaml.j2"),
+    _Use("role.yaml.j2"),
+    _Use("rolebinding.yaml.j2"),
+    _Use("service.yaml.j2"),
+    _Use("clientservice.yaml.j2", lambda component: component.name == "ingest"),
+    _Use("statefulset.yaml.j2", lambda component: component.workload == "StatefulSet"),
+    _Use("deployment.yaml.j2", lambda component: component.workload == "Deployment"),
+    _Use("poddisruptionbudget.yaml.j2", lambda component: component.budget is not None),
+    _Use("horizontalpodautoscaler.yaml.j2", lambda component: component.autoscaling is not None),
 )
 
 
 def template_names() -> list[str]:
     """Return the file names of the templates that make manifests; parts are not among them."""
-    return [f"{name}.yaml.j2" for name in (CONFIG_TEMPLATE, *(use.template for use in COMPONENT_TEMPLATES))]
+    return [CONFIG_TEMPLATE, *(use.template for use in COMPONENT_TEMPLATES)]
 
 
 def render(cluster: Cluster, templates: Templates) -> list[Manifest]:
@@ -62,15 +62,21 @@ def render(cluster: Cluster, templates: Templates) -> list[Manifest]:
     Raises:
         TemplateError: a template is broken or does not make a Kubernetes object; it names template and line.
     """
-    return sorted((ordered(manifest) for manifest in _manifests(cluster, templates)), key=apply_order)
+    made: dict[ObjectRef, Manifest] = {}
+    for file, manifest in _manifests(cluster, templates):
+        ref = ObjectRef.of(manifest)
+        if ref in made:
+            raise TemplateError(f"{ref} is made a second time: its name has to tell it from the first", template=file)
+        made[ref] = ordered(manifest)
+    return sorted(made.values(), key=apply_order)
 
 
-def _manifests(cluster: Cluster, templates: Templates) -> Iterator[Manifest]:
+def _manifests(cluster: Cluster, templates: Templates) -> Iterator[tuple[str, Manifest]]:
     shared = {"cluster": cluster, "spec": cluster.spec}
     config_map = _render_one(
         templates, CONFIG_TEMPLATE, {**shared, "name": f"{cluster.name}-config", "labels": _labels(cluster, "config")}
     )
-    yield config_map
+    yield CONFIG_TEMPLATE, config_map
     config_hash = digest([config_map.get("data", {}), config_map.get("binaryData", {})])
     for component in components(cluster):
         variables = {
@@ -83,7 +89,7 @@ def _manifests(cluster: Cluster, templates: Templates) -> Iterator[Manifest]:
         }
         for use in COMPONENT_TEMPLATES:
             if use.wanted(component):
-                yield _render_one(templates, use.template, variables)
+                yield use.template, _render_one(templates, use.template, variables)
 
 
 def _labels(cluster: Cluster, component: str) -> dict[str, str]:
@@ -105,8 +111,7 @@ def _selector(cluster: Cluster, component: str) -> dict[str, str]:
 _API_VERSION = re.compile(r"([a-z0-9.-]+/)?v[0-9][a-z0-9]*")
 
 
-def _render_one(templates: Templates, name: str, variables: dict[str, Any]) -> Manifest:
-    file = f"{name}.yaml.j2"
+def _render_one(templates: Templates, file: str, variables: dict[str, Any]) -> Manifest:
     made = templates.render(file, variables)
     if not isinstance(made, dict):
         raise TemplateError("the template does not make a map", template=file)
@@ -117,4 +122,7 @@ def _render_one(templates: Templates, name: str, variables: dict[str, Any]) -> M
         raise TemplateError(
             'the template makes no metadata.name: begin with `metadata: {{ part("metadata") }}`', template=file
         )
+    for field, kind in (("namespace", str), ("labels", dict), ("annotations", dict)):
+        if not isinstance(metadata.get(field, kind()), kind):
+            raise TemplateError(f"metadata.{field} has to be a {'map' if kind is dict else 'string'}", template=file)
     return made

@@ -197,7 +197,7 @@ def _rule(entry: Any) -> Rule:
     rule = Rule(
         name=entry["name"],
         path=entry["path"],
-        places=tuple(tuple(_segments(path)) for path in _expanded(entry["path"])),
+        places=tuple(dict.fromkeys(tuple(_segments(path)) for path in _expanded(entry["path"]))),
         rule=entry["rule"],
         message=entry["message"],
         severity=entry["severity"],
@@ -227,7 +227,7 @@ def _fault(rule: Rule) -> str | None:
 
 
 def _expanded(path: str) -> list[str]:
-    """Return the paths that braces stand for, innermost choices included, as a shell does."""
+    """Return the paths that braces stand for, as a shell does; braces within braces make some of them come twice."""
     start = path.rfind("{")
     if start < 0:
         return [path]

@@ -25,6 +25,9 @@ spec:
     database: postgres
     connection: {host: pg, port: 70000, database: chronik, credentialsSecret: x}
 """
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcde", "bcdef", strict=True)
+)
 
 
 def chronik(*arguments, stdin="", env=None):
@@ -119,12 +122,12 @@ def test_namespace_fills_in_but_does_not_overrule():
         ("kind: ChronikCluster\napiVersion: v1\n", "apiVersion must be chronik.stream/v1alpha1"),
         ("kind: ChronikCluster\nkind: ChronikCluster\n", "kind: set twice in one map"),
         ("[" * 3000, "nest"),
-        ("a: &a " + "[x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcde", "bcdef", strict=True)), "more than 100,000 values"),
+        (BOMB, "more than 100,000 values"),
         ("a\n---\n" * 3000, "and 2,950 more"),
         ("\x00\x01", "this is no text"),
     ],
     ids=["tab", "empty", "text", "kind", "version", "twice", "deep", "bomb", "many", "binary"],
-)  # fmt: skip
+)
 def test_hostile_input_is_an_error_and_no_traceback(content, message):
     """Whatever comes in, the answer is a sentence, exit code 2 and nothing on stdout."""
     done = chronik("render", "-f", "-", stdin=content)

@@ -14,6 +14,7 @@ from chronik.manifest import FIELD_MANAGER, KIND_BY_NAME
 
 DOCUMENTS = int(os.environ.get("CHRONIK_DOCUMENTS", "60"))
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
+UNPRIVILEGED = [path for path in EXAMPLES if path.stem != "storage-local"]  # that one uses the host's network
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
@@ -39,7 +40,7 @@ def test_objects_of_generated_documents_are_accepted(real_server):
 
 
 @pytest.mark.real  # admission by Pod Security is the server's
-@pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem != "storage-local"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", UNPRIVILEGED, ids=lambda path: path.stem)
 def test_pods_of_examples_pass_restricted(path, real_server):
     """The pods of every example that keeps off the host's network are admitted where `restricted` is enforced."""
     namespace = real_server.new_namespace(RESTRICTED)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import tempfile
 import threading
 from pathlib import Path
@@ -68,7 +67,7 @@ class FakeServer(ApiServer):
     def __init__(self) -> None:
         self.api = Api()
         self.kmock = _Front(self._serve, self._note)
-        self._folder = Path(tempfile.mkdtemp(prefix="chronik-fake-"))
+        self._folder = tempfile.TemporaryDirectory(prefix="chronik-fake-")
         self._log: list[Request] = []
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -82,7 +81,7 @@ class FakeServer(ApiServer):
         server = cls()
         server._thread.start()
         server._ready.wait()
-        server.kubeconfig = write_kubeconfig(server._folder / "kubeconfig", server)
+        server.kubeconfig = write_kubeconfig(Path(server._folder.name) / "kubeconfig", server)
         return server
 
     def stop(self) -> None:
@@ -91,7 +90,7 @@ class FakeServer(ApiServer):
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
         self._loop.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.cleanup()
 
     def requests(self) -> list[Request]:
         """Return everything asked so far, oldest first."""

@@ -7,7 +7,7 @@ Values come from the schema itself (bounds, enums, examples) and from a pool of 
 from __future__ import annotations
 
 import copy
-from pathlib import Path
+import pathlib
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 _LONG = ["a" * 63, "a" * 64, f"{'a' * 63}/{'b' * 63}", "a" * 253, "a" * 254, f"{'a.' * 94}a/{'b' * 63}", "9" * 32]
 _LONG += ["0" * 32, "0" * 33, f"0.{'0' * 28}1", f"a@sha256:{'0' * 64}", f"a:{'b' * 128}", f"a:{'b' * 129}"]
-TEXTS = [
-    text for line in yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text("utf-8")) for text in line
-] + _LONG
+_FILE = pathlib.Path(__file__).with_name("texts.yaml")
+TEXTS: list[str] = sum(yaml.safe_load(_FILE.read_text("utf-8")), _LONG)
 NUMBERS = [0, 1, -1, 2, 63, 64, 99, 100, 101, 1000, 1001, 65535, 65536, 2**31 - 1, 2**31, 2**53, 2**63 - 1, 2**63]
 NUMBERS += [10**15, 10**15 + 1, 10**20, -(2**63), -(2**63) - 1]
 JUNK = [None, True, False, 0, 1, -1, 0.5, 1e300, "", "a", [], {}, [None], {"a": None}, [[]], {"": ""}]
