@@ -1,7 +1,7 @@
 """Say in words what is wrong with a document's types, bounds and patterns.
 
-jsonschema finds the violations, all at once; this module words them for people who never saw the schema. `schema` loads
-it for documents that failed the quick check, and for no others.
+`violations` finds them, all at once; this module words them for people who never saw the schema. `schema` loads it for
+documents that failed the quick check, and for no others.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from jsonschema.validators import extend
-
 from chronik.problem import Path, Problem
-from chronik.structure import Raw, inlined, is_integer, is_text, pattern_of, types_of
+from chronik.structure import Raw, inlined, is_text, types_of
+from chronik.violations import double, matches, violations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from jsonschema.exceptions import ValidationError
 
 MOST_ALIKE = 5
 """How many problems of one sort are told apart: the sixth wrong item of a list teaches nothing."""
@@ -48,7 +47,7 @@ def explain(schema: Mapping[str, Any], document: Any) -> list[Problem]:
     alike: Counter[Path] = Counter()
     ends: dict[Path, tuple[str, Path]] = {}
     problems = []
-    for violation in islice(_Validator(raw).iter_errors(document), _MOST_VIOLATIONS):
+    for violation in islice(violations(raw, document), _MOST_VIOLATIONS):
         sort, path = tuple(violation.absolute_schema_path), tuple(violation.absolute_path)
         alike[sort] += 1
         if alike[sort] <= MOST_ALIKE:
@@ -62,79 +61,6 @@ def explain(schema: Mapping[str, Any], document: Any) -> list[Problem]:
         rest = len(problems) - MOST_PROBLEMS
         problems[MOST_PROBLEMS:] = [Problem("error", "flood", (), f"{rest} more errors are not shown")]
     return problems
-
-
-# --- finding: where JSON Schema and Kubernetes or people differ -------------------------------------------------------
-
-
-def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Raw) -> Iterator[ValidationError]:
-    """Report each unknown field at its own path."""
-    if not isinstance(instance, dict):
-        return
-    for key, value in instance.items():
-        if key in schema.get("properties", {}):
-            continue
-        if allowed is False:
-            yield ValidationError(str(key), path=[key])
-        else:
-            yield from validator.descend(value, allowed, path=key)
-
-
-def _required(validator: Any, names: list[str], instance: Any, schema: Raw) -> Iterator[ValidationError]:
-    del validator, schema
-    if isinstance(instance, dict):
-        yield from (ValidationError(name) for name in names if name not in instance)
-
-
-def _property_names(validator: Any, allowed: Raw, instance: Any, schema: Raw) -> Iterator[ValidationError]:
-    """Report a bad key once, at its own path."""
-    del schema
-    if isinstance(instance, dict):
-        yield from (
-            ValidationError(str(key), path=[key])
-            for key in instance
-            if not validator.evolve(schema=allowed).is_valid(key)
-        )
-
-
-def _enum(validator: Any, values: list[Any], instance: Any, schema: Raw) -> Iterator[ValidationError]:
-    """Leave values of the wrong type to `type`."""
-    if validator.is_type(instance, schema["type"]) and instance not in values:
-        yield ValidationError("enum")
-
-
-def _pattern(validator: Any, pattern: str, instance: Any, schema: Raw) -> Iterator[ValidationError]:
-    """Leave strings of the wrong length to the bounds: one problem is enough, and matching long ones is slow."""
-    del validator, pattern
-    if is_text(instance) and _length_fits(instance, schema) and not _matches(instance, schema):
-        yield ValidationError("pattern")
-
-
-def _length_fits(text: str, schema: Raw) -> bool:
-    return bool(schema.get("minLength", 0) <= len(text) <= schema.get("maxLength", float("inf")))
-
-
-def _matches(text: str, schema: Raw) -> bool:
-    return "pattern" not in schema or pattern_of(schema["pattern"]).match(text) is not None
-
-
-_Validator = extend(
-    Draft202012Validator,
-    {
-        "additionalProperties": _additional_properties,
-        "required": _required,
-        "propertyNames": _property_names,
-        "enum": _enum,
-        "pattern": _pattern,
-        "format": lambda *_: (),
-    },
-    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {"integer": lambda _, value: is_integer(value), "string": lambda _, value: is_text(value)}
-    ),
-)
-
-
-# --- wording ---------------------------------------------------------------------------------------------------------
 
 
 def _words(violation: ValidationError, places: Mapping[str, list[str]]) -> Words:
@@ -222,7 +148,7 @@ def _one_of(values: list[str]) -> str:
 
 
 def _bound(word: str, keyword: str) -> Callable[[Any, Raw], Words]:
-    return lambda value, schema: ("bounds", f"must be {word} {schema[keyword]}, not {value}", "")
+    return lambda value, schema: ("bounds", f"must be {word} {schema[keyword]}, not {_plain_scalar(value)}", "")
 
 
 def _count(word: str, keyword: str, thing: str) -> Callable[[Any, Raw], Words]:
@@ -240,15 +166,14 @@ def _pattern_words(value: Any, schema: Raw) -> Words:
 
 def _short(value: Any, schema: Raw) -> Words:
     """Speak of the length only where nothing else is wrong."""
-    if "x-allowed" in schema and not (value and _matches(value, schema)):
+    if "x-allowed" in schema and not (value and matches(value, schema)):
         return _pattern_words(value, schema)
     return _count("at least", "minLength", "character")(value, schema)
 
 
 def _twice(value: Any, schema: Raw) -> Words:
     del schema
-    double = next(item for number, item in enumerate(value) if item in value[:number])
-    return "duplicate", f"must not have {_described(double)} twice", ""
+    return "duplicate", f"must not have {_described(value[double(value) or 0])} twice", ""
 
 
 _WORDS: dict[str, Callable[[Any, Raw], Words]] = {
@@ -287,7 +212,7 @@ def _described(value: Any) -> str:
 
 
 def _plain_scalar(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, float) or abs(value) < 10**_MOST_TEXT else "with very many digits"
+    return json.dumps(value) if isinstance(value, float) or abs(value) < 10**_MOST_TEXT else "one of very many digits"
 
 
 def _shown(text: str) -> str:

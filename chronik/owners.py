@@ -41,7 +41,7 @@ def collisions(desired: Manifest, live: Manifest, fields: Fields) -> list[FieldO
     found = []
     for entry, tree in zip(entries, trees, strict=True):
         paths = _collided(desired, live, tree, ())
-        whole = (path for path in paths if not any(node_at(other, path) for other in trees))
+        whole = (path for path in paths if not any(node_at(other, path) for other in (fields, *trees)))
         found += [_owner(entry, path) for path in whole]
     return found
 

@@ -24,6 +24,7 @@ _UNTRACKED = frozenset({"apiVersion", "kind", "status"})  # status belongs to an
 _UNTRACKED_METADATA = frozenset(
     ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink")
 )
+_NONE_OF_IT: Fields = {".": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +53,11 @@ def applied_fields(live: Manifest, manager: str = FIELD_MANAGER) -> Fields | Non
 
 def walk(desired: Manifest, live: Manifest, fields: Fields) -> list[Difference]:
     """Return what an apply of `desired` would change, `fields` being what the applying manager owns of `live`."""
-    metadata = {key: value for key, value in desired["metadata"].items() if key not in _UNTRACKED_METADATA}
     tracked = {key: value for key, value in desired.items() if key not in _UNTRACKED}
-    if metadata:
-        tracked["metadata"] = metadata
-    else:
-        del tracked["metadata"]
+    tracked["metadata"] = {key: value for key, value in desired["metadata"].items() if key not in _UNTRACKED_METADATA}
     found = _Walk(live, fields)
-    found.compare_map(tracked, live, fields, (), "")
+    owned = fields if "f:metadata" in fields else {**fields, "f:metadata": _NONE_OF_IT}
+    found.compare_map(tracked, live, owned, (), "")
     return found.differences
 
 
@@ -109,10 +107,12 @@ class _Walk:
     def _whole(self, want: Any, live: Any, path: FieldPath, place: tuple[str, str]) -> None:
         """Compare what is owned whole.
 
-        A map that was empty when we applied it looks like an atomic one. So an empty one wants nothing of what others
-        put there; and where others own single fields of it, it is none, and what we want in it now is not ours yet.
+        A map that was empty when we applied it looks like an atomic one. So an empty one wants nothing of what is in
+        there by now, unless it is a selector; and where others own single fields of it, it is no atomic one, and what
+        we want in it now is not ours yet.
         """
-        if want != live and not _is_empty(want) and not same(want, live, place):
+        open_map = want == {} and not place[1].endswith("elector")  # other atomic maps are never empty
+        if want != live and not open_map and not same(want, live, place):
             self._note(path, "differs", want, live)
         elif want and isinstance(want, dict) and any(node_at(fields, path) for fields in self._others()):
             self._note(path, "missing", want, live)
@@ -123,7 +123,7 @@ class _Walk:
         An atomic list is recorded even if it is empty. Without a schema the two look alike, until somebody else owns
         the list as a whole.
         """
-        if _is_recorded(want) or (live and any(node_at(fields, path) == {} for fields in self._others())):
+        if _is_recorded(want) or any(node_at(fields, path) == {} for fields in self._others()):
             self._note(path, "missing", want, live)
 
     def _list(self, want: list[Any], live: Any, owned: Fields, path: FieldPath, name: str) -> None:
@@ -159,11 +159,6 @@ class _Walk:
             trees = [entry.get("fieldsV1") or {} for entry in entries if entry.get("subresource") != "status"]
             self._foreign = [tree for tree in trees if tree is not self._fields]
         return self._foreign
-
-
-def _is_empty(value: Any) -> bool:
-    """Tell whether owning this value means owning nothing in it."""
-    return value is None or value in ({}, [])
 
 
 def _is_recorded(value: Any) -> bool:

@@ -23,7 +23,9 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 SCHEMA = assets.schema()
 RULES = RuleBook(assets.rules_text())
-HEAD = "# Made from chronikcluster.schema.json and rules.yaml by tests/test_crd.py; `chronik schema crd` prints the same.\n"
+HEAD = (
+    "# Made from chronikcluster.schema.json and rules.yaml by tests/test_crd.py, as `chronik schema crd` prints it.\n"
+)
 GENERATED = {
     "schema/chronikcluster.crd.yaml": lambda: HEAD + to_yaml(crd(SCHEMA, RULES)),
     "schema/warnings.policy.yaml": lambda: HEAD + to_yaml_stream(warning_policy(RULES)),
@@ -101,7 +103,7 @@ def test_the_kind_is_what_kubectl_users_expect():
 
 
 def test_defaults_are_whole():
-    """A section's default in the CRD holds the defaults below it, because the server applies rules to it as it stands."""
+    """A section's default in the CRD holds the defaults below it: the server applies rules to it as it stands."""
     security = versions_schema()["properties"]["spec"]["properties"]["security"]["default"]
 
     assert security["containerSecurityContext"]["readOnlyRootFilesystem"] is True

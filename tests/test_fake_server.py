@@ -129,6 +129,21 @@ class TestRequests:
             assert [one.verb for one in server.requests_of(namespace)] == ["watch"]
 
 
+def test_applied_json_is_read_as_yaml(server: ApiServer, namespace: str) -> None:
+    """Text beyond the basic plane must be sent as UTF-8: its JSON escape, a pair of surrogates, is no YAML."""
+    path = f"/api/v1/namespaces/{namespace}/configmaps/a"
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"x": "\N{ROCKET}"}}
+
+    escaped = server.call("PATCH", path, json.dumps(body).encode(), fieldManager="m")
+    spelled = server.call("PATCH", path, body, fieldManager="m")
+
+    assert (escaped.code, escaped.body["message"]) == (
+        400,
+        "error decoding YAML: error converting YAML to JSON: yaml: found invalid Unicode character escape code",
+    )
+    assert (spelled.code, spelled.body["data"]) == (201, body["data"])
+
+
 class TestFaults:
     """What a test can make the stand-in do wrong."""
 

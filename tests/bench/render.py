@@ -145,7 +145,7 @@ def judge(lines: Iterable[tuple[str, float | None, str, float]]) -> None:
             print(f"  {name:<44}not measured   budget {sign} {budget:,g}")
             continue
         met = figure <= budget if sign == "<=" else figure >= budget
-        shown = f"{figure:,.2f}" if budget < 10 else f"{figure:,.0f}"  # noqa: PLR2004  # ratios have decimals
+        shown = f"{figure:,.2f}" if budget < 10 else f"{figure:,.0f}"
         print(f"  {name:<44}{shown:>9}   budget {sign} {budget:,g}   {'met' if met else 'MISSED'}")
 
 

@@ -139,7 +139,8 @@ class ApiServer(ABC):
         """Send one raw request and return the answer, whatever its code.
 
         `options` become the query (`fieldManager="x"`, `dryRun="All"`), except `patch`, which names the content type
-        of a PATCH: apply (the default), merge or json. Server-side apply takes JSON, because JSON is YAML.
+        of a PATCH: apply (the default), merge or json. Server-side apply takes JSON, because JSON is YAML. A body of
+        bytes is sent as it is.
         """
         request = self._request(method, path, body, token, options)
         while True:
@@ -178,8 +179,9 @@ class ApiServer(ABC):
         kind = PATCH_TYPES[options.pop("patch", "apply")] if method == "PATCH" else "application/json"
         headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": kind, "User-Agent": "suite"}
         query = {key: str(value).lower() if isinstance(value, bool) else value for key, value in options.items()}
-        data = None if body is None else json.dumps(body).encode()
-        return method, f"{path}?{urlencode(query)}" if query else path, data, headers
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body, ensure_ascii=False).encode()  # an apply is read as YAML, which has no surrogates
+        return method, f"{path}?{urlencode(query)}" if query else path, body, headers
 
     @cached_property
     def _idle(self) -> list[http.client.HTTPConnection]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
 _PATCHES = {content_type: name for name, content_type in PATCH_TYPES.items()}
 
 
@@ -84,6 +86,9 @@ class Call:
             raise errors.invalid(what, [errors.required("fieldManager", "is required for apply patch")])
         if how != "apply" and "force" in self.query:
             raise errors.invalid(what, [errors.forbidden_field("force", "may not be specified for non-apply patch")])
+        if how == "apply" and _SURROGATE.search(self.raw):
+            cause = "error converting YAML to JSON: yaml: found invalid Unicode character escape code"
+            raise errors.bad_request(f"error decoding YAML: {cause}")
         return how
 
     def options(self) -> Options:

@@ -22,9 +22,9 @@ Object = dict[str, Any]
 
 KINDS = {(kind.api_version, kind.name): kind for kind in BUILT_IN}
 NOW = "2026-01-02T03:04:05Z"
-SERVER_METADATA = {"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"}
+SERVER_METADATA = {"selfLink", "name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"}
 VALUES: dict[str, tuple[Any, ...]] = {
-    "string": ("", "a", "b", "1", "1000m", "true"),
+    "string": ("a", "b", "1", "1000m", "true"),  # an empty one is often replaced by a default
     "integer": (0, 1, 2, 30),
     "number": (0.5, 2.0),
     "boolean": (True, False),
@@ -152,7 +152,7 @@ def _made(kind: Type, random: Random, depth: int = 0) -> Any:
         return _unique([_made(kind.element or ANY, random, depth + 1) for _ in range(size)], kind)
     if kind.form == "map":
         names = random.sample(["a", "b", "cpu"], random.choice([0, 1, 2]))
-        return {name: _made(kind.element or ANY, random, depth + 1) for name in names}
+        return {name: random.choice(["", _made(kind.element or ANY, random, depth + 1)]) for name in names}
     wanted = [key for key, of in kind.fields.items() if of.required or key in ("name", "port", "key")]
     if depth < 3 and kind.fields:
         wanted += random.sample(list(kind.fields), min(2, len(kind.fields)))
