@@ -11,12 +11,12 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from chronik.equality import holds, same
+from chronik.equality import is_addition, same
 from chronik.fieldpath import field_path, item_field, keyed, place_of, server_path
 from chronik.problem import format_path
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from chronik.errors import FieldOwner
     from chronik.fieldpath import FieldPath
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from chronik.ownership import Difference
 
 Side = Literal["before", "after"]
+_Part = tuple["FieldPath", Any, Any]
 
 _SECRET_FIELDS = {"f:data", "f:stringData"}
 _TELLING_LENGTH = 6  # a shorter secret turns up inside other words by chance
@@ -95,31 +96,45 @@ def _related(left: str, right: str) -> bool:
     return long.startswith(short) and long[len(short) : len(short) + 1] in {"", ".", "["}
 
 
-def _narrowed(difference: Difference) -> Iterator[tuple[FieldPath, Any, Any]]:
-    """Yield the smallest parts of a difference that change a value, or the whole if only its owner changes."""
+def _narrowed(difference: Difference) -> Iterator[_Part]:
+    """Yield the smallest parts of a difference that change a value, or the whole of it if only its owner changes."""
+    path, old, new = difference.path, difference.live, difference.desired
     if difference.kind == "extra":
-        yield difference.path, difference.live, None
-        return
-    if difference.kind == "order":
-        before, after = ([format_path(field_path((key,))) for key in side] for side in (difference.live, difference.desired))
-        yield difference.path, before, after
-        return
-    parts = list(_parts(difference.path, difference.live, difference.desired))
-    yield from parts or [(difference.path, difference.live, difference.desired)]
+        yield path, old, None
+    elif difference.kind == "order":
+        yield path, [_item_name(key) for key in old], [_item_name(key) for key in new]
+    else:
+        parts = list(_parts(path, old, new, whole=difference.kind == "differs"))
+        yield from parts or [(path, old, new)]
 
 
-def _parts(path: FieldPath, old: Any, new: Any) -> Iterator[tuple[FieldPath, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict) and old and new:
-        for key in [*new, *(key for key in old if key not in new)]:
-            yield from _parts_of_field((*path, "f:" + key), old.get(key), new.get(key), key in new)
+def _parts(path: FieldPath, old: Any, new: Any, *, whole: bool) -> Iterator[_Part]:
+    """Yield what differs; what is only on the old side goes too if the value is replaced as a whole."""
+    pairs = _pairs(path, old, new)
+    if pairs is None:
+        if not same(new, old, place_of(path)):
+            yield path, old, new
         return
-    names = _telling_names(old, new)
-    if names is not None:
-        before, after = keyed(old, names), keyed(new, names)
-        for key in [*after, *(key for key in before if key not in after)]:
-            yield from _parts_of_field((*path, item_field(key, names)), before.get(key), after.get(key), key in after)
-    elif _are_lists(old, new) and len(old) == len(new):
-        for position, (ours, theirs) in enumerate(zip(old, new, strict=True)):
-            yield from _parts((*path, f"i:{position}"), ours, theirs)
-    elif not same(new, old, place_of(path)):
-        yield path, old, new
+    for part, before, after in pairs:
+        if after is not None:
+            yield from _parts(part, before, after, whole=whole)
+        elif whole and not is_addition(before, place_of(part)):
+            yield part, before, None
+
+
+def _pairs(path: FieldPath, old: Any, new: Any) -> list[_Part] | None:
+    """Put the parts of two values side by side; None if they have no parts in common."""
+    if not old or not new or type(old) is not type(new) or not isinstance(new, dict | list):
+        return None
+    if isinstance(new, list):
+        if all(isinstance(item, dict) and "name" in item for item in (*old, *new)):
+            before, after = keyed(old, ("name",)), keyed(new, ("name",))
+            return [((*path, item_field(key, ("name",))), before.get(key), after.get(key)) for key in before | after]
+        if len(old) != len(new):
+            return None
+        return [((*path, f"i:{i}"), *pair) for i, pair in enumerate(zip(old, new, strict=True))]
+    return [((*path, "f:" + key), old.get(key), new.get(key)) for key in old | new]
+
+
+def _item_name(field: str) -> str:
+    return str(field_path((field,))[0])

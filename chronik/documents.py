@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from chronik.problem import Path
 
 _SEPARATOR = re.compile(r"^---(.*)$", re.MULTILINE)
-_UNREADABLE = re.compile("[^\t\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+# Written as what it holds: its complement, with everything beyond the first plane, takes 4 ms to compile.
+_UNREADABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 _BLANK = re.compile(r"\s*")
 _COMMENT = re.compile(r"\s*(?:#.*)?")

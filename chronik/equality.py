@@ -72,6 +72,11 @@ def holds(live: Any, want: Any, place: Place) -> bool:
     return same(want, live, place)
 
 
+def is_addition(value: Any, place: Place) -> bool:
+    """Tell whether a value that nobody asked for, inside one that is owned whole, is the server's own doing."""
+    return not value or _ADDED.get(place) == value
+
+
 def is_quantity_place(place: Place) -> bool:
     """Tell whether values in a place are quantities: there, and only there, `1` and `1000m` are one value."""
     return place[0] in _QUANTITY_MAPS or place in _QUANTITIES
@@ -81,7 +86,7 @@ def _same_maps(want: dict[str, Any], live: Any, name: str) -> bool:
     return (
         isinstance(live, dict)
         and all(same(value, live.get(key), (name, key)) for key, value in want.items())
-        and all(key in want or not value or _ADDED.get((name, key)) == value for key, value in live.items())
+        and all(key in want or is_addition(value, (name, key)) for key, value in live.items())
     )
 
 

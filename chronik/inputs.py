@@ -16,7 +16,6 @@ from chronik.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from jinja2.bccache import BytecodeCache
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_BYTES = 16 * 1024 * 1024
@@ -116,25 +115,3 @@ def _check_overrides(folder: Path) -> None:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(name for name in names if not name.startswith("parts/")))
-
-
-def bytecode_cache() -> BytecodeCache | None:
-    """Return a cache of compiled templates in the user's cache folder, or None where there can be none.
-
-    It saves a one-shot command about a third of its run time.
-    """
-    from jinja2 import FileSystemBytecodeCache  # noqa: PLC0415  # validate needs no templates
-
-    from chronik import __version__  # noqa: PLC0415
-
-    try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-        folder = base / "chronik" / f"templates-{__version__}"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
-        return None
-    shared = found.st_mode & 0o022 or found.st_uid != getattr(os, "getuid", lambda: found.st_uid)()
-    if shared or not os.access(folder, os.W_OK):
-        return None  # what others can write could hold their code
-    return FileSystemBytecodeCache(str(folder))

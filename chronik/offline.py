@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from chronik import assets, inputs
+from chronik.caches import KeptRules, bytecode_cache
 from chronik.documents import parse_documents
 from chronik.errors import InvalidDocuments
 from chronik.problem import Problem
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
 @cache
 def law() -> Law:
     """Return the schema and the rules that every document is held to."""
-    return Law(Schema(assets.schema()), RuleBook(assets.rules_text()))
+    return Law(Schema(assets.schema()), RuleBook(assets.rules_text(), _kept_rules()))
+
+
+@cache
+def _kept_rules() -> KeptRules:
+    return KeptRules(assets.rules_text())
 
 
 def load_clusters(
@@ -66,6 +72,7 @@ def check(
             if (cluster.namespace, cluster.name) in clusters:
                 problems.append(_placed(document, _second(cluster)))
             clusters[cluster.namespace, cluster.name] = cluster
+    _kept_rules().save()
     return list(clusters.values()), problems
 
 
@@ -93,7 +100,7 @@ def render_clusters(clusters: Sequence[Cluster], templates: str | None = None) -
     from chronik.binding import Templates  # noqa: PLC0415  # schema commands need no templates
     from chronik.render import render  # noqa: PLC0415
 
-    compiled = Templates(inputs.template_reader(templates), inputs.bytecode_cache())
+    compiled = Templates(inputs.template_reader(templates), bytecode_cache())
     return [manifest for cluster in clusters for manifest in render(cluster, compiled)]
 
 

@@ -18,7 +18,7 @@ from chronik.cel_functions import environment
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 
     from cel_expr_python import cel
 
@@ -75,14 +75,17 @@ class Rule:
 class RuleBook:
     """The rules, by place.
 
+    `kept` keeps compiled expressions by their text, from one process to the next: reading one back takes a seventh of
+    the time of compiling it.
+
     Raises:
         RuleBookError: an entry lacks something, says too much, or contradicts itself.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, kept: MutableMapping[str, bytes] | None = None) -> None:
         entries = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
         self.rules: tuple[Rule, ...] = tuple(map(_rule, entries))
-        self._root = _Spot()
+        self._root = _Spot(kept if kept is not None else {})
         for rule in self.rules:
             for place in rule.places:
                 self._root.at(place).add(rule)
@@ -112,11 +115,17 @@ class RuleBook:
 class _Group:
     """Rules of one place that see the same variables. Together they are one expression: one compilation, one call."""
 
+    kept: MutableMapping[str, bytes]
     rules: list[Rule] = field(default_factory=list)
 
     @cached_property
     def _together(self) -> cel.Expression:
-        return environment().compile(f"[{', '.join(rule.rule for rule in self.rules)}]")
+        text = f"[{', '.join(rule.rule for rule in self.rules)}]"
+        if text in self.kept:
+            return environment().deserialize(self.kept[text])
+        expression = environment().compile(text)
+        self.kept[text] = expression.serialize()
+        return expression
 
     def check(self, path: Path, data: dict[str, Any]) -> Iterator[Problem]:
         """Yield a problem for each rule that does not hold."""
@@ -132,16 +141,17 @@ class _Group:
 class _Spot:
     """A place, its rules and the places below it."""
 
+    kept: MutableMapping[str, bytes]
     groups: dict[tuple[bool, str], _Group] = field(default_factory=dict)
     below: dict[str, _Spot] = field(default_factory=dict)
 
     def at(self, place: Place) -> _Spot:
         """Return the spot of a place from here, made if need be."""
-        return self.below.setdefault(place[0], _Spot()).at(place[1:]) if place else self
+        return self.below.setdefault(place[0], _Spot(self.kept)).at(place[1:]) if place else self
 
     def add(self, rule: Rule) -> None:
         """Let a rule hold here."""
-        self.groups.setdefault((rule.compares, rule.guard), _Group()).rules.append(rule)
+        self.groups.setdefault((rule.compares, rule.guard), _Group(self.kept)).rules.append(rule)
 
     def check(self, path: Path, value: Any, old: Any) -> Iterator[Problem]:
         """Yield a problem for each rule that a value breaks."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HOLE_MARK: Final = "Zq0q"
 _HOLE = re.compile(rf"{HOLE_MARK}(\d+)Z")
-_UNREADABLE = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_UNREADABLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml: the same tree, slower
 _KEPT_SKELETONS = 2048
 

@@ -9,7 +9,7 @@ import pytest
 
 from chronik import assets, inputs
 from chronik.errors import InputError
-from chronik.inputs import bytecode_cache, read_inputs, template_reader
+from chronik.inputs import read_inputs, template_reader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,31 +190,3 @@ def test_template_that_is_no_text(tmp_path):
 
     with pytest.raises(InputError, match=r"role.yaml.j2: cannot be read: .*utf-8"):
         template_reader(str(tmp_path))("role.yaml.j2")
-
-
-def test_bytecode_cache(tmp_path, monkeypatch):
-    """Compiled templates are kept in the user's cache folder, which nobody else can write."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-    assert bytecode_cache() is not None
-
-    [made] = (tmp_path / "chronik").iterdir()
-    assert made.stat().st_mode & 0o077 == 0
-
-
-def test_bytecode_cache_that_others_can_write(tmp_path, monkeypatch):
-    """A cache folder that others can write is not used: it could hold their code."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    bytecode_cache()
-    [made] = (tmp_path / "chronik").iterdir()
-    made.chmod(0o777)
-
-    assert bytecode_cache() is None
-
-
-def test_no_place_for_a_bytecode_cache(tmp_path, monkeypatch):
-    """Where no cache folder can be made, there is none, and no error."""
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-
-    assert bytecode_cache() is None

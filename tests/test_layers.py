@@ -18,7 +18,7 @@ PACKAGE = ROOT / "chronik"
 
 # The shell: what may read files, talk to a cluster, look at the clock or print. A name covers `name_*` too.
 # Everything else in the package is the pure core, new modules included.
-SHELL = ("__main__", "assets", "inputs", "output", "offline", "testing", "snapshots", "cli", "kube", "apply")
+SHELL = ("__main__", "assets", "caches", "inputs", "output", "offline", "testing", "snapshots", "cli", "kube", "apply")
 SHELL += ("reconcile", "operator")
 
 IO_LIBRARIES = {
@@ -127,7 +127,7 @@ def test_the_core_is_there():
     }
 
     assert named <= set(core())
-    assert {"kube", "cli", "inputs", "output", "assets"}.isdisjoint(core())
+    assert {"kube", "cli", "caches", "inputs", "output", "assets"}.isdisjoint(core())
 
 
 @pytest.mark.parametrize("module", core())

@@ -1,0 +1,209 @@
+"""What a plan says: one dataclass for each thing that can be done to an object, or be left undone and why.
+
+`plan` makes them, `apply` carries them out with one `match`, `report` words them, `status` makes conditions of them.
+Whatever names a `uid` and a `resource_version` holds only for that very state of the object: send both along, so that
+what changed in the meantime is planned anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from chronik.manifest import KIND_BY_NAME
+
+if TYPE_CHECKING:
+    from chronik.changes import Change
+    from chronik.errors import FieldOwner
+    from chronik.manifest import Manifest, ObjectRef
+
+REPLICAS_MANAGER = "chronik-operator-replicas"
+"""The field manager that holds a replica count while it is handed to an autoscaler, or back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One thing to do, or not to do, about one object; `reason` says why, in a sentence without its subject."""
+
+    ref: ObjectRef
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Create(Action):
+    """Apply `manifest`, which is not there yet. Do nothing if it turns out to be there: it may be somebody else's."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apply(Action):
+    """Apply `manifest` to the object that is there.
+
+    `changes` is all that is different; `restarts` is the part that makes every pod start anew. With `force`, fields are
+    taken from other managers: those in `takes`, and no others as long as the resource version holds.
+    """
+
+    manifest: Manifest
+    changes: tuple[Change, ...]
+    restarts: tuple[Change, ...] = ()
+    uid: str
+    resource_version: str
+    force: bool = False
+    takes: tuple[FieldOwner, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt(Apply):
+    """Apply that makes the cluster the owner of an object that chronik applied without one, from the command line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recreate(Action):
+    """Delete the object, with the given propagation, and apply `manifest` anew at once; its pods go on running."""
+
+    manifest: Manifest
+    propagation: Literal["Orphan", "Background"]
+    changes: tuple[Change, ...]
+    restarts: tuple[Change, ...] = ()
+    uid: str
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover(Action):
+    """Apply `manifest` as `chronik-operator-replicas`: hold the replica count at `replicas`, or let go of it if None.
+
+    An object that is not at `resource_version` any more is planned anew, but for one that this step just created.
+    """
+
+    api_version: str
+    replicas: int | None
+    uid: str = ""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The whole document to apply."""
+        metadata = {"name": self.ref.name} | ({"namespace": self.ref.namespace} if self.ref.namespace else {})
+        spec = {} if self.replicas is None else {"spec": {"replicas": self.replicas}}
+        return {"apiVersion": self.api_version, "kind": self.ref.kind, "metadata": metadata} | spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrowClaim(Action):
+    """Set the storage that a PersistentVolumeClaim requests."""
+
+    storage: str
+    was: str
+    uid: str
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune(Action):
+    """Delete an object that is ours and no longer wanted, in the background."""
+
+    uid: str
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip(Action):
+    """Leave the object as it is.
+
+    unchanged: an apply would change nothing. settled: it would, but one did not help, because something changes the
+    object back while it is stored. orphaned: no longer wanted, but nobody asked to prune. kept: no longer wanted, but
+    not to be deleted.
+    """
+
+    why: Literal["unchanged", "settled", "orphaned", "kept"] = "unchanged"
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held(Action):
+    """Part of the object stays as it is, though something else is wanted; the rest goes on. `hint`: what to do."""
+
+    code: Literal["StorageNotExpandable", "StorageShrink"]
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle(Action):
+    """The object cannot be brought to what is wanted now. `hint` says what to do."""
+
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict(Obstacle):
+    """Other field managers own fields that we want otherwise: `owners`, as the server's own conflict would list them."""
+
+    owners: tuple[FieldOwner, ...]
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreign(Obstacle):
+    """The object has the wanted name, but is somebody else's; it is never touched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocked(Obstacle):
+    """It takes something else first: `by` another object, or else a person."""
+
+    by: ObjectRef | None = None
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait(Obstacle):
+    """It resolves itself: the object is being deleted, or the garbage collector is on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The actions about one object, in order; if one fails, the rest must not be tried."""
+
+    ref: ObjectRef
+    actions: tuple[Action, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Steps that may run side by side. A stage that prunes runs only if everything before it went well."""
+
+    name: str
+    steps: tuple[Step, ...]
+    prunes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything to do about a cluster, stage after stage."""
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """All actions, in order."""
+        return tuple(action for stage in self.stages for step in stage.steps for action in step.actions)
+
+    @property
+    def writes(self) -> tuple[Action, ...]:
+        """The actions that send something to the cluster; none if the cluster is as it should be."""
+        return tuple(action for action in self.actions if not isinstance(action, Skip | Held | Obstacle))
+
+    @property
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """What stands in the way of some object."""
+        return tuple(action for action in self.actions if isinstance(action, Obstacle))
+
+
+STAGE_NAMES = ("rbac", "config", "network", "workloads", "disruption", "scaling", "other")
+
+
+def stage_of(kind: str) -> int:
+    """Return the position in `STAGE_NAMES` of a kind's stage; kinds that only a template override makes come last."""
+    known = KIND_BY_NAME.get(kind)
+    return known.stage if known else len(STAGE_NAMES) - 1
