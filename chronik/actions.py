@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 REPLICAS_MANAGER = "chronik-operator-replicas"
 """The field manager that holds a replica count while it is handed to an autoscaler, or back."""
+KEPT_MANAGER = "chronik-operator-kept"
+"""The field manager that holds what others had set on an object that was created anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,10 @@ class Adopt(Apply):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recreate(Action):
-    """Delete the object, with the given propagation, and apply `manifest` anew at once; its pods go on running."""
+    """Delete the object, with the given propagation, and apply `manifest` anew at once; pods go on running.
+
+    `manifest` is not quite the desired one: what others manage is in it too, until they do so again.
+    """
 
     manifest: Manifest
     propagation: Literal["Orphan", "Background"]
@@ -72,21 +77,14 @@ class Recreate(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handover(Action):
-    """Apply `manifest` as `chronik-operator-replicas`: hold the replica count at `replicas`, or let go of it if None.
+    """Apply `manifest`, a few fields only, as the field manager `manager`, to hold them while others let go of them.
 
-    An object that is not at `resource_version` any more is planned anew, but for one that this step just created.
+    A manifest without fields lets go of all. Never forced: if a value has changed since, the server answers with a
+    conflict, and everything is planned anew.
     """
 
-    api_version: str
-    replicas: int | None
-    uid: str = ""
-
-    @property
-    def manifest(self) -> Manifest:
-        """The whole document to apply."""
-        metadata = {"name": self.ref.name} | ({"namespace": self.ref.namespace} if self.ref.namespace else {})
-        spec = {} if self.replicas is None else {"spec": {"replicas": self.replicas}}
-        return {"apiVersion": self.api_version, "kind": self.ref.kind, "metadata": metadata} | spec
+    manager: str
+    manifest: Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +135,7 @@ class Obstacle(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict(Obstacle):
-    """Other field managers own fields that we want otherwise: `owners`, as the server's own conflict would list them."""
+    """Other field managers own fields that we want otherwise: `owners`, as the server's conflict would list them."""
 
     owners: tuple[FieldOwner, ...]
     changes: tuple[Change, ...]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
-from difflib import get_close_matches
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -211,6 +210,8 @@ class _Missing(StrictUndefined):
         known = holder if isinstance(holder, dict) else getattr(holder, "__dataclass_fields__", None)
         if known is None:
             return f"{name} is not defined" if holder is missing else f"{object_type_repr(holder)} has no {name}"
+        from difflib import get_close_matches  # noqa: PLC0415  # only a wrong name pays for it
+
         close = get_close_matches(str(name), map(str, known), n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(map(str, known)))}"
         return f"there is no {name} here: {hint}"

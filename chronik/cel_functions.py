@@ -74,7 +74,7 @@ def _parsed_cidr(text: str) -> IPv4Interface | IPv6Interface | None:
     try:
         parsed = ip_address(address)
         mapped = getattr(parsed, "ipv4_mapped", None)
-        return ip_interface(f"{parsed}/{bits}")
+        return None if mapped else ip_interface(f"{parsed}/{bits}")
     except ValueError:
         return None
 

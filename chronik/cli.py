@@ -155,7 +155,9 @@ def validate(files: tuple[str, ...], recursive: bool, namespace: str | None, tem
     from chronik import offline  # noqa: PLC0415
 
     clusters, problems = offline.check(files, recursive=recursive, namespace=namespace)
-    offline.render_clusters(clusters, templates)
+    render = offline.renderer(templates)
+    for cluster in clusters:
+        render(cluster)  # a template can be wrong for one cluster alone
     if output == "text":
         show_problems(problems)
     else:

@@ -53,8 +53,8 @@ def resolve(text: str, tag: str | None, *, plain: bool) -> Scalar:
     Raises:
         ScalarError: JSON has no such number, or the text does not fit its tag.
     """
-    if tag is None or tag == "!":
-        return resolve_plain(text) if plain or tag else text
+    if tag is None:
+        return resolve_plain(text) if plain else text
     if tag == _BINARY:
         return _decode(text)
     if tag in _TYPES:

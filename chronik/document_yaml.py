@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MERGE = "<<"
-_MERGE_TAGS = (None, "!", TAG_PREFIX + "merge")
+_MERGE_TAGS = (None, TAG_PREFIX + "merge")
 _TEMPLATE_HINT = "Put it in quotes if it is text, or the {{ }} of a template."
 
 

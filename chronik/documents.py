@@ -139,7 +139,8 @@ def parse_documents(
     except UnicodeDecodeError as error:
         message = f"this begins like UTF-16, and is not: {error.reason}"
         return [], [Problem("error", "text", (), message, _SAVE, Location(source, 1, 1, ""))]
-    file = _Text(source, text.removeprefix(_MARK).replace("\r\n", "\n").replace("\r", "\n"))
+    text = text.removeprefix(_MARK).replace("\r\n", "\n").replace("\r", "\n")
+    file = _Text(source, text if text.endswith("\n") else f"{text}\n")  # kubectl ends the last line, too
     reading = _Reading(file, limits or Limits())
     reading.run()
     return reading.documents, reading.problems

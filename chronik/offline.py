@@ -21,7 +21,7 @@ from chronik.schema import Schema
 from chronik.spec import Cluster, Law
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from chronik.documents import Document
     from chronik.manifest import Manifest
@@ -97,11 +97,17 @@ def _second(cluster: Cluster) -> Problem:
 
 def render_clusters(clusters: Sequence[Cluster], templates: str | None = None) -> list[Manifest]:
     """Return the manifests of all clusters, cluster by cluster, each in apply order."""
+    render = renderer(templates)
+    return [manifest for cluster in clusters for manifest in render(cluster)]
+
+
+def renderer(templates: str | None = None) -> Callable[[Cluster], list[Manifest]]:
+    """Return the function that renders a cluster with chronik's templates and those of a folder that replace some."""
     from chronik.binding import Templates  # noqa: PLC0415  # schema commands need no templates
     from chronik.render import render  # noqa: PLC0415
 
     compiled = Templates(inputs.template_reader(templates), bytecode_cache())
-    return [manifest for cluster in clusters for manifest in render(cluster, compiled)]
+    return lambda cluster: render(cluster, compiled)
 
 
 def definitions() -> list[Manifest]:

@@ -7,8 +7,7 @@ and the operator send. To find where a field of the spec becomes a line of a man
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.components import Component, components
 from chronik.emit import digest, ordered
@@ -27,8 +26,7 @@ def _always(component: Component) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
+class _Use(NamedTuple):
     """One template, and the components that it runs for."""
 
     template: str

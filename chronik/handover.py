@@ -1,0 +1,152 @@
+"""Handing a workload's replica count to an autoscaler, and back, without the count ever dipping.
+
+A field that its only owner stops sending falls back to its default, and the default of `spec.replicas` is 1. So a
+manager of its own, `chronik-operator-replicas`, holds the live count while the main manager lets go, and lets go itself
+once the autoscaler owns it. On the way back the autoscaler is deleted before the count is taken. `plan` asks.
+Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chronik.actions import REPLICAS_MANAGER, Action, Create, Handover
+from chronik.manifest import FIELD_MANAGER, ObjectRef
+from chronik.owners import owners_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from chronik.errors import FieldOwner
+    from chronik.fieldpath import FieldPath
+    from chronik.manifest import Manifest
+
+REPLICAS: FieldPath = ("f:spec", "f:replicas")
+SCALED_KINDS = frozenset({"StatefulSet", "Deployment"})
+_PATH = ".spec.replicas"
+_AUTOSCALER = "kube-controller-manager"
+
+Target = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscalers:
+    """The HorizontalPodAutoscalers by kind, namespace and name of what they scale: wanted ones and those that run."""
+
+    wanted: Mapping[Target, Manifest]
+    running: Mapping[Target, Manifest]
+
+    @classmethod
+    def among(cls, desired: Iterable[Manifest], observed: Iterable[Manifest]) -> Autoscalers:
+        """Find the autoscalers among manifests."""
+        return cls(_by_target(desired), _by_target(observed))
+
+    def first_count(self, workload: Manifest) -> int | None:
+        """Return how many replicas an autoscaled workload starts with; None if nobody is to scale it."""
+        target = _target(workload)
+        if target not in self.wanted:
+            return None
+        spec = self.wanted[target]["spec"]
+        status = self.running.get(target, {}).get("status", {})
+        count = max(spec.get("minReplicas") or 1, status.get("desiredReplicas") or 0)
+        return int(min(count, spec["maxReplicas"]))
+
+    def in_the_way(self, workload: Manifest) -> Manifest | None:
+        """Return the autoscaler that still scales a workload whose count the spec gives."""
+        target = _target(workload)
+        return None if target in self.wanted or _counts(workload) is None else self.running.get(target)
+
+
+def creation(desired: Manifest, autoscalers: Autoscalers) -> list[Action]:
+    """Return how a workload comes to be, with as many replicas as its autoscaler would start with.
+
+    If that autoscaler is there already, the workload was deleted and its pods may be waiting for it; then it must not
+    exist for a moment with the default of one replica.
+    """
+    ref = ObjectRef.of(desired)
+    count = autoscalers.first_count(desired)
+    if count is None or _counts(desired) is not None:
+        return [Create(ref=ref, reason="does not exist", manifest=desired)]
+    manifest = counting(desired, count) if _target(desired) in autoscalers.running else desired
+    held = _handover(desired, count, f"starts with {count} replicas; the autoscaler takes it from there")
+    return [Create(ref=ref, reason="does not exist", manifest=manifest), held]
+
+
+def before_apply(desired: Manifest, live: Manifest, autoscaler: Manifest | None) -> Handover | None:
+    """Return who has to hold the count before the apply: `autoscaler` is the one that is in the way of it."""
+    owners = _owners(live)
+    if autoscaler is not None:
+        # Should we be cut off after deleting the autoscaler, this says that the count is on its way back to us.
+        return None if REPLICAS_MANAGER in owners else _handover(desired, _counts(live), "is being taken back")
+    if _counts(desired) is None and owners == {FIELD_MANAGER}:
+        count = _counts(live)
+        return _handover(desired, count, f"stays at {count} replicas until the autoscaler takes over")
+    return None
+
+
+def after_apply(desired: Manifest, live: Manifest, autoscalers: Autoscalers) -> Handover | None:
+    """Return who comes to hold the count, or lets go of it, once the apply is through."""
+    owners = _owners(live)
+    wanted, count = _counts(desired), _counts(live)
+    if REPLICAS_MANAGER in owners:
+        if wanted is not None:  # with another count, the apply takes it by force
+            return _handover(desired, None, "the count is the spec's again") if wanted == count else None
+        others = owners - {FIELD_MANAGER, REPLICAS_MANAGER}
+        return _handover(desired, None, f"{min(others)} has taken over the count") if others else None
+    first = autoscalers.first_count(desired)
+    if wanted is None and not owners and first is not None and (count or 0) < first:
+        return _handover(desired, first, f"starts with {first} replicas; the autoscaler takes it from there")
+    return None
+
+
+def is_coming_back(owner: FieldOwner, live: Manifest, autoscaler: Manifest | None) -> bool:
+    """Tell whether a conflict is over a count that is ours to take: from our own hand-over, or from our autoscaler.
+
+    An autoscaler of somebody else's looks the same but for the hand-over, and would only scale back again.
+    """
+    if owner.path != _PATH or owner.manager not in {REPLICAS_MANAGER, _AUTOSCALER}:
+        return False
+    return autoscaler is not None or REPLICAS_MANAGER in _owners(live)
+
+
+def handover(workload: Manifest, manager: str, fields: Manifest, reason: str) -> Handover:
+    """Return the apply of a few fields of an object by a manager of their own."""
+    ref = ObjectRef.of(workload)
+    name = {"name": ref.name} | ({"namespace": ref.namespace} if ref.namespace else {})
+    identity = {"apiVersion": workload["apiVersion"], "kind": ref.kind}
+    manifest = identity | fields | {"metadata": name | fields.get("metadata", {})}
+    return Handover(ref=ref, reason=reason, manager=manager, manifest=manifest)
+
+
+def counting(workload: Manifest, replicas: int | None) -> Manifest:
+    """Return a workload with a replica count."""
+    return workload if replicas is None else workload | {"spec": {"replicas": replicas} | workload["spec"]}
+
+
+def _handover(workload: Manifest, replicas: int | None, reason: str) -> Handover:
+    fields = {} if replicas is None else {"spec": {"replicas": replicas}}
+    return handover(workload, REPLICAS_MANAGER, fields, reason)
+
+
+def _counts(workload: Manifest) -> int | None:
+    count: int | None = workload["spec"].get("replicas")
+    return count
+
+
+def _owners(live: Manifest) -> set[str]:
+    return {owner.manager for owner in owners_of(REPLICAS, live)}
+
+
+def _target(workload: Manifest) -> Target:
+    metadata = workload["metadata"]
+    return workload["kind"], metadata.get("namespace", ""), metadata["name"]
+
+
+def _by_target(manifests: Iterable[Manifest]) -> dict[Target, Manifest]:
+    found = {}
+    for manifest in manifests:
+        if manifest["kind"] == "HorizontalPodAutoscaler":
+            target: dict[str, Any] = manifest["spec"]["scaleTargetRef"]
+            found[target["kind"], manifest["metadata"].get("namespace", ""), target["name"]] = manifest
+    return found

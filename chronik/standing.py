@@ -1,0 +1,99 @@
+"""Whose object is it? Decides what may be touched, before anybody looks at what is in it.
+
+An object is ours by its controller (the ChronikCluster whose operator we are) or, applied from the command line, by its
+labels and field manager. A wanted name is no claim: what is somebody else's is never changed and never deleted.
+`plan` asks, for what is wanted and for what is to be pruned.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from chronik.manifest import API_VERSION, CLUSTER_KIND, CLUSTER_LABEL, FIELD_MANAGER, MANAGED_BY
+
+if TYPE_CHECKING:
+    from chronik.manifest import Manifest
+
+PRUNE_ANNOTATION = "chronik.stream/prune"
+KEEP = "keep"
+
+
+class Owner(Enum):
+    """Whose an object is; see `Standing`."""
+
+    OURS = "ours"
+    UNOWNED = "unowned"
+    """Applied by chronik from the command line: an operator may adopt it."""
+    PASSING = "passing"
+    """Being deleted, or left over from a cluster of the same name that is no more."""
+    FOREIGN = "foreign"
+
+
+class Standing(NamedTuple):
+    """Whose an object is, why, and what a person can do about it."""
+
+    owner: Owner
+    reason: str = ""
+    hint: str = ""
+
+
+_GROUP = API_VERSION.split("/")[0]
+_LABELS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+_HINT_CONTROLLED = "Delete it, or give the cluster another name."
+_HINT_UNLABELLED = (
+    "Delete it, or give the cluster another name. To hand it over, label it"
+    f" {CLUSTER_LABEL}={{0}},{_LABELS} and run `chronik apply`."
+)
+_OURS = Standing(Owner.OURS)
+_UNOWNED = Standing(Owner.UNOWNED, "was applied from the command line; the cluster becomes its owner")
+_NEVER_APPLIED = Standing(
+    Owner.FOREIGN,
+    "has chronik's labels, but chronik never applied it",
+    "Run `chronik apply` once for this cluster to take it over, or delete it.",
+)
+
+
+def standing(live: Manifest, cluster: str, owner_uid: str | None) -> Standing:
+    """Tell whose an object is, seen from a cluster: by an operator for the cluster's uid, or by the CLI without one."""
+    found = _standing(live, cluster, owner_uid)
+    if "deletionTimestamp" in live["metadata"]:
+        return Standing(Owner.PASSING, "is being deleted")
+    return found
+
+
+def applied_by_us(live: Manifest) -> bool:
+    """Tell whether our field manager has ever written the object and still owns something of it."""
+    return any(entry["manager"] == FIELD_MANAGER for entry in live["metadata"].get("managedFields") or ())
+
+
+def _standing(live: Manifest, cluster: str, owner_uid: str | None) -> Standing:
+    owners = live["metadata"].get("ownerReferences") or ()
+    controller = next((owner for owner in owners if owner.get("controller")), None)
+    if controller is not None:
+        return _controlled(controller, cluster, owner_uid)
+    if not _has_our_labels(live, cluster):
+        return Standing(Owner.FOREIGN, "is not chronik's, though it has this name", _HINT_UNLABELLED.format(cluster))
+    if owner_uid is None:
+        return _OURS
+    return _UNOWNED if applied_by_us(live) else _NEVER_APPLIED
+
+
+def _controlled(controller: dict[str, Any], cluster: str, owner_uid: str | None) -> Standing:
+    kind, name, group = controller["kind"], controller["name"], controller["apiVersion"].split("/")[0]
+    if owner_uid is not None and controller["uid"] == owner_uid:
+        return _OURS
+    if (kind, group) == (CLUSTER_KIND, _GROUP) and owner_uid is None:
+        hint = f"Change that document instead: `kubectl edit {kind.lower()} {name}`."
+        return Standing(Owner.FOREIGN, f"is managed by an operator, for {kind}/{name}", hint)
+    if (kind, group, name) == (CLUSTER_KIND, _GROUP, cluster):
+        return Standing(Owner.PASSING, f"belongs to an earlier {kind}/{name}, and is about to be collected")
+    return Standing(Owner.FOREIGN, f"is controlled by {kind}/{name}", _HINT_CONTROLLED)
+
+
+def _has_our_labels(live: Manifest, cluster: str) -> bool:
+    """Tell whether the labels say it is this cluster's; what chronik applied may have lost one since."""
+    labels = live["metadata"].get("labels") or {}
+    if labels.items() >= ({CLUSTER_LABEL: cluster} | MANAGED_BY).items():
+        return True
+    return applied_by_us(live) and labels.get(CLUSTER_LABEL, cluster) == cluster
