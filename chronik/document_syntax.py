@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _CLOSING = frozenset("]}")
 _QUOTE = "Put the value in quotes."
+_TIGHT_COLON = re.compile(r"[ ]*(?:-[ ]+)*[A-Za-z_][\w.-]*:(?=[^\s:/])")
 _SECOND_COLON = re.compile(r"""\s*(?:-\s+)*[^\s"'#{\[][^#{\[]*?:\s""")
 
 
@@ -75,9 +76,15 @@ def _tab(found: _Complaint) -> Mistake:
 def _stray_colon(found: _Complaint) -> Mistake:
     if _SECOND_COLON.match(found.before):
         return _mistake(found.stop, "an unquoted value cannot hold a colon and a space", _QUOTE)
+    line = found.stop - len(found.before)
+    tight = _tight_colon(found.text, found.text.rfind("\n", 0, max(line - 1, 0)) + 1)
     hint = "Indent it like its neighbours, and see that the line above is complete: `key: value`, or `key:`."
-    key = found.stop - len(found.before.lstrip(" -"))
-    return _mistake(key, "a key cannot stand here", hint)
+    return tight or _mistake(found.stop - len(found.before.lstrip(" -")), "a key cannot stand here", hint)
+
+
+def _tight_colon(text: str, line: int) -> Mistake | None:
+    match = _TIGHT_COLON.match(text, line)
+    return _mistake(match.end(), "a space is missing after the colon", "Write `key: value`.") if match else None
 
 
 def _stray_item(found: _Complaint) -> Mistake:
@@ -88,6 +95,9 @@ def _stray_item(found: _Complaint) -> Mistake:
 
 
 def _no_colon(found: _Complaint) -> Mistake:
+    tight = _tight_colon(found.text, found.text.rfind("\n", 0, found.begin) + 1)
+    if tight:
+        return tight
     hint = "Write a colon and a space after the key. Close quotes on the line that opens them."
     return _mistake(found.begin, "this is no `key: value`", hint)
 
@@ -102,23 +112,24 @@ def _no_key(found: _Complaint) -> Mistake:
         return _no_value(found)
     if found.begin == found.stop:
         return _mistake(found.stop, "a key is missing here", "Write `key: value`.")
-    hint = "The map begins in line {line}: indent this like its other keys."
+    if found.character == "-":
+        return _mistake(found.stop, "this item does not continue the list above it", "Indent all items alike.")
+    hint = "Indent it like the line above, or like the keys of the map that begins in line {line}."
     return _mistake(found.stop, "this does not continue the map it stands in", hint, found.begin)
 
 
 def _no_item(found: _Complaint) -> Mistake:
-    hint = "The list begins in line {line}: indent this like its other items, or less to end it."
+    hint = "Indent it like the items of the list that begins in line {line}, or less to end the list."
     return _mistake(found.stop, "this does not continue the list it stands in", hint, found.begin)
 
 
 def _open_bracket(found: _Complaint) -> Mistake:
     opening = found.text[found.begin : found.begin + 1]
     closing, what = ("]", "list") if opening == "[" else ("}", "map")
-    if found.on_one_line and found.stop < len(found.text) and found.character != "\n":
-        return _mistake(
-            found.stop, f"a , or {closing} is missing before this", "Put text that holds , [ ] { } in quotes."
-        )
-    return _mistake(found.begin, f"the {what} that begins here is not closed", f"Write {closing} at its end.")
+    if not found.text[found.stop :].strip() or (found.character == ":" and not found.on_one_line):
+        return _mistake(found.begin, f"the {what} that begins here is not closed", f"Write {closing} at its end.")
+    hint = "The " + what + " begins in line {line}. Put text with , [ ] {{ or }} in quotes."
+    return _mistake(found.stop, f"a , or {closing} is missing before this", hint, found.begin)
 
 
 def _open_quote(found: _Complaint) -> Mistake:
@@ -165,11 +176,12 @@ def _tag(found: _Complaint) -> Mistake:
 
 def _outside(found: _Complaint) -> Mistake:
     if found.text.lstrip().startswith("%"):
-        start = found.text.index("%")
-        return _mistake(start, "directives such as %YAML mean nothing to Kubernetes", "Take the line out.")
-    return _mistake(
-        found.stop, "this stands after the end of the document, and kubectl ignores it", "Write --- before it."
-    )
+        message = "directives such as %YAML mean nothing to Kubernetes"
+        return _mistake(found.text.index("%"), message, "Take the line out.")
+    if not re.search(r"^\.\.\.", found.text[: found.stop], re.MULTILINE):
+        return _mistake(found.stop, "this is indented less than the beginning of the document", "Indent both alike.")
+    message = "this stands after the end of the document, and kubectl ignores it"
+    return _mistake(found.stop, message, "Write --- before it.")
 
 
 _MEANINGS = (

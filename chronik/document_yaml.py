@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MERGE = "<<"
 _MERGE_TAGS = (None, TAG_PREFIX + "merge")
-_TEMPLATE_HINT = "Put it in quotes if it is text, or the {{ }} of a template."
+_TEMPLATE_HINT = "Put text in quotes. If {{ }} belongs to a template, render that first."
 
 
 class _Events(Protocol):
@@ -205,7 +205,7 @@ class YamlReader(NodeReader):
             return node.value
         if type(event) is not ScalarEvent:
             self.path.pop()
-            self.note_broken("key", node.start, "a key must be text, and this is none", _TEMPLATE_HINT)
+            self.note_broken("key", node.start, "a key must be text, not a map or a list", _TEMPLATE_HINT)
             self.path.append("")
             return None
         try:
@@ -231,7 +231,7 @@ class YamlReader(NodeReader):
                 node.keys[key] = merged[key] = source.keys[key]
 
     def _note_late_merge(self, start: int, key: str) -> None:
-        message = f"it brings in {key}, which is set above it: kubectl takes this one, and other parsers the other"
+        message = f"brings in {key}, which is set above it, and parsers disagree on which of the two counts"
         self.note("merge", start, message, "Put << first in the map.")
 
 

@@ -178,9 +178,10 @@ class _Reading:
             yield from self._cut(start, separator.start())
             start = separator.end() + 1
             if not _COMMENT.fullmatch(separator[1]):
+                first = separator.end() - len(separator[1].lstrip())
                 message = "a line that begins with --- separates documents, and only a comment can follow"
                 hint = "Begin the document on the next line; indent the line if it is text."
-                self._add(Mistake("separator", (), separator.start(1), message, hint))
+                self._add(Mistake("separator", (), first, message, hint))
         yield from self._cut(start, len(self._file.text))
 
     def _cut(self, start: int, end: int) -> Iterator[_Chunk]:

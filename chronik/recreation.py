@@ -10,36 +10,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chronik.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Handover, Recreate
-from chronik.fieldpath import node_at
-from chronik.handover import counting, handover, holding
+from chronik.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Recreate
+from chronik.fieldpath import Fields, item_field, key_names, keyed, owned_key
+from chronik.handover import counting, handover
 from chronik.manifest import FIELD_MANAGER, ObjectRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from chronik.changes import Change
     from chronik.manifest import Manifest
-
-_TEXTS = (
-    ("metadata", "labels"),
-    ("metadata", "annotations"),
-    ("spec", "template", "metadata", "labels"),
-    ("spec", "template", "metadata", "annotations"),
-)
 
 
 def recreation(
     desired: Manifest, live: Manifest, reason: str, changes: tuple[Change, ...], restarts: tuple[Change, ...]
 ) -> list[Action]:
-    """Return how a StatefulSet is created anew with everything that others have set on it and pods may see."""
-    manifest, handovers = desired, []
-    for manager, fields in _kept(desired, live).items():
-        manifest = _merged(manifest, fields)
-        handovers.append(handover(desired, manager, fields, "is what others had set; it stays"))
+    """Return how a StatefulSet is created anew, with everything that others have set and pods may see."""
+    manifest = desired
+    after: list[Action] = []
+    for manager, tree in _trees_of_others(live).items():
+        fields = _extracted(live, tree, manifest)
+        if fields:
+            manifest = _overlaid(manifest, fields, tree)
+            after.append(handover(desired, manager, fields, "stays as others have set it"))
     if "replicas" not in desired["spec"]:
-        manifest = counting(manifest, live["spec"]["replicas"])
-        handovers.append(holding(desired, live["spec"]["replicas"], "the autoscaler's count stays"))
+        count = live["spec"]["replicas"]
+        manifest = counting(manifest, count)
+        fields = {"spec": {"replicas": count}}
+        after.append(
+            handover(desired, REPLICAS_MANAGER, fields, f"stays at {count} replicas until the autoscaler acts")
+        )
     anew = Recreate(
         ref=ObjectRef.of(desired),
         reason=reason,
@@ -50,13 +48,7 @@ def recreation(
         uid=live["metadata"]["uid"],
         resource_version=live["metadata"]["resourceVersion"],
     )
-    return [anew, *handovers]
-
-
-def retained(desired: Manifest) -> Manifest:
-    """Return a StatefulSet that keeps its claims when it is deleted: its controller then lets go of them first."""
-    field = "persistentVolumeClaimRetentionPolicy"
-    return desired | {"spec": desired["spec"] | {field: desired["spec"].get(field, {}) | {"whenDeleted": "Retain"}}}
+    return [anew, *after]
 
 
 def retains(live: Manifest) -> bool:
@@ -65,12 +57,83 @@ def retains(live: Manifest) -> bool:
     return bool(policy.get("whenDeleted", "Retain") == "Retain")
 
 
-def lost(live: Manifest, desired: Manifest) -> list[str]:
-    """Return the managers whose fields of the pod template, other than labels and annotations, would be lost."""
-    return sorted(
-        {
-            entry["manager"]
-            for entry in _foreign_entries(live)
-            if (node_at(entry.get("fieldsV1") or {}, ("f:spec", "f:template", "f:spec")) or {}).keys() - {"."}
+def retaining(desired: Manifest) -> Manifest:
+    """Return a StatefulSet that keeps its claims when it is deleted."""
+    field = "persistentVolumeClaimRetentionPolicy"
+    policy = desired["spec"].get(field, {}) | {"whenDeleted": "Retain"}
+    return desired | {"spec": desired["spec"] | {field: policy}}
+
+
+def _trees_of_others(live: Manifest) -> dict[str, Fields]:
+    """Return which labels, annotations and parts of the pod template others own, by who is to hold them."""
+    trees: dict[str, Fields] = {}
+    for entry in live["metadata"].get("managedFields") or ():
+        manager = entry["manager"]
+        if entry.get("subresource") or manager in {FIELD_MANAGER, REPLICAS_MANAGER}:
+            continue
+        holder = manager if manager.startswith(FIELD_MANAGER) else KEPT_MANAGER
+        fields = entry.get("fieldsV1") or {}
+        tree = {
+            "f:metadata": _only(fields.get("f:metadata", {}), "f:labels", "f:annotations"),
+            "f:spec": _only(fields.get("f:spec", {}), "f:template"),
         }
-    )
+        trees[holder] = _union(trees.get(holder, {}), tree)
+    return trees
+
+
+def _only(tree: Fields, *keys: str) -> Fields:
+    return {key: tree[key] for key in keys if key in tree}
+
+
+def _union(left: Fields, right: Fields) -> Fields:
+    return left | {key: _union(left.get(key, {}), node) for key, node in right.items()}
+
+
+def _extracted(live: Any, tree: Fields, without: Any) -> Any:
+    """Return the owned part of a value, less what is in `without` already."""
+    if isinstance(live, list):
+        return _extracted_items(live, tree, without or ())
+    found = {}
+    for field, node in tree.items():
+        name = field[2:]
+        if field == "." or not isinstance(live, dict) or name not in live:
+            continue
+        inside = without.get(name) if isinstance(without, dict) else None
+        if node.keys() - {"."}:
+            part = _extracted(live[name], node, inside)
+            if part:
+                found[name] = part
+        elif inside is None:
+            found[name] = live[name]
+    return found
+
+
+def _extracted_items(live: list[Any], tree: Fields, without: Any) -> list[Any]:
+    names = key_names(tree)
+    present, inside = keyed(live, names), keyed(without, names)
+    found = []
+    for field, node in tree.items():
+        key = None if field == "." else owned_key(field)
+        if field == "." or key not in present:
+            continue
+        item = present[key]
+        if key in inside and not node.keys() - {"."}:
+            continue
+        part = _extracted(item, node, inside.get(key)) if node.keys() - {"."} else item
+        if part:
+            found.append({name: item[name] for name in names if name in item} | part if names else part)
+    return found
+
+
+def _overlaid(value: Any, extra: Any, tree: Fields) -> Any:
+    """Lay what was extracted over a value."""
+    if isinstance(extra, dict):
+        base = value if isinstance(value, dict) else {}
+        return base | {name: _overlaid(base.get(name), part, tree.get("f:" + name, {})) for name, part in extra.items()}
+    if isinstance(extra, list) and tree:
+        names = key_names(tree)
+        base = keyed(value or (), names)
+        for key, item in keyed(extra, names).items():
+            base[key] = _overlaid(base.get(key), item, tree.get(item_field(key, names), {}))
+        return list(base.values())
+    return extra

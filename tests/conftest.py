@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; this is where they find `tools`
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from tools.fake_server import FakeServer
 
     from chronik.manifest import Manifest
+
+settings.register_profile("suite", deadline=None)  # a busy machine is no failure
+settings.load_profile("suite")
 
 IN_PROCESS, REAL = "in-process", "kube-apiserver"
 CLUSTERS = f"/apis/{CLUSTER.api_version}/{CLUSTER.plural}"

@@ -76,7 +76,7 @@ def test_any_tree(tree):
     assert exact(yaml.load(written, Loader=yaml.CSafeLoader)) == exact({"tree": tree})
 
 
-@settings(max_examples=25, deadline=None)  # each starts a kubectl
+@settings(max_examples=25)  # each starts a kubectl
 @given(st.lists(trees_of(scalars | small_floats), min_size=1, max_size=8))
 def test_any_tree_in_kubectl(several):
     """Kubectl reads any JSON trees as themselves."""

@@ -1,0 +1,293 @@
+"""What has to be done to make a cluster what its manifests say: the decision of every verb and of the operator.
+
+`plan` compares what is wanted with what is there, object by object, and returns actions in the order in which they are
+to be carried out; nothing is sent from here. Whose an object is comes first (`standing`), then whether anything differs
+(`ownership`), then whether it can be changed (`immutable`, `volumes`) and whether somebody minds (`owners`, `handover`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from chronik.actions import (
+    KEPT_MANAGER,
+    STAGE_NAMES,
+    Action,
+    Adopt,
+    Apply,
+    Blocked,
+    Conflict,
+    Create,
+    Foreign,
+    Obstacle,
+    Plan,
+    Prune,
+    Recreate,
+    Skip,
+    Stage,
+    Step,
+    Wait,
+    stage_of,
+)
+from chronik.changes import NO_SECRETS, Change, Mask, changes_of
+from chronik.handover import SCALED_KINDS, Autoscalers, after_apply, before_apply, creation, is_coming_back
+from chronik.immutable import immutable_differences, way_out
+from chronik.manifest import FIELD_MANAGER, ObjectRef, apply_order
+from chronik.owners import alters, collisions
+from chronik.ownership import applied_fields, walk
+from chronik.pruning import pruned
+from chronik.recreation import recreation, retaining, retains
+from chronik.standing import Owner, standing
+from chronik.volumes import at_live_size, only_sizes_differ, owned_claims, volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from chronik.errors import FieldOwner
+    from chronik.manifest import Manifest
+    from chronik.ownership import Difference
+    from chronik.volumes import Volumes
+
+    Gate = Callable[[Create | Apply, tuple[ObjectRef, ...]], ObjectRef | None]
+
+HUMAN_MANAGERS = ("kubectl*", "k9s*", "rancher*", "lens*", "Mozilla*", "dashboard*", "before-first-apply")
+"""Field managers that people write with; what an operator owns by contract, it takes back from them."""
+
+Settled = tuple[str, str, str]
+"""An apply that did not help: uid and resource version of the object after it, digest of the manifest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanContext:
+    """Everything that decides about a plan, but the manifests.
+
+    `owner_uid` is the ChronikCluster's for the operator, whose manifests bear its owner reference, and None for the
+    CLI. `take_back_managers` are patterns of field managers whose fields are taken without asking; `force_conflicts`
+    takes everybody's. `claims` are the PersistentVolumeClaims of the namespace, or at least the cluster's, and
+    `expandable` tells of StorageClasses whether they expand volumes. `gate` is asked before a workload is created or
+    its pods restart, with the workloads of this plan of which that is already so; it names the one to wait for, if any.
+    """
+
+    cluster: str
+    namespace: str
+    owner_uid: str | None = None
+    prune: bool = False
+    force_conflicts: bool = False
+    take_back_managers: tuple[str, ...] = ()
+    settled: Collection[Settled] = frozenset()
+    claims: Sequence[Manifest] = ()
+    expandable: Mapping[str, bool] = field(default_factory=dict)
+    mask: Mask = NO_SECRETS
+    gate: Gate | None = None
+
+
+def plan(desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], context: PlanContext) -> Plan:
+    """Return what has to be done so that `observed` becomes `desired`.
+
+    `observed` holds the live objects with their `managedFields`: all that bear the cluster's label, and whatever else
+    has the name of a desired one. An object that is not in it is taken not to exist.
+    """
+    return _Planner(desired, observed, context).plan()
+
+
+def digest(manifest: Manifest) -> str:
+    """Return what tells two manifests apart, whatever the order of their keys; for `PlanContext.settled`."""
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class _Planner:
+    """One plan in the making. `started` are the workloads that it creates or restarts, in order."""
+
+    def __init__(
+        self, desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], context: PlanContext
+    ) -> None:
+        self.desired = sorted(desired, key=apply_order)
+        self.observed = observed
+        self.context = context
+        self.autoscalers = Autoscalers.among(desired, observed.values())
+        self.started: list[ObjectRef] = []
+        self.gone: set[ObjectRef] = set()
+
+    def plan(self) -> Plan:
+        wanted = [(stage_of(manifest["kind"]), self._step(manifest)) for manifest in self.desired]
+        unwanted = [(stage_of(step.ref.kind), step) for step in self._prunes()]
+        numbers = range(len(STAGE_NAMES))
+        applies = [Stage(STAGE_NAMES[number], _steps(wanted, number)) for number in numbers]
+        prunes = [Stage(STAGE_NAMES[number], _steps(unwanted, number), prunes=True) for number in reversed(numbers)]
+        return Plan(tuple(stage for stage in (*applies, *prunes) if stage.steps))
+
+    def _step(self, manifest: Manifest) -> Step:
+        ref = ObjectRef.of(manifest)
+        live = self.observed.get(ref)
+        if live is None:
+            return Step(ref, tuple(self._created(manifest)))
+        whose = standing(live, self.context.cluster, self.context.owner_uid)
+        if whose.owner is Owner.FOREIGN:
+            return Step(ref, (Foreign(ref=ref, reason=whose.reason, hint=whose.hint),))
+        if whose.owner is Owner.PASSING:
+            return Step(ref, (Wait(ref=ref, reason=whose.reason),))
+        return Step(ref, tuple(self._existing(manifest, live, whose.reason)))
+
+    def _created(self, manifest: Manifest) -> list[Action]:
+        if manifest["kind"] not in SCALED_KINDS:
+            return [Create(ref=ObjectRef.of(manifest), reason="does not exist", manifest=manifest)]
+        create, *rest = creation(manifest, self.autoscalers)
+        assert isinstance(create, Create)
+        gated = self._gated(create)
+        return [gated] if isinstance(gated, Obstacle) else [gated, *rest]
+
+    def _existing(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
+        if manifest["kind"] != "StatefulSet":
+            return self._updated(manifest, live, adoption)
+        found = volumes(manifest, live, self.context.claims, self.context.expandable)
+        resizes = found.larger and only_sizes_differ(found.manifest, live)
+        rest = self._resized(found, live, adoption) if resizes else self._updated(found.manifest, live, adoption)
+        return [*found.held, *found.grow, *rest]
+
+    def _updated(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
+        """Return the apply, if one is needed, and what happens to the replica count around it."""
+        if manifest["kind"] not in SCALED_KINDS:
+            return [self._decided(manifest, live, adoption)]
+        autoscaler = self.autoscalers.in_the_way(manifest)
+        main = self._decided(manifest, live, adoption, autoscaler)
+        around: list[Action | None] = [None, None]
+        if isinstance(main, Obstacle):
+            return [main]
+        if isinstance(main, Apply):
+            around[0] = before_apply(manifest, live, autoscaler)
+            if autoscaler is not None and any(change.path == "spec.replicas" for change in main.changes):
+                around[1] = self._pruned(autoscaler)
+                if not isinstance(around[1], Prune):
+                    return [_still_scaled(main, around[1], ObjectRef.of(autoscaler))]
+                self.gone.add(around[1].ref)
+        return [action for action in (*around, main, after_apply(manifest, live, self.autoscalers)) if action]
+
+    def _resized(self, found: Volumes, live: Manifest, adoption: str) -> list[Action]:
+        """Return how a StatefulSet gets larger claim templates; its claims must not hang on it when it is deleted."""
+        level, ref = at_live_size(found.manifest, live), ObjectRef.of(live)
+        independent = retains(live) and not owned_claims(found.claims, live["metadata"]["uid"])
+        actions = self._updated(level if independent else retaining(level), live, adoption)
+        if any(isinstance(action, Obstacle) for action in actions):
+            return actions
+        if not independent:
+            reason = "lets go of its claims first; then it is created anew with larger volumes"
+            return [*(each for each in actions if not isinstance(each, Skip)), Wait(ref=ref, reason=reason)]
+        differences = walk(found.manifest, live, applied_fields(live) or {})
+        changes = changes_of(differences, live, mask=self.context.mask)
+        restarts = next((action.restarts for action in actions if isinstance(action, Apply)), ())
+        reason = "its volumes grow; pods keep running"
+        anew = recreation(found.manifest, live, reason, changes, restarts)
+        return [*(action for action in actions if isinstance(action, Prune)), *anew]
+
+    def _decided(self, manifest: Manifest, live: Manifest, adoption: str, autoscaler: Manifest | None = None) -> Action:
+        """Return what becomes of one object, leaving replica counts and volumes aside."""
+        ref, metadata = ObjectRef.of(manifest), live["metadata"]
+        fields = applied_fields(live) or {}
+        differences = walk(manifest, live, fields)
+        if not differences:
+            return Skip(ref=ref, reason="is as it should be")
+        owners = tuple(collisions(manifest, live, fields))
+        changes = changes_of(differences, live, owners, self.context.mask)
+        stuck = immutable_differences(manifest, live, fields, differences)
+        if stuck:
+            return _immutable(manifest, live, changes, changes_of(stuck, live))
+        version = metadata["resourceVersion"]
+        if (metadata["uid"], version, digest(manifest)) in self.context.settled:
+            return Skip(
+                ref=ref, why="settled", reason="is changed back by something else on every apply", changes=changes
+            )
+        refused = tuple(owner for owner in owners if not self._may_take(owner, live, autoscaler))
+        if refused:
+            return _conflict(ref, refused, changes)
+        restarts = [each for each in differences if each.path[:2] == _TEMPLATE and alters(each, live, fields)]
+        return self._gated(
+            (Adopt if adoption else Apply)(
+                ref=ref,
+                reason=adoption or _summary(changes, owners),
+                manifest=manifest,
+                changes=changes,
+                restarts=changes_of(restarts, live, mask=self.context.mask),
+                uid=metadata["uid"],
+                resource_version=version,
+                force=bool(owners),
+                takes=owners,
+            )
+        )
+
+    def _may_take(self, owner: FieldOwner, live: Manifest, autoscaler: Manifest | None) -> bool:
+        """Tell whether a field may be taken from another manager: one of our own, or one that we were told to."""
+        patterns = (FIELD_MANAGER, KEPT_MANAGER, *self.context.take_back_managers)
+        return (
+            self.context.force_conflicts
+            or any(fnmatchcase(owner.manager, pattern) for pattern in patterns)
+            or is_coming_back(owner, live, autoscaler)
+        )
+
+    def _gated(self, action: Create | Apply) -> Action:
+        if action.ref.kind not in SCALED_KINDS or (isinstance(action, Apply) and not action.restarts):
+            return action
+        blocker = self.context.gate(action, tuple(self.started)) if self.context.gate else None
+        if blocker is not None:
+            changes = action.changes if isinstance(action, Apply) else ()
+            return Blocked(ref=action.ref, by=blocker, reason=f"waits for {blocker}", changes=changes)
+        self.started.append(action.ref)
+        return action
+
+    def _prunes(self) -> list[Step]:
+        wanted = {ObjectRef.of(manifest) for manifest in self.desired} | self.gone
+        unwanted = [live for ref, live in self.observed.items() if ref not in wanted]
+        actions = [self._pruned(live) for live in sorted(unwanted, key=apply_order, reverse=True)]
+        return [Step(action.ref, (action,)) for action in actions if action]
+
+    def _pruned(self, live: Manifest) -> Prune | Skip | None:
+        prune = self.context.prune and bool(self.desired)  # nothing rendered is a mistake, not a wish
+        return pruned(live, self.context.cluster, self.context.owner_uid, prune=prune)
+
+
+_TEMPLATE = ("f:spec", "f:template")
+
+
+def _steps(numbered: Iterable[tuple[int, Step]], stage: int) -> tuple[Step, ...]:
+    return tuple(step for number, step in numbered if number == stage)
+
+
+def _immutable(
+    manifest: Manifest, live: Manifest, changes: tuple[Change, ...], stuck: tuple[Change, ...]
+) -> Recreate | Blocked:
+    ref, paths = ObjectRef.of(manifest), ", ".join(change.path for change in stuck)
+    if ref.kind != "RoleBinding":
+        return Blocked(ref=ref, reason=f"{paths} cannot be changed", hint=way_out(ref), changes=changes)
+    return Recreate(
+        ref=ref,
+        reason=f"{paths} cannot be changed; a RoleBinding is safe to create anew",
+        manifest=manifest,
+        propagation="Background",
+        changes=changes,
+        uid=live["metadata"]["uid"],
+        resource_version=live["metadata"]["resourceVersion"],
+    )
+
+
+def _conflict(ref: ObjectRef, owners: tuple[FieldOwner, ...], changes: tuple[Change, ...]) -> Conflict:
+    managers = " and ".join(sorted({owner.manager for owner in owners}))
+    hint = f"Have {managers} let go of them, set the same values, or take them with --force-conflicts."
+    fields = ", ".join(sorted({owner.path.removeprefix(".") for owner in owners}))
+    return Conflict(ref=ref, owners=owners, changes=changes, reason=f"{managers} set {fields}", hint=hint)
+
+
+def _still_scaled(main: Apply, kept: Action | None, autoscaler: ObjectRef) -> Blocked:
+    why = f", and {kept.reason}" if kept else ""
+    hint = f"Delete {autoscaler}, or apply with --prune, which does so first."
+    reason = f"{autoscaler} still scales it{why}"
+    return Blocked(ref=main.ref, by=autoscaler, reason=reason, hint=hint, changes=main.changes)
+
+
+def _summary(changes: tuple[Change, ...], owners: tuple[FieldOwner, ...]) -> str:
+    count = f"{len(changes)} change{'s' if len(changes) > 1 else ''}"
+    managers = ", ".join(sorted({owner.manager for owner in owners}))
+    return f"{count}, fields taken from {managers}" if managers else count
