@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MERGE = "<<"
-_MERGE_TAGS = (None, TAG_PREFIX + "merge")
+_MERGE_TAGS = (None, "!", TAG_PREFIX + "merge")
 _TEMPLATE_HINT = "Put text in quotes. If {{ }} belongs to a template, render that first."
 
 
@@ -48,9 +48,9 @@ class _PurePython(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
 
     def get_event(self) -> Any:
         """Return the next event; refuse halves of surrogate pairs, as libyaml does."""
-        event = super().get_event()
-        if type(event) is ScalarEvent and _SURROGATE.search(event.value):
-            mark = event.start_mark
+        event: Any = super().get_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
+        if isinstance(event, ScalarEvent) and _SURROGATE.search(event.value):
+            mark: Any = event.start_mark  # typed as either library's mark
             raise yaml.scanner.ScannerError("while parsing a quoted scalar", mark, "found invalid Unicode escape", mark)
         return event
 
@@ -58,7 +58,7 @@ class _PurePython(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
 try:
     from yaml.cyaml import CParser  # type: ignore[attr-defined]  # the stubs know it under its private name
 except ImportError:  # PyYAML was built without libyaml
-    CParser = _PurePython
+    CParser = _PurePython  # type: ignore[misc, assignment]  # one name for whichever parser there is
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,23 +55,43 @@ def health(manifest: Manifest, pods: Iterable[Manifest] = ()) -> Health:
     found = rule(manifest, status) if rule else _CURRENT
     if found.state is not State.IN_PROGRESS:
         return found
-    trouble = [text for pod in pods if (text := pod_trouble(pod))]
-    return Health(State.FAILED, "; ".join(trouble)) if trouble else found
+    trouble = [text for pod in pods if not _replaced(manifest, pod) and (text := pod_trouble(pod))]
+    return Health(State.FAILED, _told(trouble)) if trouble else found
+
+
+def _replaced(manifest: Manifest, pod: Manifest) -> bool:
+    """Say whether another pod stands in for this one: a ReplicaSet keeps pods that ended, a StatefulSet does not."""
+    return manifest["kind"] == "Deployment" and (pod.get("status") or {}).get("phase") == "Failed"
+
+
+_TROUBLES_TOLD = 3
+
+
+def _told(trouble: list[str]) -> str:
+    more = len(trouble) - _TROUBLES_TOLD
+    return "; ".join([*trouble[:_TROUBLES_TOLD], *([f"and {more} more"] if more > 0 else [])])
 
 
 def pod_trouble(pod: Manifest) -> str | None:
-    """Return why a pod cannot run, in its own words, or None if nothing is wrong or it is only starting."""
+    """Return why a pod cannot run, in its own words, or None if nothing is wrong or it only starts or ends."""
     name, status = pod["metadata"]["name"], pod.get("status") or {}
+    if pod["metadata"].get("deletionTimestamp"):
+        return None
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return f"{name}: {condition.get('reason', 'Unschedulable')}: {condition.get('message', '')}"
+            reason = condition.get("reason", "Unschedulable")
+            return None if reason == "SchedulingGated" else _words(name, reason, condition.get("message"))
     for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in _STUCK:
-            return f"{name}: {waiting['reason']}: {waiting.get('message', '')}{_last_exit(container)}"
+            return _words(name, waiting["reason"], waiting.get("message")) + _last_exit(container)
     if status.get("phase") == "Failed":
-        return f"{name}: {status.get('reason', 'Failed')}: {status.get('message', '')}"
+        return _words(name, status.get("reason", "Failed"), status.get("message"))
     return None
+
+
+def _words(*parts: str | None) -> str:
+    return ": ".join(filter(None, parts))
 
 
 _STUCK = frozenset(
@@ -115,13 +135,14 @@ def _stateful_set(manifest: Manifest, status: dict[str, Any]) -> Health:
         return _waiting(f"{existing} of {wanted} pods exist")
     if existing > wanted:
         return _waiting(f"{existing - wanted} pods too many, being removed")
-    partition = ((spec.get("updateStrategy") or {}).get("rollingUpdate") or {}).get("partition", 0)
-    updated = status.get("updatedReplicas", 0)
-    if (spec.get("updateStrategy") or {}).get("type") != "OnDelete" and updated < wanted - partition:
+    strategy = spec.get("updateStrategy") or {}
+    partition = (strategy.get("rollingUpdate") or {}).get("partition", 0)
+    updated, rolls = status.get("updatedReplicas", 0), strategy.get("type") != "OnDelete"
+    if rolls and updated < wanted - partition:
         return _waiting(f"{updated} of {wanted - partition} pods run the newest revision")
     if ready < wanted:
         return _waiting(f"{ready} of {wanted} pods ready")
-    if not partition and status.get("currentRevision") != status.get("updateRevision"):
+    if rolls and not partition and status.get("currentRevision") != status.get("updateRevision"):
         return _waiting("the roll-out is not finished")
     return _CURRENT
 
@@ -140,6 +161,8 @@ def _deployment(manifest: Manifest, status: dict[str, Any]) -> Health:
         return _waiting(f"{updated} of {wanted} pods run the newest revision")
     if existing > updated:
         return _waiting(f"{existing - updated} pods of an older revision are being removed")
+    if existing > wanted:
+        return _waiting(f"{existing - wanted} pods too many, being removed")
     available = status.get("availableReplicas", 0)
     return _CURRENT if available >= wanted else _waiting(f"{available} of {wanted} pods available")
 
@@ -152,12 +175,14 @@ def _service(manifest: Manifest, status: dict[str, Any]) -> Health:
 
 def _claim(manifest: Manifest, status: dict[str, Any]) -> Health:
     del manifest
+    if status.get("phase") == "Lost":
+        return Health(State.FAILED, "the claim has lost its volume")
     return _CURRENT if status.get("phase") == "Bound" else _waiting("the claim is not bound to a volume")
 
 
 def _observed(manifest: Manifest, status: dict[str, Any]) -> Health:
     del manifest
-    return _CURRENT if status else _waiting("its controller has not seen it yet")
+    return _CURRENT if "observedGeneration" in status else _waiting("its controller has not seen it yet")
 
 
 _RULES: dict[str, Callable[[Manifest, dict[str, Any]], Health]] = {

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Condition = dict[str, Any]
 
+_LONGEST = 32_768
+"""Characters that a condition's message may have: metav1.Condition."""
+
 _TITLES = {"controller": "Controllers", "ingest": "IngestNodes", "search": "SearchNodes"}
 _WORDS = {"controller": "controllers", "ingest": "ingest nodes", "search": "search nodes"}
 
@@ -37,8 +40,8 @@ class ComponentStatus:
 
     @property
     def settled(self) -> bool:
-        """Whether every wanted pod is ready and runs the newest revision."""
-        return self.health.ready and self.ready >= self.wanted
+        """Whether the wanted pods, no more and no fewer, are ready and run the newest revision."""
+        return self.health.ready and self.ready == self.wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,18 +132,14 @@ def _phase(found: Sequence[ComponentStatus], observed: Observation) -> str:
         return "Failed"
     if all(each.settled for each in found):
         return "Running"
-    before = observed.previous.get("phase")
-    ran_before = before in {"Running", "Updating"} or _was_ready(observed.previous)
-    return "Updating" if ran_before else "Creating"
+    return "Updating" if _ran_before(observed.previous) else "Creating"
 
 
-def _was_ready(previous: Mapping[str, Any]) -> bool:
-    return any(
-        condition["type"] == "Ready"
-        and condition.get("reason") == "ComponentsNotReady"
-        and previous.get("phase") == "Failed"
-        for condition in previous.get("conditions") or ()
-    )
+def _ran_before(previous: Mapping[str, Any]) -> bool:
+    """Say whether a cluster ever ran. Failed hides the phase before it; pods that were ready then stand in for it."""
+    if previous.get("phase") == "Failed":
+        return any((previous.get("readyReplicas") or {}).values())
+    return previous.get("phase") in {"Running", "Updating"}
 
 
 def _conditions(found: Sequence[ComponentStatus], observed: Observation) -> list[Condition]:
@@ -157,22 +156,26 @@ def _conditions(found: Sequence[ComponentStatus], observed: Observation) -> list
     return [
         ready,
         *map(_component_condition, found),
-        _condition(
-            "Reconciling",
-            met=not settled and not observed.failure,
-            reason="RolloutInProgress" if not settled else "Settled",
-            message=waiting,
-        ),
-        _condition(
-            "Stalled",
-            met=observed.failure is not None,
-            reason=observed.failure[0] if observed.failure else "NotStalled",
-            message=observed.failure[1] if observed.failure else "",
-        ),
+        *_progress(waiting, observed.failure),
+    ]
+
+
+def _progress(waiting: str, failure: tuple[str, str] | None) -> list[Condition]:
+    """Return the two conditions that kstatus tools read; never both are true."""
+    if failure:
+        return [
+            _condition("Reconciling", met=False, reason="Stalled", message=""),
+            _condition("Stalled", met=True, reason=failure[0], message=failure[1]),
+        ]
+    reason = "RolloutInProgress" if waiting else "Settled"
+    return [
+        _condition("Reconciling", met=bool(waiting), reason=reason, message=waiting),
+        _condition("Stalled", met=False, reason="NotStalled", message=""),
     ]
 
 
 def _reason(each: ComponentStatus) -> str:
+    """Return what a component waits for; a workload may be fine by itself and not have the spec's count yet."""
     return each.health.message or f"{each.ready} of {each.wanted} ready"
 
 
@@ -187,19 +190,17 @@ def _component_condition(each: ComponentStatus) -> Condition:
 
 
 def _condition(kind: str, *, met: bool, reason: str, message: str) -> Condition:
-    return {"type": kind, "status": "True" if met else "False", "reason": reason, "message": message}
+    return {"type": kind, "status": "True" if met else "False", "reason": reason, "message": message[:_LONGEST]}
 
 
 def merge_conditions(
     old: Iterable[Condition], new: Iterable[Condition], now: str, generation: int | None
 ) -> list[Condition]:
     """Return the new conditions; each keeps its transition time unless its status changed."""
-    before = {condition["type"]: condition for condition in old}
+    since = {(last.get("type"), last.get("status")): last.get("lastTransitionTime") for last in old}
     merged = []
     for condition in new:
-        last = before.get(condition["type"])
-        kept = last is not None and last["status"] == condition["status"]
-        stamp: dict[str, Any] = {"lastTransitionTime": last["lastTransitionTime"] if kept and last else now}
+        stamp: dict[str, Any] = {"lastTransitionTime": since.get((condition["type"], condition["status"])) or now}
         if generation is not None:
             stamp["observedGeneration"] = generation
         merged.append({**condition, **stamp})

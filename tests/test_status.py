@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chronik import assets
+from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef
+from chronik.offline import load_clusters
+from chronik.schema import Schema
+from chronik.status import Observation, component_statuses, derive, merge_conditions
+
+if TYPE_CHECKING:
+    from chronik.spec import Cluster
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "standard.yaml"
+EARLIER, NOW = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
+KINDS = {"controller": "StatefulSet", "ingest": "StatefulSet", "search": "Deployment"}
+COUNTS = {"controller": 3, "ingest": 3, "search": 2}
+NOBODY = {"controllers": 0, "ingestNodes": 0, "searchNodes": 0}
+REFUSED = ("Forbidden", "the quota is used up")
+"""The reason and message of a permanent error."""
+
+
+@cache
+def cluster() -> Cluster:
+    """Return three controllers, three ingest nodes and two search nodes, named `standard`."""
+    return load_clusters([str(EXAMPLE)])[0][0]
+
+
+def with_spec(**fields: Any) -> Cluster:
+    """Return the cluster with other fields in its spec."""
+    return replace(cluster(), spec={**cluster().spec, **fields})
+
+
+def workload(component: str, ready: int, wanted: int | None = None) -> Manifest:
+    """Return a workload that has rolled out, of whose pods some are ready."""
+    count = COUNTS[component] if wanted is None else wanted
+    counts = dict.fromkeys(("replicas", "updatedReplicas"), count)
+    return {
+        "kind": KINDS[component],
+        "metadata": {"name": f"standard-{component}", "namespace": "default", "generation": 1},
+        "spec": {"replicas": count},
+        "status": {"observedGeneration": 1, **counts, "readyReplicas": ready, "availableReplicas": ready},
+    }
+
+
+def pod(component: str, ordinal: int, *, ready: bool = True) -> Manifest:
+    """Return a pod of a component."""
+    return {
+        "metadata": {"name": f"standard-{component}-{ordinal}", "labels": {COMPONENT_LABEL: component}},
+        "status": {"conditions": [{"type": "Ready", "status": str(ready)}]},
+    }
+
+
+def objects(*workloads: Manifest) -> dict[ObjectRef, Manifest]:
+    """Return the live objects of a healthy cluster, with some workloads in place of its own."""
+    healthy = (workload(component, count) for component, count in COUNTS.items())
+    return {ObjectRef.of(each): each for each in (*healthy, *workloads)}
+
+
+ILL = objects(workload("ingest", 2))
+
+
+def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return one condition of a status."""
+    return next(each for each in status["conditions"] if each["type"] == kind)
+
+
+@pytest.mark.parametrize(
+    ("live", "previous", "failure", "phase"),
+    [
+        ({}, {}, None, "Creating"),
+        ({}, {"phase": "Pending"}, None, "Creating"),
+        (ILL, {"phase": "Creating", "readyReplicas": {"ingestNodes": 2}}, None, "Creating"),
+        (objects(), {"phase": "Creating"}, None, "Running"),
+        (objects(), {}, None, "Running"),
+        (ILL, {"phase": "Running"}, None, "Updating"),
+        ({}, {"phase": "Running"}, None, "Updating"),
+        (ILL, {"phase": "Updating"}, None, "Updating"),
+        (objects(), {"phase": "Updating"}, None, "Running"),
+        (objects(), {"phase": "Running"}, REFUSED, "Failed"),
+        (ILL, {"phase": "Failed", "readyReplicas": {**NOBODY, "ingestNodes": 1}}, None, "Updating"),
+        (ILL, {"phase": "Failed", "readyReplicas": NOBODY}, None, "Creating"),
+        (ILL, {"phase": "Failed"}, None, "Creating"),
+        (objects(), {"phase": "Failed"}, None, "Running"),
+    ],
+)
+def test_phase(live, previous, failure, phase):
+    """A cluster is created once, runs when all is healthy, and from then on is updating when it is not."""
+    assert derive(cluster(), Observation(live, previous=previous, failure=failure), NOW)["phase"] == phase
+
+
+def test_failed_while_running_and_ill_after():
+    """A cluster that ran, failed for two passes and is ill after that, is updating: no pass forgets that it ran."""
+    status: dict[str, Any] = {}
+    phases = []
+    for live, failure in ((objects(), None), (ILL, REFUSED), (ILL, REFUSED), (ILL, None), (objects(), None)):
+        status = derive(cluster(), Observation(live, previous=status, failure=failure), NOW)
+        phases.append(status["phase"])
+
+    assert phases == ["Running", "Failed", "Failed", "Updating", "Running"]
+
+
+@pytest.mark.parametrize(("now", "count"), [(3, 5), (3, 1)], ids=["out", "in"])
+def test_scaling_is_no_running(now, count):
+    """Until its workload has the spec's count, a component is not settled, in whichever direction it goes."""
+    live = objects(workload("ingest", now, now))
+
+    status = derive(with_spec(ingestNodes=count), Observation(live, previous={"phase": "Running"}), NOW)
+
+    assert status["phase"] == "Updating"
+    assert condition(status, "IngestNodesReady")["status"] == "False"
+    assert condition(status, "Ready")["message"] == f"ingest nodes: {now} of {count} ready"
+
+
+def test_all_is_well():
+    """A healthy cluster says what the seed says, and has nothing under way."""
+    status = derive(cluster(), Observation(objects(), generation=7), NOW)
+
+    assert status["readyReplicas"] == {"controllers": 3, "ingestNodes": 3, "searchNodes": 2}
+    assert status["observedGeneration"] == 7
+    assert [(each["type"], each["status"], each["reason"], each["message"]) for each in status["conditions"]] == [
+        ("Ready", "True", "AllComponentsReady", "All Chronik Stream components are running"),
+        ("ControllersReady", "True", "AllControllersReady", "3/3 controllers ready"),
+        ("IngestNodesReady", "True", "AllIngestNodesReady", "3/3 ingest nodes ready"),
+        ("SearchNodesReady", "True", "AllSearchNodesReady", "2/2 search nodes ready"),
+        ("Reconciling", "False", "Settled", ""),
+        ("Stalled", "False", "NotStalled", ""),
+    ]
+    assert {each["observedGeneration"] for each in status["conditions"]} == {7}
+
+
+def test_what_is_missing_is_named():
+    """Conditions say which components are not ready, and why."""
+    live = objects(workload("ingest", 1))
+    del live[ObjectRef("Deployment", "default", "standard-search")]
+    why = "ingest nodes: 1 of 3 pods ready; search nodes: Deployment standard-search does not exist"
+
+    status = derive(cluster(), Observation(live), NOW)
+
+    assert [(each["type"], each["status"], each["reason"], each["message"]) for each in status["conditions"]] == [
+        ("Ready", "False", "ComponentsNotReady", why),
+        ("ControllersReady", "True", "AllControllersReady", "3/3 controllers ready"),
+        ("IngestNodesReady", "False", "IngestNodesNotReady", "1/3 ingest nodes ready"),
+        ("SearchNodesReady", "False", "SearchNodesNotReady", "0/2 search nodes ready"),
+        ("Reconciling", "True", "RolloutInProgress", why),
+        ("Stalled", "False", "NotStalled", ""),
+    ]
+
+
+def test_a_permanent_error_stalls():
+    """After a permanent error nothing is under way: Ready and Stalled carry the error, Reconciling points there."""
+    status = derive(cluster(), Observation(ILL, failure=REFUSED), NOW)
+    found = {each["type"]: (each["status"], each["reason"], each["message"]) for each in status["conditions"]}
+
+    assert found["Ready"] == ("False", *REFUSED)
+    assert found["Stalled"] == ("True", *REFUSED)
+    assert found["Reconciling"] == ("False", "Stalled", "")
+
+
+def test_no_search_nodes():
+    """Without search nodes nothing waits for them, and no condition speaks of them."""
+    live = objects()
+    del live[ObjectRef("Deployment", "default", "standard-search")]
+
+    status = derive(with_spec(searchNodes=0), Observation(live), NOW)
+
+    assert (status["phase"], status["searchNodes"], status["readyReplicas"]["searchNodes"]) == ("Running", [], 0)
+    assert "SearchNodesReady" not in {each["type"] for each in status["conditions"]}
+
+
+def test_troubles_of_pods():
+    """What a pod cannot run for is in the message of its cluster, and only of its own component."""
+    broken = pod("ingest", 0, ready=False)
+    broken["status"]["containerStatuses"] = [{"state": {"waiting": {"reason": "ErrImagePull"}}}]
+
+    status = derive(cluster(), Observation(objects(workload("controller", 2), workload("ingest", 2)), [broken]), NOW)
+
+    said = "controllers: 2 of 3 pods ready; ingest nodes: standard-ingest-0: ErrImagePull"
+    assert condition(status, "Ready")["message"] == said
+
+
+def test_addresses_of_ready_pods():
+    """Addresses are of the pods that are ready, whichever those are, in the order of their ordinals."""
+    pods = [pod("ingest", ordinal, ready=ordinal != 0) for ordinal in (10, 2, 0, 1)]
+    leaving = pod("ingest", 3)
+    leaving["metadata"]["deletionTimestamp"] = NOW
+
+    status = derive(cluster(), Observation(objects(), [*pods, leaving, pod("controller", 0)]), NOW)
+
+    service = "standard-ingest.default.svc.cluster.local:9092"
+    assert status["ingestNodes"] == [f"standard-ingest-{ordinal}.{service}" for ordinal in (1, 2, 10)]
+    assert status["controllers"] == ["standard-controller-0.standard-controller.default.svc.cluster.local:9090"]
+
+
+@pytest.mark.parametrize(("ready", "addresses"), [(0, 0), (1, 1), (2, 1)])
+def test_search_nodes_share_an_address(ready, addresses):
+    """Search nodes have one address between them, as soon as one of them is ready."""
+    status = derive(cluster(), Observation(objects(workload("search", ready)), [pod("search", 0)]), NOW)
+
+    assert status["searchNodes"] == ["standard-search.default.svc.cluster.local:9093"] * addresses
+
+
+def test_cluster_domain():
+    """Addresses end in the cluster's own domain."""
+    elsewhere = replace(cluster(), domain="example.test")
+
+    status = derive(elsewhere, Observation(objects()), NOW)
+
+    assert status["searchNodes"] == ["standard-search.default.svc.example.test:9093"]
+
+
+def test_the_autoscaler_says_how_many():
+    """With an autoscaler the wanted count is the workload's, whatever the spec says."""
+    bounds = {"minReplicas": 2, "maxReplicas": 9, "metrics": []}
+    scaled = with_spec(autoscaling={"controllers": None, "ingestNodes": bounds, "searchNodes": None})
+    observed = Observation(objects(workload("ingest", 5, 5)))
+
+    assert [each.wanted for each in component_statuses(scaled, observed)] == [3, 5, 2]
+    assert derive(scaled, observed, NOW)["phase"] == "Running"
+
+
+def test_transition_times():
+    """A condition keeps its time as long as its status stays, whatever becomes of its reason and message."""
+    old = [
+        {"type": "Kept", "status": "False", "reason": "Before", "message": "", "lastTransitionTime": EARLIER},
+        {"type": "Turned", "status": "False", "reason": "Before", "message": "", "lastTransitionTime": EARLIER},
+        {"type": "Gone", "status": "True", "reason": "Before", "message": "", "lastTransitionTime": EARLIER},
+    ]
+    new = [
+        {"type": "Kept", "status": "False", "reason": "After", "message": "other"},
+        {"type": "Turned", "status": "True", "reason": "After", "message": ""},
+        {"type": "New", "status": "True", "reason": "After", "message": ""},
+    ]
+
+    merged = merge_conditions(old, new, NOW, None)
+
+    times = [EARLIER, NOW, NOW]
+    assert merged == [{**each, "lastTransitionTime": time} for each, time in zip(new, times, strict=True)]
+
+
+def test_conditions_of_an_older_operator():
+    """Conditions that an older operator wrote, without `type`, are replaced and not stumbled over."""
+    old = [{"conditionType": "Ready", "status": "True"}, {"type": "Ready", "status": "True"}]
+    new = [{"type": "Ready", "status": "True", "reason": "After", "message": ""}]
+
+    assert merge_conditions(old, new, NOW, None) == [{**new[0], "lastTransitionTime": NOW}]
+
+
+def test_nothing_moves_without_a_change():
+    """The status of an unchanged cluster is the same to the last character, however much later."""
+    before = derive(cluster(), Observation(ILL, generation=1, previous={"phase": "Updating"}), EARLIER)
+
+    assert derive(cluster(), Observation(ILL, generation=1, previous=before), NOW) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"objects": objects()}, {"pods": [pod("ingest", 0)]}, {"generation": 2}, {"failure": REFUSED}],
+    ids=lambda change: next(iter(change)),
+)
+def test_last_updated_moves_with_anything_else(change):
+    """Whatever else changes in a status, `lastUpdated` tells."""
+    observed = Observation(ILL, generation=1, previous={"phase": "Updating"})
+    before = derive(cluster(), observed, EARLIER)
+
+    after = derive(cluster(), replace(observed, previous=before, **change), NOW)
+
+    assert (before["lastUpdated"], after["lastUpdated"]) == (EARLIER, NOW)
+
+
+def test_messages_fit():
+    """A message longer than a condition holds is cut, so that the API server takes the status."""
+    status = derive(cluster(), Observation(ILL, failure=("Invalid", "x" * 40_000)), NOW)
+
+    assert max(len(each["message"]) for each in status["conditions"]) == 32_768
+
+
+@pytest.mark.parametrize("failure", [None, REFUSED])
+@pytest.mark.parametrize("live", [{}, ILL, objects()], ids=["nothing", "ill", "healthy"])
+def test_the_schema_takes_it(live, failure):
+    """Every status, the first one too, fits the schema of a ChronikCluster."""
+    status = derive(cluster(), Observation(live, [pod("ingest", 0)], generation=1, failure=failure), NOW)
+
+    problems = Schema(assets.schema()).explain({"status": status})
+    assert [problem for problem in problems if problem.path[:1] == ("status",)] == []
+
+
+def test_the_schema_is_asked():
+    """The check above can fail: a status that does not fit is found."""
+    problems = Schema(assets.schema()).explain({"status": {"phase": "Flying"}})
+
+    assert ("status", "phase") in {problem.path for problem in problems}
