@@ -21,7 +21,7 @@ FieldPath = tuple[str, ...]
 Fields = dict[str, Any]
 """A `fieldsV1` tree."""
 ItemKey = Any
-"""What tells the items of one list apart: the value of the key field (all of them, if several), or of a set's member."""
+"""What tells the items of one list apart: the value of the key field, of all of them if several, or of the item."""
 
 _KEY_DEFAULTS = {"protocol": "TCP", "name": ""}  # what the server takes for a key field that is not spelt out
 

@@ -85,9 +85,12 @@ def before_apply(desired: Manifest, live: Manifest, autoscaler: Manifest | None)
     return None
 
 
-def after_apply(desired: Manifest, live: Manifest, autoscalers: Autoscalers) -> Handover | None:
-    """Return who comes to hold the count, or lets go of it, once the apply is through."""
-    owners = _owners(live)
+def after_apply(desired: Manifest, live: Manifest, autoscalers: Autoscalers, *, holds: bool) -> Handover | None:
+    """Return who comes to hold the count, or lets go of it, once the apply is through.
+
+    `holds` says that `before_apply` came before.
+    """
+    owners = _owners(live) | ({REPLICAS_MANAGER} if holds else set())
     wanted, count = _counts(desired), _counts(live)
     if REPLICAS_MANAGER in owners:
         if wanted is not None:  # with another count, the apply takes it by force

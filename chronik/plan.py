@@ -1,8 +1,9 @@
 """What has to be done to make a cluster what its manifests say: the decision of every verb and of the operator.
 
 `plan` compares what is wanted with what is there, object by object, and returns actions in the order in which they are
-to be carried out; nothing is sent from here. Whose an object is comes first (`standing`), then whether anything differs
-(`ownership`), then whether it can be changed (`immutable`, `volumes`) and whether somebody minds (`owners`, `handover`).
+to be carried out; nothing is sent from here. Whose an object is comes first (`standing`), then whether anything
+differs (`ownership`), whether it can be changed (`immutable`, `volumes`), and whether somebody minds (`owners`,
+`handover`). `reconcile` and the commands call it, `apply` carries it out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from chronik.actions import (
     Conflict,
     Create,
     Foreign,
+    Handover,
     Obstacle,
     Plan,
     Prune,
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
 
     from chronik.errors import FieldOwner
     from chronik.manifest import Manifest
-    from chronik.ownership import Difference
     from chronik.volumes import Volumes
 
     Gate = Callable[[Create | Apply, tuple[ObjectRef, ...]], ObjectRef | None]
@@ -155,17 +156,20 @@ class _Planner:
             return [self._decided(manifest, live, adoption)]
         autoscaler = self.autoscalers.in_the_way(manifest)
         main = self._decided(manifest, live, adoption, autoscaler)
-        around: list[Action | None] = [None, None]
+        before: list[Action] = []
         if isinstance(main, Obstacle):
             return [main]
         if isinstance(main, Apply):
-            around[0] = before_apply(manifest, live, autoscaler)
-            if autoscaler is not None and any(change.path == "spec.replicas" for change in main.changes):
-                around[1] = self._pruned(autoscaler)
-                if not isinstance(around[1], Prune):
-                    return [_still_scaled(main, around[1], ObjectRef.of(autoscaler))]
-                self.gone.add(around[1].ref)
-        return [action for action in (*around, main, after_apply(manifest, live, self.autoscalers)) if action]
+            if not any(change.path == "spec.replicas" for change in main.changes):
+                autoscaler = None
+            held = before_apply(manifest, live, autoscaler)
+            gone = self._pruned(autoscaler) if autoscaler is not None else None
+            if autoscaler is not None and not isinstance(gone, Prune):
+                return [_still_scaled(main, gone, ObjectRef.of(autoscaler))]
+            before = [action for action in (held, gone) if action]
+            self.gone |= {gone.ref} if gone else set()
+        after = after_apply(manifest, live, self.autoscalers, holds=any(isinstance(each, Handover) for each in before))
+        return [*before, main, *([after] if after else ())]
 
     def _resized(self, found: Volumes, live: Manifest, adoption: str) -> list[Action]:
         """Return how a StatefulSet gets larger claim templates; its claims must not hang on it when it is deleted."""

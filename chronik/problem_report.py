@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _NARROWEST = 40
 _LONGEST = 2_000
 _TAB = "    "
+_REACH = 4  # characters that may share one column: a letter and its marks
 _STDIN = "-"
 _TOKEN = re.compile(r""""(?:[^"\\]|\\.){0,200}"|'[^']{0,200}'|[^\s,:{}\[\]]+(?::(?=[^\s,])[^\s,{}\[\]]*)*""")
 _BOLD, _RED, _YELLOW, _BLUE, _CYAN = "1", "1;31", "1;33", "1;34", "1;36"
@@ -218,10 +219,12 @@ def _window(text: str, at: int, width: int) -> tuple[str, int, int]:
     at = min(at, len(text))
     token = _TOKEN.match(text, at)
     stop = token.end() if token else at + 1
-    low, high = max(0, at - width), at + width
+    low, high = max(0, at - _REACH * width), at + _REACH * width
     before, after = _spelled(text[low:at]), _spelled(text[at:high])
     room = width - min(sum(map(cells, after)), width // 2)
     left, left_cut = _fitting(before[::-1], room, cut=low > 0)
+    while left_cut and left and not cells(left[-1]):
+        left.pop()  # a mark whose letter was cut off
     left = [*(["…"] if left_cut else []), *left[::-1]]
     begin = sum(map(cells, left))
     right, right_cut = _fitting(after, width - begin, cut=high < len(text))

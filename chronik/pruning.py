@@ -1,7 +1,7 @@
 """Which objects are no longer wanted, and which of those may go.
 
-Deleted is only what is this cluster's beyond doubt: labels, field manager and (for an operator) owner all say so, chronik
-renders that kind, nobody has asked to keep it, and it holds no data. `plan` asks.
+Deleted is only what is this cluster's beyond doubt: labels, field manager and (for an operator) owner all say so,
+chronik renders that kind, nobody has asked to keep it, and it holds no data. `plan` asks.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from chronik.standing import KEEP, PRUNE_ANNOTATION, Owner, applied_by_us, stand
 if TYPE_CHECKING:
     from chronik.manifest import Manifest
 
+_UNWANTED = "is no longer part of the cluster"
 NEVER_PRUNED = frozenset({"PersistentVolumeClaim", "PersistentVolume", "Namespace", "CustomResourceDefinition"})
 
 
@@ -28,10 +29,9 @@ def pruned(live: Manifest, cluster: str, owner_uid: str | None, *, prune: bool) 
     if kept:
         return Skip(ref=ref, why="kept", reason=kept)
     if not prune:
-        return Skip(ref=ref, why="orphaned", reason="is no longer part of the cluster; --prune deletes it")
+        return Skip(ref=ref, why="orphaned", reason=f"{_UNWANTED}, but pruning is off")
     metadata = live["metadata"]
-    reason = "is no longer part of the cluster"
-    return Prune(ref=ref, reason=reason, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
+    return Prune(ref=ref, reason=_UNWANTED, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
 
 
 def _why_kept(live: Manifest, cluster: str, owner_uid: str | None) -> str:

@@ -35,9 +35,7 @@ def recreation(
         count = live["spec"]["replicas"]
         manifest = counting(manifest, count)
         fields = {"spec": {"replicas": count}}
-        after.append(
-            handover(desired, REPLICAS_MANAGER, fields, f"stays at {count} replicas until the autoscaler acts")
-        )
+        after.append(handover(desired, REPLICAS_MANAGER, fields, f"stays at {count} until the autoscaler acts"))
     anew = Recreate(
         ref=ObjectRef.of(desired),
         reason=reason,

@@ -10,19 +10,30 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from tools import server_side_apply as ssa
-from tools.fake_kinds import BUILT_IN, Kind
+from tools.fake_kinds import BUILT_IN
 from tools.field_types import ANY, Type
 
 from chronik.manifest import FIELD_MANAGER
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from random import Random
 
 Object = dict[str, Any]
 
 KINDS = {(kind.api_version, kind.name): kind for kind in BUILT_IN}
 NOW = "2026-01-02T03:04:05Z"
-SERVER_METADATA = {"selfLink", "name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"}
+SERVER_METADATA = {
+    "selfLink",
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "managedFields",
+}
+SET_BY_SERVER = {"PersistentVolumeClaim": {"apiVersion", "kind", "status"}}  # in a StatefulSet's claim templates
 VALUES: dict[str, tuple[Any, ...]] = {
     "string": ("a", "b", "1", "1000m", "true"),  # an empty one is often replaced by a default
     "integer": (0, 1, 2, 30),
@@ -54,6 +65,7 @@ class FieldModel:
     def edit(self, new: Object, manager: str, subresource: str = "") -> None:
         """Update to a new state, as `kubectl edit` and most controllers do."""
         base, managers = split(self.live)
+        new = self.kind.decode(new)
         managers = ssa.update(base, new, managers, self._write(manager, subresource))
         self._store(new, managers)
 
@@ -93,10 +105,11 @@ def mutated(manifest: Object, random: Random, changes: int = 1) -> Object:
     return result
 
 
-def _mutated(value: Any, kind: Type, random: Random, kept: set[str] = frozenset()) -> Any:
+def _mutated(value: Any, kind: Type, random: Random, kept: Collection[str] = frozenset()) -> Any:
     """Change a value somewhere; keys in `kept` stay."""
     if kind.form == "scalar" or value is None:
         return _made(kind, random)
+    kept = set(kept) | SET_BY_SERVER.get(kind.name, set())
     if kind.form == "list":
         return _mutated_list(value, kind, random)
     changeable = [key for key in value if key not in kept]
@@ -153,7 +166,8 @@ def _made(kind: Type, random: Random, depth: int = 0) -> Any:
     if kind.form == "map":
         names = random.sample(["a", "b", "cpu"], random.choice([0, 1, 2]))
         return {name: random.choice(["", _made(kind.element or ANY, random, depth + 1)]) for name in names}
-    wanted = [key for key, of in kind.fields.items() if of.required or key in ("name", "port", "key")]
-    if depth < 3 and kind.fields:
-        wanted += random.sample(list(kind.fields), min(2, len(kind.fields)))
+    names = [key for key in kind.fields if key not in SET_BY_SERVER.get(kind.name, ())]
+    wanted = [key for key in names if kind.fields[key].required or key in ("name", "port", "key")]
+    if depth < 3:
+        wanted += random.sample(names, min(2, len(names)))
     return {key: _made(kind.of(key), random, depth + 1) for key in wanted}
