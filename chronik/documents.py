@@ -104,8 +104,8 @@ class Document:
             if child is None:
                 break
             name = node.keys.get(str(part))
-            points_at_key = name is not None and (depth < len(path) or key or self._needs_key(child))
-            start = name if points_at_key and name is not None else child.start
+            on_the_way = depth < len(path)
+            start = child.start if name is None or not (on_the_way or key or self._needs_key(child)) else name
             node = child
         return self._chunk.file.place(self._chunk.start + start)
 
