@@ -8,17 +8,17 @@ Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#transf
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from chronik.actions import REPLICAS_MANAGER, Action, Create, Handover
+from chronik.actions import REPLICAS_MANAGER, Action, Apply, Create, Handover
+from chronik.errors import FieldOwner
 from chronik.manifest import FIELD_MANAGER, ObjectRef
 from chronik.owners import owners_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from chronik.errors import FieldOwner
     from chronik.fieldpath import FieldPath
     from chronik.manifest import Manifest
 
@@ -103,14 +103,21 @@ def after_apply(desired: Manifest, live: Manifest, autoscalers: Autoscalers, *, 
     return None
 
 
+def taking_back(apply: Apply) -> Apply:
+    """Return an apply that takes the count from our own hand-over, which `before_apply` has just put there."""
+    held = FieldOwner(_PATH, REPLICAS_MANAGER)
+    return replace(apply, force=True, takes=apply.takes if held in apply.takes else (*apply.takes, held))
+
+
 def is_coming_back(owner: FieldOwner, live: Manifest, autoscaler: Manifest | None) -> bool:
     """Tell whether a conflict is over a count that is ours to take: from our own hand-over, or from our autoscaler.
 
-    An autoscaler of somebody else's looks the same but for the hand-over, and would only scale back again.
+    An autoscaler of somebody else's looks the same, and would only scale back again. But beside it nothing of ours owns
+    the count, while what ours left behind is owned by the hand-over too, or, at the very same count, by the main manager.
     """
     if owner.path != _PATH or owner.manager not in {REPLICAS_MANAGER, _AUTOSCALER}:
         return False
-    return autoscaler is not None or REPLICAS_MANAGER in _owners(live)
+    return autoscaler is not None or not _owners(live).isdisjoint({FIELD_MANAGER, REPLICAS_MANAGER})
 
 
 def handover(workload: Manifest, manager: str, fields: Manifest, reason: str) -> Handover:

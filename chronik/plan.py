@@ -21,34 +21,42 @@ from chronik.actions import (
     Adopt,
     Apply,
     Blocked,
-    Conflict,
     Create,
     Foreign,
     Handover,
     Obstacle,
     Plan,
     Prune,
-    Recreate,
     Skip,
     Stage,
     Step,
     Wait,
     stage_of,
 )
-from chronik.changes import NO_SECRETS, Change, Mask, changes_of
-from chronik.handover import SCALED_KINDS, Autoscalers, after_apply, before_apply, creation, is_coming_back
-from chronik.immutable import immutable_differences, way_out
+from chronik.changes import NO_SECRETS, Mask, changes_of
+from chronik.handover import (
+    SCALED_KINDS,
+    Autoscalers,
+    after_apply,
+    before_apply,
+    creation,
+    is_coming_back,
+    taking_back,
+)
+from chronik.immutable import immutable_differences
 from chronik.manifest import FIELD_MANAGER, ObjectRef, apply_order
 from chronik.owners import alters, collisions
 from chronik.ownership import applied_fields, walk
 from chronik.pruning import pruned
 from chronik.recreation import recreation, retaining, retains
+from chronik.refusals import conflict, still_scaled, unchangeable
 from chronik.standing import Owner, standing
 from chronik.volumes import at_live_size, only_sizes_differ, owned_claims, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from chronik.changes import Change
     from chronik.errors import FieldOwner
     from chronik.manifest import Manifest
     from chronik.volumes import Volumes
@@ -165,9 +173,11 @@ class _Planner:
             held = before_apply(manifest, live, autoscaler)
             gone = self._pruned(autoscaler) if autoscaler is not None else None
             if autoscaler is not None and not isinstance(gone, Prune):
-                return [_still_scaled(main, gone, ObjectRef.of(autoscaler))]
+                return [still_scaled(main, gone, ObjectRef.of(autoscaler))]
             before = [action for action in (held, gone) if action]
-            self.gone |= {gone.ref} if gone else set()
+            if gone is not None:
+                self.gone.add(gone.ref)
+                main = taking_back(main)
         after = after_apply(manifest, live, self.autoscalers, holds=any(isinstance(each, Handover) for each in before))
         return [*before, main, *([after] if after else ())]
 
@@ -199,7 +209,7 @@ class _Planner:
         changes = changes_of(differences, live, owners, self.context.mask)
         stuck = immutable_differences(manifest, live, fields, differences)
         if stuck:
-            return _immutable(manifest, live, changes, changes_of(stuck, live))
+            return unchangeable(manifest, live, changes, changes_of(stuck, live))
         version = metadata["resourceVersion"]
         if (metadata["uid"], version, digest(manifest)) in self.context.settled:
             return Skip(
@@ -207,7 +217,7 @@ class _Planner:
             )
         refused = tuple(owner for owner in owners if not self._may_take(owner, live, autoscaler))
         if refused:
-            return _conflict(ref, refused, changes)
+            return conflict(ref, refused, changes)
         restarts = [each for each in differences if each.path[:2] == _TEMPLATE and alters(each, live, fields)]
         return self._gated(
             (Adopt if adoption else Apply)(
@@ -258,37 +268,6 @@ _TEMPLATE = ("f:spec", "f:template")
 
 def _steps(numbered: Iterable[tuple[int, Step]], stage: int) -> tuple[Step, ...]:
     return tuple(step for number, step in numbered if number == stage)
-
-
-def _immutable(
-    manifest: Manifest, live: Manifest, changes: tuple[Change, ...], stuck: tuple[Change, ...]
-) -> Recreate | Blocked:
-    ref, paths = ObjectRef.of(manifest), ", ".join(change.path for change in stuck)
-    if ref.kind != "RoleBinding":
-        return Blocked(ref=ref, reason=f"{paths} cannot be changed", hint=way_out(ref), changes=changes)
-    return Recreate(
-        ref=ref,
-        reason=f"{paths} cannot be changed; a RoleBinding is safe to create anew",
-        manifest=manifest,
-        propagation="Background",
-        changes=changes,
-        uid=live["metadata"]["uid"],
-        resource_version=live["metadata"]["resourceVersion"],
-    )
-
-
-def _conflict(ref: ObjectRef, owners: tuple[FieldOwner, ...], changes: tuple[Change, ...]) -> Conflict:
-    managers = " and ".join(sorted({owner.manager for owner in owners}))
-    hint = f"Have {managers} let go of them, set the same values, or take them with --force-conflicts."
-    fields = ", ".join(sorted({owner.path.removeprefix(".") for owner in owners}))
-    return Conflict(ref=ref, owners=owners, changes=changes, reason=f"{managers} set {fields}", hint=hint)
-
-
-def _still_scaled(main: Apply, kept: Action | None, autoscaler: ObjectRef) -> Blocked:
-    why = f", and {kept.reason}" if kept else ""
-    hint = f"Delete {autoscaler}, or apply with --prune, which does so first."
-    reason = f"{autoscaler} still scales it{why}"
-    return Blocked(ref=main.ref, by=autoscaler, reason=reason, hint=hint, changes=main.changes)
 
 
 def _summary(changes: tuple[Change, ...], owners: tuple[FieldOwner, ...]) -> str:

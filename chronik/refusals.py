@@ -1,0 +1,51 @@
+"""What to say when an object cannot be brought to what is wanted: whose fault it is, and what to do.
+
+`plan` finds out, and has these say it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chronik.actions import Action, Apply, Blocked, Conflict, Recreate
+from chronik.immutable import way_out
+from chronik.manifest import ObjectRef
+
+if TYPE_CHECKING:
+    from chronik.changes import Change
+    from chronik.errors import FieldOwner
+    from chronik.manifest import Manifest
+
+
+def unchangeable(
+    manifest: Manifest, live: Manifest, changes: tuple[Change, ...], stuck: tuple[Change, ...]
+) -> Recreate | Blocked:
+    """Return what becomes of an object of which fields would have to change that never do: `stuck`."""
+    ref, paths = ObjectRef.of(manifest), ", ".join(change.path for change in stuck)
+    if ref.kind != "RoleBinding":
+        return Blocked(ref=ref, reason=f"{paths} cannot be changed", hint=way_out(ref), changes=changes)
+    return Recreate(
+        ref=ref,
+        reason=f"{paths} cannot be changed; a RoleBinding is safe to create anew",
+        manifest=manifest,
+        propagation="Background",
+        changes=changes,
+        uid=live["metadata"]["uid"],
+        resource_version=live["metadata"]["resourceVersion"],
+    )
+
+
+def conflict(ref: ObjectRef, owners: tuple[FieldOwner, ...], changes: tuple[Change, ...]) -> Conflict:
+    """Say who owns fields that are wanted otherwise."""
+    managers = " and ".join(sorted({owner.manager for owner in owners}))
+    hint = f"Have {managers} let go of them, set the same values, or take them with --force-conflicts."
+    fields = ", ".join(sorted({owner.path.removeprefix(".") for owner in owners}))
+    return Conflict(ref=ref, owners=owners, changes=changes, reason=f"{managers} set {fields}", hint=hint)
+
+
+def still_scaled(main: Apply, kept: Action | None, autoscaler: ObjectRef) -> Blocked:
+    """Say which autoscaler would undo the replica count; `kept` is why it is not pruned."""
+    why = f", and {kept.reason}" if kept else ""
+    hint = f"Delete {autoscaler}, or apply with --prune, which does so first."
+    reason = f"{autoscaler} still scales it{why}"
+    return Blocked(ref=main.ref, by=autoscaler, reason=reason, hint=hint, changes=main.changes)
