@@ -113,7 +113,7 @@ def is_coming_back(owner: FieldOwner, live: Manifest, autoscaler: Manifest | Non
     """Tell whether a conflict is over a count that is ours to take: from our own hand-over, or from our autoscaler.
 
     An autoscaler of somebody else's looks the same, and would only scale back again. But beside it nothing of ours owns
-    the count, while what ours left behind is owned by the hand-over too, or, at the very same count, by the main manager.
+    the count, while what ours left behind is owned by the hand-over too, or, at the same count, by the main manager.
     """
     if owner.path != _PATH or owner.manager not in {REPLICAS_MANAGER, _AUTOSCALER}:
         return False

@@ -139,7 +139,7 @@ def test_other_fields_of_a_secret_are_shown():
     ],
 )
 def test_known_secrets_are_masked_anywhere(text, hidden):
-    """A known secret is masked wherever it turns up, whole or in base64, or inside a text if it is long enough to tell."""
+    """A known secret is masked wherever it turns up, whole, in base64, or inside a text if it is long enough."""
     mask = Mask(["hunter2-hunter2", "abc", ""])
     (change,) = shown("missing", ("f:env",), None, [{"name": "X", "value": text}], mask=mask)
 
