@@ -11,7 +11,9 @@ def main() -> None:
     gc.set_threshold(100_000)  # start-up makes no cycles worth a tenth of its time, which looking for them takes
     from chronik.cli import run  # noqa: PLC0415  # after that
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    gc.freeze()  # or the collection at exit would walk through all that was imported, for a seventh of a render's time
+    sys.exit(code)
 
 
 if __name__ == "__main__":
