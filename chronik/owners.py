@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
     from chronik.ownership import Difference
 
+BEFORE_FIRST_APPLY = "before-first-apply"
+"""The server's name for whoever set what was there when an object came under server-side apply."""
+
 
 def owners_of(path: FieldPath, live: Manifest) -> list[FieldOwner]:
     """Return everybody who owns the field at a path, us included."""
@@ -36,7 +39,9 @@ def collisions(desired: Manifest, live: Manifest, fields: Fields) -> list[FieldO
     before it respells quantities or drops zeroes. One kind is left to the server to find: with a map that was applied
     empty and still is, only its schema knows whether wanting something in it is a conflict.
     """
-    entries = [entry for entry in live["metadata"].get("managedFields") or () if entry.get("fieldsV1") is not fields]
+    if not live["metadata"].get("managedFields"):
+        return _untracked(desired, live)
+    entries = [entry for entry in live["metadata"]["managedFields"] if entry.get("fieldsV1") is not fields]
     trees = [entry.get("fieldsV1") or {} for entry in entries]
     found = []
     for entry, tree in zip(entries, trees, strict=True):
@@ -58,6 +63,19 @@ def alters(difference: Difference, live: Manifest, fields: Fields) -> bool:
     others = [entry.get("fieldsV1") or {} for entry in entries if entry.get("fieldsV1") is not fields]
     ours = (difference.path + leaf for leaf in leaves(node_at(fields, difference.path) or {}))
     return any(all(node_at(tree, leaf) is None for tree in others) for leaf in ours)
+
+
+def _untracked(desired: Manifest, live: Manifest) -> list[FieldOwner]:
+    """Return the conflicts with an object of which the server keeps no owners: it names one for everything.
+
+    Without a schema, lists count as a whole here.
+    """
+    paths = _collided(desired, live, _everything(live), ())
+    return [FieldOwner(server_path(path), BEFORE_FIRST_APPLY, "Update") for path in paths]
+
+
+def _everything(value: Any) -> Fields:
+    return {f"f:{key}": _everything(part) for key, part in value.items()} if isinstance(value, dict) else {}
 
 
 def _collided(want: Any, live: Any, owned: Fields, path: FieldPath) -> Iterator[FieldPath]:

@@ -45,7 +45,7 @@ from chronik.handover import (
 )
 from chronik.immutable import immutable_differences
 from chronik.manifest import FIELD_MANAGER, ObjectRef, apply_order
-from chronik.owners import alters, collisions
+from chronik.owners import BEFORE_FIRST_APPLY, alters, collisions
 from chronik.ownership import applied_fields, walk
 from chronik.pruning import pruned
 from chronik.recreation import recreation, retaining, retains
@@ -63,7 +63,10 @@ if TYPE_CHECKING:
 
     Gate = Callable[[Create | Apply, tuple[ObjectRef, ...]], ObjectRef | None]
 
-HUMAN_MANAGERS = ("kubectl*", "k9s*", "rancher*", "lens*", "Mozilla*", "dashboard*", "before-first-apply")
+HUMAN_MANAGERS = (
+    *("kubectl*", "oc", "k9s*", "lens*", "node-fetch*", "headlamp*", "rancher*", "dashboard*", "Mozilla*"),
+    BEFORE_FIRST_APPLY,
+)
 """Field managers that people write with; what an operator owns by contract, it takes back from them."""
 
 Settled = tuple[str, str, str]
@@ -254,7 +257,8 @@ class _Planner:
 
     def _prunes(self) -> list[Step]:
         wanted = {ObjectRef.of(manifest) for manifest in self.desired} | self.gone
-        unwanted = [live for ref, live in self.observed.items() if ref not in wanted]
+        here = {ref: live for ref, live in self.observed.items() if ref.namespace == self.context.namespace}
+        unwanted = [live for ref, live in here.items() if ref not in wanted]
         actions = [self._pruned(live) for live in sorted(unwanted, key=apply_order, reverse=True)]
         return [Step(action.ref, (action,)) for action in actions if action]
 

@@ -302,7 +302,7 @@ def test_fields_of_other_managers_are_a_conflict():
     ("manager", "context"),
     [
         ("kubectl-edit", OPERATOR),
-        ("before-first-apply", OPERATOR),
+        ("k9s", OPERATOR),
         ("chronik-operator", CLI),
         ("vertical-pod-autoscaler", replace(CLI, force_conflicts=True)),
     ],
@@ -318,6 +318,18 @@ def test_fields_are_taken_by_force_where_allowed(manager, context):
     assert apply.force
     assert [(owner.path, owner.manager) for owner in apply.takes] == [(IMAGE, manager)]
     assert apply.restarts
+
+
+def test_untracked_objects_are_taken_by_force():
+    """Of an object without any managers, the operator takes what differs from whoever wrote it before."""
+    world = running()
+    live = world.models[CONFIG].live
+    live["metadata"]["managedFields"] = []
+    live["data"]["storage.backend"] = "x"
+    (apply,) = decide(world, rendered())[CONFIG]
+
+    assert apply.force
+    assert [owner.manager for owner in apply.takes] == ["before-first-apply"]
 
 
 def test_the_command_line_takes_nothing_from_people():
@@ -685,13 +697,14 @@ def test_what_may_not_be_pruned(change):
 
 
 def test_other_clusters_and_claims_are_none_of_its_business():
-    """What bears another cluster's label, and whatever holds data, is not even mentioned."""
+    """What is another cluster's, in another namespace, or holds data, is not even mentioned."""
     world = running()
     other = merged(
         world.observed[CONFIG], {"metadata": {"name": "d-config", "labels": {"chronik.stream/cluster": "d"}}}
     )
     volume = merged(claim(0), {"metadata": {"labels": world.observed[CONFIG]["metadata"]["labels"]}})
-    observed = world.observed | {ObjectRef.of(each): each for each in (other, volume)}
+    elsewhere = merged(world.observed[CONFIG], {"metadata": {"namespace": "elsewhere"}})
+    observed = world.observed | {ObjectRef.of(each): each for each in (other, volume, elsewhere)}
 
     assert plan(rendered(), observed, OPERATOR) == plan(rendered(), world.observed, OPERATOR)
 
