@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cel_expr_python import cel
+
 from chronik import __version__
 
 if TYPE_CHECKING:
@@ -31,9 +33,10 @@ class KeptRules(dict[str, bytes]):
     """Compiled rules by their text, of one version of the rule book, the runtime and chronik."""
 
     def __init__(self, rules_text: str) -> None:
-        version = hashlib.sha256(f"{__version__}\n{rules_text}".encode()).hexdigest()[:16]
+        runtime = Path(cel.__file__).stat()  # it does not tell its version
+        version = hashlib.sha256(f"{__version__} {runtime.st_mtime_ns} {runtime.st_size}\n{rules_text}".encode())
         folder = _own_folder("rules")
-        self._file = folder / f"{version}.json" if folder else None
+        self._file = folder / f"{version.hexdigest()[:16]}.json" if folder else None
         super().__init__(self._read())
         self._saved = len(self)
 

@@ -64,7 +64,7 @@ def show_problems(problems: Sequence[Problem]) -> None:
     from chronik.problem_report import as_text  # noqa: PLC0415  # a clean run does not pay for it
 
     width = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else _NARROW
-    shown = as_text(problems[:_MOST_SHOWN], width=width, color=use_colour(sys.stderr))
+    shown = as_text(problems, width=width, color=use_colour(sys.stderr), most=_MOST_SHOWN)
     click.echo(shown, err=True, nl=False, color=True)
     if len(problems) > _MOST_SHOWN:
         click.echo(f"and {len(problems) - _MOST_SHOWN:,} more, which -o json of `chronik validate` lists", err=True)

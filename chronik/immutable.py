@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest, ObjectRef
     from chronik.ownership import Difference
 
-VOLUME_CLAIMS: FieldPath = ("f:spec", "f:volumeClaimTemplates")
 
 _STATEFULSET_MUTABLE = frozenset(
     {

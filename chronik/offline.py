@@ -1,7 +1,7 @@
 """Everything that chronik does without a cluster, wired together: files to clusters, clusters to manifests.
 
-`cli` and `testing` call this; it joins the pure core to the files that hold the schema, the rules and
-the templates, each loaded once.
+`cli` and `testing` call this; it joins the pure core to the files that hold the schema, the rules and the templates,
+each loaded once.
 """
 
 from __future__ import annotations
@@ -79,15 +79,11 @@ def check(
 def parse_document(document: Document, namespace: str | None = None) -> tuple[Cluster | None, list[Problem]]:
     """Check one document; its problems say where in the file they are."""
     parsed = law().parse(document.tree, namespace=namespace)
-    return parsed.cluster, sorted((_placed(document, problem) for problem in parsed.problems), key=_reading_order)
+    return parsed.cluster, [_placed(document, problem) for problem in parsed.problems]
 
 
 def _placed(document: Document, problem: Problem) -> Problem:
     return replace(problem, location=document.locate(problem.path, key=problem.code == "unknown-field"))
-
-
-def _reading_order(problem: Problem) -> tuple[int, int]:
-    return (problem.location.line, problem.location.column) if problem.location else (0, 0)
 
 
 def _second(cluster: Cluster) -> Problem:

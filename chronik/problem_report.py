@@ -28,17 +28,19 @@ _BOLD, _RED, _YELLOW, _BLUE, _CYAN = "1", "1;31", "1;33", "1;34", "1;36"
 _COLOURS = {"error": _RED, "warning": _YELLOW}
 
 
-def as_text(problems: Sequence[Problem], *, width: int, color: bool) -> str:
+def as_text(problems: Sequence[Problem], *, width: int, color: bool, most: int | None = None) -> str:
     """Return the problems for a person to read: each with its line and a caret, and a count at the end.
 
-    Text is wrapped to `width` columns, at least 40. Nothing comes back for no problems.
+    Text is wrapped to `width` columns, at least 40. `most` problems are told, the first in reading order. Nothing comes
+    back for no problems.
     """
     if not problems:
         return ""
     writer = _Writer(max(width, _NARROWEST), color=color)
-    for problem in _ordered(problems):
+    told = _ordered(problems)[:most]
+    for problem in told:
         writer.problem(problem)
-    writer.line(writer.painted(_summary(problems), _BOLD))
+    writer.line(writer.painted(_summary(told), _BOLD))
     return writer.text()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from tools.schema_nodes import nodes
 
 from chronik import assets
 from chronik.crd import crd, editor_schema, warning_policy
@@ -35,15 +36,6 @@ GENERATED = {
 
 def versions_schema():
     return crd(SCHEMA, RULES)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-
-
-def nodes(raw, path=()):
-    yield path, raw
-    for name, child in raw.get("properties", {}).items():
-        yield from nodes(child, (*path, name))
-    for keyword in ("items", "additionalProperties"):
-        if isinstance(raw.get(keyword), dict):
-            yield from nodes(raw[keyword], (*path, keyword))
 
 
 @pytest.mark.parametrize("name", GENERATED)

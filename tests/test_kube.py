@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tools.kube_clients import options_for
+from tools.kube_clients import config_map, options_for
 
 from chronik import __version__, errors
 from chronik.kube import connect
@@ -13,10 +13,6 @@ from chronik.manifest import FIELD_MANAGER, KIND_BY_NAME, Kind, ObjectRef
 
 CONFIG_MAP = KIND_BY_NAME["ConfigMap"]
 GADGET = Kind("test.example.com/v1", "Gadget", "gadgets", stage=-1)
-
-
-def config_map(namespace: str, name: str = "a", **data: str) -> dict:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": data}
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from tools.kube_clients import kubeconfig_for, options_for
+from tools.kube_clients import config_map, kubeconfig_for, options_for
 
 from chronik import errors, kube_client
 from chronik.kube import ConnectOptions, connect
@@ -28,10 +28,6 @@ DEFINITIONS = Kind(
 )
 
 pytestmark = pytest.mark.real
-
-
-def config_map(namespace: str, name: str = "a", **data: str) -> dict:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": data}
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from tools.schema_nodes import nodes
 from tools.spec_generator import TEXTS, Generator
 
 from chronik import assets
@@ -48,15 +49,6 @@ def spec_of(document):
 
 def problems_of(document):
     return [(format_path(p.path), p.message, p.hint) for p in SCHEMA.admit(document).problems]
-
-
-def nodes(raw, path=()):
-    yield path, raw
-    for name, child in raw.get("properties", {}).items():
-        yield from nodes(child, (*path, name))
-    for keyword in ("items", "additionalProperties"):
-        if isinstance(raw.get(keyword), dict):
-            yield from nodes(raw[keyword], (*path, keyword))
 
 
 NODES = list(nodes(inlined(RAW, RAW)))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tools.api import ApiServer
 
+    from chronik.manifest import Manifest
+
 
 @asynccontextmanager
 async def client(
@@ -49,3 +51,8 @@ def kubeconfig_for(url: str, folder: Path, user: dict[str, Any], **cluster: str)
     path = folder / "kubeconfig"
     path.write_text(json.dumps(config))
     return str(path)
+
+
+def config_map(namespace: str, name: str = "a", **data: str) -> Manifest:
+    """Return the smallest manifest that has something in it."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": data}
