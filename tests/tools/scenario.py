@@ -1,7 +1,8 @@
 """Runs the scenarios of tests/server/*.yaml against an API server and writes down what it answered.
 
 A scenario is a list of steps, each one request: `apply: configmaps/a`, `merge: deployments/web`, `delete: services/x`
-and so on, in a namespace of its own. `wait` polls for a code, `setup` is a request that may have been made before.
+and so on, in a namespace of its own. `wait` polls for a code, since a server collects garbage, serves new kinds and
+grants rights in its own time; `setup` is a request that may have been made before.
 
 The transcript tells of an object what changed since it was last answered, and names what differs from run to run
 (`uid-1`, `version-3`, `<time>`), so that a server and a recording compare equal when they behave the same.
@@ -87,7 +88,7 @@ class Run:
     def _play_one(self, step: Step) -> list[dict[str, Any]]:
         step = self._filled_in(step)
         if "wait" in step:
-            self._wait(step["wait"], step["code"])
+            self._wait(step["wait"], step["code"], step.get("user"))
             return []
         if "setup" in step:
             setup = step["setup"]
@@ -156,9 +157,9 @@ class Run:
             events = (event for event in watch if event["type"] != "BOOKMARK")
             return Answer(watch.code, list(islice(events, step.get("events"))))
 
-    def _wait(self, place: str, code: int) -> None:
+    def _wait(self, place: str, code: int, user: str | None) -> None:
         deadline = time.monotonic() + WAIT_SECONDS
-        while self.server.call("GET", self.url(place)).code != code:
+        while self.server.call("GET", self.url(place), token=user).code != code:
             if time.monotonic() > deadline:
                 raise AssertionError(f"{place} did not answer {code} within {WAIT_SECONDS} s")
             time.sleep(0.05)
