@@ -7,7 +7,7 @@ it, `kube` builds URLs from it (so known kinds cost no discovery call), `operato
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Manifest = dict[str, Any]
 
@@ -47,6 +47,26 @@ KINDS: tuple[Kind, ...] = (
 )
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 CLUSTER = Kind(API_VERSION, CLUSTER_KIND, "chronikclusters", stage=-1)
+
+# What chronik reads, or writes by the way, but does not render.
+POD = Kind("v1", "Pod", "pods", stage=-1)
+CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", stage=-1)
+SECRET = Kind("v1", "Secret", "secrets", stage=-1)
+EVENT = Kind("v1", "Event", "events", stage=-1)
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases", stage=-1)
+STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", stage=-1, namespaced=False)
+
+
+
+class ClusterKey(NamedTuple):
+    """Which ChronikCluster: printed `namespace/name`."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
 
 _KIND_ORDER = {kind.name: position for position, kind in enumerate(KINDS)}
 _COMPONENT_ORDER = {"controller": 0, "ingest": 1, "search": 2}

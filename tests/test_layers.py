@@ -19,7 +19,7 @@ PACKAGE = ROOT / "chronik"
 # The shell: what may read files, talk to a cluster, look at the clock or print. A name covers `name_*` too.
 # Everything else in the package is the pure core, new modules included.
 SHELL = ("__main__", "assets", "caches", "inputs", "output", "offline", "testing", "snapshots", "cli", "kube", "apply")
-SHELL += ("reconcile", "operator")
+SHELL += ("observe", "wait", "reconcile", "operator")
 
 IO_LIBRARIES = {
     *("os", "sys", "io", "pathlib", "shutil", "tempfile", "glob", "fileinput"),

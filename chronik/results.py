@@ -1,0 +1,114 @@
+"""What became of a plan: one result for each of its actions, and the report of them all.
+
+`apply` makes them, `report` words them for people and programs, `reconcile` makes conditions and Events of them. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from chronik.errors import ConflictError, PartialFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chronik.actions import Action
+    from chronik.errors import ChronikError
+    from chronik.manifest import Manifest, ObjectRef
+    from chronik.plan import Settled
+
+Outcome = Literal[
+    *("created", "changed", "adopted", "recreated", "handed-over", "grown", "pruned"),
+    *("unchanged", "settled", "orphaned", "kept", "held"),
+    *("conflict", "foreign", "blocked", "waiting"),
+    *("failed", "not-tried"),
+]
+
+WROTE: frozenset[Outcome] = frozenset(
+    {"created", "changed", "adopted", "recreated", "handed-over", "grown", "pruned"}
+)
+OBSTACLES: frozenset[Outcome] = frozenset({"conflict", "foreign", "blocked", "waiting"})
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one action.
+
+    `answer` is the object as the server had it after a write. `why` says what an action that was not tried waited for.
+    `settled` is set where an apply left a difference, because something changes the object while it is stored.
+    """
+
+    action: Action
+    outcome: Outcome
+    error: ChronikError | None = None
+    answer: Manifest | None = None
+    why: str = ""
+    seconds: float = 0.0
+    settled: Settled | None = None
+
+    @property
+    def ref(self) -> ObjectRef:
+        """Which object the action is about."""
+        return self.action.ref
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a whole plan, in the order of the plan; `interrupted` if it was asked to stop half-way."""
+
+    results: tuple[Result, ...]
+    interrupted: bool = False
+
+    @property
+    def written(self) -> tuple[Result, ...]:
+        """The results of actions that changed something on the server."""
+        return self._with(WROTE)
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The results of actions that the server refused, or could not be asked."""
+        return self._with({"failed"})
+
+    @property
+    def obstacles(self) -> tuple[Result, ...]:
+        """The results of objects that cannot be brought to what is wanted now."""
+        return self._with(OBSTACLES)
+
+    @property
+    def untried(self) -> tuple[Result, ...]:
+        """The results of actions that were left out, because something before them went wrong."""
+        return self._with({"not-tried"})
+
+    @property
+    def settled(self) -> frozenset[Settled]:
+        """What `PlanContext.settled` needs to know next time."""
+        return frozenset(result.settled for result in self.results if result.settled)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as it was wanted."""
+        return not (self.failed or self.obstacles or self.untried or self.interrupted)
+
+    def error(self) -> ChronikError | None:
+        """Return what this report amounts to as one error, whose class gives the exit code; None if all went well.
+
+        If nothing at all could be done for one and the same reason, it is that error. If only conflicts and foreign
+        objects stand in the way of some objects, it is a conflict. Everything else is a partial failure.
+        """
+        if not (self.failed or self.obstacles or self.untried):
+            return None
+        count = len({result.ref for result in self.results if result.outcome in {"failed", "not-tried", *OBSTACLES}})
+        total = len({result.ref for result in self.results})
+        text = f"{count} of {total} object{'s' if total != 1 else ''} could not be brought to what is wanted"
+        kinds = {type(result.error) for result in self.failed}
+        if self.failed and len(kinds) == 1 and not self.obstacles and not self.written:
+            first = self.failed[0].error
+            assert first is not None
+            return first
+        if not self.failed and all(result.outcome in {"conflict", "foreign"} for result in self.obstacles):
+            return ConflictError(text)
+        return PartialFailure(text)
+
+    def _with(self, outcomes: Iterable[Outcome]) -> tuple[Result, ...]:
+        return tuple(result for result in self.results if result.outcome in outcomes)
