@@ -54,6 +54,9 @@ class Kube(Protocol):
     async def version(self) -> dict[str, Any]:
         """Return the server's version: `gitVersion`, `major`, `minor` and so on."""
 
+    async def kind(self, api_version: str, name: str) -> Kind:
+        """Return how the server names a kind, which it is asked for if chronik does not know it."""
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if it does not exist; a missing kind is an error."""
 

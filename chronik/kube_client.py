@@ -27,7 +27,7 @@ from chronik.kube_request import (
     watch_call,
 )
 from chronik.kube_wording import Question
-from chronik.manifest import CLUSTER, FIELD_MANAGER, KINDS, Kind, Manifest, ObjectRef
+from chronik.manifest import FIELD_MANAGER, KINDS, OTHER_KINDS, Kind, Manifest, ObjectRef
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -47,7 +47,7 @@ class ApiKube:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._kinds = {(kind.api_version, kind.name): kind for kind in (*KINDS, CLUSTER)}
+        self._kinds = {(kind.api_version, kind.name): kind for kind in (*KINDS, *OTHER_KINDS)}
 
     @property
     def namespace(self) -> str:
@@ -150,7 +150,7 @@ class ApiKube:
                 yield WatchEvent(event["type"], event["object"])
 
     async def _about(self, manifest: Manifest, verb: str, subresource: str = "") -> Question:
-        kind = await self._kind(manifest["apiVersion"], manifest["kind"])
+        kind = await self.kind(manifest["apiVersion"], manifest["kind"])
         metadata = manifest["metadata"]
         question = self._object(verb, kind, metadata.get("namespace", ""), metadata.get("name", ""))
         return replace(question, subresource=subresource, secrets=secrets_of(manifest))
@@ -158,7 +158,8 @@ class ApiKube:
     def _object(self, verb: str, kind: Kind, namespace: str, name: str) -> Question:
         return Question(verb, kind, (namespace or self.namespace) if kind.namespaced else "", name)
 
-    async def _kind(self, api_version: str, name: str) -> Kind:
+    async def kind(self, api_version: str, name: str) -> Kind:
+        """Return how the server names a kind."""
         known = self._kinds.get((api_version, name))
         if known is None:
             known = self._kinds[api_version, name] = await self._discover(api_version, name)

@@ -55,7 +55,7 @@ SECRET = Kind("v1", "Secret", "secrets", stage=-1)
 EVENT = Kind("v1", "Event", "events", stage=-1)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases", stage=-1)
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", stage=-1, namespaced=False)
-
+OTHER_KINDS = (CLUSTER, POD, CLAIM, SECRET, EVENT, LEASE, STORAGE_CLASS)
 
 
 class ClusterKey(NamedTuple):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from chronik.errors import ConflictError, PartialFailure
 
@@ -18,17 +18,14 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest, ObjectRef
     from chronik.plan import Settled
 
-Outcome = Literal[
-    *("created", "changed", "adopted", "recreated", "handed-over", "grown", "pruned"),
-    *("unchanged", "settled", "orphaned", "kept", "held"),
-    *("conflict", "foreign", "blocked", "waiting"),
-    *("failed", "not-tried"),
-]
+Wrote = Literal["created", "changed", "adopted", "recreated", "handed-over", "grown", "pruned"]
+LeftAlone = Literal["unchanged", "settled", "orphaned", "kept", "held"]
+Hindered = Literal["conflict", "foreign", "blocked", "waiting"]
+Outcome = Wrote | LeftAlone | Hindered | Literal["failed", "not-tried"]
 
-WROTE: frozenset[Outcome] = frozenset(
-    {"created", "changed", "adopted", "recreated", "handed-over", "grown", "pruned"}
-)
-OBSTACLES: frozenset[Outcome] = frozenset({"conflict", "foreign", "blocked", "waiting"})
+WROTE: frozenset[Outcome] = frozenset(get_args(Wrote))
+LEFT_ALONE: frozenset[Outcome] = frozenset(get_args(LeftAlone))
+OBSTACLES: frozenset[Outcome] = frozenset(get_args(Hindered))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,279 @@
+"""Carry out a plan: stage after stage, side by side within a stage, and say truthfully what became of each action.
+
+Whatever is decided, is decided in `plan`; here it is sent, in the order and under the conditions that the plan's words
+ask for. An object that turns out to have changed since it was read is not forced into anything: `apply_rounds` reads it
+and plans again. That module calls this one, for `chronik apply` and for the operator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from chronik.actions import (
+    Adopt,
+    Apply,
+    Conflict,
+    Create,
+    Foreign,
+    GrowClaim,
+    Handover,
+    Held,
+    Obstacle,
+    Prune,
+    Recreate,
+    Skip,
+    Wait,
+)
+from chronik.errors import ChronikError, ObjectChanged
+from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, ObjectRef
+from chronik.ownership import applied_fields, walk
+from chronik.plan import digest
+from chronik.results import LEFT_ALONE, WROTE, Outcome, Report, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chronik.actions import Action, Plan, Stage, Step
+    from chronik.kube import Kube
+    from chronik.manifest import Kind, Manifest
+
+ABSENT = "1"
+"""A resource version that no object has: a server-side apply with it creates what is missing, or is refused.
+
+So a Create can never take over an object that is somebody else's, and costs no look beforehand.
+"""
+
+_GONE_WITHIN = 30.0
+_GONE_POLLS = (0.02, 0.05, 0.1, 0.2, 0.5)
+
+
+def _ignore(_: object) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """How plans are carried out.
+
+    `concurrency` objects are written at once. Once `stop` is set nothing new is sent; what is under way is finished.
+    With `dry_run` the server checks everything and keeps nothing. `on_start` hears of every action that is about to be
+    sent, `on_result` of what became of every action, in the order in which it happens.
+    """
+
+    kube: Kube
+    concurrency: int = 8
+    dry_run: bool = False
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    on_start: Callable[[Action], None] = _ignore
+    on_result: Callable[[Result], None] = _ignore
+
+
+async def carry_out(todo: Plan, execution: Execution) -> Report:
+    """Carry out a plan, and report what became of each of its actions, in its order.
+
+    A failure stops the rest of its own step, and whatever would be pruned; everything else goes on.
+    """
+    return await _Run(execution).plan(todo)
+
+
+class _Run:
+    """One plan being carried out. `trouble` is the first thing that went wrong, after which nothing is pruned."""
+
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+        self.trouble: ObjectRef | None = None
+        self._free = asyncio.Semaphore(execution.concurrency)
+
+    async def plan(self, todo: Plan) -> Report:
+        results: list[Result] = []
+        for stage in todo.stages:
+            for step_results in await self._stage(stage):
+                results += step_results
+            bad = (result.ref for result in results if result.outcome not in WROTE | LEFT_ALONE)
+            self.trouble = self.trouble or next(bad, None)
+        return Report(tuple(results), interrupted=self._stopped and any(each.why == _STOPPED for each in results))
+
+    @property
+    def _stopped(self) -> bool:
+        return self.execution.stop.is_set()
+
+    async def _stage(self, stage: Stage) -> list[list[Result]]:
+        if not any(_sends(action) for step in stage.steps for action in step.actions):
+            return [[self._told(_undone(action)) for action in step.actions] for step in stage.steps]
+        untried = f"because of {self.trouble}" if stage.prunes and self.trouble else ""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._step(step, untried)) for step in stage.steps]
+        return [task.result() for task in tasks]
+
+    async def _step(self, step: Step, untried: str) -> list[Result]:
+        """Carry out the actions about one object; the version that each leaves is what the next one expects."""
+        results: list[Result] = []
+        latest: Manifest | None = None
+        async with self._free:
+            for action in step.actions:
+                if not _sends(action):
+                    result = _undone(action)
+                elif untried or self._stopped:
+                    result = Result(action, "not-tried", why=untried or _STOPPED)
+                else:
+                    result = await self._send(action, latest)
+                results.append(self._told(result))
+                if result.ref == step.ref:
+                    latest = result.answer or latest
+                if result.outcome in {"failed", "not-tried"}:
+                    untried = untried or (_STOPPED if self._stopped else f"because of {result.ref}")
+        return results
+
+    def _told(self, result: Result) -> Result:
+        self.execution.on_result(result)
+        return result
+
+    async def _send(self, action: Action, latest: Manifest | None) -> Result:
+        self.execution.on_start(action)
+        began = time.monotonic()
+        try:
+            answer = await self._sent(action, latest)
+        except ChronikError as error:
+            return Result(action, "failed", error=error, seconds=time.monotonic() - began)
+        return Result(
+            action,
+            OUTCOMES[type(action)],
+            answer=answer,
+            seconds=time.monotonic() - began,
+            settled=None if self.execution.dry_run else _settled(action, answer),
+        )
+
+    async def _sent(self, action: Action, latest: Manifest | None) -> Manifest | None:
+        """Send one action, and return the object as it is then; None if it is gone."""
+        kube, dry_run = self.execution.kube, self.execution.dry_run
+        match action:
+            case Create(manifest=manifest):
+                return await kube.apply(_at(manifest, ABSENT), dry_run=dry_run)
+            case Apply(manifest=manifest, force=force):
+                version = (latest or {}).get("metadata", {}).get("resourceVersion", action.resource_version)
+                pinned = _at(manifest, version, action.uid) if force else _at(manifest, None, action.uid)
+                return await kube.apply(pinned, force=force, dry_run=dry_run)
+            case Handover(manifest=manifest, manager=manager):
+                return await kube.apply(manifest, manager=manager, dry_run=dry_run)
+            case GrowClaim():
+                return await kube.apply(_claim(action), manager=FIELD_MANAGER, force=True, dry_run=dry_run)
+            case Prune(ref=ref, uid=uid, resource_version=version):
+                version = version if latest is None else latest["metadata"]["resourceVersion"]
+                await kube.delete(_kind(ref), ref, uid=uid, resource_version=version, dry_run=dry_run)
+                return None
+            case Recreate():
+                return await self._recreate(action, latest)
+        raise AssertionError(action)
+
+    async def _recreate(self, action: Recreate, latest: Manifest | None) -> Manifest | None:
+        kube, dry_run, ref = self.execution.kube, self.execution.dry_run, action.ref
+        version = action.resource_version if latest is None else latest["metadata"]["resourceVersion"]
+        await kube.delete(
+            _kind(ref),
+            ref,
+            uid=action.uid,
+            resource_version=version,
+            propagation=action.propagation,
+            dry_run=dry_run,
+        )
+        if dry_run:  # the old one is still there, and would refuse what its successor may have
+            return None
+        await _until_gone(kube, action)
+        return await kube.apply(_at(action.manifest, ABSENT))
+
+
+_STOPPED = "interrupted"
+OUTCOMES: dict[type[Action], Outcome] = {
+    Create: "created",
+    Apply: "changed",
+    Adopt: "adopted",
+    Recreate: "recreated",
+    Handover: "handed-over",
+    GrowClaim: "grown",
+    Prune: "pruned",
+}
+
+
+def _sends(action: Action) -> bool:
+    return type(action) in OUTCOMES
+
+
+def _undone(action: Action) -> Result:
+    """Return the result of an action that sends nothing."""
+    match action:
+        case Skip(why=why):
+            return Result(action, why)
+        case Held():
+            return Result(action, "held")
+        case Conflict():
+            return Result(action, "conflict")
+        case Foreign():
+            return Result(action, "foreign")
+        case Wait():
+            return Result(action, "waiting")
+        case Obstacle():
+            return Result(action, "blocked")
+    raise AssertionError(action)
+
+
+def _kind(ref: ObjectRef) -> Kind:
+    return KIND_BY_NAME[ref.kind]
+
+
+def _at(manifest: Manifest, version: str | None, uid: str | None = None) -> Manifest:
+    """Return a manifest with preconditions: the object's uid, or None for whichever it is, and its version."""
+    wanted = {"uid": uid, "resourceVersion": version}
+    preconditions = {key: value for key, value in wanted.items() if value is not None}
+    return manifest | {"metadata": manifest["metadata"] | preconditions}
+
+
+def _claim(action: GrowClaim) -> Manifest:
+    """Return what is applied to a claim: its size, if it still is the claim that was planned for."""
+    metadata = {"name": action.ref.name, "namespace": action.ref.namespace}
+    preconditions = {"uid": action.uid, "resourceVersion": action.resource_version}
+    return {
+        "apiVersion": CLAIM.api_version,
+        "kind": CLAIM.name,
+        "metadata": metadata | preconditions,
+        "spec": {"resources": {"requests": {"storage": action.storage}}},
+    }
+
+
+def _settled(action: Action, answer: Manifest | None) -> tuple[str, str, str] | None:
+    """Return what to remember of an apply that left a difference, or None if it left none."""
+    if not isinstance(action, Create | Apply) or answer is None:
+        return None
+    if not walk(action.manifest, answer, applied_fields(answer) or {}):
+        return None
+    metadata = answer["metadata"]
+    return metadata["uid"], metadata["resourceVersion"], digest(action.manifest)
+
+
+async def _until_gone(kube: Kube, action: Recreate) -> None:
+    """Wait until a deleted object is really gone, which with orphaned dependents takes the garbage collector a moment.
+
+    Raises:
+        ObjectChanged: it is still there after half a minute, so something holds it.
+    """
+    deadline = time.monotonic() + _GONE_WITHIN
+    polls = iter(_GONE_POLLS)
+    ref = action.ref
+    while True:
+        live = await kube.get(_kind(ref), ref.namespace, ref.name)
+        if live is None or live["metadata"]["uid"] != action.uid:
+            return
+        if time.monotonic() > deadline:
+            message = f"was deleted to be created anew, and is still there after {_GONE_WITHIN:.0f} s"
+            raise ObjectChanged(message, subject=str(ref), hint=_held_by(live))
+        with suppress(StopIteration):
+            pause = next(polls)
+        await asyncio.sleep(pause)
+
+
+def _held_by(live: Manifest) -> str:
+    finalizers = ", ".join(live["metadata"].get("finalizers") or ())
+    return f"It waits for {finalizers}." if finalizers else "Try again."

@@ -1,0 +1,109 @@
+"""Read what is there of one cluster: one LIST for each kind, and no request for each object.
+
+The one-shot commands call it. The operator reads the same things from its caches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from chronik.errors import Forbidden, NamespaceMissing
+from chronik.manifest import CLAIM, CLUSTER_LABEL, KIND_BY_NAME, KINDS, STORAGE_CLASS, Kind, ObjectRef
+from chronik.volumes import volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from chronik.kube import Kube
+    from chronik.manifest import Manifest
+    from chronik.spec import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is there of a cluster: its objects, its volume claims, and which StorageClasses can expand volumes."""
+
+    objects: Mapping[ObjectRef, Manifest]
+    claims: Sequence[Manifest] = ()
+    expandable: Mapping[str, bool] = field(default_factory=dict)
+
+
+async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, complete: bool = False) -> Observed:
+    """Return what is there of a cluster, found by its label.
+
+    With `complete`, also what has the name of a desired object without bearing the label: somebody else's object, or
+    ours that lost it. An apply finds those out as it goes; a diff has to be told.
+
+    Raises:
+        Forbidden: a kind cannot be listed; "nothing is there" would be a guess.
+    """
+    selector = f"{CLUSTER_LABEL}={cluster.name}"
+    *listings, claims = await asyncio.gather(
+        *(_list(kube, kind, cluster.namespace, selector) for kind in KINDS), _claims(kube, cluster.namespace, selector)
+    )
+    found = {ObjectRef.of(manifest): manifest for listing in listings for manifest in listing}
+    found |= await _named(
+        kube, (manifest for manifest in desired if complete or manifest["kind"] not in KIND_BY_NAME), found
+    )
+    return Observed(found, claims, await _expandable(kube, desired, found, claims))
+
+
+async def _list(kube: Kube, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
+    return (await kube.list(kind, namespace, label_selector=selector)).items
+
+
+async def _claims(kube: Kube, namespace: str, selector: str) -> list[Manifest]:
+    """Return the volume claims; none to somebody who may not see them, whom a StatefulSet's own refusal will tell."""
+    try:
+        return await _list(kube, CLAIM, namespace, selector)
+    except Forbidden:
+        return []
+
+
+async def _named(
+    kube: Kube, desired: Iterable[Manifest], found: Mapping[ObjectRef, Manifest]
+) -> dict[ObjectRef, Manifest]:
+    """Return the live objects with the names of desired ones that were not found."""
+    missing = {ref: manifest for manifest in desired if (ref := ObjectRef.of(manifest)) not in found}
+    answers = await asyncio.gather(*(_get(kube, ref, manifest) for ref, manifest in missing.items()))
+    return {ref: live for ref, live in zip(missing, answers, strict=True) if live is not None}
+
+
+async def _get(kube: Kube, ref: ObjectRef, manifest: Manifest) -> Manifest | None:
+    kind = KIND_BY_NAME.get(ref.kind) or await kube.kind(manifest["apiVersion"], ref.kind)
+    try:
+        return await kube.get(kind, ref.namespace, ref.name)
+    except NamespaceMissing:
+        return None
+
+
+async def _expandable(
+    kube: Kube, desired: Iterable[Manifest], found: Mapping[ObjectRef, Manifest], claims: Sequence[Manifest]
+) -> dict[str, bool]:
+    """Return which of the StorageClasses that matter expand volumes; those that nobody may ask about are left out."""
+    growing = [
+        manifest
+        for manifest in desired
+        if manifest["kind"] == "StatefulSet"
+        and (live := found.get(ObjectRef.of(manifest)))
+        and _grows(manifest, live, claims)
+    ]
+    templates = [template for manifest in growing for template in manifest["spec"].get("volumeClaimTemplates") or ()]
+    named = {claim["spec"].get("storageClassName") for claim in (*templates, *(claims if growing else ()))}
+    names = sorted(filter(None, named))
+    return dict(zip(names, await asyncio.gather(*(_expands(kube, name) for name in names)), strict=True))
+
+
+def _grows(desired: Manifest, live: Manifest, claims: Sequence[Manifest]) -> bool:
+    wanted = volumes(desired, live, claims, {})
+    return bool(wanted.grow) or wanted.larger
+
+
+async def _expands(kube: Kube, name: str) -> bool:
+    try:
+        found = await kube.get(STORAGE_CLASS, "", name)
+    except Forbidden:
+        return True  # the server will say no if it does not
+    return bool((found or {}).get("allowVolumeExpansion"))
