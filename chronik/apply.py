@@ -80,6 +80,12 @@ async def carry_out(todo: Plan, execution: Execution) -> Report:
     return await _Run(execution).plan(todo)
 
 
+def foretell(todo: Plan) -> Report:
+    """Return the report of a plan that all goes well, without sending anything."""
+    results = (Result(each, OUTCOMES[type(each)]) if _sends(each) else _undone(each) for each in todo.actions)
+    return Report(tuple(results))
+
+
 class _Run:
     """One plan being carried out. `trouble` is the first thing that went wrong, after which nothing is pruned."""
 
@@ -221,7 +227,7 @@ def _undone(action: Action) -> Result:
 
 
 def _kind(ref: ObjectRef) -> Kind:
-    return KIND_BY_NAME[ref.kind]
+    return CLAIM if ref.kind == CLAIM.name else KIND_BY_NAME[ref.kind]
 
 
 def _at(manifest: Manifest, version: str | None, uid: str | None = None) -> Manifest:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chronik.spec import Cluster
 
 Condition = dict[str, Any]
+Trouble = tuple[str, str]
 
 _LONGEST = 32_768
 """Characters that a condition's message may have: metav1.Condition."""
@@ -37,6 +38,8 @@ class ComponentStatus:
     ready: int
     health: Health
     endpoints: tuple[str, ...]
+    rolling: bool = True
+    """Whether pods are still being made or replaced; if not, and some are not ready, they have come to harm."""
 
     @property
     def settled(self) -> bool:
@@ -52,8 +55,14 @@ class Observation:
     pods: Sequence[Manifest] = ()
     previous: Mapping[str, Any] = field(default_factory=dict)
     generation: int | None = None
-    failure: tuple[str, str] | None = None
+    failure: Trouble | None = None
     """Reason and message of a permanent error, if the last pass ended in one."""
+    waiting: Trouble | None = None
+    """Reason and message of what the last pass could not do yet, and will try again by itself."""
+    extra: Sequence[Condition] = ()
+    """Further conditions, which are shown as they are."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the status, which are shown as they are."""
 
 
 def component_statuses(cluster: Cluster, observed: Observation) -> list[ComponentStatus]:
@@ -70,8 +79,18 @@ def _component_status(cluster: Cluster, component: Component, observed: Observat
         return ComponentStatus(component, component.replicas, 0, missing, ())
     wanted = workload["spec"].get("replicas", 1) if component.autoscaling else component.replicas
     ready = (workload.get("status") or {}).get("readyReplicas", 0)
-    return ComponentStatus(
-        component, wanted, ready, health(workload, pods), _endpoints(cluster, component, pods, ready)
+    endpoints = _endpoints(cluster, component, pods, ready)
+    return ComponentStatus(component, wanted, ready, health(workload, pods), endpoints, _rolling(workload))
+
+
+def _rolling(workload: Manifest) -> bool:
+    """Tell whether a workload is still on its way to the pods that its spec asks for, ready or not."""
+    status, count = workload.get("status") or {}, workload["spec"].get("replicas", 1)
+    return bool(
+        status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0)
+        or status.get("updatedReplicas", 0) != count
+        or status.get("replicas", 0) != count
+        or status.get("currentRevision") != status.get("updateRevision")
     )
 
 
@@ -105,6 +124,7 @@ def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
         "conditions": merge_conditions(
             observed.previous.get("conditions") or (), _conditions(found, observed), now, observed.generation
         ),
+        **observed.details,
     }
     if observed.generation is not None:
         status["observedGeneration"] = observed.generation
@@ -130,9 +150,12 @@ def _phase(found: Sequence[ComponentStatus], observed: Observation) -> str:
     """Return the phase: a cluster that ran once and is not all healthy is Updating, never Creating again."""
     if observed.failure:
         return "Failed"
-    if all(each.settled for each in found):
-        return "Running"
-    return "Updating" if _ran_before(observed.previous) else "Creating"
+    before = "Updating" if _ran_before(observed.previous) else "Creating"
+    if not all(each.settled for each in found):
+        return before
+    if observed.waiting and observed.previous.get("phase") in {"Pending", "Creating", "Updating"}:
+        return before  # what is there is fine, but it is not all there yet
+    return "Running"
 
 
 def _ran_before(previous: Mapping[str, Any]) -> bool:
@@ -146,32 +169,90 @@ def _conditions(found: Sequence[ComponentStatus], observed: Observation) -> list
     settled = all(each.settled for each in found)
     waiting = "; ".join(f"{_WORDS[each.component.name]}: {_reason(each)}" for each in found if not each.settled)
     if observed.failure:
-        ready = _condition("Ready", met=False, reason=observed.failure[0], message=observed.failure[1])
+        ready = condition("Ready", met=False, reason=observed.failure[0], message=observed.failure[1])
     elif settled:
-        ready = _condition(
+        ready = condition(
             "Ready", met=True, reason="AllComponentsReady", message="All Chronik Stream components are running"
         )
     else:
-        ready = _condition("Ready", met=False, reason="ComponentsNotReady", message=waiting)
+        ready = condition("Ready", met=False, reason="ComponentsNotReady", message=waiting)
     return [
         ready,
         *map(_component_condition, found),
-        *_progress(waiting, observed.failure),
+        *_progress(waiting, observed),
+        _progressing(found, observed),
+        *observed.extra,
     ]
 
 
-def _progress(waiting: str, failure: tuple[str, str] | None) -> list[Condition]:
-    """Return the two conditions that kstatus tools read; never both are true."""
-    if failure:
+def _progress(rolling: str, observed: Observation) -> list[Condition]:
+    """Return the two conditions that kstatus tools read; never both are true. `rolling` is what pods are waited for."""
+    if observed.failure:
         return [
-            _condition("Reconciling", met=False, reason="Stalled", message=""),
-            _condition("Stalled", met=True, reason=failure[0], message=failure[1]),
+            condition("Reconciling", met=False, reason="Stalled", message=""),
+            condition("Stalled", met=True, reason=observed.failure[0], message=observed.failure[1]),
         ]
-    reason = "RolloutInProgress" if waiting else "Settled"
+    reason, message = observed.waiting or (("RolloutInProgress", rolling) if rolling else ("Settled", ""))
     return [
-        _condition("Reconciling", met=bool(waiting), reason=reason, message=waiting),
-        _condition("Stalled", met=False, reason="NotStalled", message=""),
+        condition("Reconciling", met=bool(message), reason=reason, message=message),
+        condition("Stalled", met=False, reason="NotStalled", message=""),
     ]
+
+
+def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Condition:
+    """Say whether a roll-out goes on or is through; a cluster that ran and lost pods since does neither (A12)."""
+    if observed.failure:
+        return condition("Progressing", met=False, reason=observed.failure[0], message="")
+    ill = [_WORDS[each.component.name] for each in found if not each.settled and not each.rolling]
+    if all(each.settled for each in found):
+        return condition("Progressing", met=True, reason="RolloutComplete", message="")
+    if ill and _ran_before(observed.previous) and not any(each.rolling for each in found):
+        message = f"Nothing is being rolled out, and pods are not ready: {', '.join(ill)}"
+        return condition("Progressing", met=False, reason="ComponentsNotReady", message=message)
+    return condition("Progressing", met=True, reason="RolloutInProgress", message="")
+
+
+def outcome_only(
+    previous: Mapping[str, Any], phase: str, found: Sequence[Condition], now: str, generation: int
+) -> dict[str, Any]:
+    """Return the status of a cluster of which only a phase and some conditions can be said.
+
+    What was known before of its pods and its other conditions stays: a spec that cannot be used changes nothing there.
+    """
+    types = {each["type"] for each in found}
+    kept = [each for each in previous.get("conditions") or () if each["type"] not in types]
+    fresh = merge_conditions(previous.get("conditions") or (), found, now, generation)
+    status = {**previous, "phase": phase, "observedGeneration": generation, "conditions": [*fresh, *kept]}
+    return stamped({key: value for key, value in status.items() if key != "lastUpdated"}, previous, now)
+
+
+def refused(previous: Mapping[str, Any], failure: Trouble, now: str, generation: int) -> dict[str, Any]:
+    """Return the status of a cluster whose spec cannot be used, for a reason and with a message."""
+    found = [
+        condition("Ready", met=False, reason=failure[0], message=failure[1]),
+        *_progress("", Observation({}, failure=failure)),
+    ]
+    return outcome_only(previous, "Failed", found, now, generation)
+
+
+def pending(previous: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:
+    """Return the status of a cluster that has just been seen for the first time."""
+    message = "The operator has seen the cluster"
+    found = [
+        condition("Ready", met=False, reason="Pending", message=message),
+        *_progress("", Observation({}, waiting=("Pending", message))),
+    ]
+    return outcome_only(previous, "Pending", found, now, generation)
+
+
+def deleting(previous: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:
+    """Return the status of a cluster that is being deleted."""
+    message = "The cluster is being deleted"
+    found = [
+        condition("Ready", met=False, reason="Deleting", message=message),
+        *_progress("", Observation({}, waiting=("Deleting", message))),
+    ]
+    return outcome_only(previous, "Deleting", found, now, generation)
 
 
 def _reason(each: ComponentStatus) -> str:
@@ -181,7 +262,7 @@ def _reason(each: ComponentStatus) -> str:
 
 def _component_condition(each: ComponentStatus) -> Condition:
     title = _TITLES[each.component.name]
-    return _condition(
+    return condition(
         f"{title}Ready",
         met=each.settled,
         reason=f"All{title}Ready" if each.settled else f"{title}NotReady",
@@ -189,7 +270,8 @@ def _component_condition(each: ComponentStatus) -> Condition:
     )
 
 
-def _condition(kind: str, *, met: bool, reason: str, message: str) -> Condition:
+def condition(kind: str, *, met: bool, reason: str, message: str) -> Condition:
+    """Return a condition without its times, which `merge_conditions` knows."""
     return {"type": kind, "status": "True" if met else "False", "reason": reason, "message": message[:_LONGEST]}
 
 

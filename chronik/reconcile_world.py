@@ -1,0 +1,59 @@
+"""What a pass over a cluster works with, and what it returns: the types that `reconcile` and its parts share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from chronik import __version__
+from chronik.verdict import NOTHING_DONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chronik.apply import Execution
+    from chronik.errors import RetryClass
+    from chronik.kube import Kube
+    from chronik.manifest import ClusterKey, Manifest, ObjectRef
+    from chronik.operator_cache import Cache
+    from chronik.plan import Settled
+    from chronik.results import Report
+    from chronik.spec import Cluster, Law
+    from chronik.status import Trouble
+    from chronik.verdict import Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Everything that a pass needs besides the name of a cluster.
+
+    `now` returns an RFC 3339 time in UTC. `announce` is told what people want to hear of. `settled` remembers applies
+    that did not help; losing it costs one such apply for each.
+    """
+
+    kube: Kube
+    cache: Cache
+    law: Law
+    render: Callable[[Cluster], list[Manifest]]
+    now: Callable[[], str]
+    execution: Execution
+    announce: Callable[[Manifest, Announcement], None] = lambda _cluster, _news: None
+    domain: str = "cluster.local"
+    version: str = __version__
+    settled: dict[ClusterKey, dict[ObjectRef, Settled]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a pass ended. `retry` says how soon to try again, None for not before something happens."""
+
+    result: Literal["ok", "waiting", "failed", "paused", "claimed", "deleted", "gone"]
+    retry: RetryClass | None = None
+    phase: str = ""
+    report: Report = NOTHING_DONE
+    trouble: Trouble | None = None
+
+
+def status_of(document: Manifest) -> Mapping[str, Any]:
+    """Return the status of a ChronikCluster, which a new one lacks."""
+    return document.get("status") or {}

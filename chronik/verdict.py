@@ -1,0 +1,217 @@
+"""What a pass over a cluster amounts to: a failure, something to wait for, conditions, Events, and when to try again.
+
+Pure: `reconcile` hands in what became of the plan, and writes what comes back into status and Events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from chronik.actions import Apply, Blocked, Conflict, Foreign, GrowClaim, Held, Obstacle, Prune, Recreate, Wait
+from chronik.problem import format_path
+from chronik.results import Report
+from chronik.status import condition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from chronik.errors import ChronikError, RetryClass
+    from chronik.manifest import ObjectRef
+    from chronik.problem import Problem
+    from chronik.results import Result
+    from chronik.status import Condition, Trouble
+
+NOTHING_DONE = Report(())
+_MOST_TOLD = 3
+_PAUSED = "Reconciliation is paused by the annotation chronik.stream/paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a pass amounts to; `failure` and `waiting` are a reason in one word and a message.
+
+    `retry` says how soon to try again what failed; None if nothing did, or if an event will tell.
+    """
+
+    failure: Trouble | None = None
+    waiting: Trouble | None = None
+    retry: RetryClass | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
+class Announcement(NamedTuple):
+    """Something that people want to hear of, as an Event."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    note: str
+
+
+def verdict(
+    report: Report,
+    warnings: Sequence[Problem] = (),
+    missing: Mapping[ObjectRef, Sequence[str]] | None = None,
+    *,
+    paused: bool = False,
+) -> Verdict:
+    """Judge what became of a plan. `missing` are Secrets that workloads need and that do not exist."""
+    failure, retry = _failure(report)
+    waiting = None
+    if failure is None:
+        waiting, retry = _waiting(report)
+    found = [*_paused(paused=paused), *_about_fields(report), *_held(report), *_settled(report)]
+    return Verdict(failure, waiting, retry, (*found, *_about_secrets(missing or {}), *_about_spec(warnings)))
+
+
+def invalid(problems: Iterable[Problem]) -> Trouble:
+    """Return what a spec in error amounts to: every error, in one message."""
+    return "InvalidSpec", "; ".join(_sentence(problem) for problem in problems if problem.severity == "error")
+
+
+def as_trouble(error: ChronikError) -> Trouble:
+    """Return an error as a reason and a message."""
+    return error.reason, str(error).replace("\n", " ")
+
+
+def _failure(report: Report) -> tuple[Trouble | None, RetryClass | None]:
+    """Return what will not go away by itself, if anything, and when to look again all the same.
+
+    Nothing tells the operator when an object that is not its own has gone, so it looks as soon as after a hiccup.
+    """
+    obstacles = [(each.ref, each.action) for each in report.obstacles if isinstance(each.action, Obstacle)]
+    foreign = [_obstacle(ref, each) for ref, each in obstacles if isinstance(each, Foreign)]
+    if foreign:
+        return ("ResourceConflict", _told(foreign)), "transient"
+    conflicts = [_obstacle(ref, each) for ref, each in obstacles if isinstance(each, Conflict)]
+    if conflicts:
+        return ("FieldConflict", _told(conflicts)), "permanent"
+    blocked = [_obstacle(ref, each) for ref, each in obstacles if isinstance(each, Blocked) and each.by is None]
+    if blocked:
+        return ("ImmutableField", _told(blocked)), "permanent"
+    errors = [each.error for each in report.failed if each.error and each.error.retry_class == "permanent"]
+    if errors:
+        return (errors[0].reason, _told([as_trouble(error)[1] for error in errors])), "permanent"
+    return None, None
+
+
+def _obstacle(ref: ObjectRef, each: Obstacle) -> str:
+    return " ".join(filter(None, (f"{ref} {each.reason}{'' if each.reason.endswith('.') else '.'}", each.hint)))
+
+
+def _waiting(report: Report) -> tuple[Trouble | None, RetryClass | None]:
+    errors = [each.error for each in report.failed if each.error]
+    if errors:
+        unknown = any(error.retry_class == "unknown" for error in errors)
+        told = _told([as_trouble(error)[1] for error in errors])
+        return (errors[0].reason, told), "unknown" if unknown else "transient"
+    waits = [f"{each.ref} {each.action.reason}" for each in report.obstacles if isinstance(each.action, Wait | Blocked)]
+    return (("Waiting", _told(waits)), None) if waits else (None, None)
+
+
+def _told(texts: Sequence[str]) -> str:
+    texts = list(dict.fromkeys(texts))
+    more = len(texts) - _MOST_TOLD
+    return "; ".join([*texts[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _sentence(problem: Problem) -> str:
+    return f"{format_path(problem.path)}: {problem.message}" if problem.path else problem.message
+
+
+# --- conditions ------------------------------------------------------------------------------------------------------
+
+
+def _paused(*, paused: bool) -> list[Condition]:
+    return [condition("Paused", met=True, reason="PausedByAnnotation", message=_PAUSED)] if paused else []
+
+
+def _about_fields(report: Report) -> list[Condition]:
+    texts = [
+        f"{each.ref}: {owner.path} is owned by {owner.manager}"
+        for each in report.obstacles
+        if isinstance(each.action, Conflict)
+        for owner in each.action.owners
+    ]
+    return [condition("FieldConflict", met=True, reason="OwnedByOthers", message=_told(texts))] if texts else []
+
+
+def _held(report: Report) -> list[Condition]:
+    held = [each.action for each in report.results if isinstance(each.action, Held)]
+    if not held:
+        return []
+    message = _told([f"{each.ref}: {each.reason}. {each.hint}" for each in held])
+    return [condition("StorageResizable", met=False, reason=held[0].code, message=message)]
+
+
+def _settled(report: Report) -> list[Condition]:
+    refs = [str(each.ref) for each in report.results if each.outcome == "settled" or each.settled]
+    message = f"changed back by something else on every apply: {_told(refs)}"
+    return [condition("ApplyFlapping", met=True, reason="ChangedBack", message=message)] if refs else []
+
+
+def _about_secrets(missing: Mapping[ObjectRef, Sequence[str]]) -> list[Condition]:
+    if not missing:
+        return []
+    message = _told([f"{ref} needs Secret {', '.join(names)}" for ref, names in missing.items()])
+    return [condition("SecretsAvailable", met=False, reason="SecretMissing", message=message)]
+
+
+def _about_spec(warnings: Sequence[Problem]) -> list[Condition]:
+    texts = [_sentence(problem) for problem in warnings if problem.severity == "warning"]
+    return [condition("SpecWarnings", met=True, reason="SpecHasWarnings", message="; ".join(texts))] if texts else []
+
+
+# --- Events ----------------------------------------------------------------------------------------------------------
+
+
+def announcements(report: Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
+    """Return what people want to hear of: what a pass did, and what it changed in the status."""
+    return [*_deeds(report.written), *_news(before, after)]
+
+
+def _deeds(written: Iterable[Result]) -> list[Announcement]:
+    told: list[Announcement] = []
+    for each in written:
+        match each.action:
+            case Apply(takes=takes) if takes:
+                fields = ", ".join(f"{owner.path} (from {owner.manager})" for owner in takes)
+                told.append(Announcement("Warning", "FieldsTakenBack", f"{each.ref}: took back {fields}"))
+            case Recreate(reason=reason):
+                told.append(Announcement("Normal", "Recreated", f"{each.ref}: {reason}"))
+            case GrowClaim(storage=storage, was=was):
+                told.append(Announcement("Normal", "VolumeGrows", f"{each.ref}: {was} to {storage}"))
+            case Prune(reason=reason):
+                told.append(Announcement("Normal", "Pruned", f"{each.ref} {reason}"))
+        if isinstance(each.action, Apply | Recreate) and each.action.restarts:
+            paths = ", ".join(change.path for change in each.action.restarts[:_MOST_TOLD])
+            told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {paths} changed"))
+    return told
+
+
+_GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable"})
+_TOLD_CONDITIONS = ("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings")
+
+
+def _news(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
+    """Return an announcement for a new phase, and for each condition that has turned bad or says something else."""
+    old, new = _by_type(before), _by_type(after)
+    told = []
+    if after["phase"] != before.get("phase"):
+        ready = new["Ready"]
+        kind: Literal["Normal", "Warning"] = "Warning" if after["phase"] == "Failed" else "Normal"
+        told.append(Announcement(kind, _phase_reason(after["phase"], ready), ready["message"] or after["phase"]))
+    for name in _TOLD_CONDITIONS:
+        now, was = new.get(name), old.get(name)
+        if now and (was is None or was["message"] != now["message"]) and (now["status"] == "True") != (name in _GOOD):
+            told.append(Announcement("Normal" if name == "Paused" else "Warning", now["reason"], now["message"]))
+    return told
+
+
+def _phase_reason(phase: str, ready: Condition) -> str:
+    return str(ready["reason"]) if phase == "Failed" else str(phase)
+
+
+def _by_type(status: Mapping[str, Any]) -> dict[str, Condition]:
+    return {each["type"]: each for each in status.get("conditions") or ()}
