@@ -72,10 +72,11 @@ async def reconcile(key: ClusterKey, world: World) -> Outcome:
     after = world.cache.view(key)
     details = _details(document, report, secrets, world)
     status = derive(cluster, _observation(document, after, judged, details, paused=paused), world.now())
-    await write_status(document, status, world)
+    wrote = await write_status(document, status, world)
     for news in announcements(report, document.get("status") or {}, status):
         world.announce(document, news)
-    return _outcome(report, judged, status, paused=paused)
+    outcome = _outcome(report, judged, status, paused=paused)
+    return replace(outcome, wrote=wrote or bool(report.written))
 
 
 def _context(cluster: Cluster, view: View, rollout: Rollout, world: World) -> PlanContext:

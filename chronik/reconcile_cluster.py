@@ -51,10 +51,10 @@ async def claim(document: Manifest, world: World) -> Outcome:
 async def refuse(document: Manifest, failure: Trouble, world: World) -> Outcome:
     """Say that a spec cannot be used; nothing is created or changed for it."""
     status = refused(status_of(document), failure, world.now(), document["metadata"]["generation"])
-    await write_status(document, status, world)
+    wrote = await write_status(document, status, world)
     for news in announcements(NOTHING_DONE, status_of(document), status):
         world.announce(document, news)
-    return Outcome("failed", "permanent", "Failed", trouble=failure)
+    return Outcome("failed", "permanent", "Failed", trouble=failure, wrote=wrote)
 
 
 async def finalize(document: Manifest, world: World) -> Outcome:
@@ -84,12 +84,13 @@ def _identity(document: Manifest) -> Manifest:
     }
 
 
-async def write_status(document: Manifest, status: Mapping[str, Any], world: World) -> None:
-    """Write a status, if it says anything new."""
+async def write_status(document: Manifest, status: Mapping[str, Any], world: World) -> bool:
+    """Write a status, if it says anything new, and tell whether it did."""
     if status == status_of(document):
-        return
+        return False
     try:
         answer = await world.kube.apply(_identity(document) | {"status": status}, force=True, subresource="status")
     except (ObjectMissing, ObjectChanged):
-        return  # the cluster has gone, and an event is on its way that says so
+        return True  # the cluster has gone, and an event is on its way that says so
     world.cache.wrote(answer)
+    return True

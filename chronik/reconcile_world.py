@@ -52,6 +52,8 @@ class Outcome:
     phase: str = ""
     report: Report = NOTHING_DONE
     trouble: Trouble | None = None
+    wrote: bool = False
+    """Whether anything was written, the status included."""
 
 
 def status_of(document: Manifest) -> Mapping[str, Any]:

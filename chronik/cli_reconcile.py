@@ -1,0 +1,113 @@
+"""`chronik reconcile`: options in, the operator until it is told to stop, an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from chronik.operator import Options
+
+_NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+
+@click.command()
+@click.option(
+    "-n", "--namespace", "namespaces", multiple=True, help="Namespace to look after. Repeatable.  [default: all]"
+)
+@click.option("-l", "--selector", default="", help="Label selector: look after these ChronikClusters only.")
+@click.option("--once", is_flag=True, help="One pass over all clusters, and out.")
+@click.option("--leader-elect/--no-leader-elect", default=True, show_default=True, help="Hold a Lease while writing.")
+@click.option("--workers", type=click.IntRange(1, 256), default=16, show_default=True, help="Clusters at a time.")
+@click.option("--resync", type=click.FloatRange(1), default=60, show_default=True, help="Seconds between looks.")
+@click.option("--templates", metavar="DIR", help="Folder of templates that replace chronik's, by name.")
+@click.option("--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the cluster.")
+@click.option("--health-port", type=click.IntRange(0, 65535), default=8081, show_default=True)
+@click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option("--host", default="0.0.0.0", show_default=True, help="Address to serve probes and metrics on.")  # noqa: S104  # probes come from outside the pod
+@click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto", show_default=True)
+@click.option("--kubeconfig", default="", metavar="FILE", help="Kubeconfig file, as kubectl's.")
+@click.option("--context", default="", help="Context of the kubeconfig.")
+def reconcile(
+    namespaces: tuple[str, ...],
+    selector: str,
+    once: bool,
+    leader_elect: bool,
+    workers: int,
+    resync: float,
+    templates: str | None,
+    cluster_domain: str,
+    health_port: int,
+    metrics_port: int,
+    host: str,
+    log_format: str,
+    kubeconfig: str,
+    context: str,
+) -> int:
+    """Run the operator: keep all ChronikClusters as their documents say.
+
+    Runs in a pod or anywhere else with access to the cluster, until it gets SIGTERM or Ctrl-C.
+    """
+    from chronik import operator_logs, operator_tracing  # noqa: PLC0415  # help and completion stay quick
+    from chronik.kube import ConnectOptions  # noqa: PLC0415
+    from chronik.operator import Options  # noqa: PLC0415
+    from chronik.operator_cache import Scope  # noqa: PLC0415
+
+    operator_logs.setup(os.environ, sys.stderr, log_format)
+    operator_tracing.setup()
+    options = Options(
+        connect=ConnectOptions(kubeconfig=kubeconfig, context=context),
+        scope=Scope(namespaces=namespaces, selector=selector),
+        namespace=os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),
+        identity=os.environ.get("OPERATOR_NAME", ""),
+        elect=leader_elect,
+        workers=workers,
+        resync=resync,
+        templates=templates,
+        domain=cluster_domain,
+        host=host,
+        health_port=health_port,
+        metrics_port=metrics_port,
+    )
+    return asyncio.run(_once(options) if once else _until_told(options))
+
+
+def _own_namespace() -> str:
+    with suppress(OSError), open(_NAMESPACE_FILE, encoding="utf-8") as file:  # noqa: PTH123  # a path of the pod's
+        return file.read().strip()
+    return "default"
+
+
+async def _until_told(options: Options) -> int:
+    """Run the operator until SIGTERM or Ctrl-C; a second Ctrl-C ends it at once."""
+    from chronik.operator import Operator  # noqa: PLC0415
+
+    operator = Operator(options)
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        loop.remove_signal_handler(number)
+        operator.stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    await operator.run()
+    return 0
+
+
+async def _once(options: Options) -> int:
+    """Pass over all clusters once, and say how each is."""
+    from chronik.operator import run_once  # noqa: PLC0415
+
+    outcomes = await run_once(replace(options, elect=False))
+    for key, outcome in outcomes:
+        trouble = f": {outcome.trouble[0]}: {outcome.trouble[1]}" if outcome.trouble else ""
+        click.echo(f"{key}: {outcome.phase or outcome.result}{trouble}")
+    return 5 if any(outcome.retry for _, outcome in outcomes) else 0

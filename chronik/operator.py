@@ -1,0 +1,221 @@
+"""The operator: watches, queues, and calls `reconcile` for every cluster that may have changed, for ever.
+
+`cli_reconcile` starts it. Caches are warm in every replica; the one that holds the lease writes, and only through the
+fence. What happens in a pass is in `reconcile`; nothing is decided here but when, and by whom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from chronik import offline
+from chronik.apply import Execution
+from chronik.kube import ConnectOptions, connect
+from chronik.operator_cache import Cache, Scope
+from chronik.operator_events import Recorder
+from chronik.operator_fence import Fenced
+from chronik.operator_lease import Leadership, Terms
+from chronik.operator_metrics import Metrics
+from chronik.operator_passes import Passes, run_workers
+from chronik.operator_queue import WorkQueue
+from chronik.operator_serve import Probes, Serving, Workers, serving
+from chronik.reconcile_world import World
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Coroutine
+
+    from chronik.kube import Kube
+    from chronik.kube_retry import Clock
+    from chronik.manifest import ClusterKey
+    from chronik.reconcile_world import Outcome
+
+_log = logging.getLogger("chronik.operator")
+
+_DRAIN_WITHIN = 15.0
+"""Seconds that passes under way have to end in when the operator is told to stop; its grace period is 30."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How the operator runs.
+
+    `namespace` and `identity` are the operator's own: where its lease is, and what its process is called. `resync` is
+    in seconds. Port 0 is any free one. Without `elect` it takes for granted that it is alone.
+    """
+
+    connect: ConnectOptions = field(default_factory=ConnectOptions)
+    scope: Scope = field(default_factory=Scope)
+    namespace: str = "default"
+    identity: str = ""
+    elect: bool = True
+    terms: Terms = field(default_factory=Terms)
+    workers: int = 16
+    resync: float = 60.0
+    templates: str | None = None
+    domain: str = "cluster.local"
+    host: str = "0.0.0.0"  # noqa: S104  # probes and scrapes come from outside the pod
+    health_port: int = 8081
+    metrics_port: int = 8080
+
+
+class Operator:
+    """One replica of the operator, from `run` until `stop` is set."""
+
+    def __init__(self, options: Options, metrics: Metrics | None = None) -> None:
+        self.options = options
+        self.metrics = metrics or Metrics()
+        self.stop = asyncio.Event()
+        self.serving: Serving | None = None
+        self._clock: Clock = options.connect.clock
+        self._queue = WorkQueue(self._clock)
+        self._workers = Workers(now=self._clock.now)
+        self.metrics.watch(depth=lambda: self._queue.depth, oldest=lambda: self._queue.oldest_wait)
+
+    async def run(self) -> None:
+        """Reconcile all clusters until `stop` is set; then end what is under way, and give the lease away."""
+        async with AsyncExitStack() as stack:
+            kube = await stack.enter_async_context(connect(self._counted()))
+            cache = Cache(kube, self.options.scope, wake=self._queue.add, on_relist=self.metrics.relisted)
+            probes = Probes(
+                live={"workers": self._workers.check},
+                ready={"caches": lambda: "" if cache.synced else "not everything has been listed yet"},
+            )
+            options = self.options
+            serving_it = serving(probes, self.metrics, options.health_port, options.metrics_port, options.host)
+            self.serving = await stack.enter_async_context(serving_it)
+            await self._either(self._lead(kube, cache), cache.run())
+
+    async def _either(self, main: Coroutine[Any, Any, None], support: Coroutine[Any, Any, None]) -> None:
+        """Run both until the first one ends; should the second one fail, so does this."""
+        async with _background(support) as supporting:
+            leading = asyncio.create_task(main)
+            await asyncio.wait({leading, supporting}, return_when=asyncio.FIRST_COMPLETED)
+            if not leading.done():
+                leading.cancel()
+                supporting.result()
+            await leading
+
+    async def _lead(self, kube: Kube, cache: Cache) -> None:
+        """Work whenever this replica may, until it is told to stop."""
+        if not self.options.elect:
+            await self._until_stopped(cache.wait_synced())
+            await self._work(kube, cache, self.stop)
+            return
+        async with connect(self._counted()) as own:  # a busy connection must not delay a renewal
+            leadership = Leadership(
+                own, namespace=self.options.namespace, identity=self.options.identity, terms=self.options.terms
+            )
+            async with _background(leadership.run()):
+                await self._until_stopped(cache.wait_synced())
+                while not self.stop.is_set():
+                    await self._until_stopped(leadership.acquired())
+                    if leadership.holds:
+                        await self._term(Fenced(kube, leadership), cache, leadership)
+                await leadership.release()
+
+    async def _term(self, kube: Kube, cache: Cache, leadership: Leadership) -> None:
+        """Work for as long as the lease is held."""
+        ending = asyncio.Event()
+
+        async def end() -> None:
+            await self._until_stopped(leadership.lost())
+            ending.set()
+
+        self.metrics.leads(yes=True)
+        async with _background(end()):
+            await self._work(kube, cache, ending)
+        self.metrics.leads(yes=False)
+
+    async def _work(self, kube: Kube, cache: Cache, ending: asyncio.Event) -> None:
+        """Pass over all clusters, and then over each whenever it may have changed, until `ending` is set."""
+        recorder = Recorder(kube, self.options.identity or "chronik-operator")
+        passes = Passes(
+            world=self._world(kube, cache, ending, recorder),
+            queue=self._queue,
+            metrics=self.metrics,
+            clock=self._clock,
+            resync=self.options.resync,
+            workers=self._workers,
+        )
+        for key in cache.clusters():
+            self._queue.add(key)
+        async with _background(recorder.run()):
+            _log.info("reconciles %d clusters", len(cache.clusters()))
+            await run_workers(passes, self.options.workers, ending, _DRAIN_WITHIN)
+
+    def _world(self, kube: Kube, cache: Cache, ending: asyncio.Event, recorder: Recorder) -> World:
+        return World(
+            kube=kube,
+            cache=cache,
+            law=offline.law(),
+            render=offline.renderer(self.options.templates),
+            now=timestamp,
+            execution=Execution(kube=kube, stop=ending),
+            announce=lambda cluster, news: recorder.record(cluster, *news),
+            domain=self.options.domain,
+        )
+
+    async def _until_stopped(self, waiting: Awaitable[None]) -> None:
+        """Wait for something, or until the operator is told to stop."""
+        tasks = {asyncio.ensure_future(waiting), asyncio.ensure_future(self.stop.wait())}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _counted(self) -> ConnectOptions:
+        return replace(self.options.connect, on_request=self.metrics.requested)
+
+
+async def run_once(options: Options) -> list[tuple[ClusterKey, Outcome]]:
+    """Pass over every cluster once, and return how each pass ended. Nobody else must be at it."""
+    metrics = Metrics()
+    queue = WorkQueue(options.connect.clock)
+    async with connect(options.connect) as kube:
+        cache = Cache(kube, options.scope, wake=lambda _key: None)
+        async with _background(cache.run()):
+            await cache.wait_synced()
+            world = World(
+                kube=kube,
+                cache=cache,
+                law=offline.law(),
+                render=offline.renderer(options.templates),
+                now=timestamp,
+                execution=Execution(kube=kube),
+                domain=options.domain,
+            )
+            passes = Passes(world=world, queue=queue, metrics=metrics, clock=options.connect.clock)
+            return [(key, await _fully(passes, key)) for key in sorted(cache.clusters())]
+
+
+async def _fully(passes: Passes, key: ClusterKey) -> Outcome:
+    """Pass over a cluster; a new one takes two passes, for the first only says that it was seen."""
+    while True:
+        outcome = await passes.take(key)
+        assert outcome is not None, "nothing is known of a cluster that no pass has been over"
+        if outcome.result != "claimed":
+            return outcome
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Let something run while the block does."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def timestamp() -> str:
+    """Return the time as the API server writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

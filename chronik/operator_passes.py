@@ -1,0 +1,164 @@
+"""Passes over clusters: workers take a cluster from the queue, call `reconcile`, and say when to come back.
+
+`operator` runs them while it leads. A pass that fails, or a bug in it, costs its own cluster a delay and nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from chronik.errors import ChronikError
+from chronik.operator_fence import NotLeading
+from chronik.operator_logs import correlated
+from chronik.operator_serve import Workers
+from chronik.operator_tracing import span
+from chronik.reconcile import reconcile
+from chronik.reconcile_world import Outcome
+from chronik.results import WROTE
+from chronik.verdict import as_trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from chronik.kube_retry import Clock
+    from chronik.manifest import ClusterKey
+    from chronik.operator_metrics import Metrics
+    from chronik.operator_queue import WorkQueue
+    from chronik.reconcile_world import World
+
+_log = logging.getLogger("chronik.operator")
+
+_LOOK_AGAIN = 10.0
+"""Seconds until a cluster that waits for an event is looked at in any case."""
+_JITTER = 0.2
+
+
+@dataclass(slots=True, kw_only=True)
+class Passes:
+    """The passes of one operator. `clean` knows what a cluster looked like before a pass that found nothing to do."""
+
+    world: World
+    queue: WorkQueue
+    metrics: Metrics
+    clock: Clock
+    resync: float = 60.0
+    workers: Workers = field(default_factory=Workers)
+    clean: dict[ClusterKey, Hashable] = field(default_factory=dict)
+    running: int = 0
+
+    async def work(self) -> None:
+        """Take clusters from the queue and pass over them, one at a time, until cancelled."""
+        while (key := await self.queue.get()) is not None:
+            try:
+                await self.take(key)
+            finally:
+                self.queue.done(key)
+
+    async def take(self, key: ClusterKey) -> Outcome | None:
+        """Pass over one cluster, and put it back into the queue for when to look again.
+
+        If it looks exactly as it did when nothing was left to do, nothing is done, and None comes back.
+        """
+        looks = self._looks(key)
+        if key in self.clean and self.clean[key] == looks:
+            self.metrics.avoided()
+            self._later(key, self.resync)
+            return None
+        self.running += 1
+        try:
+            with self.workers.busy(key), correlated(str(key)), span("reconcile", cluster=str(key)):
+                outcome = await self._pass(key)
+        finally:
+            self.running -= 1
+        self._note(key, outcome)
+        if outcome.wrote or outcome.result not in {"ok", "paused"}:
+            self.clean.pop(key, None)
+        else:
+            self.clean[key] = looks
+        self._schedule(key, outcome)
+        return outcome
+
+    async def _pass(self, key: ClusterKey) -> Outcome:
+        began = self.clock.now()
+        try:
+            outcome = await reconcile(key, self.world)
+        except NotLeading as error:
+            _log.info("not the leader any more: %s", error.message)
+            outcome = Outcome("waiting", "transient", trouble=as_trouble(error))
+        except ChronikError as error:
+            self.metrics.failed(error)
+            outcome = Outcome("failed", error.retry_class, trouble=as_trouble(error))
+        except Exception as error:  # noqa: BLE001  # one cluster's bug must not stop the fleet
+            self.metrics.failed(error)
+            _log.exception("a bug in chronik stopped this pass; please report it")
+            outcome = Outcome("failed", "unknown", trouble=("InternalError", "see the log"))
+        seconds = self.clock.now() - began
+        self.metrics.reconciled(outcome.result, seconds)
+        _tell(outcome, seconds)
+        return outcome
+
+    def _looks(self, key: ClusterKey) -> Hashable:
+        document = self.world.cache.cluster(key)
+        return self.world.cache.fingerprint(key), document and document["metadata"]["resourceVersion"]
+
+    def _note(self, key: ClusterKey, outcome: Outcome) -> None:
+        """Count what a pass did, and note the phase that it leaves its cluster in."""
+        for result in outcome.report.results:
+            if result.outcome == "unchanged":
+                self.metrics.avoided()
+            elif result.outcome in WROTE:
+                self.metrics.wrote(result.outcome)
+        for result in outcome.report.failed:
+            if result.error is not None:
+                self.metrics.failed(result.error)
+        if outcome.result == "gone":
+            self.metrics.cluster_gone(key)
+        elif outcome.phase:
+            self.metrics.cluster(key, outcome.phase)
+
+    def _schedule(self, key: ClusterKey, outcome: Outcome) -> None:
+        if outcome.retry is not None:
+            seconds = self.queue.retry(key, outcome.retry)
+            _log.info("tries again in %.0f s, or when something changes", seconds)
+            return
+        self.queue.forget(key)
+        if outcome.result == "claimed":
+            self.queue.add(key)
+        elif outcome.result == "waiting":
+            self._later(key, _LOOK_AGAIN)
+        elif outcome.result in {"ok", "paused"}:
+            self._later(key, self.resync)
+
+    def _later(self, key: ClusterKey, seconds: float) -> None:
+        """Look again after some time, but not at all clusters at once."""
+        self.queue.add_after(key, seconds * (1 + _JITTER * (2 * self.clock.chance() - 1)))
+
+
+def _tell(outcome: Outcome, seconds: float) -> None:
+    """Log how a pass ended: what it did, what it waits for, or why it failed."""
+    for result in outcome.report.written:
+        _log.info("%s: %s", result.ref, result.outcome, extra={"reason": result.action.reason})
+    if outcome.trouble:
+        level = logging.WARNING if outcome.result == "failed" else logging.INFO
+        _log.log(level, "%s: %s", *outcome.trouble)
+    _log.debug("pass ended: %s", outcome.result, extra={"seconds": round(seconds, 4), "phase": outcome.phase})
+
+
+async def run_workers(passes: Passes, count: int, ending: asyncio.Event, within: float) -> None:
+    """Let workers work until `ending` is set; then give passes under way some seconds to end.
+
+    What is cut off after that is taken up by whoever comes next: a pass may be cut off anywhere.
+    """
+    workers = [asyncio.create_task(passes.work(), name=f"worker-{number}") for number in range(count)]
+    try:
+        await ending.wait()
+        deadline = passes.clock.now() + within
+        while passes.running and passes.clock.now() < deadline:
+            await passes.clock.sleep(0.05)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
