@@ -68,8 +68,18 @@ _TROUBLES_TOLD = 3
 
 
 def _told(trouble: list[str]) -> str:
-    more = len(trouble) - _TROUBLES_TOLD
-    return "; ".join([*trouble[:_TROUBLES_TOLD], *([f"and {more} more"] if more > 0 else [])])
+    """Tell a few troubles; pods that have the same one are named together."""
+    names: dict[str, list[str]] = {}
+    for text in trouble:
+        name, _, words = text.partition(": ")
+        names.setdefault(words, []).append(name)
+    told = [f"{', '.join(_some(who))}: {words}" for words, who in names.items()]
+    return "; ".join(_some(told))
+
+
+def _some(texts: list[str]) -> list[str]:
+    more = len(texts) - _TROUBLES_TOLD
+    return [*texts[:_TROUBLES_TOLD], *([f"and {more} more"] if more > 0 else [])]
 
 
 def pod_trouble(pod: Manifest) -> str | None:

@@ -33,6 +33,8 @@ _log = logging.getLogger("chronik.operator")
 
 _LOOK_AGAIN = 10.0
 """Seconds until a cluster that waits for an event is looked at in any case."""
+_BREATH = 0.2
+"""Seconds between two passes over a cluster, so that a burst of events, as pods start, makes one pass and one write."""
 _JITTER = 0.2
 
 
@@ -47,6 +49,7 @@ class Passes:
     resync: float = 60.0
     workers: Workers = field(default_factory=Workers)
     clean: dict[ClusterKey, Hashable] = field(default_factory=dict)
+    ended: dict[ClusterKey, tuple[float, object]] = field(default_factory=dict)
     running: int = 0
 
     async def work(self) -> None:
@@ -60,8 +63,13 @@ class Passes:
     async def take(self, key: ClusterKey) -> Outcome | None:
         """Pass over one cluster, and put it back into the queue for when to look again.
 
-        If it looks exactly as it did when nothing was left to do, nothing is done, and None comes back.
+        If it looks exactly as it did when nothing was left to do, or the last pass has only just ended and nobody
+        has changed the spec since, nothing is done, and None comes back.
         """
+        breath = self._breath(key)
+        if breath > 0:
+            self.queue.add_after(key, breath)
+            return None
         looks = self._looks(key)
         if key in self.clean and self.clean[key] == looks:
             self.metrics.avoided()
@@ -73,6 +81,7 @@ class Passes:
                 outcome = await self._pass(key)
         finally:
             self.running -= 1
+        self.ended[key] = self.clock.now(), None if outcome.result == "claimed" else self._generation(key)
         self._note(key, outcome)
         if outcome.wrote or outcome.result not in {"ok", "paused"}:
             self.clean.pop(key, None)
@@ -100,6 +109,17 @@ class Passes:
         _tell(outcome, seconds)
         return outcome
 
+    def _breath(self, key: ClusterKey) -> float:
+        """Return how many seconds a cluster is to be left alone; none at all if its spec is a new one."""
+        ended, generation = self.ended.get(key, (0.0, None))
+        if generation is None or generation != self._generation(key):
+            return 0.0
+        return ended + _BREATH - self.clock.now()
+
+    def _generation(self, key: ClusterKey) -> object:
+        document = self.world.cache.cluster(key)
+        return document and (document["metadata"]["generation"], "deletionTimestamp" in document["metadata"])
+
     def _looks(self, key: ClusterKey) -> Hashable:
         document = self.world.cache.cluster(key)
         return self.world.cache.fingerprint(key), document and document["metadata"]["resourceVersion"]
@@ -115,6 +135,7 @@ class Passes:
             if result.error is not None:
                 self.metrics.failed(result.error)
         if outcome.result == "gone":
+            self.ended.pop(key, None)
             self.metrics.cluster_gone(key)
         elif outcome.phase:
             self.metrics.cluster(key, outcome.phase)
