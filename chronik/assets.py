@@ -1,4 +1,4 @@
-"""Find and read `templates/` and `schema/`, in a checkout and in an installed wheel alike.
+"""Find and read `templates/`, `schema/` and `deploy/`, in a checkout and in an installed wheel alike.
 
 They lie at the top of the repository, where people look for them, and inside the wheel as `chronik/_data`. This module
 is the only one that knows; the pure core is handed texts.
@@ -16,6 +16,7 @@ _ROOT = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent
 
 TEMPLATES = _ROOT / "templates"
 SCHEMA = _ROOT / "schema"
+DEPLOY = _ROOT / "deploy"
 
 
 @cache

@@ -1,13 +1,15 @@
 """The command line: options in, one call, a report out, an exit code.
 
-None of these commands needs a cluster, and none loads the Kubernetes client; what a command alone needs it imports when
-it runs. `run` is the only place where an error becomes text and an exit code.
+None of the commands here needs a cluster, and none loads the Kubernetes client; what a command alone needs it imports
+when it runs. The others are in modules of their own, `cli_*`, each loaded when it is asked for. `run` is the only place
+where an error becomes text and an exit code.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,9 @@ from chronik.errors import ChronikError, InvalidDocuments
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from click.shell_completion import CompletionItem
+
+    from chronik.manifest import Manifest
     from chronik.problem import Problem
 
 _NARROW = 80
@@ -70,12 +75,75 @@ def show_problems(problems: Sequence[Problem]) -> None:
         click.echo(f"and {len(problems) - _MOST_SHOWN:,} more, which -o json of `chronik validate` lists", err=True)
 
 
-def _print_data(text: str) -> None:
+def print_data(text: str) -> None:
     """Write data to stdout: as UTF-8, which is what YAML and JSON readers expect, whatever the locale."""
     click.echo(text.encode(), nl=False)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def print_manifests(manifests: Sequence[Manifest], output: str, output_dir: str | None, writer: str) -> None:
+    """Write manifests to stdout as `yaml` or `json`, or into a folder that belongs to the command `writer`."""
+    from chronik.emit import to_json_list, to_yaml_stream  # noqa: PLC0415  # help and completion stay quick
+
+    if output_dir is None:
+        print_data(to_yaml_stream(manifests) if output == "yaml" else to_json_list(manifests))
+        return
+    from chronik.output import write_folder  # noqa: PLC0415
+
+    stale = write_folder(Path(output_dir), manifests, writer)
+    removed = f", and removed {len(stale)} that {'is' if len(stale) == 1 else 'are'} no longer needed" if stale else ""
+    click.echo(f"{output_dir}: wrote {len(manifests)} objects{removed}", err=True)
+
+
+LAZY_COMMANDS = {
+    "apply": ("chronik.cli_apply:apply", "Apply clusters to the API server, changing only what must change."),
+    "delete": ("chronik.cli_delete:delete", "Delete clusters in reverse order; volumes as their retention says."),
+    "diff": ("chronik.cli_diff:diff", "Show what apply would change, field by field."),
+    "install": ("chronik.cli_install:install", "Print the manifests of the operator itself."),
+    "reconcile": (
+        "chronik.cli_reconcile:reconcile",
+        "Run the operator: keep all ChronikClusters as their documents say.",
+    ),
+    "status": ("chronik.cli_status:status", "Show how clusters are, and what they wait for."),
+}
+"""Where a command is that is not in this module, and the first sentence of its help."""
+
+
+class LazyGroup(click.Group):
+    """A group that loads a command of `LAZY_COMMANDS` when it is run, and neither for `--help` nor for completion."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, those not loaded included."""
+        return sorted({*super().list_commands(ctx), *LAZY_COMMANDS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, from its module if it has one of its own."""
+        if cmd_name not in LAZY_COMMANDS or cmd_name in self.commands:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = LAZY_COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands into the help text."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._short_help(ctx, name)) for name in self.list_commands(ctx)])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands and options that begin so."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [CompletionItem(name, help=self._short_help(ctx, name)) for name in names] + options
+
+    def _short_help(self, ctx: click.Context, name: str) -> str:
+        if name in LAZY_COMMANDS:
+            return LAZY_COMMANDS[name][1]
+        command = self.get_command(ctx, name)
+        return command.get_short_help_str(limit=_NARROW) if command else ""
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="chronik %(version)s")
 def main() -> None:
     """Run Chronik Stream on Kubernetes from one ChronikCluster document."""
@@ -98,6 +166,12 @@ templates_option = click.option(
 domain_option = click.option(
     "--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the cluster."
 )
+output_option = click.option(
+    "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How to print."
+)
+output_dir_option = click.option(
+    "--output-dir", metavar="DIR", help="Write one file per object and a kustomization.yaml instead."
+)
 
 
 @main.command()
@@ -106,10 +180,8 @@ domain_option = click.option(
 @namespace_option
 @templates_option
 @domain_option
-@click.option(
-    "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How to print."
-)
-@click.option("--output-dir", metavar="DIR", help="Write one file per object and a kustomization.yaml instead.")
+@output_option
+@output_dir_option
 def render(
     files: tuple[str, ...],
     recursive: bool,
@@ -124,19 +196,11 @@ def render(
     Needs no cluster. What this prints is, field for field, what apply and the operator send.
     """
     from chronik import offline  # noqa: PLC0415  # help and completion stay quick
-    from chronik.emit import to_json_list, to_yaml_stream  # noqa: PLC0415
 
     clusters, warnings = offline.load_clusters(files, recursive=recursive, namespace=namespace, domain=cluster_domain)
     manifests = offline.render_clusters(clusters, templates)
     show_problems(warnings)
-    if output_dir is None:
-        _print_data(to_yaml_stream(manifests) if output == "yaml" else to_json_list(manifests))
-        return
-    from chronik.output import write_folder  # noqa: PLC0415
-
-    stale = write_folder(Path(output_dir), manifests)
-    removed = f", and removed {len(stale)} that {'is' if len(stale) == 1 else 'are'} no longer needed" if stale else ""
-    click.echo(f"{output_dir}: wrote {len(manifests)} objects{removed}", err=True)
+    print_manifests(manifests, output, output_dir, "chronik render")
 
 
 @main.command()
@@ -163,7 +227,7 @@ def validate(files: tuple[str, ...], recursive: bool, namespace: str | None, tem
     else:
         from chronik.problem_report import as_github, as_json  # noqa: PLC0415
 
-        _print_data((as_json if output == "json" else as_github)(problems))
+        print_data((as_json if output == "json" else as_github)(problems))
     if any(problem.severity == "error" for problem in problems):
         return InvalidDocuments.exit_code
     if output == "text":
@@ -185,7 +249,7 @@ def schema_crd() -> None:
     from chronik import offline  # noqa: PLC0415
     from chronik.emit import to_yaml_stream  # noqa: PLC0415
 
-    _print_data(to_yaml_stream(offline.definitions()))
+    print_data(to_yaml_stream(offline.definitions()))
 
 
 @schema.command("json")
@@ -193,7 +257,7 @@ def schema_json() -> None:
     """Print the JSON Schema of a ChronikCluster document, for editors."""
     from chronik import offline  # noqa: PLC0415
 
-    _print_data(offline.editor_schema())
+    print_data(offline.editor_schema())
 
 
 @schema.command("docs")
@@ -201,4 +265,4 @@ def schema_docs() -> None:
     """Print the reference page of the spec, in Markdown."""
     from chronik import offline  # noqa: PLC0415
 
-    _print_data(offline.reference())
+    print_data(offline.reference())

@@ -14,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from chronik.operator import Options
+    from chronik.operator_lease import Terms
 
 _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
@@ -25,13 +26,19 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 @click.option("-l", "--selector", default="", help="Label selector: look after these ChronikClusters only.")
 @click.option("--once", is_flag=True, help="One pass over all clusters, and out.")
 @click.option("--leader-elect/--no-leader-elect", default=True, show_default=True, help="Hold a Lease while writing.")
+@click.option(
+    "--lease-name", default="chronik-operator", show_default=True, help="Operators of other shards need others."
+)
+@click.option("--lease-duration", type=click.IntRange(1), default=15, hidden=True)
+@click.option("--renew-deadline", type=float, default=10.0, hidden=True)
+@click.option("--retry-period", type=float, default=2.0, hidden=True)
 @click.option("--workers", type=click.IntRange(1, 256), default=16, show_default=True, help="Clusters at a time.")
 @click.option("--resync", type=click.FloatRange(1), default=60, show_default=True, help="Seconds between looks.")
 @click.option("--templates", metavar="DIR", help="Folder of templates that replace chronik's, by name.")
 @click.option("--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the cluster.")
 @click.option("--health-port", type=click.IntRange(0, 65535), default=8081, show_default=True)
 @click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True)
-@click.option("--host", default="0.0.0.0", show_default=True, help="Address to serve probes and metrics on.")  # noqa: S104  # probes come from outside the pod
+@click.option("--host", default="", help="Address to serve probes and metrics on.  [default: all]")
 @click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto", show_default=True)
 @click.option("--kubeconfig", default="", metavar="FILE", help="Kubeconfig file, as kubectl's.")
 @click.option("--context", default="", help="Context of the kubeconfig.")
@@ -40,6 +47,10 @@ def reconcile(
     selector: str,
     once: bool,
     leader_elect: bool,
+    lease_duration: int,
+    renew_deadline: float,
+    retry_period: float,
+    lease_name: str,
     workers: int,
     resync: float,
     templates: str | None,
@@ -68,6 +79,8 @@ def reconcile(
         namespace=os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),
         identity=os.environ.get("OPERATOR_NAME", ""),
         elect=leader_elect,
+        terms=_terms(lease_duration, renew_deadline, retry_period),
+        lease=lease_name,
         workers=workers,
         resync=resync,
         templates=templates,
@@ -77,6 +90,15 @@ def reconcile(
         metrics_port=metrics_port,
     )
     return asyncio.run(_once(options) if once else _until_told(options))
+
+
+def _terms(duration: int, renew_deadline: float, retry: float) -> Terms:
+    from chronik.operator_lease import Terms  # noqa: PLC0415
+
+    try:
+        return Terms(duration, renew_deadline, retry)
+    except ValueError as error:
+        raise click.UsageError(f"--lease-duration, --renew-deadline and --retry-period: {error}") from error
 
 
 def _own_namespace() -> str:

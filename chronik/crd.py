@@ -86,15 +86,20 @@ def warning_policy(rules: RuleBook) -> list[Manifest]:
     """
     policy = {
         "failurePolicy": "Ignore",
+        # One atomic value: were the server's defaults left out, the apply of any other manager would conflict.
         "matchConstraints": {
+            "matchPolicy": "Equivalent",
+            "namespaceSelector": {},
+            "objectSelector": {},
             "resourceRules": [
                 {
                     "apiGroups": [GROUP],
                     "apiVersions": [VERSION],
                     "operations": ["CREATE", "UPDATE"],
                     "resources": [CLUSTER.plural],
+                    "scope": "*",
                 }
-            ]
+            ],
         },
         "validations": [
             {"expression": _about_object(place, rule.rule), "message": rule.words}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from chronik.kube_config import ConnectOptions, find_access
+from chronik.kube_retry import Clock
 from chronik.manifest import FIELD_MANAGER
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Kind, Manifest, ObjectRef
 
-__all__ = ["ConnectOptions", "Kube", "Listing", "Propagation", "WatchEvent", "connect"]
+__all__ = ["Clock", "ConnectOptions", "Kube", "Listing", "Propagation", "WatchEvent", "connect"]
 
 Propagation = Literal["Background", "Orphan", "Foreground"]
 
@@ -90,6 +91,12 @@ class Kube(Protocol):
         exist, and be that one. The first is no such promise for an object that does not exist: it is created.
         """
 
+    async def merge(self, kind: Kind, ref: ObjectRef, patch: Manifest) -> Manifest:
+        """Merge a patch (RFC 7386) into an object, and return it as it is then: for what an apply cannot take away.
+
+        With `metadata.resourceVersion` in the patch the object must have that version.
+        """
+
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object that nobody else writes, such as an Event, and return it. Not repeated when in doubt."""
 
@@ -106,7 +113,13 @@ class Kube(Protocol):
         """Delete an object, if it still is the one with this uid and version; if it is gone already, that is fine."""
 
     def watch(
-        self, kind: Kind, namespace: str | None, *, resource_version: str, label_selector: str = ""
+        self,
+        kind: Kind,
+        namespace: str | None,
+        *,
+        resource_version: str,
+        label_selector: str = "",
+        field_selector: str = "",
     ) -> AsyncIterator[WatchEvent]:
         """Yield changes after a resource version, bookmarks included, until the server ends it, after some minutes.
 

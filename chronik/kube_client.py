@@ -22,6 +22,7 @@ from chronik.kube_request import (
     delete_call,
     get_call,
     list_call,
+    merge_call,
     query,
     secrets_of,
     watch_call,
@@ -111,6 +112,11 @@ class ApiKube:
         question = await self._about(manifest, "patch", subresource)
         return await self._transport.ask(apply_call(question, manifest, manager=manager, force=force, dry_run=dry_run))
 
+    async def merge(self, kind: Kind, ref: ObjectRef, patch: Manifest) -> Manifest:
+        """Merge a patch into an object."""
+        question = self._object("patch", kind, ref.namespace, ref.name)
+        return await self._transport.ask(merge_call(question, patch))
+
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object."""
         return await self._transport.ask(create_call(await self._about(manifest, "create"), manifest))
@@ -137,12 +143,19 @@ class ApiKube:
             await self._transport.ask(call)
 
     async def watch(
-        self, kind: Kind, namespace: str | None, *, resource_version: str, label_selector: str = ""
+        self,
+        kind: Kind,
+        namespace: str | None,
+        *,
+        resource_version: str,
+        label_selector: str = "",
+        field_selector: str = "",
     ) -> AsyncIterator[WatchEvent]:
         """Yield changes after a resource version, bookmarks included."""
         question = Question("watch", kind, namespace or "")
         seconds = int(WATCH_SECONDS * (1 + self._transport.options.clock.chance()))
-        call = watch_call(question, resource_version=resource_version, label_selector=label_selector, seconds=seconds)
+        selectors = query(labelSelector=label_selector, fieldSelector=field_selector)
+        call = watch_call(question, resource_version=resource_version, selectors=selectors, seconds=seconds)
         async with self._transport.stream(call) as events:
             async for event in events:
                 if event["type"] == "ERROR":

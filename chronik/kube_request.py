@@ -53,16 +53,15 @@ def list_call(question: Question, *, selectors: Query, limit: int, token: str) -
     return Call(question, "GET", url_path(question), (*selectors, *query(limit=limit), *query(**{"continue": token})))
 
 
-def watch_call(question: Question, *, resource_version: str, label_selector: str, seconds: int) -> Call:
+def watch_call(question: Question, *, resource_version: str, selectors: Query, seconds: int) -> Call:
     """Ask for all changes of a collection after a version, for so many seconds."""
     parameters = query(
         watch="true",
         allowWatchBookmarks="true",
         resourceVersion=resource_version,
         timeoutSeconds=seconds,
-        labelSelector=label_selector,
     )
-    return Call(question, "GET", url_path(question), parameters, timeout=seconds + WATCH_GRACE_SECONDS)
+    return Call(question, "GET", url_path(question), (*parameters, *selectors), timeout=seconds + WATCH_GRACE_SECONDS)
 
 
 def apply_call(question: Question, manifest: Manifest, *, manager: str, force: bool, dry_run: bool) -> Call:
@@ -80,6 +79,19 @@ def apply_call(question: Question, manifest: Manifest, *, manager: str, force: b
         encode(manifest),
         "application/apply-patch+yaml",
         conditional="resourceVersion" in manifest["metadata"] or "uid" in manifest["metadata"],
+    )
+
+
+def merge_call(question: Question, patch: Manifest) -> Call:
+    """Merge a patch into an object; doing so twice is as good as once, unless it is bound to a version."""
+    return Call(
+        question,
+        "PATCH",
+        url_path(question),
+        query(fieldManager=FIELD_MANAGER, fieldValidation="Strict"),
+        encode(patch),
+        "application/merge-patch+json",
+        conditional="resourceVersion" in patch.get("metadata", {}),
     )
 
 

@@ -13,6 +13,7 @@ Manifest = dict[str, Any]
 
 FIELD_MANAGER = "chronik-operator"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "chronik-operator"}
+INSTANCE_LABEL = "app.kubernetes.io/instance"
 CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
 
@@ -37,7 +38,8 @@ RBAC, CONFIG, NETWORK, WORKLOADS, DISRUPTION, SCALING = range(6)
 KINDS: tuple[Kind, ...] = (
     Kind("v1", "ServiceAccount", "serviceaccounts", RBAC),
     Kind("rbac.authorization.k8s.io/v1", "Role", "roles", RBAC),
-    Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", RBAC),
+    # A stage after the roles: to bind one that is not there yet takes a right that an operator should not have.
+    Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", CONFIG),
     Kind("v1", "ConfigMap", "configmaps", CONFIG),
     Kind("v1", "Service", "services", NETWORK),
     Kind("apps/v1", "StatefulSet", "statefulsets", WORKLOADS),

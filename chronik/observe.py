@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chronik.errors import Forbidden, NamespaceMissing
-from chronik.manifest import CLAIM, CLUSTER_LABEL, KIND_BY_NAME, KINDS, STORAGE_CLASS, Kind, ObjectRef
+from chronik.manifest import CLAIM, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, KINDS, STORAGE_CLASS, Kind, ObjectRef
 from chronik.volumes import volumes
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, 
     """
     selector = f"{CLUSTER_LABEL}={cluster.name}"
     *listings, claims = await asyncio.gather(
-        *(_list(kube, kind, cluster.namespace, selector) for kind in KINDS), _claims(kube, cluster.namespace, selector)
+        *(_list(kube, kind, cluster.namespace, selector) for kind in KINDS),
+        _claims(kube, cluster.namespace, f"{INSTANCE_LABEL}={cluster.name}"),
     )
     found = {ObjectRef.of(manifest): manifest for listing in listings for manifest in listing}
     found |= await _named(
@@ -55,7 +56,10 @@ async def _list(kube: Kube, kind: Kind, namespace: str, selector: str) -> list[M
 
 
 async def _claims(kube: Kube, namespace: str, selector: str) -> list[Manifest]:
-    """Return the volume claims; none to somebody who may not see them, whom a StatefulSet's own refusal will tell."""
+    """Return the volume claims, which bear the labels of their StatefulSet's selector and no others.
+
+    Somebody who may not see them gets none; a StatefulSet's own refusal will tell.
+    """
     try:
         return await _list(kube, CLAIM, namespace, selector)
     except Forbidden:

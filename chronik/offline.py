@@ -39,22 +39,29 @@ def _kept_rules() -> KeptRules:
 
 
 def load_clusters(
-    files: Iterable[str], *, recursive: bool = False, namespace: str | None = None, domain: str = "cluster.local"
+    files: Iterable[str],
+    *,
+    recursive: bool = False,
+    namespace: str | None = None,
+    fallback: str = "default",
+    domain: str = "cluster.local",
 ) -> tuple[list[Cluster], list[Problem]]:
     """Return the clusters that files describe, and the warnings about them.
+
+    `namespace` is somebody's wish, `fallback` where a document goes if neither it nor anybody says.
 
     Raises:
         InputError: a file cannot be read.
         InvalidDocuments: some document is in error; all errors of all documents are in it.
     """
-    clusters, problems = check(files, recursive=recursive, namespace=namespace)
+    clusters, problems = check(files, recursive=recursive, namespace=namespace, fallback=fallback)
     if any(problem.severity == "error" for problem in problems):
         raise InvalidDocuments(problems)
     return [replace(cluster, domain=domain) for cluster in clusters], problems
 
 
 def check(
-    files: Iterable[str], *, recursive: bool = False, namespace: str | None = None
+    files: Iterable[str], *, recursive: bool = False, namespace: str | None = None, fallback: str = "default"
 ) -> tuple[list[Cluster], list[Problem]]:
     """Return the valid clusters that files describe, and every problem of every document."""
     clusters: dict[tuple[str, str], Cluster] = {}
@@ -65,7 +72,7 @@ def check(
         if not documents and not found:
             problems.append(Problem("error", "empty", (), f"{source} holds no document"))
         for document in documents:
-            cluster, found = parse_document(document, namespace)
+            cluster, found = parse_document(document, namespace, fallback)
             problems += found
             if cluster is None:
                 continue
@@ -76,9 +83,11 @@ def check(
     return list(clusters.values()), problems
 
 
-def parse_document(document: Document, namespace: str | None = None) -> tuple[Cluster | None, list[Problem]]:
+def parse_document(
+    document: Document, namespace: str | None = None, fallback: str = "default"
+) -> tuple[Cluster | None, list[Problem]]:
     """Check one document; its problems say where in the file they are."""
-    parsed = law().parse(document.tree, namespace=namespace)
+    parsed = law().parse(document.tree, namespace=namespace, fallback=fallback)
     return parsed.cluster, [_placed(document, problem) for problem in parsed.problems]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,11 @@ from chronik.kube import ConnectOptions, connect
 from chronik.operator_cache import Cache, Scope
 from chronik.operator_events import Recorder
 from chronik.operator_fence import Fenced
-from chronik.operator_lease import Leadership, Terms
+from chronik.operator_lease import LEASE_NAME, Leadership, Terms
 from chronik.operator_metrics import Metrics
 from chronik.operator_passes import Passes, run_workers
 from chronik.operator_queue import WorkQueue
+from chronik.operator_renders import RecentRenders
 from chronik.operator_serve import Probes, Serving, Workers, serving
 from chronik.reconcile_world import World
 
@@ -38,6 +39,8 @@ _log = logging.getLogger("chronik.operator")
 
 _DRAIN_WITHIN = 15.0
 """Seconds that passes under way have to end in when the operator is told to stop; its grace period is 30."""
+_EVENTS_WITHIN = 2.0
+"""Seconds for the last Events to be sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,8 @@ class Options:
     """How the operator runs.
 
     `namespace` and `identity` are the operator's own: where its lease is, and what its process is called. `resync` is
-    in seconds. Port 0 is any free one. Without `elect` it takes for granted that it is alone.
+    in seconds. No `host` is all addresses, port 0 any free one. Operators that look
+    after different clusters need different leases. Without `elect` it takes for granted that it is alone.
     """
 
     connect: ConnectOptions = field(default_factory=ConnectOptions)
@@ -53,12 +57,13 @@ class Options:
     namespace: str = "default"
     identity: str = ""
     elect: bool = True
+    lease: str = LEASE_NAME
     terms: Terms = field(default_factory=Terms)
     workers: int = 16
     resync: float = 60.0
     templates: str | None = None
     domain: str = "cluster.local"
-    host: str = "0.0.0.0"  # noqa: S104  # probes and scrapes come from outside the pod
+    host: str = ""
     health_port: int = 8081
     metrics_port: int = 8080
 
@@ -88,6 +93,7 @@ class Operator:
             options = self.options
             serving_it = serving(probes, self.metrics, options.health_port, options.metrics_port, options.host)
             self.serving = await stack.enter_async_context(serving_it)
+            _log.info("answers probes and gives out metrics", extra=asdict(self.serving))
             await self._either(self._lead(kube, cache), cache.run())
 
     async def _either(self, main: Coroutine[Any, Any, None], support: Coroutine[Any, Any, None]) -> None:
@@ -104,11 +110,16 @@ class Operator:
         """Work whenever this replica may, until it is told to stop."""
         if not self.options.elect:
             await self._until_stopped(cache.wait_synced())
+            self.metrics.leads(yes=True)
             await self._work(kube, cache, self.stop)
             return
         async with connect(self._counted()) as own:  # a busy connection must not delay a renewal
             leadership = Leadership(
-                own, namespace=self.options.namespace, identity=self.options.identity, terms=self.options.terms
+                own,
+                namespace=self.options.namespace,
+                name=self.options.lease,
+                identity=self.options.identity,
+                terms=self.options.terms,
             )
             async with _background(leadership.run()):
                 await self._until_stopped(cache.wait_synced())
@@ -147,13 +158,14 @@ class Operator:
         async with _background(recorder.run()):
             _log.info("reconciles %d clusters", len(cache.clusters()))
             await run_workers(passes, self.options.workers, ending, _DRAIN_WITHIN)
+            await recorder.flush(_EVENTS_WITHIN)
 
     def _world(self, kube: Kube, cache: Cache, ending: asyncio.Event, recorder: Recorder) -> World:
         return World(
             kube=kube,
             cache=cache,
             law=offline.law(),
-            render=offline.renderer(self.options.templates),
+            render=RecentRenders(offline.renderer(self.options.templates)),
             now=timestamp,
             execution=Execution(kube=kube, stop=ending),
             announce=lambda cluster, news: recorder.record(cluster, *news),

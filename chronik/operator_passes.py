@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from chronik.errors import ChronikError
@@ -138,7 +139,14 @@ class Passes:
             self.ended.pop(key, None)
             self.metrics.cluster_gone(key)
         elif outcome.phase:
-            self.metrics.cluster(key, outcome.phase)
+            self.metrics.cluster(key, outcome.phase, self._since(key))
+
+    def _since(self, key: ClusterKey) -> float | None:
+        """Return since when a cluster is ready or not, in seconds since 1970: a restart of ours is no news."""
+        document = self.world.cache.cluster(key) or {}
+        conditions = (document.get("status") or {}).get("conditions") or ()
+        times = [each["lastTransitionTime"] for each in conditions if each["type"] == "Ready"]
+        return datetime.fromisoformat(times[0]).timestamp() if times else None
 
     def _schedule(self, key: ClusterKey, outcome: Outcome) -> None:
         if outcome.retry is not None:

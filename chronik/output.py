@@ -1,7 +1,8 @@
 """Write rendered manifests into a folder for GitOps: one file per object in apply order, and a kustomization.yaml.
 
 The folder may hold other files. What chronik wrote is listed in its kustomization.yaml, so a second run replaces or
-removes exactly that, and never touches a file that somebody else put there. Called by `cli`.
+removes exactly that, and never touches a file that somebody else put there. Called by `cli`, for `chronik render` and
+`chronik install`, neither of which replaces what the other wrote.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
 
 INDEX = "kustomization.yaml"
-_MARK = "# Written by chronik render, which replaces the files listed here. Keep your own changes in an overlay.\n"
+_MARK = "# Written by {}, which replaces the files listed here. Keep your own changes in an overlay.\n"
 _FILE_NAME = re.compile(r"\d{2,}-[a-z0-9-]+\.yaml")
 
 
@@ -36,8 +37,10 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9-]+", "-", name.lower())
 
 
-def write_folder(folder: Path, manifests: Sequence[Manifest]) -> list[str]:
+def write_folder(folder: Path, manifests: Sequence[Manifest], writer: str = "chronik render") -> list[str]:
     """Write the manifests and their index; return the names of the files that are no longer needed and were removed.
+
+    `writer` is the command that the folder belongs to.
 
     Raises:
         InputError: the folder cannot be written, or a file in the way is not chronik's.
@@ -45,35 +48,35 @@ def write_folder(folder: Path, manifests: Sequence[Manifest]) -> list[str]:
     names = file_names(manifests)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        ours = _written_before(folder)
+        ours = _written_before(folder, writer)
         _refuse_foreign(folder, names, ours)
         if not ours.issuperset(names):  # so that a run which is cut short can be repeated
-            _write(folder / INDEX, _index(sorted(ours.union(names))))
+            _write(folder / INDEX, _index(writer, sorted(ours.union(names))))
         for name, manifest in zip(names, manifests, strict=True):
             _write(folder / name, to_yaml(manifest))
         stale = sorted(ours - set(names))
         for name in stale:
             (folder / name).unlink(missing_ok=True)
-        _write(folder / INDEX, _index(names))
+        _write(folder / INDEX, _index(writer, names))
     except OSError as error:
         raise InputError(f"cannot be written: {error.strerror}", subject=str(error.filename or folder)) from error
     return stale
 
 
-def _index(names: Sequence[str]) -> str:
+def _index(writer: str, names: Sequence[str]) -> str:
     listed = "".join(f"- {name}\n" for name in names)
     head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
-    return f"{_MARK}{head}sortOptions: {{order: fifo}}\nresources:\n{listed}"
+    return f"{_MARK.format(writer)}{head}sortOptions: {{order: fifo}}\nresources:\n{listed}"
 
 
-def _written_before(folder: Path) -> set[str]:
+def _written_before(folder: Path, writer: str) -> set[str]:
     try:
         text = (folder / INDEX).read_text("utf-8", errors="replace")
     except FileNotFoundError:
         return set()
-    if not text.startswith(_MARK):
+    if not text.startswith(_MARK.format(writer)):
         raise InputError(
-            "is not chronik's, and would be replaced",
+            f"was not written by {writer}, and would be replaced",
             subject=str(folder / INDEX),
             hint="Choose an empty folder, and refer to it from your own kustomization.yaml.",
         )

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from chronik.changes import Change
     from chronik.errors import FieldOwner
     from chronik.manifest import Manifest
+    from chronik.ownership import Difference
     from chronik.volumes import Volumes
 
     Gate = Callable[[Create | Apply, tuple[ObjectRef, ...]], ObjectRef | None]
@@ -70,7 +71,7 @@ HUMAN_MANAGERS = (
 """Field managers that people write with; what an operator owns by contract, it takes back from them."""
 
 Settled = tuple[str, str, str]
-"""An apply that did not help: uid and resource version of the object after it, digest of the manifest."""
+"""An apply that did not help: uid of the object, digest of the manifest, digest of the differences that it left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,12 @@ def digest(manifest: Manifest) -> str:
     """Return what tells two manifests apart, whatever the order of their keys; for `PlanContext.settled`."""
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def left_over(manifest: Manifest, live: Manifest, differences: Iterable[Difference]) -> Settled:
+    """Return how `PlanContext.settled` knows differences that an apply has left, whatever else changes since."""
+    left = [[each.kind, each.path, each.live] for each in differences]
+    return live["metadata"]["uid"], digest(manifest), digest({"left": left})
 
 
 class _Planner:
@@ -214,7 +221,7 @@ class _Planner:
         if stuck:
             return unchangeable(manifest, live, changes, changes_of(stuck, live))
         version = metadata["resourceVersion"]
-        if (metadata["uid"], version, digest(manifest)) in self.context.settled:
+        if self.context.settled and left_over(manifest, live, differences) in self.context.settled:
             return Skip(
                 ref=ref, why="settled", reason="is changed back by something else on every apply", changes=changes
             )

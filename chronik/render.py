@@ -71,7 +71,7 @@ def render(cluster: Cluster, templates: Templates) -> list[Manifest]:
 
 def _manifests(cluster: Cluster, templates: Templates) -> Iterator[tuple[str, Manifest]]:
     shared = {"cluster": cluster, "spec": cluster.spec}
-    config_map = _render_one(
+    config_map = render_one(
         templates, CONFIG_TEMPLATE, {**shared, "name": f"{cluster.name}-config", "labels": _labels(cluster, "config")}
     )
     yield CONFIG_TEMPLATE, config_map
@@ -87,7 +87,7 @@ def _manifests(cluster: Cluster, templates: Templates) -> Iterator[tuple[str, Ma
         }
         for use in COMPONENT_TEMPLATES:
             if use.wanted(component):
-                yield use.template, _render_one(templates, use.template, variables)
+                yield use.template, render_one(templates, use.template, variables)
 
 
 def _labels(cluster: Cluster, component: str) -> dict[str, str]:
@@ -109,7 +109,12 @@ def _selector(cluster: Cluster, component: str) -> dict[str, str]:
 _API_VERSION = re.compile(r"([a-z0-9.-]+/)?v[0-9][a-z0-9]*")
 
 
-def _render_one(templates: Templates, file: str, variables: dict[str, Any]) -> Manifest:
+def render_one(templates: Templates, file: str, variables: dict[str, Any]) -> Manifest:
+    """Return the manifest that one template makes; `install` renders the operator's own with this, too.
+
+    Raises:
+        TemplateError: the template is broken or does not make a Kubernetes object.
+    """
     made = templates.render(file, variables)
     if not isinstance(made, dict):
         raise TemplateError("the template does not make a map", template=file)

@@ -31,6 +31,7 @@ IO_CALLS = {"open", "print", "input", "exec", "eval", "breakpoint"}
 CLOCK_CALLS = {"now", "utcnow", "today"}
 CORE_LIBRARIES = {"jinja2", "yaml", "jsonschema", "cel_expr_python"}
 ONLY_IN = {"kubernetes": ("kube",), "aiohttp": ("kube", "operator"), "click": ("cli",), "pytest": ("testing",)}
+ONLY_IN |= {"prometheus_client": ("operator",), "opentelemetry": ("operator",)}
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ print("loaded:", *sys.modules, file=sys.stderr)
 sys.exit(code)
 """
 SLOW = {"kubernetes", "aiohttp", "rich", "asyncio", "jsonschema", "ssl", "multiprocessing", "pytest", "http"}
+SLOW |= {"prometheus_client", "opentelemetry"}
 EXAMPLE = str(ROOT / "examples" / "production.yaml")
 
 

@@ -149,7 +149,7 @@ def test_foreign_kustomization(tmp_path):
     """A kustomization.yaml that chronik did not write is never replaced."""
     (tmp_path / INDEX).write_text("resources: []\n")
 
-    with pytest.raises(InputError, match="is not chronik's, and would be replaced") as caught:
+    with pytest.raises(InputError, match="was not written by chronik render, and would be replaced") as caught:
         write_folder(tmp_path, THREE)
 
     assert "your own kustomization.yaml" in caught.value.hint

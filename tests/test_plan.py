@@ -29,7 +29,7 @@ from chronik.actions import (
 from chronik.changes import Change, Mask
 from chronik.manifest import ObjectRef
 from chronik.ownership import applied_fields, walk
-from chronik.plan import HUMAN_MANAGERS, PlanContext, digest, plan
+from chronik.plan import HUMAN_MANAGERS, PlanContext, left_over, plan
 
 if TYPE_CHECKING:
     from random import Random
@@ -163,7 +163,7 @@ def test_what_an_apply_did_not_help_is_left_alone():
     model = world.models[CONFIG]
     model.tamper(merged(model.live, {"data": {"storage.backend": "webhook"}}))
     live, manifest = world.observed[CONFIG], next(each for each in desired if each["kind"] == "ConfigMap")
-    memo = (live["metadata"]["uid"], live["metadata"]["resourceVersion"], digest(manifest))
+    memo = left_over(manifest, live, walk(manifest, live, applied_fields(live)))
     (before,) = decide(world, desired)[CONFIG]
     (after,) = decide(world, desired, replace(OPERATOR, settled={memo}))[CONFIG]
 
@@ -642,7 +642,13 @@ def test_what_is_no_longer_rendered_is_pruned_in_reverse():
     world = running(searchNodes=2, podDisruptionBudget={"maxUnavailable": 1})
     pruned = plan(rendered(podDisruptionBudget={"maxUnavailable": 1}), world.observed, OPERATOR)
 
-    assert {stage.name for stage in pruned.stages if stage.prunes} == {"disruption", "workloads", "network", "rbac"}
+    assert {stage.name for stage in pruned.stages if stage.prunes} == {
+        "disruption",
+        "workloads",
+        "network",
+        "config",
+        "rbac",
+    }
     assert kinds(pruned.writes) == ["Prune"] * 6
     assert [action.ref.kind for action in pruned.writes] == [
         *("PodDisruptionBudget", "Deployment", "Service", "RoleBinding", "Role", "ServiceAccount"),

@@ -1,0 +1,88 @@
+"""`chronik install`: print the manifests of the operator itself.
+
+Needs no cluster. `install` makes the manifests; this hands it templates, definitions and alerts. Loaded by `cli` when
+the command is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from chronik.cli import output_dir_option, output_option, print_manifests, templates_option
+from chronik.install import IMAGE, NAME, NAMESPACE, InstallOptions, install_manifests
+
+if TYPE_CHECKING:
+    from chronik.manifest import Manifest
+
+
+@click.command()
+@click.option("--namespace", "-n", default=NAMESPACE, show_default=True, help="Where the operator runs. It is created.")
+@click.option("--name", default=NAME, show_default=True, help="What the operator's objects are called.")
+@click.option(
+    "--watch-namespace",
+    "watch",
+    multiple=True,
+    metavar="NAMESPACE",
+    help="Manage the clusters of this namespace, and ask for no right beyond it. Repeatable.  [default: all]",
+)
+@click.option("--selector", "shard", default="", help="Manage only clusters with these labels: KEY=VALUE,…")
+@click.option("--image", default=IMAGE, show_default=True, help="The operator's image.")
+@click.option("--image-pull-secret", "pull_secrets", multiple=True, metavar="NAME", help="To pull it. Repeatable.")
+@click.option("--replicas", type=click.IntRange(min=0), default=2, show_default=True, help="One leads, the rest wait.")
+@click.option("--priority-class", metavar="NAME", help="The PriorityClass of the operator's pods.")
+@click.option("--no-crd", is_flag=True, help="Leave out the CRD and its policy, which are the cluster administrator's.")
+@click.option("--service-monitor", is_flag=True, help="Add a ServiceMonitor and alerts for the Prometheus operator.")
+@templates_option
+@output_option
+@output_dir_option
+def install(
+    namespace: str,
+    name: str,
+    watch: tuple[str, ...],
+    shard: str,
+    image: str,
+    pull_secrets: tuple[str, ...],
+    replicas: int,
+    priority_class: str | None,
+    no_crd: bool,
+    service_monitor: bool,
+    templates: str | None,
+    output: str,
+    output_dir: str | None,
+) -> None:
+    """Print the manifests of the operator itself.
+
+    Needs no cluster. Install or upgrade with: chronik install | kubectl apply --server-side -f -
+    """
+    from chronik import offline  # noqa: PLC0415  # --help stays quick
+    from chronik.binding import Templates  # noqa: PLC0415
+    from chronik.caches import bytecode_cache  # noqa: PLC0415
+    from chronik.inputs import template_reader  # noqa: PLC0415
+
+    options = InstallOptions(
+        name=name,
+        namespace=namespace,
+        watch=watch,
+        shard=shard,
+        image=image,
+        pull_secrets=pull_secrets,
+        replicas=replicas,
+        priority_class=priority_class,
+        with_definitions=not no_crd,
+        service_monitor=service_monitor,
+    )
+    compiled = Templates(template_reader(templates), bytecode_cache())
+    alerts = _alerts() if service_monitor else []
+    manifests = install_manifests(options, compiled, [] if no_crd else offline.definitions(), alerts)
+    print_manifests(manifests, output, output_dir, "chronik install")
+
+
+def _alerts() -> list[Manifest]:
+    """Return the PrometheusRules that come with chronik."""
+    import yaml  # noqa: PLC0415  # only for those who want them
+
+    from chronik import assets  # noqa: PLC0415
+
+    return list(yaml.safe_load_all((assets.DEPLOY / "prometheusrule.yaml").read_text("utf-8")))

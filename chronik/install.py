@@ -1,0 +1,150 @@
+"""Make the operator's own manifests, with the engine that makes a cluster's: options in, manifests out.
+
+Pure: templates, definitions and alerts are handed in by `cli_install`, which is the only caller. The templates lie in
+`templates/install/`; what the operator may do is `templates/install/role.yaml.j2`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chronik import __version__
+from chronik.emit import ordered
+from chronik.errors import InputError
+from chronik.render import render_one
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from chronik.binding import Templates
+    from chronik.manifest import Manifest
+
+NAME = "chronik-operator"
+NAMESPACE = "chronik-operator-system"
+IMAGE = f"chronik/operator:{__version__}"
+
+FOLDER = "install/"
+_RIGHTS = ("role", "rolebinding")
+_THE_REST = ("leader-role", "leader-rolebinding", "service", "deployment", "poddisruptionbudget")
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_LONGEST_LABEL = 63
+_LONGEST_NAME = _LONGEST_LABEL - len("-metrics")
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+_LONGEST_OBJECT_NAME = 253
+_IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/@-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallOptions:
+    """How the operator is installed.
+
+    It watches `watch` (namespaces that exist), or all of them if that is empty, and of their clusters those that the
+    label selector `shard` takes, or all. `name` tells operators apart that share API server or namespace.
+
+    Raises:
+        InputError: a value is none that Kubernetes would take.
+    """
+
+    name: str = NAME
+    namespace: str = NAMESPACE
+    watch: tuple[str, ...] = ()
+    shard: str = ""
+    image: str = IMAGE
+    pull_secrets: tuple[str, ...] = ()
+    replicas: int = 2
+    priority_class: str | None = None
+    with_definitions: bool = True
+    service_monitor: bool = False
+
+    def __post_init__(self) -> None:
+        _check("--name", self.name, _LABEL, _LONGEST_NAME)
+        for flag, values in (("--namespace", (self.namespace,)), ("--watch-namespace", self.watch)):
+            for value in values:
+                _check(flag, value, _LABEL, _LONGEST_LABEL)
+        for value in self.pull_secrets:
+            _check("--image-pull-secret", value, _OBJECT_NAME, _LONGEST_OBJECT_NAME)
+        if self.priority_class is not None:
+            _check("--priority-class", self.priority_class, _OBJECT_NAME, _LONGEST_OBJECT_NAME)
+        if not _IMAGE.fullmatch(self.image):
+            raise InputError(
+                f"{self.image!r} is no image reference", subject="--image", hint=f"It looks like this: {IMAGE}"
+            )
+
+
+def _check(flag: str, value: str, form: re.Pattern[str], longest: int) -> None:
+    if len(value) > longest or not form.fullmatch(value):
+        dots = " dots," if form is _OBJECT_NAME else ""
+        raise InputError(
+            f"{value!r} is no name that Kubernetes takes here",
+            subject=flag,
+            hint=f"Use 1 to {longest} lower-case letters, digits,{dots} and hyphens; no hyphen at either end.",
+        )
+
+
+def template_names() -> list[str]:
+    """Return the file names of the operator's templates."""
+    names = ("namespace", "serviceaccount", *_RIGHTS, *_THE_REST, "servicemonitor")
+    return [f"{FOLDER}{name}.yaml.j2" for name in names]
+
+
+def install_manifests(
+    options: InstallOptions, templates: Templates, definitions: Sequence[Manifest], alerts: Sequence[Manifest] = ()
+) -> list[Manifest]:
+    """Return the operator's manifests in an order in which one pass can apply them: Namespace and CRD come first.
+
+    `definitions` are the CRD and its policy; `alerts` are PrometheusRules, which come along with a ServiceMonitor.
+
+    Raises:
+        TemplateError: a template is broken; it names template and line.
+    """
+    variables = _variables(options)
+    return [
+        _made("namespace", templates, variables),
+        *(definitions if options.with_definitions else ()),
+        *_objects(options, templates, variables),
+        *((_placed(alert, options, variables["labels"]) for alert in alerts) if options.service_monitor else ()),
+    ]
+
+
+def _objects(options: InstallOptions, templates: Templates, variables: dict[str, Any]) -> Iterator[Manifest]:
+    yield _made("serviceaccount", templates, variables)
+    for scope in dict.fromkeys(options.watch) or (None,):
+        yield from (_made(name, templates, variables | {"scope": scope}) for name in _RIGHTS)
+    yield from (_made(name, templates, variables) for name in _THE_REST)
+    if options.service_monitor:
+        yield _made("servicemonitor", templates, variables)
+
+
+def _made(name: str, templates: Templates, variables: dict[str, Any]) -> Manifest:
+    return ordered(render_one(templates, f"{FOLDER}{name}.yaml.j2", variables))
+
+
+def _variables(options: InstallOptions) -> dict[str, Any]:
+    selector = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": options.name}
+    return {
+        "options": options,
+        "name": options.name,
+        "namespace": options.namespace,
+        "selector": selector,
+        # Not managed-by: what bears that label is a cluster's, and the operator's to change.
+        "labels": {**selector, "app.kubernetes.io/component": "operator", "app.kubernetes.io/part-of": "chronik"},
+        "pullSecrets": [{"name": name} for name in dict.fromkeys(options.pull_secrets)],
+        "args": arguments(options),
+    }
+
+
+def arguments(options: InstallOptions) -> list[str]:
+    """Return the command line of the operator's container, without `chronik`."""
+    watched = [f"--namespace={name}" for name in dict.fromkeys(options.watch)]
+    lease = [f"--lease-name={options.name}"] if options.name != NAME else []
+    return ["reconcile", *watched, *([f"--selector={options.shard}"] if options.shard else ()), *lease]
+
+
+def _placed(alert: Manifest, options: InstallOptions, labels: dict[str, str]) -> Manifest:
+    """Return an alert rule as one of the operator's objects, with the labels that Prometheus may select it by."""
+    metadata = alert["metadata"]
+    ours = {"name": options.name, "namespace": options.namespace, "labels": {**metadata.get("labels", {}), **labels}}
+    return ordered({**alert, "metadata": {**metadata, **ours}})

@@ -1,0 +1,171 @@
+"""What the operator knows of the cluster it runs in: every ChronikCluster, and everything that belongs to one.
+
+`operator` runs one `Cache`: it lists and watches each kind once, for the whole fleet, so that reconciling reads from
+memory and asks the server nothing. Whatever changes wakes its cluster; what the operator has written itself is put in
+at once (`wrote`, `gone`), so that a reconcile never sees less than the one before it did, and wakes nobody.
+
+A reconcile takes `fingerprint` before it takes `view`. If it then finds nothing to do, there is nothing to do until the
+fingerprint changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chronik.kube import Clock
+from chronik.manifest import (
+    CLAIM,
+    CLUSTER,
+    INSTANCE_LABEL,
+    KIND_BY_NAME,
+    KINDS,
+    MANAGED_BY,
+    POD,
+    SECRET,
+    STORAGE_CLASS,
+    ClusterKey,
+    ObjectRef,
+)
+from chronik.operator_cache_reflector import Reflector, Source, Upkeep
+from chronik.operator_cache_store import Store
+from chronik.operator_records import Packer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Mapping
+
+    from chronik.kube import Kube
+    from chronik.manifest import Manifest
+
+LISTS_AT_A_TIME = 2
+OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+CLAIMS = f"{INSTANCE_LABEL},app.kubernetes.io/component in (controller,ingest,search)"
+"""Claims bear the labels of their StatefulSet's selector, and those only."""
+NO_HELM = "type!=helm.sh/release.v1"
+"""Helm keeps its releases in Secrets, up to a megabyte each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What to look after: namespaces (none: all of them), and of the ChronikClusters there those with these labels."""
+
+    namespaces: tuple[str, ...] = ()
+    selector: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What there is of one cluster: the objects that chronik renders, claims and pods, reduced to what plans read."""
+
+    objects: dict[ObjectRef, Manifest]
+    claims: list[Manifest]
+    pods: list[Manifest]
+
+
+class Cache:
+    """Everything in scope, kept up to date while `run` runs. `on_relist` is told the kind, and why."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        scope: Scope,
+        *,
+        wake: Callable[[ClusterKey], None],
+        clock: Clock | None = None,
+        on_relist: Callable[[str, str], None] = lambda _kind, _why: None,
+    ) -> None:
+        self._scope = scope
+        self._store = Store(wake)
+        upkeep = Upkeep(kube, self._store, clock or Clock(), asyncio.Semaphore(LISTS_AT_A_TIME), on_relist)
+        sources = list(_sources(scope))
+        self._packers = {source.kind.name: Packer(source.kind) for source in sources}
+        self._reflectors = [Reflector(source, upkeep, self._packers[source.kind.name]) for source in sources]
+
+    async def run(self) -> None:
+        """List and watch everything, until cancelled; whatever goes wrong is tried again."""
+        async with asyncio.TaskGroup() as tasks:
+            for reflector in self._reflectors:
+                tasks.create_task(reflector.run(), name=f"watch {reflector.source}")
+
+    @property
+    def synced(self) -> bool:
+        """Whether everything has been listed once: before that, what is not known may be there all the same."""
+        return all(reflector.ready.is_set() for reflector in self._reflectors)
+
+    async def wait_synced(self) -> None:
+        """Wait until everything has been listed once."""
+        for reflector in self._reflectors:
+            await reflector.ready.wait()
+
+    def clusters(self) -> list[ClusterKey]:
+        """Return which ChronikClusters there are."""
+        return [ClusterKey(ref.namespace, ref.name) for ref in self._store.of_kind(CLUSTER.name)]
+
+    def cluster(self, key: ClusterKey) -> Manifest | None:
+        """Return a ChronikCluster, or None if there is none of that name."""
+        record = self._store.get(ObjectRef(CLUSTER.name, key.namespace, key.name))
+        return record.manifest if record else None
+
+    def view(self, key: ClusterKey) -> View:
+        """Return all that belongs to a cluster, found by its controller or, without one, by its label."""
+        view = View({}, [], [])
+        for ref, record in self._store.of_cluster(key):
+            if ref.kind == POD.name:
+                view.pods.append(record.manifest)
+            elif ref.kind == CLAIM.name:
+                view.claims.append(record.manifest)
+            elif ref.kind in KIND_BY_NAME:
+                view.objects[ref] = record.manifest
+        return view
+
+    def fingerprint(self, key: ClusterKey) -> Hashable:
+        """Return what changes whenever something changes that a reconcile of this cluster reads, but for its status.
+
+        That is its spec and metadata, what belongs to it, the Secrets that it names, and StorageClasses. It means
+        nothing to another process.
+        """
+        return self._store.fingerprint(key)
+
+    def wrote(self, manifest: Manifest) -> None:
+        """Take in the server's answer to a write of our own, whose event will then wake nobody."""
+        ref = ObjectRef.of(manifest)
+        if ref.kind in self._packers and (not self._scope.namespaces or ref.namespace in self._scope.namespaces):
+            self._store.wrote(ref, self._packers[ref.kind].pack(manifest))
+
+    def gone(self, ref: ObjectRef, uid: str) -> None:
+        """Take in that we have deleted an object, and that this has an end; its event will wake nobody.
+
+        If a finalizer holds it up, it comes back with the next event, with its deletionTimestamp.
+        """
+        self._store.gone(ref, uid)
+
+    def secret_digest(self, namespace: str, name: str) -> str | None:
+        """Return what changes with the data of a Secret; None if there is none, or it was never to be seen."""
+        record = self._store.get(ObjectRef(SECRET.name, namespace, name))
+        return str(record.manifest["digest"]) if record else None
+
+    def sees_secrets(self, namespace: str) -> bool:
+        """Tell whether Secrets may be seen: if not, that there is none says nothing."""
+        return any(
+            reflector.is_allowed
+            for reflector in self._reflectors
+            if reflector.source.kind == SECRET and reflector.source.namespace in {None, namespace}
+        )
+
+    def expandable(self) -> Mapping[str, bool]:
+        """Return which StorageClasses can expand volumes, as far as that is known: in namespaced mode it is not."""
+        classes = self._store.of_kind(STORAGE_CLASS.name)
+        return {ref.name: bool(record.manifest.get("allowVolumeExpansion")) for ref, record in classes.items()}
+
+
+def _sources(scope: Scope) -> Iterator[Source]:
+    """Yield what to follow; nothing that lies outside of namespaces if the scope names some."""
+    for namespace in dict.fromkeys(scope.namespaces) or (None,):
+        yield Source(CLUSTER, namespace, scope.selector)
+        for kind in (*KINDS, POD):
+            yield Source(kind, namespace, OURS)
+        yield Source(CLAIM, namespace, CLAIMS)
+        yield Source(SECRET, namespace, fields=NO_HELM, optional=True)
+    if not scope.namespaces:
+        yield Source(STORAGE_CLASS, optional=True)

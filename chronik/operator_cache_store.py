@@ -1,0 +1,190 @@
+"""The contents of the operator's caches: records by kind and by cluster, and who is to be woken when one changes.
+
+`operator_cache_reflector` brings in what the API server tells, `operator_cache` what we have just written ourselves,
+which is newer: an event that is older than what is known changes nothing. Nothing here waits.
+Resource versions compare as integers: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from chronik.manifest import CLUSTER, SECRET, STORAGE_CLASS, ClusterKey, ObjectRef
+from chronik.operator_records import by_others
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from chronik.operator_records import Record
+
+Scope = tuple[str, str | None]
+"""A kind, and the namespace that it is watched in: None for all."""
+
+_64_BITS = (1 << 64) - 1
+
+
+@dataclass(slots=True)
+class _Group:
+    """What belongs to one cluster; `total` is the sum of its records' marks, whatever their order."""
+
+    refs: set[ObjectRef] = field(default_factory=set)
+    total: int = 0
+
+
+class Store:
+    """All records. `wake` is told the cluster of whatever changes, if there is a ChronikCluster of that name."""
+
+    def __init__(self, wake: Callable[[ClusterKey], None]) -> None:
+        self._wake = wake
+        self._records: dict[str, dict[ObjectRef, Record]] = defaultdict(dict)
+        self._groups: dict[ClusterKey, _Group] = {}
+        self._users: dict[ObjectRef, set[ClusterKey]] = {}
+        self._gone: dict[ObjectRef, str] = {}
+        self._reached: dict[Scope, int] = {}
+
+    def get(self, ref: ObjectRef) -> Record | None:
+        """Return what is known of an object."""
+        return self._records[ref.kind].get(ref)
+
+    def of_kind(self, kind: str) -> Mapping[ObjectRef, Record]:
+        """Return all records of a kind; not to be changed."""
+        return self._records[kind]
+
+    def of_cluster(self, key: ClusterKey) -> list[tuple[ObjectRef, Record]]:
+        """Return the records of what belongs to a cluster, in a stable order."""
+        group = self._groups.get(key)
+        return [(ref, self._records[ref.kind][ref]) for ref in sorted(group.refs)] if group else []
+
+    def fingerprint(self, key: ClusterKey) -> tuple[int, ...]:
+        """Return what changes whenever something changes that a reconcile of this cluster reads."""
+        cluster = self.get(_cluster_ref(key))
+        group = self._groups.get(key)
+        classes = sum(_weight(ref, record) for ref, record in self._records[STORAGE_CLASS.name].items())
+        secrets = (self.get(ref) for ref in _secret_refs(key, cluster))
+        marks = (record.mark if record else 0 for record in (cluster, *secrets))
+        return (group.total if group else 0, classes & _64_BITS, *marks)
+
+    def lacks(self, ref: ObjectRef, version: int) -> bool:
+        """Tell whether what happened to an object in that version is not known yet."""
+        known = self.get(ref)
+        return known is None or known.version < version
+
+    def take(self, ref: ObjectRef, record: Record) -> None:
+        """Take in an event or a listed object."""
+        known = self.get(ref)
+        if not self.lacks(ref, record.version):
+            return
+        if known is None and self._gone.get(ref) == record.uid:
+            if "deletionTimestamp" not in record.manifest["metadata"]:
+                return  # from before it was deleted
+            del self._gone[ref]
+        self._put(ref, record)
+        if known is None or known.mark != record.mark:
+            self._stir(ref, known, record)
+
+    def remove(self, ref: ObjectRef, uid: str, version: int) -> None:
+        """Take in that an object is no more, or no longer among those that are watched."""
+        if self._gone.get(ref) == uid:
+            del self._gone[ref]
+        known = self.get(ref)
+        if known is not None and known.uid == uid and known.version <= version:
+            self._drop(ref, known)
+            self._stir(ref, known)
+
+    def replace(self, scope: Scope, listed: Mapping[ObjectRef, Record], version: int | None) -> None:
+        """Take in a list of a kind in a namespace, or all: what it lacks is gone, unless it is newer than the list."""
+        kind, namespace = scope
+        for ref, record in listed.items():
+            self.take(ref, record)
+        for ref, known in list(self._records[kind].items()):
+            missing = ref not in listed and namespace in {None, ref.namespace}
+            if missing and (version is None or known.version <= version):
+                self._drop(ref, known)
+                self._stir(ref, known)
+        for ref in [ref for ref in self._gone if ref.kind == kind and namespace in {None, ref.namespace}]:
+            if ref not in listed:
+                del self._gone[ref]
+        if version is not None:
+            self.reached(scope, version)
+
+    def reached(self, scope: Scope, version: int) -> None:
+        """Take in that everything up to a version has been told."""
+        self._reached[scope] = max(version, self._reached.get(scope, 0))
+
+    def wrote(self, ref: ObjectRef, record: Record) -> None:
+        """Take in the answer to a write of our own: nobody is woken, unless others have changed something meanwhile.
+
+        That change's own event is older than the answer, and will be ignored when it comes.
+        """
+        known = self.get(ref)
+        if record.version <= (known.version if known else self._told(ref)):
+            return  # if it is not known, it is deleted since, and that has been told already
+        self._put(ref, record)
+        if known is not None and by_others(known.manifest) != by_others(record.manifest):
+            self._stir(ref, known, record)
+
+    def gone(self, ref: ObjectRef, uid: str) -> None:
+        """Take in that we have deleted an object ourselves; events from before that change nothing."""
+        known = self.get(ref)
+        if known is not None and known.uid == uid:
+            self._gone[ref] = uid
+            self._drop(ref, known)
+
+    def _told(self, ref: ObjectRef) -> int:
+        return max(self._reached.get((ref.kind, namespace), 0) for namespace in (None, ref.namespace))
+
+    def _put(self, ref: ObjectRef, record: Record) -> None:
+        known = self.get(ref)
+        if known is not None:
+            self._drop(ref, known)
+        self._records[ref.kind][ref] = record
+        if record.cluster is not None:
+            group = self._groups.setdefault(record.cluster, _Group())
+            group.refs.add(ref)
+            group.total = (group.total + _weight(ref, record)) & _64_BITS
+        for secret in _secret_refs(ref, record):
+            self._users.setdefault(secret, set()).add(ClusterKey(ref.namespace, ref.name))
+
+    def _drop(self, ref: ObjectRef, record: Record) -> None:
+        del self._records[ref.kind][ref]
+        if record.cluster is not None:
+            group = self._groups[record.cluster]
+            group.refs.remove(ref)
+            group.total = (group.total - _weight(ref, record)) & _64_BITS
+            if not group.refs:
+                del self._groups[record.cluster]
+        for secret in _secret_refs(ref, record):
+            users = self._users[secret]
+            users.discard(ClusterKey(ref.namespace, ref.name))
+            if not users:
+                del self._users[secret]
+
+    def _stir(self, ref: ObjectRef, *states: Record | None) -> None:
+        """Wake the clusters that have to do with an object that was and is in these states."""
+        if ref.kind == CLUSTER.name:
+            self._wake(ClusterKey(ref.namespace, ref.name))
+            return
+        for key in self._concerned(ref, states):
+            if self.get(_cluster_ref(key)) is not None:
+                self._wake(key)
+
+    def _concerned(self, ref: ObjectRef, states: Iterable[Record | None]) -> list[ClusterKey]:
+        if ref.kind == SECRET.name:
+            return sorted(self._users.get(ref, ()))
+        if ref.kind == STORAGE_CLASS.name:
+            return [ClusterKey(each.namespace, each.name) for each in self._records[CLUSTER.name]]
+        return sorted({state.cluster for state in states if state is not None and state.cluster is not None})
+
+
+def _weight(ref: ObjectRef, record: Record) -> int:
+    return hash((ref, record.mark)) & _64_BITS
+
+
+def _cluster_ref(key: ClusterKey) -> ObjectRef:
+    return ObjectRef(CLUSTER.name, key.namespace, key.name)
+
+
+def _secret_refs(cluster: ClusterKey | ObjectRef, record: Record | None) -> list[ObjectRef]:
+    return [ObjectRef(SECRET.name, cluster.namespace, name) for name in (record.secrets if record else ())]

@@ -1,0 +1,171 @@
+"""The operator's metrics: what is counted, and under which names (S18, S37, S38).
+
+`operator` makes one `Metrics` and calls its methods, which are named for what happened; `operator_serve` gives it out.
+Alerts and dashboard in `deploy/` use these names, and tests hold them to it. No label has a cluster's name: a fleet of
+thousands costs no more series than one.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
+
+from chronik import __version__
+from chronik.errors import ChronikError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client.metrics_core import Metric
+
+    from chronik.manifest import ClusterKey
+
+PHASES = ("Pending", "Creating", "Running", "Updating", "Failed", "Deleting")
+RESULTS = ("ok", "failed")
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class _Clusters:
+    """The phase of each cluster and since when, told as counts and as the longest time per phase."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.phases: dict[ClusterKey, tuple[str, float]] = {}
+
+    def note(self, key: ClusterKey, phase: str, since: float | None) -> None:
+        before = self.phases.get(key)
+        if since is None:
+            since = before[1] if before is not None and before[0] == phase else self._now()
+        self.phases[key] = (phase, since)
+
+    def collect(self) -> Iterable[Metric]:
+        counts = dict.fromkeys(PHASES, 0)
+        longest = dict.fromkeys(PHASES, 0.0)
+        now = self._now()
+        for phase, since in self.phases.values():
+            counts[phase] = counts.get(phase, 0) + 1
+            longest[phase] = max(longest.get(phase, 0.0), now - since)
+        yield _family("chronik_clusters", "Clusters that this operator leads, by phase.", counts)
+        yield _family(
+            "chronik_clusters_longest_seconds",
+            "How long the cluster that is longest in a phase has been there.",
+            longest,
+        )
+
+
+def _family(name: str, text: str, values: dict[str, float] | dict[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=["phase"])
+    for phase, value in values.items():
+        family.add_metric([phase], value)
+    return family
+
+
+class Metrics:
+    """All metrics of one operator, in a registry of their own. `now` is wall-clock time in seconds since 1970."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._reconciles = Counter("chronik_reconcile", "Reconciles, by result.", ["result"], registry=registry)
+        self._durations = Histogram(
+            "chronik_reconcile_duration_seconds", "How long reconciles took.", buckets=_SECONDS, registry=registry
+        )
+        self._errors = Counter(
+            "chronik_reconcile_errors", "Failed reconciles, by error class.", ["class", "reason"], registry=registry
+        )
+        self._depth = Gauge("chronik_queue_depth", "Clusters that wait for a worker.", registry=registry)
+        self._oldest = Gauge("chronik_queue_oldest_seconds", "How long the first of them waits.", registry=registry)
+        self._requests = Counter(
+            "chronik_api_requests",
+            "Requests to the API server; code 0 is no answer.",
+            ["verb", "kind", "code"],
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "chronik_api_request_duration_seconds",
+            "How long the API server took to answer.",
+            ["verb"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._writes = Counter("chronik_writes", "Objects written, by action.", ["action"], registry=registry)
+        self._avoided = Counter("chronik_writes_avoided", "Objects that were as they should be.", registry=registry)
+        self._leader = Gauge("chronik_leader", "Whether this process leads: 1 or 0.", registry=registry)
+        self._relists = Counter(
+            "chronik_cache_relists", "Lists after the first, by kind and cause.", ["kind", "why"], registry=registry
+        )
+        self._clusters = _Clusters(now)
+        registry.register(self._clusters)
+        ProcessCollector(registry=registry)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Set what never changes, and begin counters at 0, so that their first increase is seen."""
+        build = Gauge("chronik_build_info", "Which operator this is.", ["version", "python"], registry=self.registry)
+        build.labels(__version__, platform.python_version()).set(1)
+        for result in RESULTS:
+            self._reconciles.labels(result)
+
+    def reconciled(self, result: str, seconds: float) -> None:
+        """Count a reconcile and its seconds, by how it ended: `ok`, `failed`, `waiting` and so on."""
+        self._reconciles.labels(result).inc()
+        self._durations.observe(seconds)
+
+    def failed(self, error: BaseException) -> None:
+        """Count the error that a reconcile ended in; one that is none of ours is of class unknown."""
+        if isinstance(error, ChronikError):
+            self._errors.labels(error.retry_class, error.reason).inc()
+        else:
+            self._errors.labels("unknown", type(error).__name__).inc()
+
+    def requested(self, verb: str, kind: str, code: int, seconds: float) -> None:
+        """Count a request to the API server; fits `ConnectOptions.on_request`."""
+        self._requests.labels(verb, kind, str(code)).inc()
+        self._request_seconds.labels(verb).observe(seconds)
+
+    def wrote(self, action: str, count: int = 1) -> None:
+        """Count objects that were written, by what was done to them."""
+        self._writes.labels(action).inc(count)
+
+    def avoided(self, count: int = 1) -> None:
+        """Count objects that needed no write."""
+        self._avoided.inc(count)
+
+    def relisted(self, kind: str, why: str) -> None:
+        """Count a list that a cache made again."""
+        self._relists.labels(kind, why).inc()
+
+    def cluster(self, key: ClusterKey, phase: str, since: float | None = None) -> None:
+        """Note a cluster's phase; `since` is when it got there, by default when it was first noted."""
+        self._clusters.note(key, phase, since)
+
+    def cluster_gone(self, key: ClusterKey) -> None:
+        """Forget a cluster."""
+        self._clusters.phases.pop(key, None)
+
+    def leads(self, *, yes: bool) -> None:
+        """Note whether this process leads; one that no longer does forgets all clusters."""
+        self._leader.set(int(yes))
+        if not yes:
+            self._clusters.phases.clear()
+
+    def watch(
+        self,
+        *,
+        depth: Callable[[], float] | None = None,
+        oldest: Callable[[], float] | None = None,
+        leader: Callable[[], float] | None = None,
+    ) -> None:
+        """Ask these when metrics are read: queue depth, age of its first entry in seconds, whether this one leads."""
+        for gauge, source in ((self._depth, depth), (self._oldest, oldest), (self._leader, leader)):
+            if source is not None:
+                gauge.set_function(source)
+
+    def expose(self, accept: str = "") -> tuple[bytes, str]:
+        """Return all metrics in the format that an Accept header asks for, and its content type."""
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self.registry), content_type

@@ -1,0 +1,287 @@
+"""What the operator's caches keep of an object: what plan, health and status read, packed to a few hundred bytes.
+
+`operator_cache_store` holds these records; nothing here waits or asks anybody. A Secret is reduced to a digest before
+anything else sees it. Objects of one kind look alike across a fleet, so the first ones serve as a dictionary that the
+rest are compressed against: a StatefulSet of 10 kB becomes about 700 bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chronik.manifest import (
+    API_VERSION,
+    CLAIM,
+    CLUSTER,
+    CLUSTER_KIND,
+    CLUSTER_LABEL,
+    FIELD_MANAGER,
+    INSTANCE_LABEL,
+    POD,
+    SECRET,
+    STORAGE_CLASS,
+    ClusterKey,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from chronik.manifest import Kind, Manifest
+
+
+_SECRET_FIELDS = frozenset({"credentialsSecret", "tlsSecret"})
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_SAMPLES, _LONGEST_DICTIONARY = 3, 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One object, packed.
+
+    `mark` changes whenever something does that may matter to a reconcile; the resource version by itself does not.
+    `cluster` is the cluster that it is part of, `secrets` the names of the Secrets that a ChronikCluster uses.
+    """
+
+    uid: str
+    version: int
+    mark: int
+    packed: bytes
+    dictionary: bytes
+    cluster: ClusterKey | None = None
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was kept of the object, unpacked anew: the caller may change it."""
+        unzip = zlib.decompressobj(-zlib.MAX_WBITS, self.dictionary) if self.dictionary else zlib.decompressobj(-15)
+        manifest: Manifest = json.loads(unzip.decompress(self.packed))
+        manifest["metadata"]["resourceVersion"] = str(self.version)
+        return manifest
+
+
+class Packer:
+    """Makes records of one kind. The first objects become the dictionary for all that follow."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._reduce = _REDUCERS.get(kind.name, _child)
+        self._dictionary = b""
+        self._samples: list[bytes] = []
+        self._zip = _compressor(b"")
+
+    def pack(self, manifest: Manifest) -> Record:
+        """Return what is kept of an object, which must have a uid and a resource version."""
+        kept = self._reduce(manifest)
+        text = _text(kept)
+        metadata = manifest["metadata"]
+        is_cluster = self._kind.name == CLUSTER_KIND
+        zipper = self._zip.copy()  # cheaper than to read the dictionary again
+        record = Record(
+            uid=metadata["uid"],
+            version=int(metadata["resourceVersion"]),
+            mark=hash(_text(_stirring(kept)) if is_cluster else text),
+            packed=zipper.compress(text) + zipper.flush(),
+            dictionary=self._dictionary,
+            cluster=_cluster_of(kept),
+            secrets=tuple(sorted(set(_secrets_in(kept.get("spec"))))) if is_cluster else (),
+        )
+        self._learn(text)
+        return record
+
+    def _learn(self, text: bytes) -> None:
+        if self._dictionary:
+            return
+        self._samples.append(text)
+        if len(self._samples) == _SAMPLES:
+            self._dictionary = b"".join(self._samples)[-_LONGEST_DICTIONARY:]
+            self._zip = _compressor(self._dictionary)
+            self._samples.clear()
+
+
+def by_others(manifest: Manifest) -> Any:
+    """Return what our own writes leave alone in an object: if that changed, somebody else was there too."""
+    metadata = manifest["metadata"]
+    if manifest["kind"] == CLUSTER_KIND:
+        return _stirring(manifest) | {"finalizers": None}
+    foreign = [entry for entry in metadata.get("managedFields") or () if not entry["manager"].startswith(FIELD_MANAGER)]
+    return manifest.get("status"), metadata.get("deletionTimestamp"), foreign
+
+
+def digest(manifest: Manifest) -> str:
+    """Return what tells two states of a Secret's data apart, whatever the order of its keys.
+
+    Namespace and name go in too, so that digests, which are shown, do not tell which Secrets are alike.
+    """
+    metadata = manifest["metadata"]
+    text = _text([metadata.get("namespace", ""), metadata["name"], manifest.get("data") or {}])
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
+def _text(value: Any) -> bytes:
+    # A lone surrogate cannot be encoded, so escapes it is.
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _compressor(dictionary: bytes) -> zlib._Compress:
+    """Return a raw deflate stream (no checksum); level 1 finds in the dictionary all that others find."""
+    if not dictionary:
+        return zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    return zlib.compressobj(1, wbits=-zlib.MAX_WBITS, zdict=dictionary)
+
+
+def _cluster_of(manifest: Manifest) -> ClusterKey | None:
+    """Return the cluster of an object: its controller, which lives beside it, else whom its labels name."""
+    metadata = manifest["metadata"]
+    name = next((owner["name"] for owner in metadata.get("ownerReferences") or () if _is_cluster(owner)), None)
+    labels = metadata.get("labels") or {}
+    # All that tells a claim's cluster: a StatefulSet gives its claims no labels but those of its selector.
+    name = name or labels.get(CLUSTER_LABEL) or (labels.get(INSTANCE_LABEL) if manifest["kind"] == CLAIM.name else None)
+    namespace = metadata.get("namespace")
+    return ClusterKey(sys.intern(namespace), sys.intern(name)) if name and namespace else None
+
+
+def _is_cluster(owner: Mapping[str, Any]) -> bool:
+    group = API_VERSION.partition("/")[0]
+    of_group = str(owner.get("apiVersion")).partition("/")[0] == group
+    return bool(owner.get("controller")) and owner.get("kind") == CLUSTER_KIND and of_group
+
+
+def _secrets_in(value: Any) -> Iterator[str]:
+    """Yield the names of Secrets in a spec, which may be anything at all."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _secrets_in(item)
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            if key in _SECRET_FIELDS and isinstance(part, str):
+                yield part
+            else:
+                yield from _secrets_in(part)
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def _stirring(cluster: Manifest) -> dict[str, Any]:
+    """Return what of a ChronikCluster is not our own status: the spec is told by its generation."""
+    metadata = cluster["metadata"]
+    fields = ("uid", "generation", "annotations", "labels", "deletionTimestamp", "finalizers")
+    return {field: metadata.get(field) for field in fields}
+
+
+def _only(value: Mapping[str, Any] | None, *fields: str) -> dict[str, Any]:
+    return {field: value[field] for field in fields if field in value} if value else {}
+
+
+def _without(value: Mapping[str, Any], *fields: str) -> dict[str, Any]:
+    return {field: part for field, part in value.items() if field not in fields}
+
+
+def _cluster(manifest: Manifest) -> Manifest:
+    metadata = _metadata(manifest)
+    if _LAST_APPLIED in (metadata.get("annotations") or {}):
+        metadata["annotations"] = _without(metadata["annotations"], _LAST_APPLIED)
+    return manifest | {"metadata": metadata}
+
+
+def _child(manifest: Manifest) -> Manifest:
+    kept = _without(manifest, "status") | {"metadata": _without(_metadata(manifest), "creationTimestamp")}
+    fields = _STATUS.get(manifest["kind"], ())
+    status = _only(manifest.get("status"), *fields)
+    if status.get("conditions"):
+        status["conditions"] = _conditions(status["conditions"])
+    return kept | ({"status": status} if status else {})
+
+
+_STATUS: dict[str, tuple[str, ...]] = {
+    "StatefulSet": (
+        *("observedGeneration", "replicas", "readyReplicas", "updatedReplicas", "availableReplicas"),
+        *("currentReplicas", "currentRevision", "updateRevision"),
+    ),
+    "Deployment": (
+        *("observedGeneration", "replicas", "readyReplicas", "updatedReplicas", "availableReplicas"),
+        *("unavailableReplicas", "conditions"),
+    ),
+    "Service": ("loadBalancer",),
+    "PodDisruptionBudget": ("observedGeneration",),  # the rest changes with every pod
+    "HorizontalPodAutoscaler": ("currentReplicas", "desiredReplicas"),  # the rest changes four times a minute
+}
+
+
+def _metadata(manifest: Manifest) -> dict[str, Any]:
+    """Return metadata with the owners of fields, but not when they wrote, and not those of status."""
+    metadata = _without(manifest["metadata"], "resourceVersion", "selfLink")
+    entries = metadata.get("managedFields")
+    if entries:
+        lasting = [entry for entry in entries if entry.get("subresource") != "status"]
+        # An object without any entry is one that nobody ever applied to, which is something else again.
+        metadata["managedFields"] = [_without(entry, "time") for entry in lasting or entries]
+    return metadata
+
+
+def _pod(manifest: Manifest) -> Manifest:
+    status = manifest.get("status")
+    kept = _only(status, "phase", "reason", "message", "startTime")
+    if status and status.get("conditions"):
+        kept["conditions"] = _conditions(status["conditions"])
+    for field in ("containerStatuses", "initContainerStatuses"):
+        if status and status.get(field):
+            kept[field] = [_container(container) for container in status[field]]
+    return _identity(manifest) | {"spec": {"volumes": list(_claiming(manifest.get("spec")))}, "status": kept}
+
+
+def _identity(manifest: Manifest, *more: str) -> Manifest:
+    """Return an object of which only metadata is left, and not much of that."""
+    fields = ("name", "namespace", "uid", "labels", "ownerReferences", "deletionTimestamp", *more)
+    return _only(manifest, "apiVersion", "kind") | {"metadata": _only(manifest["metadata"], *fields)}
+
+
+def _claiming(spec: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+    for volume in (spec or {}).get("volumes") or ():
+        if "persistentVolumeClaim" in volume:
+            yield _only(volume, "name", "persistentVolumeClaim")
+
+
+def _conditions(conditions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [_only(condition, "type", "status", "reason", "message") for condition in conditions]
+
+
+def _container(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a container is: ready, or why it waits, and how it last ended."""
+    kept = _only(status, "name", "ready")
+    waiting = (status.get("state") or {}).get("waiting")
+    ended = (status.get("lastState") or {}).get("terminated")
+    kept |= {"state": {"waiting": _only(waiting, "reason", "message")}} if waiting else {}
+    return kept | ({"lastState": {"terminated": _only(ended, "reason", "exitCode")}} if ended else {})
+
+
+def _claim(manifest: Manifest) -> Manifest:
+    status = _only(manifest.get("status"), "phase", "capacity", "conditions")
+    if status.get("conditions"):
+        status["conditions"] = _conditions(status["conditions"])
+    return _identity(manifest, "annotations", "finalizers") | _only(manifest, "spec") | {"status": status}
+
+
+def _secret(manifest: Manifest) -> Manifest:
+    metadata = _only(manifest["metadata"], "name", "namespace", "uid")
+    return _only(manifest, "apiVersion", "kind") | {"metadata": metadata, "digest": digest(manifest)}
+
+
+def _storage_class(manifest: Manifest) -> Manifest:
+    return _only(manifest, "apiVersion", "kind", "allowVolumeExpansion") | {
+        "metadata": _only(manifest["metadata"], "name", "uid")
+    }
+
+
+_REDUCERS: dict[str, Callable[[Manifest], Manifest]] = {
+    CLUSTER.name: _cluster,
+    POD.name: _pod,
+    CLAIM.name: _claim,
+    SECRET.name: _secret,
+    STORAGE_CLASS.name: _storage_class,
+}

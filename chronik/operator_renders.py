@@ -1,0 +1,38 @@
+"""What was rendered last, for the passes that follow each other while a cluster settles.
+
+`operator` puts it before the renderer. A manifest is never changed once it is made, so several passes may share it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chronik.manifest import Manifest
+    from chronik.spec import Cluster
+
+_KEPT = 64
+"""Clusters, of some hundred kilobytes each. A whole fleet would be too much to keep."""
+
+
+class RecentRenders:
+    """Render a cluster, or return what it was rendered to a moment ago."""
+
+    def __init__(self, render: Callable[[Cluster], list[Manifest]], kept: int = _KEPT) -> None:
+        self._render = render
+        self._kept = kept
+        self._recent: OrderedDict[tuple[str, ...], list[Manifest]] = OrderedDict()
+
+    def __call__(self, cluster: Cluster) -> list[Manifest]:
+        """Return the manifests of a cluster."""
+        key = (cluster.namespace, cluster.name, cluster.uid or "", cluster.domain, json.dumps(cluster.spec))
+        if key not in self._recent:
+            self._recent[key] = self._render(cluster)
+            if len(self._recent) > self._kept:
+                self._recent.popitem(last=False)
+        self._recent.move_to_end(key)
+        return self._recent[key]

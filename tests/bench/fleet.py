@@ -1,0 +1,259 @@
+# ruff: noqa: T201  # a benchmark prints
+"""How fast the operator is, beside a bare loop of the same PATCHes, on a real kube-apiserver; each in the same run.
+
+    nox -s bench            or: python tests/bench/fleet.py [--clusters 300] [--fleet 500] [--edits 100]
+
+The operator runs as a process of its own, as in a pod. The bare loop is aiohttp with as many requests in flight,
+and has nothing else to do: it is what this machine and this API server can take. Both begin with an empty namespace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import quantiles
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import yaml
+
+from chronik import assets, offline
+from chronik.crd import crd
+from chronik.manifest import CLUSTER, KIND_BY_NAME
+from chronik.rules import RuleBook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tools.real_server import RealServer
+
+    from chronik.manifest import Manifest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+EXAMPLE = ROOT / "examples" / "standard.yaml"
+IN_FLIGHT = 32
+CLUSTERS = f"/apis/{CLUSTER.api_version}"
+
+
+def documents(namespace: str, count: int) -> list[Manifest]:
+    """Return ChronikClusters that differ in their names only."""
+    base = yaml.safe_load(EXAMPLE.read_text("utf-8"))
+    return [base | {"metadata": {"name": f"c{number}", "namespace": namespace}} for number in range(count)]
+
+
+def path_of(manifest: Manifest) -> str:
+    """Return where a manifest is applied."""
+    kind = CLUSTER if manifest["kind"] == CLUSTER.name else KIND_BY_NAME[manifest["kind"]]
+    base = "apis" if "/" in kind.api_version else "api"
+    metadata = manifest["metadata"]
+    return f"/{base}/{kind.api_version}/namespaces/{metadata['namespace']}/{kind.plural}/{metadata['name']}"
+
+
+async def patch_all(server: RealServer, manifests: list[Manifest], manager: str) -> float:
+    """Apply manifests as fast as it goes, and return how many seconds it took."""
+    todo = iter([(path_of(manifest), json.dumps(manifest)) for manifest in manifests])
+    trust = ssl.create_default_context(cafile=str(server.ca))
+    headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/apply-patch+yaml"}
+    connector = aiohttp.TCPConnector(limit=IN_FLIGHT, ssl=trust)
+    async with aiohttp.ClientSession(server.url, connector=connector, headers=headers) as session:
+
+        async def work() -> None:
+            for path, body in todo:
+                query = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
+                async with session.patch(path, data=body, params=query) as answer:
+                    text = await answer.read()
+                    assert answer.status < 300, text
+                    json.loads(text)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+        return time.perf_counter() - began
+
+
+class Watched:
+    """What happens to the objects of a kind, and when: read beside everything else."""
+
+    def __init__(self, server: RealServer, namespace: str, path: str) -> None:
+        self.events: list[tuple[float, str, Manifest]] = []
+        self._server, self._path = server, path.format(namespace=namespace)
+        self._news = threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with suppress(OSError), self._server.watch(self._path) as watch:  # a quiet one times out
+            for event in watch:
+                if event["type"] == "BOOKMARK":
+                    continue
+                with self._news:
+                    self.events.append((time.perf_counter(), event["type"], event["object"]))
+                    self._news.notify_all()
+
+    def until(self, holds: Any, seconds: float = 300) -> float:
+        """Wait until something holds of the events, and return when the last of them came."""
+        with self._news:
+            assert self._news.wait_for(lambda: holds(self.events), seconds), "it takes too long"
+            return self.events[-1][0]
+
+
+@contextmanager
+def operator(server: RealServer, namespace: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the operator as a process."""
+    options = ["--kubeconfig", str(server.kubeconfig), "--context", "admin", "--no-leader-elect", "-n", namespace]
+    options += ["--health-port", "0", "--metrics-port", "0", "--host", "127.0.0.1"]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    with (Path("/tmp") / "chronik-bench.log").open("wb") as log:
+        command = [sys.executable, "-m", "chronik", "reconcile", *options]
+        process = subprocess.Popen(command, env=environment | {"CHRONIK_LOG": "warn"}, stderr=log)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def memory(process: subprocess.Popen[bytes]) -> float:
+    """Return the resident memory of a process, in MiB."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
+
+def seconds_of_cpu(process: subprocess.Popen[bytes]) -> float:
+    """Return how much processor time a process has used."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Bench:
+    """One server, and what is measured on it."""
+
+    server: RealServer
+
+    def first_apply(self, count: int) -> None:
+        """Measure the first apply of many clusters, by the bare loop and by the operator."""
+        bare, mine = self.server.new_namespace(), self.server.new_namespace()
+        wanted = [each for document in documents(bare, count) for each in self._rendered(document)]
+        loop = asyncio.run(patch_all(self.server, wanted, "bare"))
+        asyncio.run(patch_all(self.server, documents(mine, count), "kubectl"))
+        seen = Watched(self.server, mine, f"{CLUSTERS}/namespaces/{{namespace}}/{CLUSTER.plural}")
+        with operator(self.server, mine) as process:
+            ended = seen.until(lambda events: _in_phase(events, "Creating") >= count)
+            used = seconds_of_cpu(process)
+        started = next(at for at, what, _ in seen.events if what == "MODIFIED")
+        took = ended - started
+        print(f"  bare loop: {len(wanted):,} PATCHes in {loop:.1f} s, {len(wanted) / loop:,.0f}/s")
+        print(f"  operator:  the same in {took:.1f} s, {len(wanted) / took:,.0f}/s, {used:.1f} s of CPU")
+        verdict("first apply", loop / took, 0.7)
+
+    def steady(self, fleet: int, edits: int) -> None:
+        """Measure an idle fleet, an edit of one of its clusters, and the repair of drift."""
+        place = self.server.new_namespace()
+        fleet_documents = documents(place, fleet)
+        asyncio.run(patch_all(self.server, fleet_documents, "kubectl"))
+        seen = Watched(self.server, place, f"{CLUSTERS}/namespaces/{{namespace}}/{CLUSTER.plural}")
+        with operator(self.server, place):
+            seen.until(lambda events: _in_phase(events, "Creating") >= fleet)
+        before = len(self.server.requests_of(place))
+        with operator(self.server, place) as process:
+            time.sleep(10)
+            used = seconds_of_cpu(process)
+            time.sleep(75)
+            idle = seconds_of_cpu(process) - used
+            requests = self.server.requests_of(place)[before:]
+            writes = [each for each in requests if each.writes]
+            reads = sorted({(each.verb, each.resource) for each in requests if not each.writes})
+            print(f"  restart over {fleet} clusters, and 85 s: {len(writes)} writes, {len(requests)} requests,")
+            print(f"    of {len(reads)} sorts; start {used:.1f} s of CPU, then {100 * idle / 75:.1f} % of one core")
+            print(f"  memory: {memory(process):.0f} MiB for {fleet} clusters, {20 * fleet:,} objects")
+            spans = [self._edited(place, number % fleet) for number in range(edits)]
+            report("edit of a spec to the last PATCH", spans, (0.1, 0.5))
+            spans = [self._drifted(place, number % fleet) for number in range(edits)]
+            report("drift to its repair", spans, (None, 1.0))
+
+    def _edited(self, place: str, number: int) -> float:
+        """Change the image of all components, and return the seconds until the last object has been written."""
+        config = f"/api/v1/namespaces/{place}/configmaps/c{number}-config"
+        database = f"db-{time.monotonic_ns()}"
+        change = {"spec": {"metastore": {"connection": {"database": database}}}}
+        path = f"{CLUSTERS}/namespaces/{place}/{CLUSTER.plural}/c{number}"
+        began = time.perf_counter()
+        self.server.call("PATCH", path, change, patch="merge", fieldManager="kubectl")
+        while database not in json.dumps(self.server.call("GET", config).body):
+            time.sleep(0.002)
+        return time.perf_counter() - began
+
+    def _drifted(self, place: str, number: int) -> float:
+        path = f"/api/v1/namespaces/{place}/services/c{number}-ingest"
+        uid = self.server.call("GET", path).body["metadata"]["uid"]
+        began = time.perf_counter()
+        self.server.call("DELETE", path)
+        while self.server.call("GET", path).body.get("metadata", {}).get("uid") in {None, uid}:
+            time.sleep(0.002)
+        return time.perf_counter() - began
+
+    def _rendered(self, document: Manifest) -> list[Manifest]:
+        cluster = offline.law().parse(document).cluster
+        assert cluster is not None
+        return RENDER(cluster)
+
+
+RENDER = offline.renderer()
+
+
+def _in_phase(events: list[tuple[float, str, Manifest]], phase: str) -> int:
+    phases = {each["metadata"]["name"]: (each.get("status") or {}).get("phase") for _, _, each in events}
+    return sum(each == phase for each in phases.values())
+
+
+def report(what: str, spans: list[float], budgets: tuple[float | None, float | None]) -> None:
+    """Print percentiles in milliseconds, and hold them against budgets in seconds."""
+    cuts = quantiles(spans, n=100, method="inclusive")
+    found = {"p50": cuts[49], "p99": cuts[98]}
+    print(f"  {what}: " + ", ".join(f"{name} {1000 * value:.0f} ms" for name, value in found.items()))
+    for (name, value), budget in zip(found.items(), budgets, strict=True):
+        if budget is not None:
+            print(f"    {name} <= {1000 * budget:.0f} ms: {'met' if value <= budget else 'MISSED'}")
+
+
+def verdict(what: str, ratio: float, budget: float) -> None:
+    """Print a ratio beside the budget."""
+    print(f"  {what}: {ratio:.2f} of the bare loop (budget {budget}): {'met' if ratio >= budget else 'MISSED'}")
+
+
+def main() -> None:
+    """Measure everything, if there is a server to measure on."""
+    parser = argparse.ArgumentParser(description="How fast the operator is.")
+    parser.add_argument("--clusters", type=int, default=300)
+    parser.add_argument("--fleet", type=int, default=500)
+    parser.add_argument("--edits", type=int, default=100)
+    arguments = parser.parse_args()
+    from tools import real_server as real  # noqa: PLC0415  # the suite's tools are found only now
+
+    if not real.available():
+        print(f"operator: not measured: {real.MISSING}")
+        return
+    server = real.RealServer.start()
+    try:
+        server.install([crd(assets.schema(), RuleBook(assets.rules_text()))])
+        server.wait_served(f"{CLUSTERS}/{CLUSTER.plural}")
+        bench = Bench(server)
+        bench.first_apply(arguments.clusters)
+        bench.steady(arguments.fleet, arguments.edits)
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()
