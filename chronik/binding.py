@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _HOLES = "chronik holes"  # no identifier, so no template can name it
 _DEPTH = "chronik depth"
+_CHECKED = "chronik checked"  # by identity: what parts have made so far
+_NOTHING = object()
 _MAX_DEPTH = 8
 _PART_NAME = re.compile(r"[a-z0-9-]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -116,7 +118,7 @@ class Templates:
                 where it does not fit; it carries the template's name and line.
         """
         holes: list[Any] = []
-        text = self._text(name, {**variables, _HOLES: holes})
+        text = self._text(name, {_CHECKED: {}, **variables, _HOLES: holes})
         try:
             return compile_skeleton(text)(holes)
         except SkeletonError as error:
@@ -139,11 +141,13 @@ class Templates:
         file = f"parts/{name}.yaml.j2"
         if not _PART_NAME.fullmatch(name) or not self._environment.knows(file):
             raise LookupError(f"there is no part {name}: it would be the file {file}")
-        return self.render(file, {**context.get_all(), **variables, _DEPTH: depth})
+        made = self.render(file, {**context.get_all(), **variables, _DEPTH: depth})
+        context[_CHECKED][id(made)] = made
+        return made
 
     def _template_line(self, name: str, variables: Mapping[str, Any], skeleton_line: int) -> int | None:
         """Find the template's line behind a line of its skeleton: render once more, with every line marked."""
-        text = _run(self._environment.marked(name), {**variables, _HOLES: []})
+        text = _run(self._environment.marked(name), {_CHECKED: {}, **variables, _HOLES: []})
         lines = text.split("\n")[:skeleton_line]
         here = _LINE_MARK.search(lines.pop()) if len(lines) == skeleton_line else None
         before = _LINE_MARK.findall("".join(lines))
@@ -237,7 +241,8 @@ class _Loader(BaseLoader):
 @pass_context
 def _bind(context: Context, value: Any) -> str:
     """Keep a value for later and print its hole instead; Jinja calls this on whatever `{{ … }}` yields."""
-    if value is not None and value is not OMIT:  # what these mean depends on where they stand
+    # What None and OMIT mean depends on where they stand; what a part has made was checked as it was made.
+    if value is not None and value is not OMIT and context[_CHECKED].get(id(value), _NOTHING) is not value:
         _require_data(value)
     holes: list[Any] = context[_HOLES]
     holes.append(value)
