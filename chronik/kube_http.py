@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
+import orjson
 from yarl import URL
 
 from chronik import kube_tls
@@ -171,7 +172,7 @@ class Transport:
             async for chunk in response.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    yield json.loads(line)
+                    yield orjson.loads(line)
         except TRANSPORT_ERRORS as error:
             fault, detail = diagnose(error)
             raise fail(call.question, fault, detail, self.where).error from error
@@ -200,7 +201,7 @@ _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
 async def _read_object(response: ClientResponse) -> dict[str, Any]:
     async with response:
-        body = json.loads(await response.read())
+        body = orjson.loads(await response.read())
     if not isinstance(body, dict):
         raise json.JSONDecodeError("no object", "", 0)
     return body

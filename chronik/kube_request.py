@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import orjson
+
 from chronik.manifest import FIELD_MANAGER
 
 if TYPE_CHECKING:
@@ -139,6 +141,7 @@ def query(**parameters: str | int) -> Query:
 
 
 _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_NOT_ASCII = re.compile(rb"[\x7f-\xff]")
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -147,8 +150,13 @@ def encode(manifest: Manifest) -> bytes:
     Server-side apply bodies are read as YAML 1.1, which refuses some characters of JSON strings unless they are
     escaped, and refuses JSON's escapes for others (surrogate pairs), so those are sent as they are.
     """
-    text = json.dumps(manifest, ensure_ascii=False, separators=(",", ":"))
-    return _NOT_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
+    try:
+        text = orjson.dumps(manifest)
+    except TypeError:  # an integer of more than 64 bits, which the server will refuse in better words
+        text = json.dumps(manifest, separators=(",", ":")).encode()
+    if not _NOT_ASCII.search(text):
+        return text
+    return _NOT_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text.decode()).encode()
 
 
 def secrets_of(manifest: Manifest) -> tuple[str, ...]:

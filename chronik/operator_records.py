@@ -8,11 +8,12 @@ rest are compressed against: a StatefulSet of 10 kB becomes about 700 bytes.
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from chronik.manifest import (
     API_VERSION,
@@ -59,7 +60,7 @@ class Record:
     def manifest(self) -> Manifest:
         """What was kept of the object, unpacked anew: the caller may change it."""
         unzip = zlib.decompressobj(-zlib.MAX_WBITS, self.dictionary) if self.dictionary else zlib.decompressobj(-15)
-        manifest: Manifest = json.loads(unzip.decompress(self.packed))
+        manifest: Manifest = orjson.loads(unzip.decompress(self.packed))
         manifest["metadata"]["resourceVersion"] = str(self.version)
         return manifest
 
@@ -123,8 +124,7 @@ def digest(manifest: Manifest) -> str:
 
 
 def _text(value: Any) -> bytes:
-    # A lone surrogate cannot be encoded, so escapes it is.
-    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _compressor(dictionary: bytes) -> zlib._Compress:

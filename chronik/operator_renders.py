@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from typing import TYPE_CHECKING
+
+import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,11 +26,11 @@ class RecentRenders:
     def __init__(self, render: Callable[[Cluster], list[Manifest]], kept: int = _KEPT) -> None:
         self._render = render
         self._kept = kept
-        self._recent: OrderedDict[tuple[str, ...], list[Manifest]] = OrderedDict()
+        self._recent: OrderedDict[tuple[str | bytes, ...], list[Manifest]] = OrderedDict()
 
     def __call__(self, cluster: Cluster) -> list[Manifest]:
         """Return the manifests of a cluster."""
-        key = (cluster.namespace, cluster.name, cluster.uid or "", cluster.domain, json.dumps(cluster.spec))
+        key = (cluster.namespace, cluster.name, cluster.uid or "", cluster.domain, orjson.dumps(cluster.spec))
         if key not in self._recent:
             self._recent[key] = self._render(cluster)
             if len(self._recent) > self._kept:

@@ -146,6 +146,7 @@ class Bench:
         bare, mine = self.server.new_namespace(), self.server.new_namespace()
         wanted = [each for document in documents(bare, count) for each in self._rendered(document)]
         loop = asyncio.run(patch_all(self.server, wanted, "bare"))
+        self._secret(mine)
         asyncio.run(patch_all(self.server, documents(mine, count), "kubectl"))
         seen = Watched(self.server, mine, f"{CLUSTERS}/namespaces/{{namespace}}/{CLUSTER.plural}")
         with operator(self.server, mine) as process:
@@ -161,6 +162,7 @@ class Bench:
         """Measure an idle fleet, an edit of one of its clusters, and the repair of drift."""
         place = self.server.new_namespace()
         fleet_documents = documents(place, fleet)
+        self._secret(place)
         asyncio.run(patch_all(self.server, fleet_documents, "kubectl"))
         seen = Watched(self.server, place, f"{CLUSTERS}/namespaces/{{namespace}}/{CLUSTER.plural}")
         with operator(self.server, place):
@@ -202,6 +204,11 @@ class Bench:
         while self.server.call("GET", path).body.get("metadata", {}).get("uid") in {None, uid}:
             time.sleep(0.002)
         return time.perf_counter() - began
+
+    def _secret(self, namespace: str) -> None:
+        """Make the Secret that the example names; without it each cluster would have something to complain about."""
+        secret = {"metadata": {"name": "chronik-postgres"}, "stringData": {"username": "u", "password": "p"}}
+        self.server.call("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
 
     def _rendered(self, document: Manifest) -> list[Manifest]:
         cluster = offline.law().parse(document).cluster
