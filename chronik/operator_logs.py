@@ -150,7 +150,9 @@ class JsonFormatter(_Formatter):
             "exception": self._trace(record),
         }
         line |= {key: value for key, value in found.items() if value}
-        return json.dumps(_extra(record) | line, ensure_ascii=False)
+        return json.dumps(
+            line | _extra(record) | line, ensure_ascii=False
+        )  # what a caller adds comes last, and hides nothing
 
 
 _COLOURS = ((logging.ERROR, "31"), (logging.WARNING, "33"), (logging.INFO, "32"), (0, "2"))
