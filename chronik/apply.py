@@ -28,10 +28,10 @@ from chronik.actions import (
     Skip,
     Wait,
 )
-from chronik.errors import ChronikError, ObjectChanged
+from chronik.errors import ChronikError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
 from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, ObjectRef
 from chronik.ownership import applied_fields, walk
-from chronik.plan import digest
+from chronik.plan import left_over
 from chronik.results import LEFT_ALONE, WROTE, Outcome, Report, Result
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from chronik.actions import Action, Plan, Stage, Step
     from chronik.kube import Kube
     from chronik.manifest import Kind, Manifest
+    from chronik.plan import Settled
 
 ABSENT = "1"
 """A resource version that no object has: a server-side apply with it creates what is missing, or is refused.
@@ -75,23 +76,38 @@ class Execution:
 async def carry_out(todo: Plan, execution: Execution) -> Report:
     """Carry out a plan, and report what became of each of its actions, in its order.
 
-    A failure stops the rest of its own step, and whatever would be pruned; everything else goes on.
+    A failure stops the rest of its own step, and whatever would be pruned; everything else goes on. Only if the API
+    server itself is lost, or lets us in no more, nothing else is tried.
     """
     return await _Run(execution).plan(todo)
 
 
 def foretell(todo: Plan) -> Report:
-    """Return the report of a plan that all goes well, without sending anything."""
-    results = (Result(each, OUTCOMES[type(each)]) if _sends(each) else _undone(each) for each in todo.actions)
+    """Return the report of a plan if the server refuses nothing of it, without sending anything."""
+    results: list[Result] = []
+    for stage in todo.stages:
+        trouble = next((result.ref for result in results if result.outcome not in WROTE | LEFT_ALONE), None)
+        untried = f"because of {trouble}" if stage.prunes and trouble else ""
+        results += [_foretold(action, untried) for step in stage.steps for action in step.actions]
     return Report(tuple(results))
 
 
+def _foretold(action: Action, untried: str) -> Result:
+    if not _sends(action):
+        return _undone(action)
+    return Result(action, "not-tried", why=untried) if untried else Result(action, OUTCOMES[type(action)])
+
+
 class _Run:
-    """One plan being carried out. `trouble` is the first thing that went wrong, after which nothing is pruned."""
+    """One plan being carried out.
+
+    `trouble` is the first thing that went wrong, after which nothing is pruned; with `lost` nothing at all is sent.
+    """
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
         self.trouble: ObjectRef | None = None
+        self.lost = ""
         self._free = asyncio.Semaphore(execution.concurrency)
 
     async def plan(self, todo: Plan) -> Report:
@@ -123,8 +139,8 @@ class _Run:
             for action in step.actions:
                 if not _sends(action):
                     result = _undone(action)
-                elif untried or self._stopped:
-                    result = Result(action, "not-tried", why=untried or _STOPPED)
+                elif why_not := untried or self.lost or (_STOPPED if self._stopped else ""):
+                    result = Result(action, "not-tried", why=why_not)
                 else:
                     result = await self._send(action, latest)
                 results.append(self._told(result))
@@ -144,6 +160,8 @@ class _Run:
         try:
             answer = await self._sent(action, latest)
         except ChronikError as error:
+            if isinstance(error, Unreachable | UntrustedServer | Unauthorized):
+                self.lost = f"because of {error.subject}"
             return Result(action, "failed", error=error, seconds=time.monotonic() - began)
         return Result(
             action,
@@ -169,7 +187,8 @@ class _Run:
                 return await kube.apply(_claim(action), manager=FIELD_MANAGER, force=True, dry_run=dry_run)
             case Prune(ref=ref, uid=uid, resource_version=version):
                 version = version if latest is None else latest["metadata"]["resourceVersion"]
-                await kube.delete(_kind(ref), ref, uid=uid, resource_version=version, dry_run=dry_run)
+                kind = CLAIM if ref.kind == CLAIM.name else KIND_BY_NAME[ref.kind]  # those that nobody owns go, too
+                await kube.delete(kind, ref, uid=uid, resource_version=version, dry_run=dry_run)
                 return None
             case Recreate():
                 return await self._recreate(action, latest)
@@ -179,7 +198,7 @@ class _Run:
         kube, dry_run, ref = self.execution.kube, self.execution.dry_run, action.ref
         version = action.resource_version if latest is None else latest["metadata"]["resourceVersion"]
         await kube.delete(
-            _kind(ref),
+            KIND_BY_NAME[ref.kind],
             ref,
             uid=action.uid,
             resource_version=version,
@@ -227,6 +246,7 @@ def _undone(action: Action) -> Result:
 
 
 def _kind(ref: ObjectRef) -> Kind:
+    """Return the kind of what is pruned: one that is rendered, or the claims of a deleted cluster (`retention`)."""
     return CLAIM if ref.kind == CLAIM.name else KIND_BY_NAME[ref.kind]
 
 
@@ -249,14 +269,12 @@ def _claim(action: GrowClaim) -> Manifest:
     }
 
 
-def _settled(action: Action, answer: Manifest | None) -> tuple[str, str, str] | None:
+def _settled(action: Action, answer: Manifest | None) -> Settled | None:
     """Return what to remember of an apply that left a difference, or None if it left none."""
     if not isinstance(action, Create | Apply) or answer is None:
         return None
-    if not walk(action.manifest, answer, applied_fields(answer) or {}):
-        return None
-    metadata = answer["metadata"]
-    return metadata["uid"], metadata["resourceVersion"], digest(action.manifest)
+    differences = walk(action.manifest, answer, applied_fields(answer) or {})
+    return left_over(action.manifest, answer, differences) if differences else None
 
 
 async def _until_gone(kube: Kube, action: Recreate) -> None:
@@ -269,7 +287,7 @@ async def _until_gone(kube: Kube, action: Recreate) -> None:
     polls = iter(_GONE_POLLS)
     ref = action.ref
     while True:
-        live = await kube.get(_kind(ref), ref.namespace, ref.name)
+        live = await kube.get(KIND_BY_NAME[ref.kind], ref.namespace, ref.name)
         if live is None or live["metadata"]["uid"] != action.uid:
             return
         if time.monotonic() > deadline:
