@@ -1,4 +1,4 @@
-"""What CI and contributors run: `nox` for tests, lint and types; `nox -s bench` and `nox -s wheel` on demand."""
+"""What CI and contributors run: `nox` for tests, lint and types; `nox -s bench`, `proof` and `wheel` on demand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 import nox
 
 nox.options.sessions = ["tests", "lint", "types"]
+BENCHES = ["render", "apply", "fleet", "memory"]
+
 nox.options.reuse_existing_virtualenvs = True
 
 
@@ -34,9 +36,21 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Print the figures of the budgets, each as a ratio against a peer measured in the same run."""
+    """Print the figures of the budgets, each as a ratio against a peer measured in the same run.
+
+    `nox -s bench -- fleet --clusters 60` runs one of them alone, with options.
+    """
     session.install("-e", ".[test]")
-    session.run("python", "tests/bench/render.py", *session.posargs)
+    scripts, options = (session.posargs[:1], session.posargs[1:]) if session.posargs else (BENCHES, [])
+    for script in scripts:
+        session.run("python", f"tests/bench/{script}.py", *options)
+
+
+@nox.session
+def proof(session: nox.Session) -> None:
+    """Run the tests that take minutes: the operator killed over and over, and hundreds of clusters at once."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "slow", *session.posargs)
 
 
 @nox.session
