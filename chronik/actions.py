@@ -43,7 +43,8 @@ class Apply(Action):
     """Apply `manifest` to the object that is there.
 
     `changes` is all that is different; `restarts` is the part that makes every pod start anew. With `force`, fields are
-    taken from other managers: those in `takes`, and no others as long as the resource version holds.
+    taken from other managers: those in `takes`, and no others as long as the resource version holds. `clearing` is a
+    merge patch that has to come first, to make room.
     """
 
     manifest: Manifest
@@ -53,6 +54,7 @@ class Apply(Action):
     resource_version: str
     force: bool = False
     takes: tuple[FieldOwner, ...] = ()
+    clearing: Manifest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

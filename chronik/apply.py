@@ -28,6 +28,7 @@ from chronik.actions import (
     Skip,
     Wait,
 )
+from chronik.apply_clearing import cleared
 from chronik.errors import ChronikError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
 from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, ObjectRef
 from chronik.ownership import applied_fields, walk
@@ -82,22 +83,6 @@ async def carry_out(todo: Plan, execution: Execution) -> Report:
     return await _Run(execution).plan(todo)
 
 
-def foretell(todo: Plan) -> Report:
-    """Return the report of a plan if the server refuses nothing of it, without sending anything."""
-    results: list[Result] = []
-    for stage in todo.stages:
-        trouble = next((result.ref for result in results if result.outcome not in WROTE | LEFT_ALONE), None)
-        untried = f"because of {trouble}" if stage.prunes and trouble else ""
-        results += [_foretold(action, untried) for step in stage.steps for action in step.actions]
-    return Report(tuple(results))
-
-
-def _foretold(action: Action, untried: str) -> Result:
-    if not _sends(action):
-        return _undone(action)
-    return Result(action, "not-tried", why=untried) if untried else Result(action, OUTCOMES[type(action)])
-
-
 class _Run:
     """One plan being carried out.
 
@@ -125,7 +110,7 @@ class _Run:
 
     async def _stage(self, stage: Stage) -> list[list[Result]]:
         if not any(_sends(action) for step in stage.steps for action in step.actions):
-            return [[self._told(_undone(action)) for action in step.actions] for step in stage.steps]
+            return [[self._told(undone(action)) for action in step.actions] for step in stage.steps]
         untried = f"because of {self.trouble}" if stage.prunes and self.trouble else ""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._step(step, untried)) for step in stage.steps]
@@ -138,7 +123,7 @@ class _Run:
         async with self._free:
             for action in step.actions:
                 if not _sends(action):
-                    result = _undone(action)
+                    result = undone(action)
                 elif why_not := untried or self.lost or (_STOPPED if self._stopped else ""):
                     result = Result(action, "not-tried", why=why_not)
                 else:
@@ -179,6 +164,8 @@ class _Run:
                 return await kube.apply(_at(manifest, ABSENT), dry_run=dry_run)
             case Apply(manifest=manifest, force=force):
                 version = (latest or {}).get("metadata", {}).get("resourceVersion", action.resource_version)
+                if action.clearing:
+                    version = await cleared(kube, action, version, dry_run=dry_run)
                 pinned = _at(manifest, version, action.uid) if force else _at(manifest, None, action.uid)
                 return await kube.apply(pinned, force=force, dry_run=dry_run)
             case Handover(manifest=manifest, manager=manager):
@@ -187,8 +174,7 @@ class _Run:
                 return await kube.apply(_claim(action), manager=FIELD_MANAGER, force=True, dry_run=dry_run)
             case Prune(ref=ref, uid=uid, resource_version=version):
                 version = version if latest is None else latest["metadata"]["resourceVersion"]
-                kind = CLAIM if ref.kind == CLAIM.name else KIND_BY_NAME[ref.kind]  # those that nobody owns go, too
-                await kube.delete(kind, ref, uid=uid, resource_version=version, dry_run=dry_run)
+                await kube.delete(_kind(ref), ref, uid=uid, resource_version=version, dry_run=dry_run)
                 return None
             case Recreate():
                 return await self._recreate(action, latest)
@@ -227,7 +213,7 @@ def _sends(action: Action) -> bool:
     return type(action) in OUTCOMES
 
 
-def _undone(action: Action) -> Result:
+def undone(action: Action) -> Result:
     """Return the result of an action that sends nothing."""
     match action:
         case Skip(why=why):

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chronik.actions import Handover
+from chronik.actions import Create, Handover
 from chronik.apply import OUTCOMES, carry_out
 from chronik.errors import ChronikError, FieldConflict, ObjectChanged
 from chronik.manifest import CLAIM, KIND_BY_NAME, ObjectRef
@@ -78,8 +78,11 @@ def _summed(rounds: Sequence[Report]) -> Report:
 
 
 def _is_stale(result: Result) -> bool:
-    """Tell whether an action was refused only because the object is no longer what it was planned for."""
-    held_otherwise = isinstance(result.action, Handover) and isinstance(result.error, FieldConflict)
+    """Tell whether an action was refused only because the object is no longer what it was planned for.
+
+    That a Create is in conflict with anybody says that the object is there: it had lost the label that it is found by.
+    """
+    held_otherwise = isinstance(result.action, Handover | Create) and isinstance(result.error, FieldConflict)
     return isinstance(result.error, ObjectChanged) or held_otherwise
 
 

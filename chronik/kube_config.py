@@ -33,6 +33,7 @@ class ConnectOptions:
 
     `request_timeout` bounds one attempt, `retry` all of them together; both in seconds. `on_request` is told verb,
     kind, HTTP code (0: no answer) and seconds of every attempt; `on_warning` the subject and a warning of the server.
+    `may_write` is asked at the last moment before anything that changes something goes out; if not, it is not sent.
     """
 
     kubeconfig: str = ""
@@ -43,6 +44,7 @@ class ConnectOptions:
     in_flight: int = 32
     on_request: Callable[[str, str, int, float], None] = lambda _verb, _kind, _code, _seconds: None
     on_warning: Callable[[str, str], None] = lambda _subject, _text: None
+    may_write: Callable[[], bool] = lambda: True
     clock: Clock = field(default_factory=Clock)
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from aiohttp import ClientResponse
+    from aiohttp.abc import AbstractStreamWriter
 
     from chronik.kube_config import Access, ConnectOptions
     from chronik.kube_request import Call
@@ -48,6 +49,26 @@ class _Failed(Exception):
         self.authorization = authorization
 
 
+class _Body(aiohttp.BytesPayload):
+    """A body that is held back, and its headers with it, if by the time it would go out it must not any more.
+
+    A process may be stopped anywhere, and go on minutes later: what was asked a moment before is too old to go by.
+    """
+
+    def __init__(self, content: bytes, may_write: Callable[[], bool]) -> None:
+        super().__init__(content)
+        self._may_write = may_write
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if not self._may_write():
+            raise _HeldBack("it was held back, because writing is not allowed any more")
+        await super().write_with_length(writer, content_length)
+
+
+class _HeldBack(Exception):
+    """A request that was not sent."""
+
+
 class Transport:
     """Connections to one API server. Use `open_transport`."""
 
@@ -65,6 +86,7 @@ class Transport:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+        await asyncio.sleep(0)  # sockets close when the loop comes round, which it may never do again
 
     async def ask(self, call: Call) -> dict[str, Any]:
         """Send a request and return the object that comes back; retried as its class of failure allows.
@@ -105,7 +127,7 @@ class Transport:
                 if await self._renew(authorization):
                     continue
             pause = attempts.pause_after(verdict, reached=self._reached)
-            if pause is None:
+            if pause is None or (call.body is not None and not self.options.may_write()):
                 raise _with_count(verdict.error, attempts.count) from cause
             await self.options.clock.sleep(pause)
 
@@ -152,7 +174,7 @@ class Transport:
         return {
             "url": URL(f"{self.access.server}{call.path}{query}", encoded=True),
             "headers": headers,
-            "data": call.body,
+            "data": None if call.body is None else _Body(call.body, self.options.may_write),
             "timeout": aiohttp.ClientTimeout(
                 total=call.timeout or self.options.request_timeout, sock_connect=CONNECT_SECONDS
             ),

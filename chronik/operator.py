@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from chronik import offline
 from chronik.apply import Execution
 from chronik.kube import ConnectOptions, connect
+from chronik.manifest import CLUSTER
 from chronik.operator_cache import Cache, Scope
 from chronik.operator_events import Recorder
 from chronik.operator_fence import Fenced
@@ -76,6 +77,7 @@ class Operator:
         self.metrics = metrics or Metrics()
         self.stop = asyncio.Event()
         self.serving: Serving | None = None
+        self._leadership: Leadership | None = None
         self._clock: Clock = options.connect.clock
         self._queue = WorkQueue(self._clock)
         self._workers = Workers(now=self._clock.now)
@@ -84,11 +86,12 @@ class Operator:
     async def run(self) -> None:
         """Reconcile all clusters until `stop` is set; then end what is under way, and give the lease away."""
         async with AsyncExitStack() as stack:
-            kube = await stack.enter_async_context(connect(self._counted()))
+            fenced = replace(self._counted(), may_write=self._may_write)
+            kube = await stack.enter_async_context(connect(fenced))
             cache = Cache(kube, self.options.scope, wake=self._queue.add, on_relist=self.metrics.relisted)
             probes = Probes(
                 live={"workers": self._workers.check},
-                ready={"caches": lambda: "" if cache.synced else "not everything has been listed yet"},
+                ready={"caches": lambda: "" if cache.synced else cache.trouble or "not everything has been listed yet"},
             )
             options = self.options
             serving_it = serving(probes, self.metrics, options.health_port, options.metrics_port, options.host)
@@ -97,37 +100,42 @@ class Operator:
             await self._either(self._lead(kube, cache), cache.run())
 
     async def _either(self, main: Coroutine[Any, Any, None], support: Coroutine[Any, Any, None]) -> None:
-        """Run both until the first one ends; should the second one fail, so does this."""
+        """Run both until the first one ends; should the second one fail before, so does this."""
         async with _background(support) as supporting:
             leading = asyncio.create_task(main)
             await asyncio.wait({leading, supporting}, return_when=asyncio.FIRST_COMPLETED)
-            if not leading.done():
+            if not leading.done() and supporting.exception() is not None:
                 leading.cancel()
+                await asyncio.gather(leading, return_exceptions=True)
                 supporting.result()
             await leading
 
     async def _lead(self, kube: Kube, cache: Cache) -> None:
         """Work whenever this replica may, until it is told to stop."""
+        await self._until_stopped(cache.wait_synced())  # before that, the lease is better with somebody else
+        if self.stop.is_set():
+            return
         if not self.options.elect:
-            await self._until_stopped(cache.wait_synced())
             self.metrics.leads(yes=True)
             await self._work(kube, cache, self.stop)
             return
         async with connect(self._counted()) as own:  # a busy connection must not delay a renewal
-            leadership = Leadership(
+            self._leadership = leadership = Leadership(
                 own,
                 namespace=self.options.namespace,
                 name=self.options.lease,
                 identity=self.options.identity,
                 terms=self.options.terms,
             )
-            async with _background(leadership.run()):
-                await self._until_stopped(cache.wait_synced())
-                while not self.stop.is_set():
-                    await self._until_stopped(leadership.acquired())
-                    if leadership.holds:
-                        await self._term(Fenced(kube, leadership), cache, leadership)
-                await leadership.release()
+            await self._either(self._terms(kube, cache, leadership), leadership.run())
+
+    async def _terms(self, kube: Kube, cache: Cache, leadership: Leadership) -> None:
+        """Work through one term after another; in the end give the lease away."""
+        while not self.stop.is_set():
+            await self._until_stopped(leadership.acquired())
+            if leadership.holds:
+                await self._term(Fenced(kube, leadership), cache, leadership)
+        await leadership.release()
 
     async def _term(self, kube: Kube, cache: Cache, leadership: Leadership) -> None:
         """Work for as long as the lease is held."""
@@ -182,15 +190,23 @@ class Operator:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _may_write(self) -> bool:
+        return not self.options.elect or (self._leadership is not None and self._leadership.holds)
+
     def _counted(self) -> ConnectOptions:
         return replace(self.options.connect, on_request=self.metrics.requested)
 
 
 async def run_once(options: Options) -> list[tuple[ClusterKey, Outcome]]:
-    """Pass over every cluster once, and return how each pass ended. Nobody else must be at it."""
+    """Pass over every cluster once, and return how each pass ended. Nobody else must be at it.
+
+    Raises:
+        ChronikError: no ChronikCluster can be seen; what is wrong then does not pass by waiting.
+    """
     metrics = Metrics()
     queue = WorkQueue(options.connect.clock)
     async with connect(options.connect) as kube:
+        await _look(kube, options.scope)
         cache = Cache(kube, options.scope, wake=lambda _key: None)
         async with _background(cache.run()):
             await cache.wait_synced()
@@ -205,6 +221,12 @@ async def run_once(options: Options) -> list[tuple[ClusterKey, Outcome]]:
             )
             passes = Passes(world=world, queue=queue, metrics=metrics, clock=options.connect.clock)
             return [(key, await _fully(passes, key)) for key in sorted(cache.clusters())]
+
+
+async def _look(kube: Kube, scope: Scope) -> None:
+    """Raise what keeps us from ChronikClusters; whether there are any does not matter."""
+    for namespace in scope.namespaces or ("default",):
+        await kube.get(CLUSTER, namespace, "any")
 
 
 async def _fully(passes: Passes, key: ClusterKey) -> Outcome:

@@ -83,10 +83,22 @@ class Cache:
         self._reflectors = [Reflector(source, upkeep, self._packers[source.kind.name]) for source in sources]
 
     async def run(self) -> None:
-        """List and watch everything, until cancelled; whatever goes wrong is tried again."""
+        """List and watch everything, until cancelled; whatever goes wrong is tried again.
+
+        ChronikClusters come first: without a server, the definition or rights one complaint is enough.
+        """
         async with asyncio.TaskGroup() as tasks:
-            for reflector in self._reflectors:
-                tasks.create_task(reflector.run(), name=f"watch {reflector.source}")
+            for first in (True, False):
+                found = [each for each in self._reflectors if (each.source.kind is CLUSTER) == first]
+                for reflector in found:
+                    tasks.create_task(reflector.run(), name=f"watch {reflector.source}")
+                for reflector in found:
+                    await reflector.ready.wait()
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the first kind that could not be listed; empty if nothing is."""
+        return next((each.trouble for each in self._reflectors if each.trouble), "")
 
     @property
     def synced(self) -> bool:

@@ -68,6 +68,7 @@ class Reflector:
         self._packer = packer
         self._scope = (source.kind.name, source.namespace)
         self._failures = 0
+        self.trouble = ""  # why it cannot be listed, in words
         self._trouble: type[ChronikError] | None = None
 
     async def run(self) -> None:
@@ -110,6 +111,7 @@ class Reflector:
         if self._trouble is not None:
             LOG.info("%s can be listed again", self.source)
             self._trouble, self._failures = None, 0
+        self.trouble = ""
         self.ready.set()
         return listing.resource_version
 
@@ -157,6 +159,7 @@ class Reflector:
     def _missed(self, error: ChronikError) -> None:
         """Make a note of a list that failed; the same trouble is told once."""
         self._failures += 1
+        self.trouble = f"{self.source} cannot be listed: {error}".replace("\n", " ")
         if type(error) is not self._trouble:
             self._trouble = type(error)
             if self._is_done_without:

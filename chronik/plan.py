@@ -34,6 +34,7 @@ from chronik.actions import (
     stage_of,
 )
 from chronik.changes import NO_SECRETS, Mask, changes_of
+from chronik.clashes import clashes
 from chronik.handover import (
     SCALED_KINDS,
     Autoscalers,
@@ -225,6 +226,8 @@ class _Planner:
             return Skip(
                 ref=ref, why="settled", reason="is changed back by something else on every apply", changes=changes
             )
+        in_the_way, clearing = clashes(manifest, live)
+        owners = (*owners, *in_the_way)
         refused = tuple(owner for owner in owners if not self._may_take(owner, live, autoscaler))
         if refused:
             return conflict(ref, refused, changes)
@@ -240,6 +243,7 @@ class _Planner:
                 resource_version=version,
                 force=bool(owners),
                 takes=owners,
+                clearing=clearing or None,
             )
         )
 

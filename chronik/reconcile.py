@@ -10,25 +10,27 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from chronik.actions import Create, Prune
 from chronik.apply import carry_out
 from chronik.apply_rounds import converge
 from chronik.errors import TemplateError
 from chronik.manifest import ClusterKey
 from chronik.plan import HUMAN_MANAGERS, PlanContext
-from chronik.reconcile_cluster import claim, finalize, is_claimed, is_paused, refuse, write_status
+from chronik.reconcile_cluster import claim, finalize, is_claimed, is_paused, other_upgrade, refuse, tell, write_status
 from chronik.reconcile_world import Outcome, World, status_of
 from chronik.rollout import Rollout
-from chronik.rotation import Rotation, rotation
+from chronik.rotation import Rotation, rotation, secrets_of
 from chronik.status import Observation, derive
-from chronik.verdict import NOTHING_DONE, Verdict, announcements, as_trouble, invalid, verdict
+from chronik.verdict import NOTHING_DONE, Verdict, as_trouble, invalid, rigid_classes, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from chronik.manifest import Manifest
+    from chronik.apply import Execution
+    from chronik.manifest import Manifest, ObjectRef
     from chronik.operator_cache import View
-    from chronik.results import Report
+    from chronik.results import Report, Result
     from chronik.spec import Cluster
 
 
@@ -57,15 +59,14 @@ async def reconcile(key: ClusterKey, world: World) -> Outcome:
 
     view = world.cache.view(key)
     paused = is_paused(document)
-    rollout = Rollout(cluster, view.objects, view.pods, lambda: _other_upgrade(document, world))
+    rollout = _rollout(document, cluster, view, world)
+    execution = replace(world.execution, on_result=lambda result: _remember(key, result, world))
     report = NOTHING_DONE
     if not paused:
-        report = await converge(desired, view.objects, _context(cluster, view, rollout, world), world.execution)
-        _remember(key, report, world)
-    secrets = _rotation(cluster, desired, world, rollout)
-    if not paused and report.ok:
-        restarted = await carry_out(secrets.restarts, world.execution)
-        _remember(key, restarted, world)
+        report = await _converged(desired, view, _context(cluster, view, rollout, world), execution, world)
+    secrets = _rotation(cluster, desired, world, rollout, report)
+    if not paused:
+        restarted = await carry_out(secrets.restarts, execution)
         report = replace(report, results=(*report.results, *restarted.results))
 
     judged = verdict(report, parsed.problems, secrets.missing, paused=paused)
@@ -73,8 +74,7 @@ async def reconcile(key: ClusterKey, world: World) -> Outcome:
     details = _details(document, report, secrets, world)
     status = derive(cluster, _observation(document, after, judged, details, paused=paused), world.now())
     wrote = await write_status(document, status, world)
-    for news in announcements(report, document.get("status") or {}, status):
-        world.announce(document, news)
+    tell(document, report, status, world)
     outcome = _outcome(report, judged, status, paused=paused)
     return replace(outcome, wrote=wrote or bool(report.written))
 
@@ -94,28 +94,69 @@ def _context(cluster: Cluster, view: View, rollout: Rollout, world: World) -> Pl
     )
 
 
-def _remember(key: ClusterKey, report: Report, world: World) -> None:
-    """Let the cache see at once what was written, so that the next look does not see less."""
-    for result in report.results:
-        if result.answer is not None:
-            world.cache.wrote(result.answer)
-        elif result.outcome == "pruned":
-            world.cache.gone(result.ref, result.action.uid)  # type: ignore[attr-defined]  # pruned: its action is a Prune
-        if result.settled:
-            world.settled.setdefault(key, {})[result.ref] = result.settled
+async def _converged(
+    desired: list[Manifest], view: View, context: PlanContext, execution: Execution, world: World
+) -> Report:
+    """Bring a cluster to its manifests, without larger volumes where the server says that they cannot grow.
+
+    Which StorageClasses expand volumes is not known to an operator that only sees some namespaces.
+    """
+    report = await converge(desired, view.objects, context, execution)
+    rigid = rigid_classes(report, view.claims)
+    if not rigid:
+        return report
+    context = replace(context, expandable={**context.expandable, **dict.fromkeys(rigid, False)})
+    now = world.cache.view(ClusterKey(context.namespace, context.cluster)).objects
+    again = await converge(desired, now, context, execution)
+    return replace(again, results=(*report.written, *again.results))
 
 
-def _rotation(cluster: Cluster, desired: list[Manifest], world: World, rollout: Rollout) -> Rotation:
-    """Compare Secrets; `world` shows the cluster as it is by now, `rollout` as it was when the pass began."""
+def _remember(key: ClusterKey, result: Result, world: World) -> None:
+    """Let the cache see at once what was written, so that its own event wakes nobody and the next look sees it."""
+    if result.answer is not None:
+        world.cache.wrote(result.answer)
+    elif isinstance(result.action, Prune) and result.outcome == "pruned":
+        world.cache.gone(result.ref, result.action.uid)
+    if result.settled:
+        world.settled.setdefault(key, {})[result.ref] = result.settled
+
+
+def _rollout(document: Manifest, cluster: Cluster, view: View, world: World) -> Rollout:
+    secret = _secret_of(cluster, world)
+
+    def missing(workload: Manifest) -> str | None:
+        return next((name for name in secrets_of(workload) if secret and secret(name) is None), None)
+
+    return Rollout(cluster, view.objects, view.pods, lambda: other_upgrade(document, world), missing)
+
+
+def _rotation(cluster: Cluster, desired: list[Manifest], world: World, rollout: Rollout, report: Report) -> Rotation:
+    """Compare Secrets; `world` shows the cluster as it is by now, `rollout` as it was when the pass began.
+
+    Pods that start anyway start with the Secrets that are there: those of a new workload for the first time, and with
+    those of a changed one the restart is one and the same.
+    """
     key = ClusterKey(cluster.namespace, cluster.name)
-    document = world.cache.cluster(key) or {}
-    return rotation(
-        desired,
-        world.cache.view(key).objects,
-        (document.get("status") or {}).get("secretDigests") or {},
-        lambda name: world.cache.secret_digest(cluster.namespace, name),
-        lambda ref: rollout.before(ref) is None,
-    )
+    made = {each.ref.name for each in report.written if isinstance(each.action, Create)}
+    hindered = {each.ref for each in (*report.failed, *report.untried, *report.obstacles)}
+    digests = status_of(world.cache.cluster(key) or {}).get("secretDigests") or {}
+    made_with = {part: digest for part, digest in digests.items() if f"{cluster.name}-{part}" not in made}
+    secret = _secret_of(cluster, world)
+    if secret is None:
+        return Rotation(digests=made_with)
+
+    def may_restart(ref: ObjectRef, started: Sequence[ObjectRef]) -> bool:
+        free = rollout.is_restarting(ref) or rollout.before(ref, started) is None
+        return free and ref not in hindered
+
+    return rotation(desired, world.cache.view(key).objects, made_with, secret, may_restart)
+
+
+def _secret_of(cluster: Cluster, world: World) -> Callable[[str], str | None] | None:
+    """Return what tells one state of a Secret from another, by name; None if nobody may see Secrets."""
+    if not world.cache.sees_secrets(cluster.namespace):
+        return None
+    return lambda name: world.cache.secret_digest(cluster.namespace, name)
 
 
 def _details(document: Manifest, report: Report, secrets: Rotation, world: World) -> dict[str, Any]:
@@ -152,20 +193,3 @@ def _outcome(report: Report, judged: Verdict, status: Mapping[str, Any], *, paus
     elif paused:
         result = "paused"
     return Outcome(result, judged.retry, str(status["phase"]), report, judged.failure or judged.waiting)
-
-
-def _other_upgrade(document: Manifest, world: World) -> ClusterKey | None:
-    """Return another cluster that is being updated, if this one's pods would restart for no reason but a new chronik.
-
-    A person who changed the spec does not wait for others.
-    """
-    status, metadata = status_of(document), document["metadata"]
-    if status.get("operatorVersion") in {None, world.version}:
-        return None
-    if status.get("observedGeneration") != metadata["generation"]:
-        return None
-    mine = ClusterKey(metadata["namespace"], metadata["name"])
-    for other in sorted(world.cache.clusters()):
-        if other != mine and status_of(world.cache.cluster(other) or {}).get("phase") == "Updating":
-            return other
-    return None

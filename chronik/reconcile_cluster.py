@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chronik.apply import carry_out
 from chronik.errors import ObjectChanged, ObjectMissing
-from chronik.manifest import CLUSTER, ClusterKey
+from chronik.manifest import CLUSTER, ClusterKey, ObjectRef
 from chronik.reconcile_world import Outcome, World, status_of
 from chronik.retention import leftovers
 from chronik.status import deleting, pending, refused
@@ -21,10 +22,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from chronik.manifest import Manifest
+    from chronik.results import Report
     from chronik.status import Trouble
+
+_log = logging.getLogger("chronik.operator")
 
 FINALIZER = "chronik.stream/finalizer"
 PAUSED = "chronik.stream/paused"
+_TRIES = 5
 
 
 def is_paused(document: Manifest) -> bool:
@@ -52,9 +57,16 @@ async def refuse(document: Manifest, failure: Trouble, world: World) -> Outcome:
     """Say that a spec cannot be used; nothing is created or changed for it."""
     status = refused(status_of(document), failure, world.now(), document["metadata"]["generation"])
     wrote = await write_status(document, status, world)
-    for news in announcements(NOTHING_DONE, status_of(document), status):
-        world.announce(document, news)
+    tell(document, NOTHING_DONE, status, world)
     return Outcome("failed", "permanent", "Failed", trouble=failure, wrote=wrote)
+
+
+def tell(document: Manifest, report: Report, status: Mapping[str, Any], world: World) -> None:
+    """Say what people want to hear of, as Events and in the log; how the pass itself ends is logged elsewhere."""
+    for news in announcements(report, status_of(document), status):
+        if news.type == "Warning" and news.reason != status["conditions"][0]["reason"]:
+            _log.warning("%s: %s", news.reason, news.note)
+        world.announce(document, news)
 
 
 async def finalize(document: Manifest, world: World) -> Outcome:
@@ -69,9 +81,30 @@ async def finalize(document: Manifest, world: World) -> Outcome:
     error = report.error()
     if error is not None:
         raise error
-    with suppress(ObjectMissing, ObjectChanged):  # an event is on its way that says what became of it
-        world.cache.wrote(await world.kube.apply(_identity(document)))
+    await _let_go(document, world)
     return Outcome("deleted", phase="Deleting", report=report)
+
+
+async def _let_go(document: Manifest, world: World) -> None:
+    """Take our finalizer off, whoever else may have written it too, and leave those of others.
+
+    An apply without it would not do: somebody who once applied an exported document owns it as well.
+    """
+    ref = ObjectRef.of(document)
+    for _ in range(_TRIES):
+        live = await world.kube.get(CLUSTER, ref.namespace, ref.name)
+        if live is None or live["metadata"]["uid"] != document["metadata"]["uid"]:
+            return
+        finalizers = live["metadata"].get("finalizers") or ()
+        if FINALIZER not in finalizers:
+            return
+        kept = [each for each in finalizers if each != FINALIZER]
+        version = live["metadata"]["resourceVersion"]
+        with suppress(ObjectMissing, ObjectChanged):
+            patch = {"metadata": {"resourceVersion": version, "finalizers": kept}}
+            world.cache.wrote(await world.kube.merge(CLUSTER, ref, patch))
+            return
+    raise ObjectChanged("keeps being changed by others, so it could not be let go of", subject=str(ref))
 
 
 def _identity(document: Manifest) -> Manifest:
@@ -94,3 +127,27 @@ async def write_status(document: Manifest, status: Mapping[str, Any], world: Wor
         return True  # the cluster has gone, and an event is on its way that says so
     world.cache.wrote(answer)
     return True
+
+
+def other_upgrade(document: Manifest, world: World) -> ClusterKey | None:
+    """Return another cluster that is being updated, if this one's pods would restart for no reason but a new chronik.
+
+    A person who changed the spec does not wait for others.
+    """
+    status, metadata = status_of(document), document["metadata"]
+    if status.get("operatorVersion") in {None, world.version}:
+        return None
+    if status.get("observedGeneration") != metadata["generation"]:
+        return None
+    mine = ClusterKey(metadata["namespace"], metadata["name"])
+    for other in (*sorted(world.turns), *sorted(world.cache.clusters())):
+        if other != mine and _is_updating(other, world):
+            return other
+    world.turns.add(mine)
+    return None
+
+
+def _is_updating(key: ClusterKey, world: World) -> bool:
+    status = status_of(world.cache.cluster(key) or {})
+    begun = key in world.turns and status.get("operatorVersion") != world.version
+    return status.get("phase") == "Updating" or (begun and status.get("phase") == "Running")

@@ -28,7 +28,8 @@ class World:
     """Everything that a pass needs besides the name of a cluster.
 
     `now` returns an RFC 3339 time in UTC. `announce` is told what people want to hear of. `settled` remembers applies
-    that did not help; losing it costs one such apply for each.
+    that did not help; losing it costs one such apply for each. `turns` are the clusters that this process has begun to
+    bring to its own version, so that two passes side by side do not both begin; what began earlier, their status tells.
     """
 
     kube: Kube
@@ -41,6 +42,7 @@ class World:
     domain: str = "cluster.local"
     version: str = __version__
     settled: dict[ClusterKey, dict[ObjectRef, Settled]] = field(default_factory=dict)
+    turns: set[ClusterKey] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

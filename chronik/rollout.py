@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from chronik.actions import Apply, Create
 from chronik.health import pod_ready
-from chronik.manifest import CLUSTER_KIND, COMPONENT_LABEL, ObjectRef
+from chronik.manifest import CLUSTER_KIND, COMPONENT_LABEL, SECRET, ObjectRef
 from chronik.status import Observation, component_statuses
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Rollout:
     """The order of one cluster's restarts, in one pass.
 
-    `turn` is given if the restarts are not the user's doing but come with a new version of chronik: it names another
-    cluster that is restarting, which has to be through with it first, or None.
+    `turn` is asked last: it names another cluster that has to be through with its restarts first, or None. `missing`
+    names a Secret that a workload needs and that does not exist, or None: pods that run would not start again.
     """
 
     def __init__(
@@ -34,26 +34,43 @@ class Rollout:
         objects: Mapping[ObjectRef, Manifest],
         pods: Sequence[Manifest],
         turn: Callable[[], ClusterKey | None] = lambda: None,
+        missing: Callable[[Manifest], str | None] = lambda _workload: None,
     ) -> None:
         self._cluster = cluster
         self._pods = pods
         self._found = component_statuses(cluster, Observation(objects, pods))
         self._turn = turn
+        self._missing = missing
+        self._started: set[ObjectRef] = set()
 
     def gate(self, action: Create | Apply, started: tuple[ObjectRef, ...]) -> ObjectRef | None:
-        """Return what a workload has to wait for: nothing if it is new, for then none of its pods restart."""
-        return None if isinstance(action, Create) else self.before(action.ref, started)
+        """Return what a workload has to wait for: nothing if it is new, for then none of its pods restart.
+
+        A pass may plan more than once: what was let through stays in mind, however it looks by then.
+        """
+        blocker = None if isinstance(action, Create) else self._blocker(action, started)
+        if blocker is None:
+            self._started.add(action.ref)
+        return blocker
+
+    def _blocker(self, action: Apply, started: tuple[ObjectRef, ...]) -> ObjectRef | None:
+        secret = self._missing(action.manifest)
+        return ObjectRef(SECRET.name, action.ref.namespace, secret) if secret else self.before(action.ref, started)
+
+    def is_restarting(self, ref: ObjectRef) -> bool:
+        """Tell whether this very pass has started the pods of a workload anew, or was to."""
+        return ref in self._started
 
     def before(self, ref: ObjectRef, started: Sequence[ObjectRef] = ()) -> ObjectRef | None:
         """Return what has to settle before the pods of a workload may restart, or None if nothing has to.
 
-        `started` are workloads whose pods this very pass restarts.
+        `started` are workloads whose pods this very pass restarts, besides those that `gate` let through.
         """
         for each in self._found:
             earlier = ObjectRef(each.component.workload, ref.namespace, f"{self._cluster.name}-{each.component.name}")
             if earlier == ref:
                 break
-            if earlier in started or not self._settled(each):
+            if earlier in started or earlier in self._started or not self._settled(each):
                 return earlier
         other = self._turn()
         return ObjectRef(CLUSTER_KIND, other.namespace, other.name) if other else None

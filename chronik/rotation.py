@@ -42,12 +42,13 @@ def rotation(
     observed: Mapping[ObjectRef, Manifest],
     made_with: Mapping[str, str],
     secret: Callable[[str], str | None],
-    may_restart: Callable[[ObjectRef], bool],
+    may_restart: Callable[[ObjectRef, Sequence[ObjectRef]], bool],
 ) -> Rotation:
     """Compare the Secrets that pods were made with and those that are there.
 
-    `made_with` is the status's `secretDigests`, `secret` returns a digest of a Secret's data by name, or None, and
-    `may_restart` is asked before the pods of a workload are restarted.
+    `made_with` is the status's `secretDigests`, less the workloads that were made just now; `secret` returns a digest
+    of a Secret's data by name, or None; `may_restart` is asked before the pods of a workload are restarted, with the
+    workloads of which that is decided already.
     """
     steps: list[Step] = []
     digests: dict[str, str] = {}
@@ -65,7 +66,7 @@ def rotation(
             continue
         now = _digest(found)
         digests[component] = made_with.get(component, now)
-        if _is_due(observed.get(ref), digests[component], now) and may_restart(ref):
+        if _is_due(observed.get(ref), digests[component], now) and may_restart(ref, [step.ref for step in steps]):
             steps.append(Step(ref, (_restart(workload, now),)))
     return Rotation(Plan((Stage("rotation", tuple(steps)),)) if steps else Plan(()), digests, missing)
 

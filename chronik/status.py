@@ -150,12 +150,19 @@ def _phase(found: Sequence[ComponentStatus], observed: Observation) -> str:
     """Return the phase: a cluster that ran once and is not all healthy is Updating, never Creating again."""
     if observed.failure:
         return "Failed"
-    before = "Updating" if _ran_before(observed.previous) else "Creating"
-    if not all(each.settled for each in found):
-        return before
-    if observed.waiting and observed.previous.get("phase") in {"Pending", "Creating", "Updating"}:
-        return before  # what is there is fine, but it is not all there yet
-    return "Running"
+    if all(each.settled for each in found) and not _is_on_its_way(observed):
+        return "Running"
+    return "Updating" if _ran_before(observed.previous) else "Creating"
+
+
+def _is_on_its_way(observed: Observation) -> bool:
+    """Tell whether what is there, however healthy, is not what the spec asks for by now.
+
+    If a cluster runs and its spec is the same, what waits is a repair, which takes nothing from it.
+    """
+    last = observed.previous.get("observedGeneration", observed.generation)
+    fresh = observed.previous.get("phase") != "Running" or last != observed.generation
+    return bool(observed.waiting) and fresh
 
 
 def _ran_before(previous: Mapping[str, Any]) -> bool:
@@ -166,16 +173,16 @@ def _ran_before(previous: Mapping[str, Any]) -> bool:
 
 
 def _conditions(found: Sequence[ComponentStatus], observed: Observation) -> list[Condition]:
-    settled = all(each.settled for each in found)
     waiting = "; ".join(f"{_WORDS[each.component.name]}: {_reason(each)}" for each in found if not each.settled)
     if observed.failure:
         ready = condition("Ready", met=False, reason=observed.failure[0], message=observed.failure[1])
-    elif settled:
+    elif waiting or _is_on_its_way(observed):
+        message = waiting or (observed.waiting or ("", ""))[1]
+        ready = condition("Ready", met=False, reason="ComponentsNotReady", message=message)
+    else:
         ready = condition(
             "Ready", met=True, reason="AllComponentsReady", message="All Chronik Stream components are running"
         )
-    else:
-        ready = condition("Ready", met=False, reason="ComponentsNotReady", message=waiting)
     return [
         ready,
         *map(_component_condition, found),

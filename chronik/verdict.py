@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from chronik.actions import Apply, Blocked, Conflict, Foreign, GrowClaim, Held, Obstacle, Prune, Recreate, Wait
+from chronik.errors import Forbidden
 from chronik.problem import format_path
 from chronik.results import Report
 from chronik.status import condition
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from chronik.errors import ChronikError, RetryClass
-    from chronik.manifest import ObjectRef
+    from chronik.manifest import Manifest, ObjectRef
     from chronik.problem import Problem
     from chronik.results import Result
     from chronik.status import Condition, Trouble
@@ -73,6 +74,21 @@ def invalid(problems: Iterable[Problem]) -> Trouble:
 def as_trouble(error: ChronikError) -> Trouble:
     """Return an error as a reason and a message."""
     return error.reason, str(error).replace("\n", " ")
+
+
+_CANNOT_GROW = "can be resized"
+"""Part of what the admission plugin PersistentVolumeClaimResize says; that rights are missing is said otherwise."""
+
+
+def rigid_classes(report: Report, claims: Iterable[Manifest]) -> frozenset[str]:
+    """Return the StorageClasses of which the server has said, by refusing to grow a claim, that they expand none."""
+    refused = {
+        each.ref.name
+        for each in report.failed
+        if isinstance(each.action, GrowClaim) and isinstance(each.error, Forbidden) and _CANNOT_GROW in str(each.error)
+    }
+    found = (each["spec"].get("storageClassName") for each in claims if each["metadata"]["name"] in refused)
+    return frozenset(filter(None, found))
 
 
 def _failure(report: Report) -> tuple[Trouble | None, RetryClass | None]:

@@ -11,7 +11,15 @@ from chronik import assets
 from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef
 from chronik.offline import load_clusters
 from chronik.schema import Schema
-from chronik.status import Observation, component_statuses, derive, merge_conditions
+from chronik.status import (
+    Observation,
+    component_statuses,
+    deleting,
+    derive,
+    merge_conditions,
+    pending,
+    refused,
+)
 
 if TYPE_CHECKING:
     from chronik.spec import Cluster
@@ -94,6 +102,86 @@ def test_phase(live, previous, failure, phase):
     assert derive(cluster(), Observation(live, previous=previous, failure=failure), NOW)["phase"] == phase
 
 
+BUSY = ("ApiServerBusy", "too many requests")
+"""The reason and message of what passes."""
+RUNNING = {"phase": "Running", "observedGeneration": 1}
+
+
+@pytest.mark.parametrize(
+    ("live", "previous", "generation", "phase"),
+    [
+        (objects(), RUNNING, 1, "Running"),
+        (objects(), RUNNING, 2, "Updating"),
+        (objects(), {"phase": "Updating", "observedGeneration": 2}, 2, "Updating"),
+        (objects(), {"phase": "Creating", "observedGeneration": 1}, 1, "Creating"),
+        (objects(), {"phase": "Failed", "readyReplicas": {"ingestNodes": 3}}, 1, "Updating"),
+        (ILL, RUNNING, 1, "Updating"),
+    ],
+)
+def test_what_waits_is_not_ready(live, previous, generation, phase):
+    """While part of a new spec cannot be written, healthy pods are the old spec's; a repair that waits is no matter."""
+    observed = Observation(live, previous=previous, generation=generation, waiting=BUSY)
+    status = derive(cluster(), observed, NOW)
+    reconciling = condition(status, "Reconciling")
+
+    assert status["phase"] == phase
+    assert (condition(status, "Ready")["status"] == "True") == (phase == "Running")
+    assert (reconciling["status"], reconciling["reason"], reconciling["message"]) == ("True", *BUSY)
+
+
+@pytest.mark.parametrize(
+    ("live", "previous", "failure", "expected"),
+    [
+        (objects(), RUNNING, None, ("True", "RolloutComplete")),
+        (ILL, RUNNING, None, ("False", "ComponentsNotReady")),
+        (ILL, {"phase": "Creating"}, None, ("True", "RolloutInProgress")),
+        ({}, RUNNING, None, ("True", "RolloutInProgress")),
+        (ILL, RUNNING, REFUSED, ("False", REFUSED[0])),
+    ],
+)
+def test_progress_tells_a_crash_from_a_roll(live, previous, failure, expected):
+    """A cluster that ran and lost pods is rolling nothing out; one whose pods come up for the first time is."""
+    status = derive(cluster(), Observation(live, previous=previous, failure=failure), NOW)
+    found = condition(status, "Progressing")
+
+    assert (found["status"], found["reason"]) == expected
+
+
+def test_extra_conditions_and_details_are_shown():
+    """What else a pass has found out is in the status as it is, with times of its own."""
+    extra = {"type": "Paused", "status": "True", "reason": "PausedByAnnotation", "message": "x"}
+    status = derive(cluster(), Observation(objects(), extra=[extra], details={"operatorVersion": "1.2.3"}), NOW)
+
+    assert condition(status, "Paused") == {**extra, "lastTransitionTime": NOW}
+    assert status["operatorVersion"] == "1.2.3"
+
+
+@pytest.mark.parametrize(
+    ("made", "phase", "reason"),
+    [
+        (lambda before: pending(before, NOW, 2), "Pending", "Pending"),
+        (lambda before: refused(before, REFUSED, NOW, 2), "Failed", REFUSED[0]),
+        (lambda before: deleting(before, NOW, 2), "Deleting", "Deleting"),
+    ],
+    ids=["pending", "refused", "deleting"],
+)
+@pytest.mark.parametrize("before", [{}, None], ids=["new", "known"])
+def test_statuses_without_a_look(made, phase, reason, before):
+    """A cluster of which nothing was looked at has a phase and Ready=False; what was known of its pods stays known."""
+    known = derive(cluster(), Observation(objects(), [pod("ingest", 0)], generation=1), EARLIER)
+    status = made(known if before is None else before)
+    problems = Schema(assets.schema()).explain({"status": status})
+
+    assert (status["phase"], status["observedGeneration"], status["lastUpdated"]) == (phase, 2, NOW)
+    assert (condition(status, "Ready")["status"], condition(status, "Ready")["reason"]) == ("False", reason)
+    assert condition(status, "Reconciling")["status"] != condition(status, "Stalled")["status"]
+    assert [problem for problem in problems if problem.path[:1] == ("status",)] == []
+    if before is None:
+        assert status["ingestNodes"] == known["ingestNodes"]
+        assert condition(status, "IngestNodesReady") == condition(known, "IngestNodesReady")
+    assert made(status) == status
+
+
 def test_failed_while_running_and_ill_after():
     """A cluster that ran, failed for two passes and is ill after that, is updating: no pass forgets that it ran."""
     status: dict[str, Any] = {}
@@ -130,6 +218,7 @@ def test_all_is_well():
         ("SearchNodesReady", "True", "AllSearchNodesReady", "2/2 search nodes ready"),
         ("Reconciling", "False", "Settled", ""),
         ("Stalled", "False", "NotStalled", ""),
+        ("Progressing", "True", "RolloutComplete", ""),
     ]
     assert {each["observedGeneration"] for each in status["conditions"]} == {7}
 
@@ -149,6 +238,7 @@ def test_what_is_missing_is_named():
         ("SearchNodesReady", "False", "SearchNodesNotReady", "0/2 search nodes ready"),
         ("Reconciling", "True", "RolloutInProgress", why),
         ("Stalled", "False", "NotStalled", ""),
+        ("Progressing", "True", "RolloutInProgress", ""),
     ]
 
 

@@ -144,8 +144,10 @@ class ApiServer(ABC):
         """
         request = self._request(method, path, body, token, options)
         while True:
-            idle = bool(self._idle)
-            connection = self._idle.pop() if idle else self._connect()
+            try:
+                connection, idle = self._idle.pop(), True
+            except IndexError:
+                connection, idle = self._connect(), False
             try:
                 connection.request(*request)
                 response = connection.getresponse()

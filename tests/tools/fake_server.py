@@ -119,6 +119,22 @@ class FakeServer(ApiServer):
         """Forget the past: watches that resume from before now get 410 Gone, and those that run are cut off."""
         self._in_loop(self.api.store.compact)
 
+    def restart(self, down: float = 0.3) -> None:
+        """Cut all connections, refuse new ones for some seconds, and forget the past; the objects stay."""
+        self.hang_up()
+        asyncio.run_coroutine_threadsafe(self._restart(down), self._loop).result()
+
+    async def _restart(self, down: float) -> None:
+        port = self._runner.addresses[0][1]
+        await self._site.stop()
+        for connection in self._server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+        self.api.store.compact()
+        await asyncio.sleep(down)
+        self._site = web.TCPSite(self._runner, "127.0.0.1", port)
+        await self._site.start()
+
     def _note(self, call: Call, code: int) -> None:
         self._log.append(call.logged(code))
 
@@ -134,15 +150,16 @@ class FakeServer(ApiServer):
 
     async def _run(self) -> None:
         async with self.kmock:
-            runner = web.ServerRunner(web.Server(self.kmock, access_log=None), shutdown_timeout=0)
-            await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            self._server = web.Server(self.kmock, access_log=None)
+            self._runner = web.ServerRunner(self._server, shutdown_timeout=0)
+            await self._runner.setup()
+            self._site = web.TCPSite(self._runner, "127.0.0.1", 0)
+            await self._site.start()
+            self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
             self._ready.set()
             await self._stopping.wait()
             self.api.store.cut_watches()
-            await runner.cleanup()
+            await self._runner.cleanup()
 
     async def _serve(self, raw: web.BaseRequest) -> web.StreamResponse:
         call = await _call(raw)

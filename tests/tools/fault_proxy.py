@@ -11,6 +11,8 @@ import random
 import socket
 import ssl
 import struct
+import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
@@ -20,7 +22,7 @@ from tools.stub_server import refusal
 from yarl import URL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 Fault = Literal[
@@ -89,7 +91,7 @@ class FaultProxy:
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(ssl=self._tls or False, limit=0)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
-        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0)
+        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
@@ -161,15 +163,17 @@ async def _pass_on(
     if fault == "goodbye":
         response.force_close()
     if fault == "half":
-        body = await upstream.read()
+        watches = "watch" in request.query
+        body = await (upstream.content.readany() if watches else upstream.read())  # a watch does not end by itself
         response.content_length = len(body)
         await response.prepare(request)
         await response.write(body[: len(body) // 2])
         return _drop(request, reset=False, response=response)
     await response.prepare(request)
-    async for chunk in upstream.content.iter_any():
-        await response.write(chunk)
-    await response.write_eof()
+    with suppress(ConnectionError):  # the client has seen enough of a watch
+        async for chunk in upstream.content.iter_any():
+            await response.write(chunk)
+        await response.write_eof()
     return response
 
 
@@ -183,3 +187,26 @@ def _drop(request: web.BaseRequest, *, reset: bool, response: web.StreamResponse
         else:
             transport.close()
     return response or web.Response()
+
+
+@contextmanager
+def beside(proxy: FaultProxy) -> Iterator[FaultProxy]:
+    """Run a proxy in a thread of its own while the block runs: for tests that are not asynchronous."""
+    started = threading.Event()
+    end: list[Callable[[], object]] = []
+
+    async def run() -> None:
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        end.append(lambda: loop.call_soon_threadsafe(ended.set))
+        async with proxy:
+            started.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield proxy
+    finally:
+        end[0]()
+        thread.join()

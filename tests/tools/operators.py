@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from chronik import offline
-from chronik.kube import ConnectOptions
-from chronik.manifest import CLUSTER, KIND_BY_NAME, POD, ClusterKey, Kind, ObjectRef
-from chronik.operator import Operator, Options
-from chronik.operator_cache import Scope
+from chronik import offline, operator_passes
+from chronik.apply import Execution
+from chronik.kube import ConnectOptions, connect
+from chronik.manifest import (
+    CLAIM,
+    CLUSTER,
+    EVENT,
+    KIND_BY_NAME,
+    KINDS,
+    POD,
+    SECRET,
+    STORAGE_CLASS,
+    ClusterKey,
+    Kind,
+    ObjectRef,
+)
+from chronik.operator import Operator, Options, timestamp
+from chronik.operator_cache import Cache, Scope
+from chronik.reconcile import reconcile
+from chronik.reconcile_world import World
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
+    import pytest
     from tools.api import ApiServer
 
+    from chronik.kube import Kube
     from chronik.manifest import Manifest
+    from chronik.reconcile_world import Outcome
 
-EXAMPLES = "examples"
+STATEFUL_SET, DEPLOYMENT = KIND_BY_NAME["StatefulSet"], KIND_BY_NAME["Deployment"]
+SERVICE, CONFIG_MAP = KIND_BY_NAME["Service"], KIND_BY_NAME["ConfigMap"]
+_BY_NAME = {kind.name: kind for kind in (*KINDS, CLUSTER, POD, CLAIM, SECRET, EVENT, STORAGE_CLASS)}
 
 
 @asynccontextmanager
@@ -47,12 +69,32 @@ async def running(server: ApiServer, namespace: str, **options: Any) -> AsyncIte
 
 def document(path: Path, namespace: str, **spec: Any) -> Manifest:
     """Return the ChronikCluster of an example, in a namespace, with some fields of its spec set."""
-    import yaml  # noqa: PLC0415
+    import yaml  # noqa: PLC0415  # most tests have a document of their own
 
     found = yaml.safe_load(path.read_text("utf-8"))
     found["metadata"]["namespace"] = namespace
     found["spec"] |= spec
     return dict(found)
+
+
+def small(namespace: str, name: str = "c", **spec: Any) -> Manifest:
+    """Return a ChronikCluster of one controller and one ingest node, with some fields of its spec set."""
+    base = {
+        "controllers": 1,
+        "ingestNodes": 1,
+        "image": {part: f"chronik/{part}:1.0" for part in ("controller", "ingest", "search")},
+        "storage": {"backend": "local", "size": "1Gi", "storageClass": "growing"},
+        "metastore": {
+            "database": "postgres",
+            "connection": {"host": "db", "database": "chronik", "credentialsSecret": "credentials"},
+        },
+    }
+    return {
+        "apiVersion": CLUSTER.api_version,
+        "kind": CLUSTER.name,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": base | spec,
+    }
 
 
 class Namespace:
@@ -76,11 +118,7 @@ class Namespace:
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Apply a manifest as kubectl would."""
-        kind = next(
-            each
-            for each in (CLUSTER, POD, *KIND_BY_NAME.values(), Kind("v1", "Secret", "secrets", -1))
-            if each.name == manifest["kind"]
-        )
+        kind = _BY_NAME[manifest["kind"]]
         path = self.path(kind, manifest["metadata"]["name"])
         return dict(await self.call("PATCH", path, manifest, fieldManager="kubectl", force=True))
 
@@ -95,9 +133,71 @@ class Namespace:
         assert found is not None
         return found
 
-    async def edit(self, kind: Kind, name: str, patch: Any, *, how: str = "merge", manager: str = "kubectl-edit") -> Any:
-        """Change an object as a person does."""
-        return await self.call("PATCH", self.path(kind, name), patch, patch=how, fieldManager=manager)
+    async def edit(self, kind: Kind, name: str, patch: Any, *, manager: str = "kubectl-edit") -> Any:
+        """Change an object as a person does, with a merge patch."""
+        return await self.call("PATCH", self.path(kind, name), patch, patch="merge", fieldManager=manager)
+
+    async def delete(self, kind: Kind, name: str, propagation: str = "Background") -> None:
+        """Delete an object."""
+        await self.call("DELETE", self.path(kind, name), {"propagationPolicy": propagation})
+
+    async def list(self, kind: Kind) -> list[Manifest]:
+        """Return all objects of a kind."""
+        return list((await self.call("GET", self.path(kind)))["items"])
+
+    async def change(self, name: str, **spec: Any) -> Manifest:
+        """Change fields of a ChronikCluster's spec; None takes one away."""
+        return dict(await self.edit(CLUSTER, name, {"spec": spec}))
+
+    async def secret(self, value: str, name: str = "credentials") -> None:
+        """Write a Secret."""
+        data = {key: base64.b64encode(value.encode()).decode() for key in ("username", "password")}
+        metadata = {"name": name, "namespace": self.name}
+        await self.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+
+    async def launch(self, manifest: Manifest | None = None, **spec: Any) -> Manifest:
+        """Create a cluster, by default a small one, and have it Running: an operator must be there."""
+        manifest = manifest or small(self.name, **spec)
+        name = manifest["metadata"]["name"]
+        await self.secret("first")
+        await self.create(manifest)
+        await in_phase(self, name, "Creating")
+        await self.roll_out_all()
+        return await in_phase(self, name, "Running")
+
+    async def events(self) -> dict[str, str]:
+        """Return the Events by reason, with their type and message."""
+        return {each["reason"]: f"{each['type']}: {each['message']}" for each in await self.list(EVENT)}
+
+    async def pod(self, component: str, ordinal: int, *, ready: bool = True, held: bool = False) -> str:
+        """Create a pod as its workload's controller would, or say whether it is ready; `held` by a finalizer."""
+        workload = DEPLOYMENT if component == "search" else STATEFUL_SET
+        owner = await self.get(workload, f"c-{component}")
+        assert owner is not None
+        name = f"c-{component}-{ordinal}"
+        labels = owner["spec"]["template"]["metadata"]["labels"]
+        finalizers = ["example.com/kubelet"] if held else []
+        metadata = {"name": name, "namespace": self.name, "labels": labels, "finalizers": finalizers}
+        spec = {"containers": [{"name": component, "image": "x"}]}
+        await self.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        conditions = [{"type": "Ready", "status": str(ready)}]
+        status = {"status": {"phase": "Running", "conditions": conditions}}
+        await self.call("PATCH", self.path(POD, name, "status"), status, patch="merge")
+        return name
+
+    async def asked(self) -> list[tuple[str, str]]:
+        """Return what the operator has asked so far, as verb and resource, but for Events, oldest first."""
+        return [(each.verb, each.resource) for each in await asyncio.to_thread(self._asked)]
+
+    async def written(self) -> list[tuple[str, str, str]]:
+        """Return what the operator has written so far, Events aside: resource, name and subresource."""
+        found = await asyncio.to_thread(self._asked)
+        return [(each.resource, each.name, each.subresource) for each in found if each.writes]
+
+    def _asked(self) -> list[Any]:
+        found = self.server.requests_of(self.name)
+        people = ("suite", "kubectl")
+        return [each for each in found if not each.user_agent.startswith(people) and each.resource != "events"]
 
     async def objects(self) -> dict[ObjectRef, Manifest]:
         """Return everything of the kinds that chronik renders."""
@@ -138,9 +238,16 @@ class Namespace:
 
     async def roll_out_all(self) -> None:
         """Bring all workloads to where their controllers would."""
-        for ref in await self.objects():
-            if ref.kind in {"StatefulSet", "Deployment"}:
-                await self.roll_out(ref)
+        for ref in await self.workloads():
+            await self.roll_out(ref)
+
+    async def workloads(self) -> dict[ObjectRef, Manifest]:
+        """Return all StatefulSets and Deployments."""
+        found = {}
+        for kind in (STATEFUL_SET, DEPLOYMENT):
+            for each in await self.list(kind):
+                found[ObjectRef(kind.name, self.name, each["metadata"]["name"])] = each
+        return found
 
 
 async def eventually(holds: Callable[[], Any], seconds: float = 15.0) -> Any:
@@ -162,6 +269,107 @@ async def in_phase(namespace: Namespace, name: str, phase: str, seconds: float =
         return found if found and (found.get("status") or {}).get("phase") == phase else None
 
     return dict(await eventually(there, seconds))
+
+
+@contextmanager
+def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[ClusterKey, Outcome]]]:
+    """List the passes that operators of this process end while the block runs, with how they ended."""
+    ended: list[tuple[ClusterKey, Outcome]] = []
+
+    async def listed(key: ClusterKey, world: Any) -> Outcome:
+        outcome = await reconcile(key, world)
+        ended.append((key, outcome))
+        return outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(operator_passes, "reconcile", listed)
+        yield ended
+
+
+@asynccontextmanager
+async def world_of(place: Namespace, **parts: Any) -> AsyncIterator[World]:
+    """Give a world to call `reconcile` in by hand, with caches that are kept up to date; `parts` replace its own."""
+    async with connect(ConnectOptions(kubeconfig=str(place.server.kubeconfig))) as kube:
+        cache = Cache(kube, Scope(namespaces=(place.name,)), wake=lambda _key: None)
+        following = asyncio.create_task(cache.run())
+        await cache.wait_synced()
+        world = World(
+            kube=kube,
+            cache=cache,
+            law=offline.law(),
+            render=offline.renderer(),
+            now=timestamp,
+            execution=Execution(kube=kube),
+        )
+        try:
+            yield replace(world, **parts)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+
+async def quiet(ended: list[Any], seconds: float = 0.25) -> None:
+    """Wait until no pass has ended for some time."""
+    count = -1
+    while count != len(ended):
+        count = len(ended)
+        await asyncio.sleep(seconds)
+
+
+@asynccontextmanager
+async def controllers(place: Namespace) -> AsyncIterator[None]:
+    """Roll out whatever is new, as the controllers of workloads would, while the block runs."""
+
+    async def play() -> None:
+        while True:
+            for ref, live in (await place.workloads()).items():
+                if (live.get("status") or {}).get("observedGeneration") != live["metadata"]["generation"]:
+                    await place.roll_out(ref)
+            await asyncio.sleep(0.05)
+
+    playing = asyncio.create_task(play())
+    try:
+        yield
+    finally:
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
+
+
+@asynccontextmanager
+async def watched(place: Namespace, kind: Kind) -> AsyncIterator[list[Manifest]]:
+    """List every state that objects of a kind are in from here to the end of the block, as a watch tells it."""
+    states: list[Manifest] = []
+
+    async def follow(kube: Kube, version: str) -> None:
+        async for event in kube.watch(kind, place.name, resource_version=version):
+            states.extend([event.object] if event.type in {"ADDED", "MODIFIED"} else [])
+
+    async with connect(ConnectOptions(kubeconfig=str(place.server.kubeconfig))) as kube:
+        listing = await kube.list(kind, place.name)
+        following = asyncio.create_task(follow(kube, listing.resource_version))
+        try:
+            yield states
+            await asyncio.sleep(0.2)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+
+def condition(cluster: Manifest, kind: str) -> Manifest:
+    """Return a condition of a cluster, or an empty one."""
+    found = (cluster.get("status") or {}).get("conditions") or ()
+    return next((dict(each) for each in found if each["type"] == kind), {})
+
+
+async def with_condition(place: Namespace, name: str, kind: str, *said: str) -> Manifest:
+    """Wait until a condition has this status and, if given, this reason, and return the cluster."""
+
+    async def there() -> Manifest | None:
+        found = await place.get(CLUSTER, name)
+        now = condition(found or {}, kind)
+        return found if (now.get("status"), now.get("reason"))[: len(said)] == said else None
+
+    return dict(await eventually(there))
 
 
 def rendered(manifest: Manifest) -> dict[ObjectRef, Manifest]:

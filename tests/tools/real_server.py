@@ -22,6 +22,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from tools.api import ADMIN, USERS, ApiServer, Request, query_of, write_kubeconfig
 
@@ -133,6 +134,25 @@ class RealServer(ApiServer):
         shutil.rmtree(self.folder, ignore_errors=True)
         atexit.unregister(self.stop)
 
+    def restart(self) -> None:
+        """Kill the API server, and start it again over the same data and on the same port."""
+        self.hang_up()
+        leash = self._processes.pop(1)
+        os.killpg(leash.pid, signal.SIGKILL)
+        leash.communicate()
+        self._wait_until_closed()
+        with self._audit_log.open("ab") as log:
+            log.write(b"\n")  # a last line may have been cut off
+        self._spawn("kube-apiserver", *self._flags)
+        self._processes.insert(1, self._processes.pop())
+        self._wait_until_ready()
+
+    def _wait_until_closed(self) -> None:
+        target = urlsplit(self.url)
+        with suppress(OSError):
+            while True:
+                socket.create_connection((str(target.hostname), target.port or 0)).close()
+
     def _start_apiserver(self, *, audit: bool) -> None:
         d = self.folder
         store, peer, port = _free_ports(3)
@@ -151,8 +171,7 @@ class RealServer(ApiServer):
             f"--advertise-client-urls=http://127.0.0.1:{store}",
             f"--listen-peer-urls=http://127.0.0.1:{peer}",
         )
-        self._spawn(
-            "kube-apiserver",
+        self._flags = (
             f"--etcd-servers=http://127.0.0.1:{store}",
             f"--secure-port={port}",
             "--bind-address=127.0.0.1",
@@ -168,6 +187,7 @@ class RealServer(ApiServer):
             "--allow-privileged=true",
             *([f"--audit-policy-file={d}/audit.json", f"--audit-log-path={self._audit_log}"] if audit else []),
         )
+        self._spawn("kube-apiserver", *self._flags)
         self._wait_until_ready()
         self.kubeconfig = write_kubeconfig(d / "kubeconfig", self)
 
@@ -175,7 +195,7 @@ class RealServer(ApiServer):
         binary = find_binary(name)
         if binary is None:
             raise RuntimeError(f"no {name} found in $KUBEBUILDER_ASSETS, {ENVTEST_FOLDER} or PATH")
-        with (self.folder / f"{name}.log").open("wb") as log:
+        with (self.folder / f"{name}.log").open("ab") as log:
             self._processes.append(
                 subprocess.Popen(
                     ["/bin/sh", "-c", _LEASH, str(self.folder), binary, *flags],
@@ -207,7 +227,9 @@ class RealServer(ApiServer):
             complete = log.read().rpartition(b"\n")[0]
         if complete:
             self._audit_offset += len(complete) + 1
-            self._events += map(json.loads, complete.splitlines())
+            for line in filter(None, complete.splitlines()):
+                with suppress(json.JSONDecodeError):  # the server was killed in the middle of it
+                    self._events.append(json.loads(line))
 
 
 def _request(event: dict[str, Any]) -> Request:

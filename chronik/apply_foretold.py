@@ -1,0 +1,31 @@
+"""What a plan would come to, if the server refuses nothing of it: for diffs and dry runs on the client's side.
+
+`cli_diff` and `cli_apply` ask; nothing is sent from here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chronik.apply import OUTCOMES, undone
+from chronik.results import LEFT_ALONE, WROTE, Report, Result
+
+if TYPE_CHECKING:
+    from chronik.actions import Action, Plan
+
+
+def foretell(todo: Plan) -> Report:
+    """Return the report that `apply.carry_out` would give of a plan."""
+    results: list[Result] = []
+    for stage in todo.stages:
+        trouble = next((result.ref for result in results if result.outcome not in WROTE | LEFT_ALONE), None)
+        untried = f"because of {trouble}" if stage.prunes and trouble else ""
+        results += [_foretold(action, untried) for step in stage.steps for action in step.actions]
+    return Report(tuple(results))
+
+
+def _foretold(action: Action, untried: str) -> Result:
+    outcome = OUTCOMES.get(type(action))
+    if outcome is None:
+        return undone(action)
+    return Result(action, "not-tried", why=untried) if untried else Result(action, outcome)

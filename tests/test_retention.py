@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from chronik.retention import leftovers, when_deleted
+
+DELETE = {"storage": {"retention": {"whenDeleted": "Delete"}}}
+
+
+def claim(name, **metadata):
+    """Return a claim."""
+    identity = {"name": name, "namespace": "ns", "uid": f"uid-{name}", "resourceVersion": "7"}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": identity | metadata}
+
+
+CLAIMS = [
+    claim("free"),
+    claim("owned", ownerReferences=[{"kind": "StatefulSet"}]),
+    claim("going", deletionTimestamp="now"),
+]
+
+
+def document(spec, *finalizers):
+    """Return a cluster that is being deleted."""
+    return {"metadata": {"finalizers": list(finalizers)}, "spec": spec}
+
+
+def test_free_claims_go():
+    """What nobody else deletes is deleted, if it still is what was seen."""
+    (action,) = leftovers(document(DELETE), CLAIMS).actions
+
+    assert (action.ref.name, action.uid, action.resource_version) == ("free", "uid-free", "7")
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [document({}), document({"storage": {"retention": {"whenDeleted": "Retain"}}}), document(DELETE, "orphan")],
+    ids=["default", "retain", "orphan"],
+)
+def test_claims_stay(kept):
+    """Without a clear wish, or when all children are to stay, no claim is deleted."""
+    assert leftovers(kept, CLAIMS).actions == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [(DELETE, "Delete"), ({}, "Retain"), (None, "Retain"), ({"storage": "x"}, "Retain"), ({"storage": None}, "Retain")],
+)
+def test_specs_that_make_no_sense_keep_data(spec, expected):
+    """Whatever a spec looks like, volumes are kept unless it clearly says otherwise."""
+    assert when_deleted({"spec": spec}) == expected
