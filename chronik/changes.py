@@ -49,6 +49,16 @@ class Mask:
         self._secrets = plain | encoded
         self._telling = [secret for secret in self._secrets if len(secret) >= _TELLING_LENGTH]
 
+    @classmethod
+    def over(cls, manifests: Iterable[Manifest]) -> Mask:
+        """Return what hides the values of all Secrets among the manifests."""
+        secrets: list[str] = []
+        for manifest in manifests:
+            if manifest["kind"] == "Secret":
+                secrets += map(str, (manifest.get("stringData") or {}).values())
+                secrets += map(_decoded, (manifest.get("data") or {}).values())
+        return cls(secrets)
+
     def shown(self, value: Any, side: Side) -> Any:
         """Return a value as it may be shown."""
         if isinstance(value, dict):
@@ -78,6 +88,14 @@ def changes_of(
             shown = mask.shown(before, "before"), mask.shown(after, "after")
             found.append(Change(format_path(field_path(path)), *shown, ", ".join(managers)))
     return tuple(found)
+
+
+def _decoded(text: Any) -> str:
+    """Return what a value of a Secret's `data` stands for; one that is no text in base64 as it is."""
+    try:
+        return base64.b64decode(str(text)).decode()
+    except ValueError:
+        return str(text)
 
 
 def _hidden(side: Side) -> str:

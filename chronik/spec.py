@@ -238,11 +238,18 @@ class Law:
         self._schema = schema
         self.rules = rules
 
-    def parse(self, raw: Any, *, namespace: str | None = None, old: Mapping[str, Any] | None = None) -> Parsed:
+    def parse(
+        self,
+        raw: Any,
+        *,
+        namespace: str | None = None,
+        fallback: str = "default",
+        old: Mapping[str, Any] | None = None,
+    ) -> Parsed:
         """Check one document and make it a cluster, or say everything that is wrong with it.
 
-        `namespace` is for a document that names none. `old` is the document that this one replaces, if there is one:
-        transition rules compare the two.
+        `namespace` is for a document that names none, and must not contradict one that does; without it that is the
+        `fallback`. `old` is the document that this one replaces, if there is one: transition rules compare the two.
         """
         stranger = _not_a_cluster(raw)
         if stranger:
@@ -258,7 +265,7 @@ class Law:
             return Parsed(None, problems)
         spec: ClusterSpec = self._schema.completed_spec(admitted.document["spec"])
         return Parsed(
-            Cluster(metadata["name"], declared or namespace or "default", spec, metadata.get("uid")), problems
+            Cluster(metadata["name"], declared or namespace or fallback, spec, metadata.get("uid")), problems
         )
 
 

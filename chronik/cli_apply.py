@@ -1,0 +1,199 @@
+"""`chronik apply`: bring clusters to what their documents say, and report truthfully what became of each object.
+
+Several clusters are applied side by side, each on its own. `cli` loads this when the command is asked for.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chronik.apply import Execution
+from chronik.apply_foretold import foretell
+from chronik.apply_rounds import converge
+from chronik.changes import Mask
+from chronik.cli import print_data, use_colour
+from chronik.cli_connect import (
+    Interrupted,
+    Interruption,
+    Source,
+    cluster_options,
+    columns,
+    duration,
+    run_async,
+    side_by_side,
+    source_options,
+)
+from chronik.cli_progress import Progress
+from chronik.errors import ChronikError
+from chronik.kube import ConnectOptions, Kube, connect
+from chronik.manifest import ClusterKey, ObjectRef
+from chronik.observe import observe
+from chronik.plan import PlanContext, plan
+from chronik.report import Account, as_text, exit_code, ready_text, troubles_text, unready_text
+from chronik.report_json import as_json
+from chronik.results import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chronik.cli_connect import Rendered
+    from chronik.report import DryRun
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How to apply, and how to tell what came of it. `wait` is how many seconds to wait, None for not at all."""
+
+    prune: bool
+    force: bool
+    dry_run: DryRun
+    wait: float | None
+    output: str
+
+
+@click.command()
+@source_options
+@cluster_options
+@click.option("--prune", is_flag=True, help="Delete objects of the cluster that are no longer part of it.")
+@click.option("--force-conflicts", is_flag=True, help="Take fields that other field managers own, and say from whom.")
+@click.option(
+    "--dry-run",
+    type=click.Choice(["none", "client", "server"]),
+    default="none",
+    show_default=True,
+    help="client: say what would be sent. server: have the server check it, too, and keep nothing.",
+)
+@click.option("--wait", is_flag=True, help="Wait until everything is ready.")
+@click.option("--timeout", metavar="DURATION", type=duration, default="5m", show_default=True, help="How long to wait.")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to report."
+)
+def apply(
+    source: Source,
+    options: ConnectOptions,
+    prune: bool,
+    force_conflicts: bool,
+    dry_run: DryRun,
+    wait: bool,
+    timeout: float,
+    output: str,
+) -> int:
+    """Apply clusters to the API server, changing only what must change.
+
+    Ctrl-C finishes what is under way and reports it; a second one ends at once. Exits with 0 if all went well, 2 if the
+    input is invalid, 3 if the API server refused, 4 on conflicts, 5 if only a part was done, 6 if it was not ready in
+    time.
+    """
+    if wait and dry_run != "none":
+        raise click.UsageError("--wait waits for objects, which a dry run does not make")
+    wishes = Wishes(prune, force_conflicts, dry_run, timeout if wait else None, output)
+    return run_async(lambda interruption: _run(source, options, wishes, interruption))
+
+
+_NOTICE = "interrupted: what is under way is finished; Ctrl-C again ends at once"
+
+
+async def _run(source: Source, options: ConnectOptions, wishes: Wishes, interruption: Interruption) -> int:
+    async with connect(options) as kube:
+        rendered = source.rendered(options.namespace, kube.namespace)
+        interruption.notice = _NOTICE
+        work = _Work(kube, wishes, interruption)
+        accounts = await work.applied(rendered)
+        if wishes.output == "text":
+            _print(as_text, accounts, dry_run=wishes.dry_run)
+            _print(troubles_text, accounts)
+        if wishes.wait is not None:
+            interruption.notice = "interrupted while waiting: what was applied stays"
+            with suppress(Interrupted):  # what was applied is reported all the same
+                accounts = await work.awaited(rendered, accounts, wishes.wait)
+        if wishes.output == "text":
+            _print(ready_text, accounts)
+            _print(unready_text, accounts)
+        else:
+            print_data(as_json(accounts, wishes.dry_run))
+    return exit_code(accounts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is done about each cluster."""
+
+    kube: Kube
+    wishes: Wishes
+    interruption: Interruption
+
+    async def applied(self, rendered: Sequence[Rendered]) -> list[Account]:
+        """Apply all clusters, and return what became of each."""
+        with Progress(sum(len(manifests) for _, manifests in rendered)) as progress:
+            return await side_by_side(lambda each: self._account(each, progress), rendered)
+
+    async def _account(self, rendered: Rendered, progress: Progress) -> Account:
+        cluster, _ = rendered
+        key, began = ClusterKey(cluster.namespace, cluster.name), time.monotonic()
+        try:
+            report = await self._report(rendered, progress)
+        except Interrupted:
+            report = Report((), interrupted=True)
+        except ChronikError as error:
+            return Account(key, error=error, seconds=time.monotonic() - began)
+        return Account(key, report, seconds=time.monotonic() - began)
+
+    async def _report(self, rendered: Rendered, progress: Progress) -> Report:
+        cluster, manifests = rendered
+        client_side = self.wishes.dry_run == "client"
+        found = await self.interruption.until_asked(observe(self.kube, cluster, manifests, complete=client_side))
+        context = PlanContext(
+            cluster=cluster.name,
+            namespace=cluster.namespace,
+            prune=self.wishes.prune,
+            force_conflicts=self.wishes.force,
+            claims=found.claims,
+            expandable=found.expandable,
+            mask=Mask.over((*manifests, *found.objects.values())),
+        )
+        if client_side:
+            return foretell(plan(manifests, found.objects, context))
+        execution = Execution(
+            kube=self.kube,
+            dry_run=self.wishes.dry_run == "server",
+            stop=self.interruption.asked,
+            on_start=progress.started,
+            on_result=progress.ended,
+        )
+        return await converge(manifests, found.objects, context, execution)
+
+    async def awaited(self, rendered: Sequence[Rendered], accounts: Sequence[Account], seconds: float) -> list[Account]:
+        """Wait for the clusters that were applied without trouble; return all accounts, completed."""
+        from chronik.wait import wait_ready  # noqa: PLC0415  # most applies do not wait
+
+        pairs = zip(rendered, accounts, strict=True)
+        applied = [each for each, account in pairs if account.failure is None]
+        desired = {ClusterKey(cluster.namespace, cluster.name): manifests for cluster, manifests in applied}
+        clusters = [cluster for cluster, _ in applied]
+        began = time.monotonic()
+        with Progress(0) as progress:
+            waiting = wait_ready(self.kube, clusters, desired, timeout=seconds, on_change=progress.waits)
+            unready = await self.interruption.until_asked(waiting)
+        waited = time.monotonic() - began
+        mine = {key: {ObjectRef.of(manifest) for manifest in manifests} for key, manifests in desired.items()}
+        return [
+            replace(account, unready=tuple(each for each in unready if each.ref in mine[account.key]), waited=waited)
+            if account.key in mine
+            else account
+            for account in accounts
+        ]
+
+
+def _print(words: Callable[..., str], accounts: Sequence[Account], **options: Any) -> None:
+    """Write what some words make of the accounts: troubles to stderr, everything else to stdout."""
+    error = words in {troubles_text, unready_text}
+    stream = sys.stderr if error else sys.stdout
+    text = words(accounts, width=columns(stream), color=use_colour(stream), **options)
+    sys.stdout.flush()
+    click.echo(text, err=error, nl=False, color=True)

@@ -1,0 +1,127 @@
+"""`chronik diff`: what an apply would change, without changing anything.
+
+`cli` loads this when the command is asked for.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from chronik.apply_foretold import foretell
+from chronik.changes import Mask
+from chronik.cli import print_data, use_colour
+from chronik.cli_connect import (
+    Interruption,
+    Source,
+    cluster_options,
+    columns,
+    run_async,
+    side_by_side,
+    source_options,
+    tell,
+)
+from chronik.diff_report import Outlook, as_text
+from chronik.errors import ChronikError, Forbidden, NamespaceMissing
+from chronik.kube import ConnectOptions, Kube, connect
+from chronik.manifest import ClusterKey, Kind, ObjectRef
+from chronik.observe import observe
+from chronik.plan import PlanContext, plan
+from chronik.report import Account, exit_code, troubles_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chronik.cli_connect import Rendered
+    from chronik.observe import Observed
+
+_NAMESPACE = Kind("v1", "Namespace", "namespaces", stage=-1, namespaced=False)
+
+
+@click.command()
+@source_options
+@cluster_options
+@click.option("--prune", is_flag=True, help="As `chronik apply --prune` would do.")
+@click.option("--force-conflicts", is_flag=True, help="As `chronik apply --force-conflicts` would do.")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print."
+)
+def diff(source: Source, options: ConnectOptions, prune: bool, force_conflicts: bool, output: str) -> int:
+    """Show what apply would change, field by field.
+
+    Says who set a field, which pods would restart and why, and what would be deleted. Exits with 0 if there is nothing
+    to change, 1 if there is, 2 if the input is invalid, 3 if the API server refused.
+    """
+    wishes = _Wishes(prune, force_conflicts)
+
+    async def run(interruption: Interruption) -> int:
+        outlooks = await interruption.until_asked(_outlooks(source, options, wishes))
+        _print(outlooks, output)
+        failed = [outlook.account for outlook in outlooks if outlook.account.error]
+        return exit_code(failed) or int(any(outlook.differs for outlook in outlooks))
+
+    return run_async(run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    prune: bool
+    force: bool
+
+
+async def _outlooks(source: Source, options: ConnectOptions, wishes: _Wishes) -> list[Outlook]:
+    async with connect(options) as kube:
+        rendered = source.rendered(options.namespace, kube.namespace)
+        return await side_by_side(lambda each: _outlook(kube, each, wishes), rendered)
+
+
+async def _outlook(kube: Kube, rendered: Rendered, wishes: _Wishes) -> Outlook:
+    """Compare one cluster; what goes wrong is in the account."""
+    cluster, manifests = rendered
+    key = ClusterKey(cluster.namespace, cluster.name)
+    try:
+        found = await observe(kube, cluster, manifests, complete=True)
+        new_namespace = not found.objects and await _is_missing(kube, cluster.namespace)
+    except ChronikError as error:
+        return Outlook(Account(key, error=error))
+    context = PlanContext(
+        cluster=cluster.name,
+        namespace=cluster.namespace,
+        prune=wishes.prune,
+        force_conflicts=wishes.force,
+        claims=found.claims,
+        expandable=found.expandable,
+        mask=Mask.over((*manifests, *found.objects.values())),
+    )
+    account = Account(key, foretell(plan(manifests, found.objects, context)))
+    return Outlook(account, _pods(found), new_namespace)
+
+
+def _pods(found: Observed) -> dict[ObjectRef, int]:
+    """Return how many pods each workload has, if it has any."""
+    counts = {ref: (live.get("status") or {}).get("replicas") for ref, live in found.objects.items()}
+    return {ref: count for ref, count in counts.items() if count}
+
+
+async def _is_missing(kube: Kube, namespace: str) -> bool:
+    try:
+        return await kube.get(_NAMESPACE, "", namespace) is None
+    except NamespaceMissing:
+        return True
+    except Forbidden:
+        return False
+
+
+def _print(outlooks: Sequence[Outlook], output: str) -> None:
+    accounts = [outlook.account for outlook in outlooks]
+    if output == "json":
+        from chronik.report_json import as_json  # noqa: PLC0415  # text needs none
+
+        print_data(as_json(accounts, "client"))
+        return
+    click.echo(as_text(outlooks, width=columns(sys.stdout), color=use_colour(sys.stdout)), nl=False, color=True)
+    failed = [account for account in accounts if account.error]
+    tell(troubles_text(failed, width=columns(sys.stderr), color=use_colour(sys.stderr)))

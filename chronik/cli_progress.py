@@ -1,0 +1,88 @@
+"""How far a command is, on one line of a terminal's stderr that is gone at the end; nothing where there is no terminal.
+
+`cli_apply` tells it what happens. What is over within half a second never shows, and never loads what draws it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Self
+
+from chronik.problem_report import visible
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from chronik.actions import Action
+    from chronik.manifest import ObjectRef
+    from chronik.readiness import WaitState
+    from chronik.results import Result
+
+SHOWN_AFTER = 0.5
+"""Seconds."""
+
+
+class Progress:
+    """A progress line of `total` objects; a context manager, inside an event loop."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done: set[ObjectRef] = set()
+        self._text = "reading"
+        self._share = (0, total)
+        self._bar: Bar | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._timer = asyncio.get_running_loop().call_later(SHOWN_AFTER, self._show)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._bar is not None:
+            self._bar.stop()
+
+    def started(self, action: Action) -> None:
+        """Tell that something is about to be sent."""
+        self._update(f"applying {action.ref}")
+
+    def ended(self, result: Result) -> None:
+        """Tell what became of an action."""
+        self._done.add(result.ref)
+        self._share = (len(self._done), max(self._total, len(self._done)))
+        self._update(self._text)
+
+    def waits(self, state: WaitState) -> None:
+        """Tell how many objects are ready, and what the first of the others waits for."""
+        self._share = (state.ready, state.total)
+        first = state.unready[0] if state.unready else None
+        self._update(f"waiting for {first.ref}: {first.health.message}" if first else "ready")
+
+    def _update(self, text: str) -> None:
+        self._text = text
+        if self._bar is not None:
+            done, total = self._share
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total, text=visible(text))
+
+    def _show(self) -> None:
+        from rich.console import Console  # noqa: PLC0415  # a tenth of a second, for those who look at it only
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+        from rich.progress import Progress as Bar  # noqa: PLC0415
+        from rich.table import Column  # noqa: PLC0415
+
+        shrinking = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        self._bar = Bar(
+            BarColumn(bar_width=10),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[text]}", markup=False, table_column=shrinking),
+            console=Console(stderr=True),
+            transient=True,
+            expand=True,
+        )
+        self._bar.add_task("", total=self._total, text="")
+        self._bar.start()
+        self._update(self._text)

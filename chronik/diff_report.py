@@ -1,0 +1,228 @@
+"""Word what an apply would change: field by field, with who set it, which pods restart, and what is deleted.
+
+`cli_diff` prints it. Values come with their secrets masked (`changes.Mask`), and never reach a terminal raw. Pure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import dataclass, field
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+from chronik.actions import Apply, Conflict, GrowClaim, Handover, Held, Obstacle, Prune, Recreate, Skip
+from chronik.changes import Change
+from chronik.emit import to_yaml
+from chronik.problem_report import cells, visible
+from chronik.report import counts, deeds, owned_by
+from chronik.report_text import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, counted
+from chronik.results import LEFT_ALONE
+from chronik.scalars import is_ambiguous
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from chronik.actions import Action
+    from chronik.errors import FieldOwner
+    from chronik.manifest import ObjectRef
+    from chronik.report import Account, Deed
+    from chronik.results import Outcome, Result
+
+_CONTEXT_LINES = 2
+_INDENT = "    "
+_CONFIG_HASH = "chronik.stream/config-hash"
+_TEMPLATE = "spec.template."
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+_MARKS: dict[Outcome, tuple[str, str, str]] = {
+    "created": ("+", GREEN, "does not exist: is created"),
+    "changed": ("~", YELLOW, ""),
+    "adopted": ("~", YELLOW, "is adopted"),
+    "recreated": ("±", YELLOW, "is deleted and created anew"),
+    "handed-over": ("~", YELLOW, ""),
+    "grown": ("~", YELLOW, ""),
+    "pruned": ("-", RED, "is no longer part of the cluster: is deleted"),
+    "not-tried": ("?", CYAN, "is no longer part of the cluster, but is not deleted"),
+    "held": ("!", CYAN, ""),
+    "orphaned": ("?", CYAN, "is no longer part of the cluster; --prune deletes it"),
+    "kept": ("?", CYAN, "is no longer part of the cluster, but kept"),
+    "conflict": ("!", RED, "is in conflict"),
+    "foreign": ("!", RED, "is not touched"),
+    "blocked": ("!", RED, "cannot be changed"),
+    "waiting": ("!", RED, "cannot be changed yet"),
+}
+_NUMBERS: dict[Outcome, str] = {
+    "created": "to create",
+    "changed": "to change",
+    "adopted": "to adopt",
+    "recreated": "to create anew",
+    "handed-over": "to hand over",
+    "grown": "to grow",
+    "pruned": "to delete",
+    "not-tried": "not to delete yet",
+    "orphaned": "no longer wanted",
+    "held": "held back",
+    "conflict": "in conflict",
+    "foreign": "not ours",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What an apply would do to one cluster: the account of it, as if all went well.
+
+    `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet.
+    """
+
+    account: Account
+    pods: Mapping[ObjectRef, int] = field(default_factory=dict)
+    new_namespace: bool = False
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything is not as it should be, be it that an apply would change it or that it could not."""
+        results = self.account.report.results
+        return any(result.outcome not in LEFT_ALONE or result.outcome == "held" for result in results)
+
+
+def as_text(outlooks: Sequence[Outlook], *, width: int | None, color: bool) -> str:
+    """Return what would change, object by object, and a count for each cluster that differs."""
+    page = Page(width, color=color)
+    for outlook in outlooks:
+        for deed in deeds(outlook.account.report):
+            if deed.outcome in _MARKS:
+                _Entry(page, outlook, deed).write()
+        if outlook.new_namespace:
+            namespace = outlook.account.key.namespace
+            note = f"namespace {namespace} does not exist yet: kubectl create namespace {namespace}"
+            page.labelled("note", CYAN, note)
+        if outlook.account.error is None:
+            page.paragraph(_summary(outlook), "  ", first="", colour=BOLD)
+    return page.text
+
+
+def _summary(outlook: Outlook) -> str:
+    report = outlook.account.report
+    found = {outcome: number for outcome, number in counts(report).items() if number and outcome != "unchanged"}
+    numbers = [f"{number} {_NUMBERS.get(outcome, outcome)}" for outcome, number in found.items()]
+    unchanged = f"{counts(report)['unchanged']} unchanged"
+    return f"{outlook.account.key}: {', '.join([*numbers, unchanged])}"
+
+
+class _Entry:
+    """What is written about one object."""
+
+    def __init__(self, page: Page, outlook: Outlook, deed: Deed) -> None:
+        self._page = page
+        self._outlook = outlook
+        self._deed = deed
+
+    def write(self) -> None:
+        mark, colour, words = _MARKS[self._deed.outcome]
+        head = f"{mark} {self._deed.ref}" + (f": {words}" if words else "")
+        self._page.paragraph(head, "  ", first="", colour=f"{BOLD};{colour}")
+        for result in self._deed.results:
+            self._details(result)
+
+    def _details(self, result: Result) -> None:
+        action = result.action
+        if result.why or _is_explained(action):
+            self._note(result.why or action.reason)
+        changes = _changes(action)
+        verb, owners = _owners(action)
+        for change in changes:
+            self._change(change, f"  ({verb} {change.owner})" if change.owner else "")
+        told = ", ".join(change.owner for change in changes)
+        for owner in owners:
+            if owner.manager not in told:
+                self._note(f"{owner.path.removeprefix('.')} is {verb} {owned_by(owner)}")
+        if isinstance(action, Apply | Recreate) and action.restarts:
+            self._restarts(action.restarts)
+        if isinstance(action, Obstacle | Held) and action.hint:
+            self._note(action.hint)
+
+    def _note(self, text: str, colour: str = "") -> None:
+        self._page.paragraph(text, _INDENT, colour=colour)
+
+    def _restarts(self, changes: Iterable[Change]) -> None:
+        pods = self._outlook.pods.get(self._deed.ref)
+        who = "its pods restart" if pods is None else f"its {counted(pods, 'pod')} restart{'s' if pods == 1 else ''}"
+        reasons = dict.fromkeys(_cause(change.path) for change in changes)
+        self._note(f"{who}: {', '.join(reasons)}", f"{BOLD};{YELLOW}")
+
+    def _change(self, change: Change, owner: str) -> None:
+        old, new = _lines(change.old), _lines(change.new)
+        if _is_short(change.old) and _is_short(change.new) and self._in_one_line(change, old, new, owner):
+            return
+        self._page.paragraph(f"{change.path}:{owner.replace('  ', ' ')}", _INDENT)
+        for sign, line in _hunks(old, new):
+            colour = {"-": RED, "+": GREEN, "@": DIM}.get(sign, "")
+            self._page.paragraph(line, f"{_INDENT}    ", first=f"{_INDENT}{sign} ", colour=colour)
+
+    def _in_one_line(self, change: Change, old: list[str], new: list[str], owner: str) -> bool:
+        """Write `path: old -> new` if there is room for it, and say whether there was."""
+        page, path = self._page, f"{visible(change.path)}: "
+        before, after = (visible(side[0]) if side else "(nothing)" for side in (old, new))
+        plain = f"{_INDENT}{path}{before} -> {after}{visible(owner)}"
+        if page.width is not None and cells(plain) > page.width:
+            return False
+        page.line(f"{_INDENT}{path}{page.painted(before, RED)} -> {page.painted(after, GREEN)}{visible(owner)}")
+        return True
+
+
+def _is_explained(action: Action) -> bool:
+    """Say whether an action's reason tells more than the changes, and the line above them."""
+    kept = isinstance(action, Skip) and action.why == "kept"
+    return kept or (isinstance(action, Recreate | Obstacle | Handover | Held) and not isinstance(action, Conflict))
+
+
+def _owners(action: Action) -> tuple[str, tuple[FieldOwner, ...]]:
+    """Return who stands in the way of an action, and how to say it."""
+    if isinstance(action, Conflict):
+        return "held by", action.owners
+    return "taken from", action.takes if isinstance(action, Apply) else ()
+
+
+def _cause(path: str) -> str:
+    return "the configuration that they read changes" if _CONFIG_HASH in path else path.removeprefix(_TEMPLATE)
+
+
+def _changes(action: Action) -> tuple[Change, ...]:
+    if isinstance(action, GrowClaim):
+        return (Change("spec.resources.requests.storage", action.was, action.storage),)
+    if isinstance(action, Prune):
+        return ()
+    changes: tuple[Change, ...] = getattr(action, "changes", ())
+    return changes
+
+
+def _hunks(old: list[str], new: list[str]) -> list[tuple[str, str]]:
+    """Return sign and text of each line of a unified diff; `@` stands before lines that were left out."""
+    if not old or not new:
+        return [*(("-", line) for line in old), *(("+", line) for line in new)]
+    lines = list(difflib.unified_diff(old, new, n=_CONTEXT_LINES, lineterm=""))[2:]
+    return [("@", "...") if line.startswith("@@") else (line[0], line[1:]) for line in lines][1:]
+
+
+def _lines(value: Any) -> list[str]:
+    """Return a value as lines of text: several for a text of several lines, a list or a map, none for nothing."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return value.splitlines() if "\n" in value else [_word(value)]
+    if not value or not isinstance(value, dict | list):
+        return [json.dumps(value)]
+    return dedent("\n".join(to_yaml({"value": value}).splitlines()[1:])).splitlines()
+
+
+def _is_short(value: Any) -> bool:
+    """Say whether a value is a single word or line."""
+    return not value or not isinstance(value, dict | list | str) or (isinstance(value, str) and "\n" not in value)
+
+
+def _word(text: str) -> str:
+    if _DIGEST.fullmatch(text):
+        return f"{text[:12]}…"
+    return json.dumps(text, ensure_ascii=False) if is_ambiguous(text) else text

@@ -1,0 +1,295 @@
+"""Word what became of clusters: a line for each object that changed or could not, a count, and what to do.
+
+`cli_apply` prints it; `report_json` is the same for programs. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from chronik.actions import Apply, Conflict, GrowClaim, Held, Obstacle, Recreate
+from chronik.errors import ConflictError, PartialFailure, WaitTimeout
+from chronik.health import State
+from chronik.problem_report import cells, visible
+from chronik.report_text import CYAN, DIM, GREEN, RED, YELLOW, Page, counted, listed
+from chronik.results import OBSTACLES, WROTE, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from chronik.errors import ChronikError, FieldOwner
+    from chronik.manifest import ClusterKey, ObjectRef
+    from chronik.readiness import Unready
+    from chronik.results import Outcome, Result
+
+DryRun = Literal["none", "client", "server"]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What became of one cluster.
+
+    `error` is why it could not even be looked at, or was not looked at any more. `unready` are the objects that did not
+    become ready; None if nobody waited. `seconds` are those of the apply, `waited` those of the wait.
+    """
+
+    key: ClusterKey
+    report: Report = Report(())  # noqa: RUF009  # frozen
+    error: ChronikError | None = None
+    seconds: float = 0.0
+    unready: tuple[Unready, ...] | None = None
+    waited: float = 0.0
+
+    @property
+    def failure(self) -> ChronikError | None:
+        """What it amounts to as one error; None if all went well."""
+        return self.error or self.report.error() or self._not_ready()
+
+    def _not_ready(self) -> ChronikError | None:
+        if not self.unready:
+            return None
+        failed = sum(each.health.state is State.FAILED for each in self.unready)
+        if failed:
+            text = f"{counted(len(self.unready), 'object')} not ready, of which {failed} failed"
+            return PartialFailure(text, subject=str(self.key))
+        text = f"{counted(len(self.unready), 'object')} not ready after {self.waited:.0f} s"
+        return WaitTimeout(text, subject=str(self.key))
+
+
+def exit_code(accounts: Sequence[Account]) -> int:
+    """Return 0 if all went well, the one code of all failures if they agree, and that of a partial failure else."""
+    codes = {failure.exit_code for account in accounts if (failure := account.failure)}
+    if not codes:
+        return 0
+    agreed = codes.pop() if len(codes) == 1 else PartialFailure.exit_code
+    partly = any(account.failure is None for account in accounts) and agreed not in _ALSO_BESIDE_SUCCESS
+    return PartialFailure.exit_code if partly else agreed
+
+
+_ALSO_BESIDE_SUCCESS = {ConflictError.exit_code, WaitTimeout.exit_code}
+
+
+class Deed(NamedTuple):
+    """What became of one object: the outcome that says most, and the results of all that was done about it."""
+
+    ref: ObjectRef
+    outcome: Outcome
+    results: tuple[Result, ...]
+
+
+_TELLING: tuple[Outcome, ...] = (
+    *("failed", "not-tried", "conflict", "foreign", "blocked", "waiting"),
+    *("recreated", "created", "adopted", "changed", "grown", "pruned", "handed-over"),
+    *("held", "kept", "orphaned", "settled", "unchanged"),
+)
+_COUNTED_ALWAYS: tuple[Outcome, ...] = ("created", "changed", "unchanged")
+_QUIET: frozenset[Outcome] = frozenset({"unchanged", "settled", "orphaned", "kept", "held"})
+
+
+def deeds(report: Report) -> list[Deed]:
+    """Return what became of each object, in the order of the plan."""
+    found: dict[ObjectRef, list[Result]] = {}
+    for result in report.results:
+        found.setdefault(result.ref, []).append(result)
+    return [
+        Deed(ref, min((result.outcome for result in results), key=_TELLING.index), tuple(results))
+        for ref, results in found.items()
+    ]
+
+
+def counts(report: Report) -> dict[Outcome, int]:
+    """Return how many objects met with each outcome; those of every day are counted even if there are none."""
+    found = Counter(deed.outcome for deed in deeds(report))
+    return {each: found[each] for each in _TELLING_ORDER if found[each] or each in _COUNTED_ALWAYS}
+
+
+_TELLING_ORDER = (*_COUNTED_ALWAYS, *(each for each in _TELLING if each not in _COUNTED_ALWAYS))
+
+
+# --- what goes to stdout ----------------------------------------------------------------------------------------------
+
+_OUTCOME_COLOURS: dict[Outcome, str] = {
+    **dict.fromkeys(WROTE, YELLOW),
+    "created": GREEN,
+    "pruned": RED,
+    **dict.fromkeys(OBSTACLES, RED),
+    "failed": RED,
+    "not-tried": DIM,
+}
+_WORDS: dict[Outcome, str] = {"not-tried": "not tried", "handed-over": "handed over", "orphaned": "no longer wanted"}
+_DRY: dict[DryRun, str] = {
+    "none": "",
+    "client": " (dry run: nothing was sent)",
+    "server": " (dry run: the server kept nothing)",
+}
+
+
+def as_text(accounts: Sequence[Account], *, width: int | None, color: bool, dry_run: DryRun = "none") -> str:
+    """Return a line for each object that something became of, and a count for each cluster."""
+    page = Page(width, color=color)
+    for account in accounts:
+        if _one_cause(account.report) is None:
+            _table(page, [deed for deed in deeds(account.report) if deed.outcome not in _QUIET])
+        if account.error is None:
+            page.paragraph(_summary(account, dry_run), "  ", first="")
+    return page.text
+
+
+def _one_cause(report: Report) -> ChronikError | None:
+    """Return the error that nothing at all could be done for, if it was one and the same."""
+    causes = {(result.error.message, result.error.hint) for result in report.results if result.error}
+    alike = len(causes) == 1 and all(result.error or result.outcome == "not-tried" for result in report.results)
+    return report.failed[0].error if alike else None
+
+
+def _table(page: Page, told: Sequence[Deed]) -> None:
+    """Write a line per object in columns, or two per object where there is no room for columns."""
+    names = max((cells(visible(str(deed.ref))) for deed in told), default=0)
+    words = max((len(_word(deed.outcome)) for deed in told), default=0)
+    columns = page.width is None or names + words + _ROOM_FOR_REASONS <= page.width
+    for deed in told:
+        name, word, reason = visible(str(deed.ref)), _word(deed.outcome), _reason(deed)
+        lead, used = f"{name}{' ' * (names - cells(name) + 2)}", names + 2
+        if not columns:
+            page.paragraph(name, "  ", first="")
+            lead, used = "  ", 2
+        painted = page.painted(word, _OUTCOME_COLOURS.get(deed.outcome, ""))
+        page.beside(f"{lead}{painted}{' ' * (words - len(word) + 2)}", used + words + 2, reason)
+        for owner in _taken(deed):
+            page.paragraph(f"took {_path(owner)} from {owned_by(owner)}", " " * (used if columns else 4))
+
+
+_ROOM_FOR_REASONS = 24
+
+
+def _word(outcome: Outcome) -> str:
+    return _WORDS.get(outcome, outcome)
+
+
+def _reason(deed: Deed) -> str:
+    """Return in a few words why; nothing where the outcome says it all."""
+    result = next(result for result in deed.results if result.outcome == deed.outcome)
+    action = result.action
+    match action:
+        case _ if result.error is not None:
+            return result.error.reason
+        case _ if result.outcome == "not-tried":
+            return result.why
+        case Apply(reason=reason, restarts=restarts):
+            settled = "; something on the server changes it back" if result.settled else ""
+            return f"{reason}{', its pods restart' if restarts else ''}{settled}"
+        case GrowClaim(was=was, storage=storage):
+            return f"{was} -> {storage}"
+        case Obstacle() | Recreate():
+            return action.reason
+    return "" if result.outcome == "created" else action.reason
+
+
+def _taken(deed: Deed) -> tuple[FieldOwner, ...]:
+    return tuple(
+        owner
+        for result in deed.results
+        if isinstance(result.action, Apply) and result.outcome in WROTE
+        for owner in result.action.takes
+    )
+
+
+def _path(owner: FieldOwner) -> str:
+    return owner.path.removeprefix(".")
+
+
+def owned_by(owner: FieldOwner) -> str:
+    """Write who owns a field, and how they got it: `kubectl (update of scale)`."""
+    how = f"{owner.operation.lower()} of {owner.subresource}" if owner.subresource else owner.operation.lower()
+    return f"{owner.manager} ({how})"
+
+
+def _summary(account: Account, dry_run: DryRun) -> str:
+    if account.report.interrupted and not account.report.results:
+        return f"{account.key}: interrupted before anything was sent"
+    number = ", ".join(f"{count} {_word(outcome)}" for outcome, count in counts(account.report).items())
+    begun = f"{account.key}: interrupted: " if account.report.interrupted else f"{account.key}: "
+    return f"{begun}{number} in {account.seconds:.1f} s{_DRY[dry_run]}"
+
+
+# --- what goes to stderr ----------------------------------------------------------------------------------------------
+
+
+class _Trouble(NamedTuple):
+    """Something to tell about one object; the same about several objects is told once."""
+
+    label: Literal["error", "note"]
+    message: str
+    hint: str
+
+
+def troubles_text(accounts: Sequence[Account], *, width: int | None, color: bool) -> str:
+    """Return what went wrong or was left alone, each with what to do about it."""
+    page = Page(width, color=color)
+    for account in accounts:
+        if account.error is not None:
+            page.labelled("error", RED, f"{account.key}: {account.error}")
+        cause = _one_cause(account.report)
+        if cause is not None:
+            page.labelled("error", RED, f"{account.key}: {cause.message}\n{cause.hint}".rstrip())
+        else:
+            _write_troubles(page, account)
+    return page.text
+
+
+def _write_troubles(page: Page, account: Account) -> None:
+    found: dict[_Trouble, list[str]] = {}
+    for result in account.report.results:
+        for trouble, subject in _troubles(result):
+            found.setdefault(trouble, []).append(subject)
+    for trouble, subjects in found.items():
+        subject = listed(dict.fromkeys(subjects))
+        colour = RED if trouble.label == "error" else CYAN
+        page.labelled(trouble.label, colour, f"{subject}: {trouble.message}")
+        if trouble.hint:
+            page.paragraph(trouble.hint, "  ")
+
+
+def _troubles(result: Result) -> Iterator[tuple[_Trouble, str]]:
+    """Yield what to say about a result, and about what; nothing if all is well."""
+    action, ref = result.action, str(result.ref)
+    if result.error is not None:
+        whose = f"{result.error.subject}: " if result.error.subject not in {"", ref} else ""
+        yield _Trouble("error", whose + result.error.message, result.error.hint), ref
+    elif isinstance(action, Conflict):
+        fields = "".join(f"\n{_path(owner)}: {owned_by(owner)}" for owner in action.owners)
+        message = f"other field managers set {counted(len(action.owners), 'field')} that this apply sets{fields}"
+        yield _Trouble("error", message, action.hint), ref
+    elif isinstance(action, Obstacle):
+        yield _Trouble("error", action.reason, action.hint), ref
+    elif isinstance(action, Held):
+        yield _Trouble("note", action.reason, action.hint), ref
+    elif result.outcome == "orphaned":
+        yield _Trouble("note", "no longer part of the cluster", "chronik apply --prune removes what is not."), ref
+    elif result.outcome == "kept":
+        yield _Trouble("note", f"no longer wanted, but not to be deleted: it {action.reason}", ""), ref
+
+
+# --- what comes after a wait ------------------------------------------------------------------------------------------
+
+
+def ready_text(accounts: Sequence[Account], *, width: int | None, color: bool) -> str:
+    """Return a line for each cluster that became ready; nothing if nobody waited."""
+    page = Page(width, color=color)
+    for account in accounts:
+        if account.unready == ():
+            page.paragraph(f"{account.key}: ready after {account.waited:.1f} s", "  ", first="", colour=GREEN)
+    return page.text
+
+
+def unready_text(accounts: Sequence[Account], *, width: int | None, color: bool) -> str:
+    """Return what did not become ready, and why."""
+    page = Page(width, color=color)
+    for account in accounts:
+        failure = account.failure
+        if account.unready and failure is not None:
+            reasons = "".join(f"\n{each.ref}: {each.health.message}" for each in account.unready)
+            page.labelled("error", RED, f"{failure.subject}: {failure.message}{reasons}")
+    return page.text

@@ -1,0 +1,104 @@
+"""What became of clusters, or would become of them, for programs: a schema that only ever grows.
+
+    {"clusters": [{
+        "namespace", "name", "ok", "dryRun": "none" | "client" | "server", "interrupted", "seconds",
+        "counts": {outcome: number of objects},
+        "objects": [{
+            "kind", "namespace", "name",
+            "outcome",    what became of it: see `results.Outcome`
+            "reason",     in a few words, "" if there is nothing to say
+            "hint",       what to do about it, "" if nothing
+            "changes":    [{"path", "old", "new", "owner"}]      null is nothing there; secrets are masked
+            "restarts":   [path]                                 changes that make every pod of it start anew
+            "owners":     [{"path", "manager", "operation", "subresource"}]   who holds fields against us
+            "taken":      [the same]                             what was taken from whom
+            "seconds",
+            "error":      null or {"reason", "message", "hint", "code"}       code is HTTP's, 0 without one
+        }],
+        "unready": null or [{"kind", "namespace", "name", "state", "message"}],    null: nobody waited
+        "error": null or the same                                why the cluster was not looked at
+    }]}
+
+`cli_apply` and `cli_diff` print it; in a diff an outcome is what it would be, and `seconds` are 0. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from chronik.actions import Apply, Conflict, GrowClaim, Held, Obstacle
+from chronik.changes import Change
+from chronik.errors import NO_ANSWER
+from chronik.report import Account, counts
+from chronik.results import WROTE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from chronik.errors import ChronikError
+    from chronik.manifest import ObjectRef
+    from chronik.report import DryRun
+    from chronik.results import Result
+
+
+def as_json(accounts: Sequence[Account], dry_run: DryRun = "none") -> str:
+    """Return all clusters as one JSON object."""
+    text = json.dumps({"clusters": [_account(account, dry_run) for account in accounts]}, indent=2)
+    return text.replace("\x7f", "\\u007f") + "\n"
+
+
+def _account(account: Account, dry_run: DryRun) -> dict[str, Any]:
+    report = account.report
+    return {
+        "namespace": account.key.namespace,
+        "name": account.key.name,
+        "ok": account.failure is None and not report.interrupted,
+        "dryRun": dry_run,
+        "interrupted": report.interrupted,
+        "seconds": round(account.seconds, 3),
+        "counts": counts(report),
+        "objects": [_object(result) for result in report.results],
+        "unready": account.unready
+        and [
+            {**_ref(each.ref), "state": each.health.state.value, "message": each.health.message}
+            for each in account.unready
+        ],
+        "error": _error(account.error),
+    }
+
+
+def _object(result: Result) -> dict[str, Any]:
+    action = result.action
+    takes = action.takes if isinstance(action, Apply) and result.outcome in WROTE else ()
+    return {
+        **_ref(result.ref),
+        "outcome": result.outcome,
+        "reason": result.why or action.reason,
+        "hint": action.hint if isinstance(action, Obstacle | Held) else "",
+        "changes": [asdict(change) for change in _changes(result)],
+        "restarts": [change.path for change in getattr(action, "restarts", ())],
+        "owners": [asdict(owner) for owner in (action.owners if isinstance(action, Conflict) else ())],
+        "taken": [asdict(owner) for owner in takes],
+        "seconds": round(result.seconds, 3),
+        "error": _error(result.error),
+    }
+
+
+def _changes(result: Result) -> Iterable[Change]:
+    if isinstance(result.action, GrowClaim):
+        return (Change("spec.resources.requests.storage", result.action.was, result.action.storage),)
+    changes: Iterable[Change] = getattr(result.action, "changes", ())
+    return changes
+
+
+def _ref(ref: ObjectRef) -> dict[str, str]:
+    return {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name}
+
+
+def _error(error: ChronikError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    code = getattr(error, "answer", NO_ANSWER).code
+    return {"reason": error.reason, "message": error.message, "hint": error.hint, "code": code}

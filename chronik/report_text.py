@@ -1,0 +1,105 @@
+"""Lines for a terminal: wrapped to its width, coloured if wanted, and never with anything in them that it would obey.
+
+`report` and `diff_report` write theirs on a `Page`. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chronik.problem_report import cells, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+NARROWEST = 40
+BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
+
+
+class Page:
+    """Text in the making. `width` is in columns, at least 40; None is no terminal: nothing is wrapped there."""
+
+    def __init__(self, width: int | None = None, *, color: bool = False) -> None:
+        self.width = width if width is None else max(width, NARROWEST)
+        self._color = color
+        self._lines: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """All lines written so far."""
+        return "".join(f"{line}\n" for line in self._lines)
+
+    def line(self, text: str = "") -> None:
+        """Write a line of our own as it is."""
+        self._lines.append(text.rstrip())
+
+    def painted(self, text: str, colour: str) -> str:
+        """Return a text in a colour."""
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._color and text else text
+
+    def paragraph(self, text: str, indent: str = "", *, first: str | None = None, colour: str = "") -> None:
+        """Write a text of several lines, each wrapped; `first` stands before the first one instead of the indent."""
+        lead = indent if first is None else first
+        for line in text.splitlines() or [""]:
+            for part in wrapped(visible(line), self.width, indent, cells(lead)):
+                self.line(lead + self.painted(part, colour))
+                lead = indent
+
+    def beside(self, first: str, used: int, text: str) -> None:
+        """Write a text in a column of its own, beside something that takes up so many columns."""
+        parts = wrapped(visible(text), self.width, " " * used, used)
+        self.line(first + parts[0])
+        for part in parts[1:]:
+            self.line(" " * used + part)
+
+    def labelled(self, label: str, colour: str, text: str) -> None:
+        """Write a text after a coloured label: `error: ...`."""
+        lines = text.split("\n")
+        whole = f"{label}: {lines[0]}"
+        for number, part in enumerate(wrapped(visible(whole), self.width, "  ", 0)):
+            painted = self.painted(f"{label}:", f"{BOLD};{colour}") + part[len(label) + 1 :]
+            self.line(f"  {part}" if number else painted)
+        for line in lines[1:]:
+            self.paragraph(line, "  ")
+
+
+def wrapped(text: str, width: int | None, indent: str, used: int) -> list[str]:
+    """Break a visible text into parts that fit: the first beside `used` columns, the rest beside the indent.
+
+    Words break only if they are longer than a whole line.
+    """
+    if width is None or used + cells(text) <= width:
+        return [text]
+    parts, room, line = [], max(width - used, 1), ""
+    inside = text[: len(text) - len(text.lstrip())]
+    for piece in _pieces(text.split(" "), max(width - cells(indent), 1)):
+        longer = f"{line} {piece}" if line else piece
+        if line.strip() and cells(longer) > room:
+            parts.append(line)
+            room, longer = max(width - cells(indent), 1), inside + piece
+        line = longer
+    return [*parts, line]
+
+
+def _pieces(words: Iterable[str], longest: int) -> Iterator[str]:
+    for word in words:
+        rest = word
+        while cells(rest) > longest:
+            cut = len(rest)
+            while cells(rest[:cut]) > longest:
+                cut -= max(1, (cells(rest[:cut]) - longest) // 2)
+            yield rest[:cut]
+            rest = rest[cut:]
+        yield rest
+
+
+def counted(number: int, what: str) -> str:
+    """Write a number of things: `1 object`, `2 objects`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def listed(names: Iterable[object], most: int = 3) -> str:
+    """Write the first few names, and how many more there are."""
+    texts = [str(name) for name in names]
+    more = len(texts) - most
+    return ", ".join(texts) if more <= 0 else f"{', '.join(texts[:most])} and {more} more"
