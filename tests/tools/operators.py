@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -324,7 +324,8 @@ async def controllers(place: Namespace) -> AsyncIterator[None]:
         while True:
             for ref, live in (await place.workloads()).items():
                 if (live.get("status") or {}).get("observedGeneration") != live["metadata"]["generation"]:
-                    await place.roll_out(ref)
+                    with suppress(AssertionError):  # it was deleted a moment ago
+                        await place.roll_out(ref)
             await asyncio.sleep(0.05)
 
     playing = asyncio.create_task(play())
