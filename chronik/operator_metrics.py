@@ -11,7 +11,7 @@ import platform
 import time
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 PHASES = ("Pending", "Creating", "Running", "Updating", "Failed", "Deleting")
 RESULTS = ("ok", "failed")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped upstream; a second series beside each counter, which nobody asks for
 
 
 class _Clusters:
@@ -118,9 +121,13 @@ class Metrics:
     def failed(self, error: BaseException) -> None:
         """Count the error that a reconcile ended in; one that is none of ours is of class unknown."""
         if isinstance(error, ChronikError):
-            self._errors.labels(error.retry_class, error.reason).inc()
+            self.hindered(error.retry_class, error.reason)
         else:
-            self._errors.labels("unknown", type(error).__name__).inc()
+            self.hindered("unknown", type(error).__name__)
+
+    def hindered(self, retry_class: str, reason: str) -> None:
+        """Count what kept a reconcile from its end, by how soon it is worth another try, and by its reason."""
+        self._errors.labels(retry_class, reason).inc()
 
     def requested(self, verb: str, kind: str, code: int, seconds: float) -> None:
         """Count a request to the API server; fits `ConnectOptions.on_request`."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from chronik.operator_metrics import Metrics
     from chronik.operator_queue import WorkQueue
     from chronik.reconcile_world import World
+    from chronik.status import Trouble
 
 _log = logging.getLogger("chronik.operator")
 
@@ -50,6 +51,7 @@ class Passes:
     resync: float = 60.0
     workers: Workers = field(default_factory=Workers)
     clean: dict[ClusterKey, Hashable] = field(default_factory=dict)
+    told: dict[ClusterKey, Trouble] = field(default_factory=dict)
     ended: dict[ClusterKey, tuple[float, object]] = field(default_factory=dict)
     running: int = 0
 
@@ -97,7 +99,7 @@ class Passes:
             outcome = await reconcile(key, self.world)
         except NotLeading as error:
             _log.info("not the leader any more: %s", error.message)
-            outcome = Outcome("waiting", "transient", trouble=as_trouble(error))
+            outcome = Outcome("waiting")
         except ChronikError as error:
             self.metrics.failed(error)
             outcome = Outcome("failed", error.retry_class, trouble=as_trouble(error))
@@ -107,8 +109,16 @@ class Passes:
             outcome = Outcome("failed", "unknown", trouble=("InternalError", "see the log"))
         seconds = self.clock.now() - began
         self.metrics.reconciled(outcome.result, seconds)
-        _tell(outcome, seconds)
+        _tell(outcome, seconds, news=outcome.trouble != self.told.get(key))
+        self._tell_once(key, outcome)
         return outcome
+
+    def _tell_once(self, key: ClusterKey, outcome: Outcome) -> None:
+        """Remember what was told of a cluster, so that the same is not told again with each pass."""
+        if outcome.trouble:
+            self.told[key] = outcome.trouble
+        else:
+            self.told.pop(key, None)
 
     def _breath(self, key: ClusterKey) -> float:
         """Return how many seconds a cluster is to be left alone; none at all if its spec is a new one."""
@@ -135,6 +145,8 @@ class Passes:
         for result in outcome.report.failed:
             if result.error is not None:
                 self.metrics.failed(result.error)
+        if outcome.result == "failed" and outcome.phase and outcome.trouble and not outcome.report.failed:
+            self.metrics.hindered(outcome.retry or "unknown", outcome.trouble[0])  # no request has failed
         if outcome.result == "gone":
             self.ended.pop(key, None)
             self.metrics.cluster_gone(key)
@@ -151,7 +163,7 @@ class Passes:
     def _schedule(self, key: ClusterKey, outcome: Outcome) -> None:
         if outcome.retry is not None:
             seconds = self.queue.retry(key, outcome.retry)
-            _log.info("tries again in %.0f s, or when something changes", seconds)
+            _log.debug("tries again in %.0f s, or when something changes", seconds)
             return
         self.queue.forget(key)
         if outcome.result == "claimed":
@@ -166,12 +178,13 @@ class Passes:
         self.queue.add_after(key, seconds * (1 + _JITTER * (2 * self.clock.chance() - 1)))
 
 
-def _tell(outcome: Outcome, seconds: float) -> None:
-    """Log how a pass ended: what it did, what it waits for, or why it failed."""
+def _tell(outcome: Outcome, seconds: float, *, news: bool) -> None:
+    """Log how a pass ended: what it did, and what it waits for or why it failed, if that is news."""
     for result in outcome.report.written:
         _log.info("%s: %s", result.ref, result.outcome, extra={"reason": result.action.reason})
     if outcome.trouble:
         level = logging.WARNING if outcome.result == "failed" else logging.INFO
+        level = level if news else logging.DEBUG
         _log.log(level, "%s: %s", *outcome.trouble)
     _log.debug("pass ended: %s", outcome.result, extra={"seconds": round(seconds, 4), "phase": outcome.phase})
 
