@@ -108,7 +108,10 @@ class Transport:
         Only the start is retried: what fails later is raised from the iterator.
         """
         async with await self._retrying(call, lambda attempts: self._attempt(call, attempts, _keep_open)) as response:
-            yield self._objects(call, response)
+            try:
+                yield self._objects(call, response)
+            finally:
+                _hang_up(response)
 
     async def _retrying(self, call: Call, attempt: Callable[[Attempts], Awaitable[T]]) -> T:
         attempts = Attempts(
@@ -231,6 +234,12 @@ async def _read_object(response: ClientResponse) -> dict[str, Any]:
 
 async def _keep_open(response: ClientResponse) -> ClientResponse:
     return response
+
+
+def _hang_up(response: ClientResponse) -> None:
+    """Cut off an answer that is not read to its end; a polite end of TLS would outlive the session, and the loop."""
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
 
 
 async def _reply(response: ClientResponse) -> Reply:

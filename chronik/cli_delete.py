@@ -1,0 +1,230 @@
+"""`chronik delete`: removes clusters in reverse order of an apply, and nothing that is not theirs.
+
+Where an operator keeps a cluster, its ChronikCluster is deleted, and the operator and the garbage collector do the
+rest. What goes and what stays is `deletion`'s decision; it is shown, and asked about, before anything is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import click
+
+from chronik.apply import Execution, carry_out
+from chronik.cli import print_data, recursive_option, use_colour
+from chronik.cli_connect import Interrupted, Interruption, cluster_options, columns, duration, run_async, tell
+from chronik.cli_progress import Progress
+from chronik.deletion import Deletion, Remains, deletion
+from chronik.deletion_report import Departure, as_json, forecast, outcome
+from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
+from chronik.kube import ConnectOptions, Kube, connect
+from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, KINDS, POD, ClusterKey, ObjectRef
+from chronik.results import Report
+from chronik.wait import wait_gone
+from chronik.wait_mirror import Mirror, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from chronik.manifest import Manifest
+
+_ROUNDS = 5
+"""How often to look again, if objects keep changing while they are deleted."""
+_INSTANCE_LABEL = "app.kubernetes.io/instance"  # of volume claims: a StatefulSet labels them with its selector alone
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How to delete; `wait` is how many seconds to wait until all is gone, None for not at all."""
+
+    yes: bool
+    dry_run: bool
+    wait: float | None
+    output: str
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("-f", "--filename", "files", multiple=True, metavar="FILE|DIR|-", help="Documents of the clusters.")
+@recursive_option
+@cluster_options
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Have the server check it, and delete nothing.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until everything is gone.")
+@click.option("--timeout", metavar="DURATION", type=duration, default="5m", show_default=True, help="How long to wait.")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to report."
+)
+def delete(
+    names: tuple[str, ...],
+    files: tuple[str, ...],
+    recursive: bool,
+    options: ConnectOptions,
+    yes: bool,
+    dry_run: bool,
+    wait: bool,
+    timeout: float,
+    output: str,
+) -> int:
+    """Delete clusters in reverse order; volumes as their retention says.
+
+    Volume claims stay, unless storage.retention.whenDeleted is Delete. What is gone already is no error. Exits with 0
+    if all went well, 3 if the API server refused, 4 if volumes that are to stay would go, 5 if only a part was deleted,
+    6 if something was still there in the end.
+    """
+    if bool(names) == bool(files):
+        raise click.UsageError("say which clusters: by name, or by file with -f")
+    wishes = Wishes(yes or dry_run, dry_run, timeout if wait and not dry_run else None, output)
+    if not wishes.yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise click.UsageError(
+            "nobody is there to be asked: confirm with --yes, or see what it would do with --dry-run"
+        )
+    shown: list[Deletion] = []
+
+    async def look(interruption: Interruption) -> int:
+        async with connect(options) as kube:
+            wanted = _wanted(names, files, recursive, options.namespace, kube.namespace)
+            shown.extend(await interruption.until_asked(_looked(kube, wanted)))
+        return 0
+
+    code = run_async(look)
+    if code or not _confirmed(shown, wishes):
+        return code
+    return run_async(lambda interruption: _run(shown, options, wishes, interruption))
+
+
+def _wanted(
+    names: Sequence[str], files: tuple[str, ...], recursive: bool, wish: str, namespace: str
+) -> dict[ClusterKey, str | None]:
+    """Return which clusters are to go, and what files say of their volumes."""
+    if not files:
+        return {ClusterKey(namespace, name): None for name in names}
+    from chronik import offline  # noqa: PLC0415  # a name needs no schema
+
+    clusters, _ = offline.load_clusters(files, recursive=recursive, namespace=wish or None, fallback=namespace)
+    return {
+        ClusterKey(cluster.namespace, cluster.name): cluster.spec["storage"]["retention"]["whenDeleted"]
+        for cluster in clusters
+    }
+
+
+def _confirmed(shown: Sequence[Deletion], wishes: Wishes) -> bool:
+    """Show what goes and what stays, and return whether it may; an error forbids it."""
+    for each in shown:
+        if each.error is not None:
+            raise each.error
+    if wishes.yes or not any(each.uids for each in shown):
+        return True
+    tell(forecast(shown, width=columns(sys.stderr), color=use_colour(sys.stderr)))
+    if click.confirm("Delete?", err=True):
+        return True
+    click.echo("nothing was deleted", err=True)
+    return False
+
+
+async def _run(shown: Sequence[Deletion], options: ConnectOptions, wishes: Wishes, interruption: Interruption) -> int:
+    interruption.notice = "interrupted: what is under way is finished; Ctrl-C again ends at once"
+    async with connect(options) as kube:
+        with Progress(sum(len(each.removes) for each in shown)) as progress:
+            work = _Work(kube, wishes, interruption, progress)
+            # One after the other: whoever stops it knows how far it came.
+            departures = [await work.departure(each) for each in shown]
+    if wishes.output == "json":
+        print_data(as_json(departures, dry_run=wishes.dry_run))
+    else:
+        show = forecast(shown, width=columns(sys.stdout), color=use_colour(sys.stdout)) if wishes.dry_run else ""
+        done = outcome(departures, width=columns(sys.stdout), color=use_colour(sys.stdout), dry_run=wishes.dry_run)
+        click.echo(show + done, nl=False, color=True)
+    return _exit_code(departures)
+
+
+def _exit_code(departures: Sequence[Departure]) -> int:
+    codes = {departure.failure.exit_code if departure.failure else 0 for departure in departures}
+    return codes.pop() if len(codes) == 1 else PartialFailure.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is done about each cluster."""
+
+    kube: Kube
+    wishes: Wishes
+    interruption: Interruption
+    progress: Progress
+
+    async def departure(self, shown: Deletion) -> Departure:
+        """Delete one cluster, and wait until it is gone; what goes wrong is in the answer."""
+        try:
+            if shown.document is not None:
+                await self._delete_document(shown.document)
+            report = await self._objects(shown)
+        except ChronikError as error:
+            return Departure(shown, document=error)
+        departure = Departure(shown, report)
+        if self.wishes.wait is None or departure.failure or self.interruption.asked.is_set():
+            return departure
+        with suppress(Interrupted):
+            return await self.interruption.until_asked(self._gone(departure, self.wishes.wait))
+        return departure
+
+    async def _delete_document(self, document: Manifest) -> None:
+        ref, uid = ObjectRef.of(document), document["metadata"]["uid"]
+        await self.kube.delete(CLUSTER, ref, uid=uid, dry_run=self.wishes.dry_run)
+
+    async def _objects(self, shown: Deletion) -> Report:
+        """Carry out a deletion; look again at what has changed meanwhile, but touch nothing that was not shown."""
+        execution = Execution(
+            kube=self.kube,
+            dry_run=self.wishes.dry_run,
+            stop=self.interruption.asked,
+            on_start=self.progress.started,
+            on_result=self.progress.ended,
+        )
+        todo, done = shown.plan, Report(())
+        for _ in range(_ROUNDS):
+            report = await carry_out(todo, execution)
+            done = replace(report, results=(*done.written, *report.results))
+            if report.interrupted or not any(isinstance(each.error, ObjectChanged) for each in report.failed):
+                break
+            found = await _remains(self.kube, shown.key)
+            todo = deletion(shown.key, replace(found, document=None), shown.retention).only(shown.uids).plan
+        return done
+
+    async def _gone(self, departure: Departure, seconds: float) -> Departure:
+        shown, began = departure.deletion, time.monotonic()
+        left = await wait_gone(
+            self.kube, _scopes(shown.key), shown.uids, timeout=seconds, on_change=self.progress.waits
+        )
+        return replace(departure, left=tuple(left), waited=time.monotonic() - began)
+
+
+async def _looked(kube: Kube, wanted: Mapping[ClusterKey, str | None]) -> list[Deletion]:
+    remains = await asyncio.gather(*(_remains(kube, key) for key in wanted))
+    return [deletion(key, found, wanted[key]) for key, found in zip(wanted, remains, strict=True)]
+
+
+async def _remains(kube: Kube, key: ClusterKey) -> Remains:
+    live = Mirror(kube, _scopes(key))
+    await live.read()
+    objects = {ObjectRef.of(manifest): manifest for kind in KINDS for manifest in live.of(kind)}
+    try:
+        document = await kube.get(CLUSTER, key.namespace, key.name)
+    except KindMissing:
+        document = None
+    return Remains(document, objects, live.of(POD), live.of(CLAIM))
+
+
+def _scopes(key: ClusterKey) -> list[Scope]:
+    """Return what a cluster is made of; what has to go must not be overlooked, so nothing but pods is optional."""
+    selector = f"{CLUSTER_LABEL}={key.name}"
+    return [
+        *(Scope(kind, key.namespace, selector) for kind in KINDS),
+        Scope(POD, key.namespace, selector, optional=True),
+        Scope(CLAIM, key.namespace, f"{_INSTANCE_LABEL}={key.name}", optional=True),
+        Scope(CLUSTER, key.namespace, optional=True),
+    ]

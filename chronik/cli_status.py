@@ -1,0 +1,301 @@
+"""`chronik status`: shows how clusters are, once or for as long as somebody looks on.
+
+What it shows is gathered by `cluster_view` and worded by `status_report`; this reads it from the API server. It needs
+no operator: without one, a cluster is what bears its label.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from chronik.cli import domain_option, print_data, recursive_option, use_colour
+from chronik.cli_connect import Interrupted, Interruption, cluster_options, columns, run_async
+from chronik.errors import ObjectMissing
+from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, POD, ClusterKey, ObjectRef
+from chronik.status_report import NOT_INSTALLED, line, picture, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from rich.live import Live
+
+    from chronik.cluster_parts import Found
+    from chronik.cluster_view import ClusterView
+    from chronik.kube import ConnectOptions, Kube
+    from chronik.manifest import Manifest
+    from chronik.spec import Cluster
+    from chronik.wait_mirror import Mirror, Scope
+
+Output = Literal["table", "json", "yaml"]
+NOT_READY = 1
+_TICK = 1.0
+"""Seconds between two drawings if nothing changes: ages grow."""
+_CALM = 0.1
+"""Seconds in which more changes are gathered after one: they come in flocks."""
+_OPTIONAL = ("Service", "HorizontalPodAutoscaler")
+_INSTANCE_LABEL = "app.kubernetes.io/instance"  # of volume claims: a StatefulSet labels them with its selector alone
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which clusters somebody asked about: by name, from files, or all of a namespace (None: of all namespaces)."""
+
+    namespace: str | None
+    clusters: Mapping[ClusterKey, Cluster | None]
+    domain: str
+
+    @property
+    def namespaces(self) -> list[str | None]:
+        """Where to look."""
+        return [*sorted({key.namespace for key in self.clusters})] or [self.namespace]
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("-f", "--filename", "files", multiple=True, metavar="FILE|DIR|-", help="Documents of the clusters.")
+@recursive_option
+@cluster_options
+@click.option("-A", "--all-namespaces", is_flag=True, help="Clusters of all namespaces.")
+@click.option("-w", "--watch", is_flag=True, help="Show every change, until Ctrl-C.")
+@domain_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml"]),
+    default="table",
+    show_default=True,
+    help="For people, or for programs.",
+)
+def status(
+    names: tuple[str, ...],
+    files: tuple[str, ...],
+    recursive: bool,
+    options: ConnectOptions,
+    all_namespaces: bool,
+    watch: bool,
+    cluster_domain: str,
+    output: Output,
+) -> int:
+    """Show how clusters are, and what they wait for.
+
+    Clusters are named, or described by files; else all of the namespace are shown. With a file they are held to what it
+    says, whatever has been applied.
+
+    Exits with 0 if they are ready, with 1 if not (or there are none), and with 3 if one does not exist or the API
+    server cannot tell.
+    """
+    if sum(map(bool, (names, files, all_namespaces))) > 1:
+        raise click.UsageError("names, files and --all-namespaces exclude each other")
+
+    async def main(interruption: Interruption) -> int:
+        from chronik.kube import connect  # noqa: PLC0415  # `--help` stays quick
+
+        async with connect(options) as kube:
+            asked = Question(
+                None if all_namespaces else kube.namespace,
+                _clusters(names, files, recursive, options.namespace, kube.namespace),
+                cluster_domain,
+            )
+            viewer = _Viewer(kube, asked, output)
+            if watch:
+                return await viewer.watch(interruption)
+            return await interruption.until_asked(viewer.once())
+
+    return run_async(main)
+
+
+def _clusters(
+    names: Iterable[str], files: tuple[str, ...], recursive: bool, wish: str, namespace: str
+) -> dict[ClusterKey, Cluster | None]:
+    """Return what was asked for; a cluster from a file is held to it."""
+    if not files:
+        return {ClusterKey(namespace, name): None for name in names}
+    from chronik import offline  # noqa: PLC0415
+
+    found, _ = offline.load_clusters(files, recursive=recursive, namespace=wish or None, fallback=namespace)
+    return {ClusterKey(cluster.namespace, cluster.name): cluster for cluster in found}
+
+
+class _Viewer:
+    """Answers one question, once or again and again."""
+
+    def __init__(self, kube: Kube, asked: Question, output: Output) -> None:
+        self.kube = kube
+        self.asked = asked
+        self.output = output
+        self.code = NOT_READY
+        self.told: dict[ClusterKey, str] = {}
+
+    async def once(self) -> int:
+        """Show the clusters, and return the exit code.
+
+        Raises:
+            ObjectMissing: a cluster that was asked for does not exist.
+        """
+        from chronik.wait_mirror import Mirror  # noqa: PLC0415
+
+        live = Mirror(self.kube, _scopes(self.asked))
+        await live.read()
+        views = self._views(live)
+        self._refuse_missing(views)
+        if CLUSTER in live.unknown and not self.asked.clusters:
+            click.echo(NOT_INSTALLED, err=True)
+        if not views and self.output == "table":
+            click.echo(f"no clusters in {self._where()}", err=True)
+        else:
+            print_data(self._shown(views, columns(sys.stdout)))
+        return self.code
+
+    async def watch(self, interruption: Interruption) -> int:
+        """Show every change until somebody asks to stop, or nothing is left; return the exit code."""
+        from chronik.wait_mirror import mirror  # noqa: PLC0415
+
+        async def look() -> None:
+            async with mirror(self.kube, _scopes(self.asked)) as live:
+                self._refuse_missing(self._views(live))
+                await self._follow(live)
+
+        try:
+            await interruption.until_asked(look())
+        except Interrupted:
+            if self.code == 0:
+                interruption.signal = 0  # whoever looked on until all was ready has seen what he wanted to
+        return self.code
+
+    async def _follow(self, live: Mirror) -> None:
+        redraws = self.output == "table" and sys.stdout.isatty()
+        with ExitStack() as stack:
+            show = self._redraw(stack.enter_context(_screen())) if redraws else self._append
+            while views := self._views(live):
+                show(views)
+                if await live.change(_TICK if redraws else float("inf")):
+                    await asyncio.sleep(_CALM)
+        click.echo(f"{self._where()}: gone", err=True)
+
+    def _redraw(self, screen: Live) -> Callable[[list[ClusterView]], None]:
+        from rich.text import Text  # noqa: PLC0415
+
+        def show(views: list[ClusterView]) -> None:
+            screen.update(Text.from_ansi(self._shown(views, *screen.console.size).rstrip("\n")), refresh=True)
+
+        return show
+
+    def _append(self, views: list[ClusterView]) -> None:
+        """Write a line, or a document, for each cluster that has changed."""
+        for view in views:
+            text = line(view) if self.output == "table" else self._data([view], compact=True)
+            if self.told.get(view.key) != text:
+                self.told[view.key] = text
+                print_data(f"{_now()}  {text}" if self.output == "table" else text)
+                sys.stdout.flush()
+
+    def _views(self, live: Mirror) -> list[ClusterView]:
+        """Return all clusters that were asked for and exist, and note whether they are ready."""
+        views = [self._view(key, found) for key, found in _found(live, self.asked).items() if found.exists]
+        self.code = 0 if views and all(view.ready for view in views) else NOT_READY
+        return views
+
+    def _view(self, key: ClusterKey, found: Found) -> ClusterView:
+        from chronik import offline  # noqa: PLC0415
+        from chronik.cluster_view import cluster_view, live_document  # noqa: PLC0415
+
+        given = self.asked.clusters.get(key)
+        if given is not None:
+            return cluster_view(given, "file", found, _now())
+        cluster = offline.law().parse(found.document).cluster if found.document else None
+        origin: Literal["document", "objects"] = "document" if cluster else "objects"
+        if cluster is None:
+            cluster = offline.law().parse(live_document(key, found)).cluster
+        assert cluster is not None
+        return cluster_view(replace(cluster, domain=self.asked.domain), origin, found, _now())
+
+    def _refuse_missing(self, views: Iterable[ClusterView]) -> None:
+        missing = self.asked.clusters.keys() - {view.key for view in views}
+        if missing:
+            raise ObjectMissing(
+                "there is no such cluster: no ChronikCluster of that name, and no objects labelled as part of it",
+                subject=", ".join(map(str, sorted(missing))),
+                hint="`chronik status -A` shows all clusters.",
+            )
+
+    def _shown(self, views: list[ClusterView], width: int | None, height: int | None = None) -> str:
+        if self.output != "table":
+            return self._data(views)
+        if not (self.asked.clusters or (len(views) == 1 and self.asked.namespace)):
+            return table(views, _now(), width=width, color=use_colour(sys.stdout))
+        return picture(views, _now(), width=width, color=use_colour(sys.stdout), height=height)
+
+    def _data(self, views: list[ClusterView], *, compact: bool = False) -> str:
+        from chronik.emit import to_yaml_stream  # noqa: PLC0415
+        from chronik.status_data import as_data, as_json  # noqa: PLC0415
+
+        return as_json(views, compact=compact) if self.output == "json" else to_yaml_stream([as_data(views)])
+
+    def _where(self) -> str:
+        if self.asked.clusters:
+            return ", ".join(map(str, self.asked.clusters))
+        return f"namespace {self.asked.namespace}" if self.asked.namespace else "any namespace"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _screen() -> Live:
+    from rich.console import Console  # noqa: PLC0415  # only somebody who looks on pays for it
+    from rich.live import Live  # noqa: PLC0415
+
+    return Live(console=Console(), auto_refresh=False, vertical_overflow="crop")
+
+
+def _scopes(asked: Question) -> list[Scope]:
+    """Return what to read: what clusters are made of, as far as the question is about it."""
+    from chronik.wait import cluster_selector  # noqa: PLC0415
+    from chronik.wait_mirror import Scope  # noqa: PLC0415
+
+    scopes = []
+    for namespace in asked.namespaces:
+        names = [key.name for key in asked.clusters if key.namespace == namespace]
+        selector = cluster_selector(names)
+        instances = selector.replace(CLUSTER_LABEL, _INSTANCE_LABEL)
+        scopes += [Scope(KIND_BY_NAME[kind], namespace, selector) for kind in ("StatefulSet", "Deployment")]
+        scopes += [Scope(KIND_BY_NAME[kind], namespace, selector, optional=True) for kind in _OPTIONAL]
+        scopes += [Scope(POD, namespace, selector, optional=True), Scope(CLAIM, namespace, instances, optional=True)]
+        scopes.append(Scope(CLUSTER, namespace, optional=True))
+    return scopes
+
+
+def _found(live: Mirror, asked: Question) -> dict[ClusterKey, Found]:
+    """Sort what was read by cluster: those that were asked for, or all."""
+    from chronik.cluster_parts import Found  # noqa: PLC0415
+
+    documents = {ClusterKey(each["metadata"]["namespace"], each["metadata"]["name"]): each for each in live.of(CLUSTER)}
+    objects: dict[ClusterKey, dict[ObjectRef, Manifest]] = {}
+    for kind in ("StatefulSet", "Deployment", *_OPTIONAL):
+        for manifest in live.of(KIND_BY_NAME[kind]):
+            objects.setdefault(_key(manifest, CLUSTER_LABEL), {})[ObjectRef.of(manifest)] = manifest
+    pods = _grouped(live.of(POD), CLUSTER_LABEL)
+    claims = _grouped(live.of(CLAIM), _INSTANCE_LABEL)
+    keys = asked.clusters or sorted({*documents, *objects})
+    return {
+        key: Found(documents.get(key), objects.get(key, {}), pods.get(key, ()), claims.get(key, ())) for key in keys
+    }
+
+
+def _grouped(manifests: Iterable[Manifest], label: str) -> dict[ClusterKey, list[Manifest]]:
+    found: dict[ClusterKey, list[Manifest]] = {}
+    for manifest in manifests:
+        found.setdefault(_key(manifest, label), []).append(manifest)
+    return found
+
+
+def _key(manifest: Manifest, label: str) -> ClusterKey:
+    metadata: dict[str, Any] = manifest["metadata"]
+    return ClusterKey(metadata["namespace"], (metadata.get("labels") or {}).get(label, ""))

@@ -1,0 +1,204 @@
+"""Gathers what there is to say about one live cluster: its phase, its components with their pods, volumes, addresses.
+
+Pure. `cli_status` feeds it what it read; `status_report` words it. A cluster may be kept by an operator, whose word is
+in the ChronikCluster's status, or have been applied from the command line, which leaves nothing but its objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from chronik.cluster_parts import (
+    COUNT_FIELDS,
+    Address,
+    ComponentView,
+    Found,
+    addresses_of,
+    autoscaler_ref,
+    component_view,
+    restarts,
+)
+from chronik.manifest import API_VERSION, CLUSTER_KIND, ClusterKey, Manifest, ObjectRef
+from chronik.status import Observation, component_statuses, derive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from chronik.spec import Cluster
+
+PAUSED_ANNOTATION = "chronik.stream/paused"
+Origin = Literal["document", "file", "objects"]
+"""Where a cluster's spec is from: the ChronikCluster, a file, or what its live objects tell of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """Everything about one cluster. `status` is the operator's, or what it would be; `notes` qualify it.
+
+    `paused`: its operator keeps its hands off, so what is ready need not be what the document says.
+    """
+
+    key: ClusterKey
+    origin: Origin
+    phase: str
+    ready: bool
+    created: str
+    generation: int | None
+    status: Mapping[str, Any]
+    components: tuple[ComponentView, ...]
+    addresses: tuple[Address, ...]
+    waits_besides: tuple[str, ...]
+    notes: tuple[str, ...]
+    paused: bool = False
+
+    @property
+    def state(self) -> str:
+        """Its phase, and whether it is paused."""
+        return f"{self.phase} (paused)" if self.paused else self.phase
+
+    @property
+    def waiting(self) -> tuple[ComponentView, ...]:
+        """The components that it waits for."""
+        return tuple(part for part in self.components if not part.status.settled)
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Everything that stands between it and being ready, what needs a person first."""
+        return (*self.waits_besides, *(f"{part.words}: {part.reason}" for part in self.waiting))
+
+
+def live_document(key: ClusterKey, found: Found) -> Manifest:
+    """Return a ChronikCluster document that would have about the objects that are there; its storage is made up."""
+    spec: dict[str, Any] = {
+        "storage": {"backend": "local"},
+        "metastore": {
+            "database": "postgres",
+            "connection": {"host": "unknown", "database": "unknown", "credentialsSecret": "unknown"},
+        },
+    }
+    for name, count in COUNT_FIELDS.items():
+        kind = "Deployment" if name == "search" else "StatefulSet"
+        workload = found.objects.get(ObjectRef(kind, key.namespace, f"{key.name}-{name}"))
+        absent = 0 if name == "search" else 1
+        spec[count] = workload["spec"].get("replicas", 1) if workload else absent
+        scaler = found.objects.get(autoscaler_ref(key, name))
+        if workload and scaler:
+            bounds = {"minReplicas": scaler["spec"].get("minReplicas", 1), "maxReplicas": scaler["spec"]["maxReplicas"]}
+            spec.setdefault("autoscaling", {})[count] = {**bounds, "targetCpuUtilizationPercentage": 80}
+            spec[count] = max(spec[count], 1)
+    metadata = {"name": key.name, "namespace": key.namespace}
+    return {"apiVersion": API_VERSION, "kind": CLUSTER_KIND, "metadata": metadata, "spec": spec}
+
+
+def cluster_view(cluster: Cluster, origin: Origin, found: Found, now: str) -> ClusterView:
+    """Return everything there is to say about a cluster; `now` is an RFC 3339 time in UTC."""
+    document = found.document or {"metadata": {}}
+    metadata, stored = document["metadata"], document.get("status") or {}
+    parts = tuple(component_view(cluster, each, found) for each in component_statuses(cluster, _observation(found)))
+    settled = all(each.status.settled for each in parts)
+    derived = derive(cluster, _observation(found), now)
+    status = stored or (_undated(derived) if found.document is None else {})
+    addresses = tuple(addresses_of(cluster, found.objects.values()))
+    return ClusterView(
+        key=ClusterKey(cluster.namespace, cluster.name),
+        origin=origin,
+        phase=_phase(found, derived),
+        ready=settled and _is_content(found.document),
+        created=metadata.get("creationTimestamp") or _oldest(found.objects.values()),
+        generation=metadata.get("generation"),
+        status=status,
+        components=parts,
+        addresses=addresses,
+        waits_besides=tuple(_waits_besides(found.document, addresses)),
+        notes=tuple(_notes(found, origin, settled=settled)),
+        paused=_is_paused(metadata),
+    )
+
+
+def _observation(found: Found) -> Observation:
+    """Return what status is derived from. Without an operator, signs of an earlier life stand in for its memory."""
+    if found.document is not None:
+        return Observation(found.objects, found.pods, previous=found.document.get("status") or {})
+    changed = any(each["metadata"].get("generation", 1) > 1 for each in found.objects.values())
+    lived = changed or any(restarts(pod) for pod in found.pods)
+    return Observation(found.objects, found.pods, previous={"phase": "Updating"} if lived else {})
+
+
+def _undated(status: dict[str, Any]) -> dict[str, Any]:
+    """Return a derived status without its times: nobody has watched, so they would all be now."""
+    conditions = [
+        {key: value for key, value in condition.items() if key != "lastTransitionTime"}
+        for condition in status["conditions"]
+    ]
+    return {key: value for key, value in status.items() if key != "lastUpdated"} | {"conditions": conditions}
+
+
+def _phase(found: Found, derived: Mapping[str, Any]) -> str:
+    if found.document is None:
+        return str(derived["phase"])
+    if found.document["metadata"].get("deletionTimestamp"):
+        return "Deleting"
+    return str((found.document.get("status") or {}).get("phase") or "Pending")
+
+
+def condition_of(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Return a condition of a status, empty if there is none of that type."""
+    return next((each for each in status.get("conditions") or () if each.get("type") == kind), {})
+
+
+def _is_content(document: Manifest | None) -> bool:
+    """Tell whether the operator, if there is one, calls the newest spec ready."""
+    if document is None:
+        return True
+    status = document.get("status") or {}
+    return (
+        "deletionTimestamp" not in document["metadata"]
+        and status.get("observedGeneration") == document["metadata"].get("generation")
+        and condition_of(status, "Ready").get("status") == "True"
+    )
+
+
+def _oldest(objects: Iterable[Manifest]) -> str:
+    return min((each["metadata"].get("creationTimestamp") or "~" for each in objects), default="~").strip("~")
+
+
+def _waits_besides(document: Manifest | None, addresses: Iterable[Address]) -> Iterator[str]:
+    """Yield what stands between a cluster and being ready, apart from its components."""
+    metadata, status = (document or {}).get("metadata") or {}, (document or {}).get("status") or {}
+    if metadata.get("deletionTimestamp"):
+        yield f"its finalizers: {', '.join(metadata.get('finalizers') or ['none'])}"
+        return
+    stalled = condition_of(status, "Stalled")
+    if stalled.get("status") == "True":
+        yield f"somebody to act: {stalled.get('reason', '')}: {stalled.get('message', '')}"
+    for address in addresses:
+        if address.type == "LoadBalancer" and not address.external:
+            yield f"{address.service}: the load balancer has no address yet"
+
+
+def _notes(found: Found, origin: Origin, *, settled: bool) -> Iterator[str]:
+    """Yield what one has to know to read the rest."""
+    if origin == "objects":
+        subject = "its objects" if found.document is None else "its objects, because its document is not valid"
+        yield f"What it should be is read from {subject}; name its file with -f to hold it to that."
+    if found.document is None:
+        return
+    metadata, status = found.document["metadata"], found.document.get("status") or {}
+    if metadata.get("deletionTimestamp"):
+        return
+    generation, observed = metadata.get("generation"), status.get("observedGeneration")
+    if not status:
+        yield "No operator has looked at it yet: is one running that watches this namespace?"
+    elif observed != generation:
+        yield f"The operator has seen generation {observed}, and the newest is {generation}: is it running?"
+    elif (condition_of(status, "Ready").get("status") == "True") != settled:
+        yield f"The operator last called it {status.get('phase')}; the components are as they are now."
+    if _is_paused(metadata):
+        yield "It is paused: the operator changes none of its objects, which may differ from its document."
+
+
+def _is_paused(metadata: Mapping[str, Any]) -> bool:
+    """Tell whether somebody has its operator keep its hands off; a cluster that is deleted goes all the same."""
+    annotated = (metadata.get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
+    return annotated and not metadata.get("deletionTimestamp")

@@ -1,0 +1,205 @@
+"""What deleting a cluster removes, in which order, and what it leaves.
+
+Pure: `cli_delete` feeds it what it read, shows what comes out, and has `apply` carry the plan out. What may go is
+`pruning`'s decision, as for every object that is not wanted; what becomes of volumes is the spec's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from chronik.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step, stage_of
+from chronik.errors import ConflictError
+from chronik.manifest import Manifest, ObjectRef, apply_order
+from chronik.pruning import pruned
+from chronik.retention import when_deleted
+from chronik.standing import Owner, standing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from chronik.manifest import ClusterKey
+
+_STATEFUL = ("controller", "ingest")
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What there is of a cluster that is to go: its ChronikCluster, its objects, its pods and volume claims."""
+
+    document: Manifest | None = None
+    objects: Mapping[ObjectRef, Manifest] = field(default_factory=dict)
+    pods: Sequence[Manifest] = ()
+    claims: Sequence[Manifest] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """How a cluster is deleted.
+
+    `document` is its ChronikCluster, to be deleted first. `plan` deletes what that does not take along, in reverse
+    order of an apply. `follows` goes by itself: what the ChronikCluster or a StatefulSet owns, and what is being
+    deleted already. `kept` stays, and says why; `volumes` are the claims that stay with their data. `error` is what
+    forbids the whole deletion.
+    """
+
+    key: ClusterKey
+    document: Manifest | None = None
+    plan: Plan = Plan(())  # noqa: RUF009  # frozen
+    follows: tuple[Manifest, ...] = ()
+    kept: tuple[Skip, ...] = ()
+    volumes: tuple[ObjectRef, ...] = ()
+    error: ConflictError | None = None
+    retention: str | None = None
+    """What becomes of volumes, if the spec is known."""
+
+    @property
+    def removes(self) -> tuple[ObjectRef, ...]:
+        """Everything that is deleted by a request of ours, in order."""
+        first = (ObjectRef.of(self.document),) if self.document else ()
+        return (*first, *(action.ref for action in self.plan.actions))
+
+    @property
+    def uids(self) -> frozenset[str]:
+        """The uids of everything that will be gone."""
+        planned = {action.uid for action in self.plan.actions if isinstance(action, Prune)}
+        others = (*self.follows, *((self.document,) if self.document else ()))
+        return frozenset({*planned, *(each["metadata"]["uid"] for each in others)})
+
+    def only(self, uids: Collection[str]) -> Deletion:
+        """Return what is left of the deletion if nothing may go but what was shown."""
+        steps = (
+            (stage, tuple(step for step in stage.steps if any(_uid(action) in uids for action in step.actions)))
+            for stage in self.plan.stages
+        )
+        plan = Plan(tuple(Stage(stage.name, kept, stage.prunes) for stage, kept in steps if kept))
+        document = self.document if self.document and self.document["metadata"]["uid"] in uids else None
+        follows = tuple(each for each in self.follows if each["metadata"]["uid"] in uids)
+        return replace(self, document=document, plan=plan, follows=follows)
+
+
+def _uid(action: object) -> str:
+    return action.uid if isinstance(action, Prune) else ""
+
+
+def deletion(key: ClusterKey, found: Remains, retention: str | None = None) -> Deletion:
+    """Return how to delete a cluster.
+
+    `retention` is what a file says of volumes: Retain or Delete. Without one the ChronikCluster's spec decides, and
+    without that each StatefulSet's own policy.
+    """
+    if found.document is not None:
+        retention = when_deleted(found.document)
+    document_uid = found.document["metadata"]["uid"] if found.document else None
+    decided = [_decided(live, key, document_uid) for live in sorted(found.objects.values(), key=apply_order)]
+    kept = tuple(action for action in decided if isinstance(action, Skip))
+    prunes = [action for action in reversed(decided) if isinstance(action, Prune)]
+    claims = [_Claim.of(claim, key, found, retention) for claim in found.claims if _is_data(claim, key)]
+    going = [claim for claim in claims if claim.goes]
+    explicit = [claim.prune() for claim in going if not claim.follows and found.document is None]
+    gone = {action.ref for action in explicit}
+    return Deletion(
+        key,
+        found.document,
+        _plan(prunes, explicit),
+        follows=(
+            *(live for live in found.objects.values() if _goes_by_itself(live, key, document_uid)),
+            *found.pods,
+            *(claim.live for claim in going if ObjectRef.of(claim.live) not in gone),
+        ),
+        kept=kept,
+        volumes=tuple(sorted(ObjectRef.of(claim.live) for claim in claims if not claim.goes)),
+        error=_contradiction(found, kept, retention),
+        retention=retention,
+    )
+
+
+def _decided(live: Manifest, key: ClusterKey, document_uid: str | None) -> Prune | Skip | None:
+    if _goes_by_itself(live, key, document_uid):
+        return None
+    found = pruned(live, key.name, None, prune=True)
+    return (
+        Prune(ref=found.ref, uid=found.uid, resource_version=found.resource_version)
+        if isinstance(found, Prune)
+        else found
+    )
+
+
+def _goes_by_itself(live: Manifest, key: ClusterKey, document_uid: str | None) -> bool:
+    """Tell whether an object goes along with its ChronikCluster, or is on its way out already."""
+    if document_uid and standing(live, key.name, document_uid).owner is Owner.OURS:
+        return True
+    return standing(live, key.name, None).owner is Owner.PASSING
+
+
+def _plan(prunes: Iterable[Prune], claims: Iterable[Prune]) -> Plan:
+    """Return the stages of an apply in reverse, and the volumes after them."""
+    steps = [(stage_of(action.ref.kind), Step(action.ref, (action,))) for action in prunes]
+    stages = [
+        Stage(name, tuple(step for stage, step in steps if stage == number), prunes=True)
+        for number, name in reversed([*enumerate(STAGE_NAMES)])
+    ]
+    volumes = Stage("volumes", tuple(Step(action.ref, (action,)) for action in claims), prunes=True)
+    return Plan(tuple(stage for stage in (*stages, volumes) if stage.steps))
+
+
+def _is_data(claim: Manifest, key: ClusterKey) -> bool:
+    """Tell whether a claim is of one of the cluster's StatefulSets; Kubernetes finds them by name, too."""
+    workloads = "|".join(re.escape(f"{key.name}-{component}") for component in _STATEFUL)
+    return bool(re.fullmatch(rf"[a-z0-9-]+?-(?:{workloads})-\d+", claim["metadata"]["name"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A volume claim; whether it goes, and whether it does so with its StatefulSet."""
+
+    live: Manifest
+    goes: bool
+    follows: bool
+
+    @classmethod
+    def of(cls, live: Manifest, key: ClusterKey, found: Remains, retention: str | None) -> _Claim:
+        workload = found.objects.get(_workload(live, key))
+        owners = live["metadata"].get("ownerReferences") or ()
+        uid = workload["metadata"]["uid"] if workload else ""
+        owned = any(owner["uid"] == uid for owner in owners)
+        leaving = "deletionTimestamp" in live["metadata"]
+        wish = retention or (policy(workload) if workload else "Retain")
+        return cls(live, goes=leaving or wish == "Delete", follows=leaving or owned)
+
+    def prune(self) -> Prune:
+        metadata, ref = self.live["metadata"], ObjectRef.of(self.live)
+        reason = "goes with its cluster: storage.retention.whenDeleted is Delete"
+        return Prune(ref=ref, reason=reason, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
+
+
+def _workload(claim: Manifest, key: ClusterKey) -> ObjectRef:
+    name = claim["metadata"]["name"].rpartition("-")[0]
+    component = next(each for each in _STATEFUL if name.endswith(f"-{key.name}-{each}"))
+    return ObjectRef("StatefulSet", key.namespace, f"{key.name}-{component}")
+
+
+def policy(workload: Manifest) -> str:
+    """Return what a live StatefulSet does with its claims when it is deleted: Retain or Delete."""
+    found = workload["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
+    return str(found.get("whenDeleted", "Retain"))
+
+
+def _contradiction(found: Remains, kept: Iterable[Skip], retention: str | None) -> ConflictError | None:
+    """Return why a deletion would destroy volumes that are to stay: a StatefulSet was applied with another policy."""
+    stays = {action.ref for action in kept}
+    for ref, live in found.objects.items():
+        if retention == "Retain" and ref.kind == "StatefulSet" and ref not in stays and policy(live) == "Delete":
+            return ConflictError(
+                "was applied with storage.retention.whenDeleted: Delete, so its volumes would go with it,"
+                " and the document says Retain",
+                subject=str(ref),
+                hint=_HINT_OPERATOR if found.document else _HINT_APPLY,
+            )
+    return None
+
+
+_HINT_APPLY = "Run `chronik apply` first to keep the volumes, or delete the cluster by name to let them go."
+_HINT_OPERATOR = "Its operator has not applied the newest spec yet: is it running?"

@@ -1,0 +1,158 @@
+"""Word deletions: what will go and what stays, before anybody is asked, and what became of it; for people and programs.
+
+`cli_delete` prints it. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chronik.errors import PartialFailure, WaitTimeout
+from chronik.manifest import ObjectRef
+from chronik.report_text import BOLD, RED, YELLOW, Page, counted
+from chronik.results import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chronik.deletion import Deletion
+    from chronik.errors import ChronikError
+    from chronik.readiness import Unready
+
+__all__ = ["Departure", "as_json", "forecast", "outcome"]
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What became of one deletion: `document` is what went wrong with the ChronikCluster, `left` what is still there.
+
+    `left` is None if nobody waited.
+    """
+
+    deletion: Deletion
+    report: Report = Report(())  # noqa: RUF009  # frozen
+    document: ChronikError | None = None
+    left: tuple[Unready, ...] | None = None
+    waited: float = 0.0
+
+    @property
+    def failure(self) -> ChronikError | None:
+        """What it amounts to as one error; None if all went well."""
+        if self.document is not None:
+            return self.document
+        failed = [result.error for result in self.report.failed if result.error]
+        if failed and not self.report.written and len({type(error) for error in failed}) == 1:
+            return failed[0]
+        if failed or self.report.untried:
+            count = len(self.report.failed) + len(self.report.untried)
+            return PartialFailure(f"{counted(count, 'object')} could not be deleted", subject=str(self.deletion.key))
+        if self.left:
+            text = f"{counted(len(self.left), 'object')} still there after {self.waited:.0f} s"
+            return WaitTimeout(text, subject=str(self.deletion.key))
+        return None
+
+
+def forecast(deletions: Iterable[Deletion], *, width: int | None, color: bool) -> str:
+    """Return what deletions will remove and what they will leave."""
+    page = Page(width, color=color)
+    for deletion in deletions:
+        if not deletion.uids:
+            page.line(f"{page.painted(str(deletion.key), BOLD)}: nothing to delete")
+        else:
+            page.line(f"{page.painted(str(deletion.key), BOLD)}: will be deleted")
+            _listing(page, deletion.removes)
+            follows = [ObjectRef.of(live) for live in deletion.follows]
+            if follows:
+                page.line("  and with that")
+                _listing(page, follows)
+        _write_kept(page, deletion)
+    return page.text
+
+
+def _listing(page: Page, refs: Iterable[ObjectRef]) -> None:
+    """Write objects, a line for each kind, in their order."""
+    by_kind: dict[str, list[str]] = {}
+    for ref in refs:
+        by_kind.setdefault(ref.kind, []).append(ref.name)
+    longest = max(map(len, by_kind), default=0)
+    for kind, names in by_kind.items():
+        if page.width is None or page.width > 2 * longest + 6:
+            page.beside(f"    {kind:<{longest}}  ", longest + 6, ", ".join(names))
+        else:
+            page.line(f"    {kind}")
+            page.paragraph(", ".join(names), "      ")
+
+
+def _write_kept(page: Page, deletion: Deletion) -> None:
+    for action in deletion.kept:
+        page.paragraph(f"{action.ref} stays: it {action.reason}", "    ", first="  ", colour=YELLOW)
+    if not deletion.volumes:
+        return
+    names = [ref.name for ref in deletion.volumes]
+    text = (
+        f"{len(names)} volume claims stay with their data" if len(names) > 1 else "1 volume claim stays with its data"
+    )
+    page.paragraph(f"{text}. To delete {'them' if len(names) > 1 else 'it'}, too:", "    ", first="  ", colour=YELLOW)
+    page.paragraph(f"kubectl delete pvc -n {deletion.key.namespace} {' '.join(names)}", "      ", first="    ")
+
+
+def outcome(departures: Iterable[Departure], *, width: int | None, color: bool, dry_run: bool) -> str:
+    """Return what became of deletions."""
+    page = Page(width, color=color)
+    for departure in departures:
+        _write_outcome(page, departure, dry_run=dry_run)
+    return page.text
+
+
+def _write_outcome(page: Page, departure: Departure, *, dry_run: bool) -> None:
+    deletion, report = departure.deletion, departure.report
+    done = len(report.written) + (deletion.document is not None and departure.document is None)
+    if not deletion.uids:
+        page.line(f"{deletion.key}: nothing to delete")
+    else:
+        verb = "would be deleted" if dry_run else "deleted"
+        gone = "" if dry_run or departure.left is None or departure.left else ", all gone"
+        page.line(f"{page.painted(str(deletion.key), BOLD)}: {counted(done, 'object')} {verb}{gone}")
+    for result in (*report.failed, *report.untried):
+        text = f"{result.ref}: {result.error.message if result.error else f'not tried, {result.why}'}"
+        page.paragraph(text, "    ", first="  ", colour=RED)
+    for each in departure.left or ():
+        page.paragraph(f"{each.ref} {each.health.message}", "    ", first="  ", colour=RED)
+    if not dry_run:
+        _write_kept(page, deletion)
+
+
+def as_json(departures: Iterable[Departure], *, dry_run: bool) -> str:
+    """Return deletions as one JSON object, whose keys only ever grow in number."""
+    return json.dumps({"clusters": [_data(each, dry_run=dry_run) for each in departures]}, indent=2) + "\n"
+
+
+def _data(departure: Departure, *, dry_run: bool) -> dict[str, Any]:
+    deletion, report = departure.deletion, departure.report
+    document = [ObjectRef.of(deletion.document)] if deletion.document and departure.document is None else []
+    return {
+        "namespace": deletion.key.namespace,
+        "name": deletion.key.name,
+        "dryRun": dry_run,
+        "ok": departure.failure is None,
+        "deleted": _refs([*document, *(result.ref for result in report.written)]),
+        "followed": _refs(ObjectRef.of(live) for live in deletion.follows),
+        "kept": [{**_ref(action.ref), "reason": action.reason} for action in deletion.kept],
+        "volumesKept": _refs(deletion.volumes),
+        "failed": [
+            {**_ref(result.ref), "message": result.error.message if result.error else result.why}
+            for result in (*report.failed, *report.untried)
+        ],
+        "left": departure.left and [{**_ref(each.ref), "message": each.health.message} for each in departure.left],
+        "error": departure.failure.message if departure.failure else None,
+    }
+
+
+def _refs(refs: Iterable[ObjectRef]) -> list[dict[str, str]]:
+    return [_ref(ref) for ref in refs]
+
+
+def _ref(ref: ObjectRef) -> dict[str, str]:
+    return {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name}

@@ -1,0 +1,275 @@
+"""Word how clusters are: a picture of one, a table of many, a line for each change.
+
+`cli_status` prints it; `status_data` is the same for programs. Pure: the time is an argument.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from chronik.cluster_parts import WORDS, is_growing
+from chronik.health import State
+from chronik.problem_report import cells, visible
+from chronik.report_text import BOLD, DIM, GREEN, RED, YELLOW, Page, counted, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from chronik.cluster_parts import ComponentView, Volume
+    from chronik.cluster_view import ClusterView
+
+_PHASE_COLOURS = {"Running": GREEN, "Failed": RED, "Deleting": RED}
+_WIDE, _BAR, _SHORT_BAR = 60, 12, 6
+NOT_INSTALLED = (
+    "note: the kind ChronikCluster is not installed; only clusters applied from the command line can be shown"
+)
+_READY = {False: "Ready", True: "Ready as it is: it is paused, and need not be what its document says"}
+_LABEL = max(map(len, WORDS.values())) + 2
+
+
+def picture(
+    views: Sequence[ClusterView], now: str, *, width: int | None, color: bool, height: int | None = None
+) -> str:
+    """Return one or more clusters for a person; `width` is the terminal's, None if there is none.
+
+    They are told in full, or in no more than `height` lines: then what can best be spared is left out, and never the
+    end, which says what they wait for.
+    """
+    lines: list[str] = []
+    for spared in range(len(_SPARED) + 1):
+        page = Page(width, color=color)
+        for number, view in enumerate(views):
+            if number:
+                page.line()
+            _Picture(page, view, now).draw(_SPARED[:spared])
+        lines = page.text.splitlines(keepends=True)
+        if height is None or len(lines) <= height:
+            return page.text
+    assert height is not None
+    end = height // 2
+    return "".join([*lines[: height - end - 1], "…\n", *lines[len(lines) - end :]])
+
+
+_SPARED = ("addresses", "conditions", "volumes")
+"""The sections of a picture that can be left out, the first to go first."""
+
+
+class _Picture:
+    """One cluster being drawn on a page, section by section."""
+
+    def __init__(self, page: Page, view: ClusterView, now: str) -> None:
+        self.page, self.view, self.now = page, view, now
+
+    def draw(self, spared: Sequence[str]) -> None:
+        self._header()
+        self._components()
+        rest = {"volumes": self._volumes, "addresses": self._addresses, "conditions": self._conditions}
+        for name, draw in rest.items():
+            if name not in spared:
+                draw()
+        self._verdict()
+
+    def _header(self) -> None:
+        page, view = self.page, self.view
+        phase = page.painted(view.state, f"{BOLD};{_PHASE_COLOURS.get(view.phase, YELLOW)}")
+        page.line(f"{page.painted(str(view.key), BOLD)}  {phase}")
+        facts = [f"created {age(view.created, self.now)} ago"] if view.created else []
+        facts += [f"generation {view.generation}"] if view.generation else ["applied without an operator"]
+        page.paragraph(", ".join(facts), "  ", colour=DIM)
+        for note in view.notes:
+            page.paragraph(note, "  ", colour=YELLOW)
+
+    def _section(self, title: str) -> None:
+        self.page.line()
+        self.page.line(self.page.painted(title, BOLD))
+
+    def _row(self, label: str, text: str) -> None:
+        """Write a text beside its label, or below it if a word of it is too long for that."""
+        used, width = 2 + _LABEL, self.page.width
+        if width is None or max(map(cells, text.split()), default=0) <= width - used:
+            self.page.beside(f"  {label:<{_LABEL}}", used, text)
+        else:
+            self.page.line(f"  {label}")
+            self.page.paragraph(text, "    ")
+
+    def _components(self) -> None:
+        self._section("Components")
+        counts = max((len(_count(part)) for part in self.view.components), default=0)
+        for part in self.view.components:
+            colour = _colour(part)
+            bar = _bar(part, self.page.width)
+            plain = f"  {part.words:<{_LABEL}}{bar}{' ' if bar else ''}{_count(part):>{counts}}  "
+            first = f"  {part.words:<{_LABEL}}{self.page.painted(bar, colour)}{' ' if bar else ''}"
+            first += self.page.painted(f"{_count(part):>{counts}}", colour) + "  "
+            self.page.beside(first, cells(plain), ", ".join(_remarks(part)))
+            for trouble in part.troubles:
+                self.page.paragraph(trouble, "      ", first="    ", colour=RED)
+            for laggard in part.laggards:
+                self.page.paragraph(laggard, "      ", first="    ", colour=YELLOW)
+
+    def _volumes(self) -> None:
+        rows = [(part.words, _volumes(part.volumes)) for part in self.view.components if part.volumes]
+        if rows:
+            self._section("Volumes")
+        for words, text in rows:
+            self._row(words, text)
+
+    def _addresses(self) -> None:
+        served = [part for part in self.view.components if part.status.endpoints]
+        if not served and not self.view.addresses:
+            return
+        self._section("Addresses")
+        for address in self.view.addresses:
+            outside = f", from outside {', '.join(address.external)}" if address.external else ""
+            self._row("clients", f"{address.internal} ({address.type}){outside}")
+        for part in served:
+            self._row(part.words, endpoints(part.status.endpoints))
+
+    def _conditions(self) -> None:
+        conditions = self.view.status.get("conditions") or ()
+        if not conditions or self.view.generation is None:  # without an operator they say what stands above
+            return
+        self._section("Conditions")
+        longest = max(len(each.get("type", "")) for each in conditions)
+        for each in conditions:
+            since = each.get("lastTransitionTime")
+            stamp = f"{age(since, self.now) if since else '':>4}"
+            first = f"  {each.get('type', ''):<{longest}}  {each.get('status', ''):<5}  {stamp}  "
+            self.page.beside(first, len(first), _condition(each))
+
+    def _verdict(self) -> None:
+        page, view = self.page, self.view
+        page.line()
+        if view.ready:
+            page.line(page.painted(_READY[view.paused], f"{BOLD};{GREEN}"))
+        for reason in view.waits_besides:
+            page.paragraph(f"Waits for {reason}", "  ", first="", colour=YELLOW)
+        names = [f"{part.words} ({_count(part)})" for part in view.waiting]
+        if names or not (view.ready or view.waits_besides):
+            page.paragraph(f"Waits for {', '.join(names) or 'its operator'}", "  ", first="", colour=YELLOW)
+
+
+def endpoints(addresses: Sequence[str]) -> str:
+    """Return addresses in one, where they differ in the pod's number only: `c-ingest-{0,1}.c-ingest.ns.svc:9092`."""
+    pods, services = zip(*(address.partition(".")[::2] for address in addresses), strict=True)
+    stems, numbers = zip(*(pod.rpartition("-")[::2] for pod in pods), strict=True)
+    if len(addresses) == 1 or len({*stems}) > 1 or len({*services}) > 1:
+        return ", ".join(addresses)
+    return f"{stems[0]}-{{{','.join(numbers)}}}.{services[0]}"
+
+
+def _count(part: ComponentView) -> str:
+    return f"{part.status.ready}/{part.status.wanted}"
+
+
+def _colour(part: ComponentView) -> str:
+    if part.status.settled:
+        return GREEN
+    return RED if part.status.health.state is State.FAILED else YELLOW
+
+
+def _bar(part: ComponentView, width: int | None) -> str:
+    """Draw how many pods are ready; what is no terminal gets no bar."""
+    if width is None:
+        return ""
+    length = _BAR if width >= _WIDE else _SHORT_BAR
+    share = min(1.0, part.status.ready / part.status.wanted) if part.status.wanted else 1.0
+    full = int(length * share)
+    return "█" * full + "░" * (length - full)
+
+
+def _remarks(part: ComponentView) -> Iterator[str]:
+    """Yield what there is to say beside a component's count."""
+    if not part.status.settled and not part.troubles:
+        yield part.reason
+    if part.existing and part.updated < part.existing and "revision" not in part.reason:
+        yield f"{part.updated} of {part.existing} on the newest revision"
+    restarts = sum(pod.restarts for pod in part.pods)
+    if restarts:
+        yield counted(restarts, "restart")
+    scaler = part.autoscaler
+    if scaler:
+        goal = "" if scaler.desired in {scaler.current, 0} else f", going to {scaler.desired}"
+        yield f"scaled between {scaler.minimum} and {scaler.maximum}, now {scaler.current}{goal}"
+        if scaler.trouble:
+            yield f"the autoscaler is stuck: {scaler.trouble}"
+
+
+def _volumes(volumes: Sequence[Volume]) -> str:
+    """Sum volumes up: how many of which size, and which are not as they should be."""
+    used = [volume for volume in volumes if not volume.spare]
+    sizes = Counter(volume.requested for volume in used)
+    text = " and ".join(f"{count} x {size}" for size, count in sizes.items())
+    odd = {
+        phase.lower(): [volume.name for volume in used if volume.phase == phase]
+        for phase in sorted({volume.phase for volume in used} - {"Bound"})
+    }
+    odd["growing"] = [volume.name for volume in used if is_growing(volume)]
+    states = [f"{listed(names)} {state}" for state, names in odd.items() if names]
+    parts = [text, *(states or (["bound"] if used else []))]
+    spare = [volume.name for volume in volumes if volume.spare]
+    parts += [f"kept from before: {listed(spare)}"] if spare else []
+    return ", ".join(filter(None, parts))
+
+
+def _condition(condition: Mapping[str, Any]) -> str:
+    """Word a condition, but for what the components above say better."""
+    reason, message = condition.get("reason", ""), condition.get("message", "")
+    told = message.startswith(tuple(f"{words}: " for words in WORDS.values()))
+    return f"{reason}: {message}" if message and not told else reason
+
+
+def table(views: Sequence[ClusterView], now: str, *, width: int | None, color: bool) -> str:
+    """Return many clusters, a line each."""
+    head = ("NAMESPACE", "NAME", "PHASE", "READY", "CONTROLLERS", "INGEST", "SEARCH", "AGE", "WAITS FOR")
+    rows = [head, *(_cells(view, now) for view in views)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    page = Page(width, color=color)
+    for number, row in enumerate(rows):
+        fixed = "  ".join(f"{cell:<{size}}" for cell, size in zip(row[:-1], widths[:-1], strict=True))
+        line = f"{fixed}  {visible(row[-1])}".rstrip()
+        cut = line if width is None or cells(line) <= width else f"{line[: width - 1]}…"
+        page.line(page.painted(cut, BOLD) if number == 0 else page.painted(cut, _row_colour(views[number - 1])))
+    return page.text
+
+
+def _row_colour(view: ClusterView) -> str:
+    return "" if view.ready else _PHASE_COLOURS.get(view.phase, YELLOW) if view.phase != "Running" else YELLOW
+
+
+def _cells(view: ClusterView, now: str) -> tuple[str, ...]:
+    counts = {part.name: _count(part) for part in view.components}
+    return (
+        view.key.namespace,
+        view.key.name,
+        view.state,
+        "yes" if view.ready else "no",
+        *(counts.get(name, "-") for name in WORDS),
+        age(view.created, now) if view.created else "-",
+        "; ".join(view.waits_for),
+    )
+
+
+def line(view: ClusterView) -> str:
+    """Return a cluster in one line, for a log."""
+    counts = ", ".join(f"{part.words} {_count(part)}" for part in view.components)
+    end = "; ready" if view.ready else f"; waits for {'; '.join(view.waits_for) or 'its operator'}"
+    return visible(f"{view.key} {view.state}: {counts}{end}") + "\n"
+
+
+def age(since: str, now: str) -> str:
+    """Return how long ago something was, in two letters or so: `12s`, `5m`, `3h`, `8d`; both times are RFC 3339."""
+    try:
+        seconds = int((_time(now) - _time(since)).total_seconds())
+    except ValueError:
+        return "?"
+    for unit, length, least in (("d", 86_400, 172_800), ("h", 3_600, 7_200), ("m", 60, 120)):
+        if seconds >= least:
+            return f"{seconds // length}{unit}"
+    return f"{max(0, seconds)}s"
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

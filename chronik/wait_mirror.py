@@ -1,0 +1,186 @@
+"""Keeps a live copy of a few kinds of objects by list and watch, for as long as a command looks on.
+
+`wait` and `cli_status` ask it what is there and wait for the next change; nothing is polled. The operator's caches are
+another thing: they live for ever and hold a whole fleet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chronik.errors import Forbidden, KindMissing, ServerBusy, ServerFailure, Unreachable, WatchExpired
+from chronik.kube_retry import Clock, RetryPolicy
+from chronik.manifest import ObjectRef
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+
+    from chronik.kube import Kube
+    from chronik.manifest import Kind, Manifest
+
+_PAUSES = RetryPolicy(first=0.5, longest=10.0)
+_PASSING = (Unreachable, ServerBusy, ServerFailure)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What to look at: one kind in one namespace (None: in all), by label.
+
+    What is `optional` counts as empty if it may not be read or is not installed: a picture without it is still true.
+    """
+
+    kind: Kind
+    namespace: str | None
+    selector: str = ""
+    optional: bool = False
+
+
+class Mirror:
+    """The objects of some scopes, as they are now; see `mirror`. `unknown` are kinds that are not installed."""
+
+    def __init__(self, kube: Kube, scopes: Iterable[Scope], clock: Clock | None = None) -> None:
+        self._kube = kube
+        self._clock = clock or Clock()
+        self._held: dict[Scope, dict[ObjectRef, Manifest]] = {scope: {} for scope in scopes}
+        self._changed = asyncio.Event()
+        self._versions: dict[Scope, str] = {}
+        self._following: asyncio.Future[None] | None = None
+        self._failure: BaseException | None = None
+        self.unknown: set[Kind] = set()
+
+    @property
+    def objects(self) -> Mapping[ObjectRef, Manifest]:
+        """All objects by reference."""
+        return {ref: manifest for held in self._held.values() for ref, manifest in held.items()}
+
+    def of(self, kind: Kind) -> list[Manifest]:
+        """Return the objects of a kind."""
+        return [manifest for scope, held in self._held.items() if scope.kind is kind for manifest in _in_order(held)]
+
+    async def read(self) -> None:
+        """Read all scopes once.
+
+        Raises:
+            ApiError: a scope that is not optional cannot be read.
+        """
+        versions = await asyncio.gather(*map(self._load, self._held))
+        found = zip(self._held, versions, strict=True)
+        self._versions = {scope: version for scope, version in found if version is not None}
+
+    async def change(self, seconds: float) -> bool:
+        """Wait for a change since the last call, or since all was read; return False if none came within `seconds`.
+
+        The first call starts to watch: who has seen enough by then opens no connection for it.
+
+        Raises:
+            ApiError: a scope that is not optional cannot be watched any more.
+        """
+        if self._following is None:
+            self._following = asyncio.ensure_future(self._follow_all())
+            self._following.add_done_callback(self._ended)
+        waits = [asyncio.ensure_future(self._changed.wait()), asyncio.ensure_future(self._clock.sleep(seconds))]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        if self._failure:
+            raise self._failure
+        came = self._changed.is_set()
+        self._changed.clear()
+        return came
+
+    async def close(self) -> None:
+        """Watch no longer."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+
+    async def _follow_all(self) -> None:
+        tasks = [asyncio.ensure_future(self._follow(scope, version)) for scope, version in self._versions.items()]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _load(self, scope: Scope) -> str | None:
+        """Read a scope, and return the version to watch from; None if there is nothing to watch."""
+        try:
+            listing = await self._kube.list(scope.kind, scope.namespace, label_selector=scope.selector)
+        except (Forbidden, KindMissing) as error:
+            if not scope.optional:
+                raise
+            if isinstance(error, KindMissing):
+                self.unknown.add(scope.kind)
+            return None
+        self._held[scope] = {ObjectRef.of(manifest): manifest for manifest in listing.items}
+        return listing.resource_version
+
+    async def _follow(self, scope: Scope, version: str | None) -> None:
+        """Watch one scope; go on where a watch broke, and read anew what the server has forgotten."""
+        failures = 0
+        while True:
+            try:
+                if version is None:
+                    version = await self._load(scope)
+                    self._changed.set()
+                if version is None:
+                    return
+                async for event in self._kube.watch(
+                    scope.kind, scope.namespace, resource_version=version, label_selector=scope.selector
+                ):
+                    version, failures = event.resource_version, 0
+                    self._note(scope, event.type, event.object)
+                await self._clock.sleep(_PAUSES.pause(0, self._clock.chance()))
+            except WatchExpired:
+                version = None
+            except _PASSING:
+                await self._clock.sleep(_PAUSES.pause(failures, self._clock.chance()))
+                failures += 1
+            except (Forbidden, KindMissing):
+                if not scope.optional:
+                    raise
+                self._held[scope] = {}
+                self._changed.set()
+                return
+
+    def _note(self, scope: Scope, change: str, manifest: Manifest) -> None:
+        if change == "BOOKMARK":
+            return
+        ref = ObjectRef.of(manifest)
+        if change == "DELETED":
+            self._held[scope].pop(ref, None)
+        else:
+            self._held[scope][ref] = manifest
+        self._changed.set()
+
+    def _ended(self, following: asyncio.Future[None]) -> None:
+        """Take note that nothing follows the server any more, so that whoever waits for a change learns why."""
+        if not following.cancelled():
+            self._failure = following.exception()
+            self._changed.set()
+
+
+@asynccontextmanager
+async def mirror(kube: Kube, scopes: Sequence[Scope], clock: Clock | None = None) -> AsyncIterator[Mirror]:
+    """Give a mirror of some scopes that has been read, and follows the server as long as the block lasts.
+
+    Raises:
+        ApiError: a scope that is not optional cannot be read.
+    """
+    held = Mirror(kube, scopes, clock)
+    await held.read()
+    try:
+        yield held
+    finally:
+        await held.close()
+
+
+def _in_order(held: Mapping[ObjectRef, Manifest]) -> Iterator[Manifest]:
+    return (held[ref] for ref in sorted(held))
