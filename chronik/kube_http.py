@@ -21,7 +21,14 @@ from chronik import kube_tls
 from chronik.errors import Answer, ApiError, ConflictError, ServerBusy
 from chronik.kube_errors import Reply, Retry, Verdict, fail, refuse
 from chronik.kube_retry import Attempts, Gate
-from chronik.kube_session import CONNECT_SECONDS, TRANSPORT_ERRORS, diagnose, open_session, proxy_of_environment
+from chronik.kube_session import (
+    CONNECT_SECONDS,
+    TRANSPORT_ERRORS,
+    Sockets,
+    diagnose,
+    open_session,
+    proxy_of_environment,
+)
 from chronik.kube_wording import Where, redact
 
 if TYPE_CHECKING:
@@ -81,12 +88,13 @@ class Transport:
         self._slots = asyncio.Semaphore(options.in_flight)
         self._reached = False
         self._proxy = access.proxy or proxy_of_environment(access.server)
-        self._session = open_session(access, tls)
+        self._sockets = Sockets()
+        self._session = open_session(access, tls, self._sockets)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
-        await asyncio.sleep(0)  # sockets close when the loop comes round, which it may never do again
+        await self._sockets.closed()
 
     async def ask(self, call: Call) -> dict[str, Any]:
         """Send a request and return the object that comes back; retried as its class of failure allows.

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 import aiohttp
 
@@ -26,17 +29,18 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 60.0  # the server closes idle connections after 90 s and more
+LEAVE_SECONDS = 0.5
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # a dead watch is noticed within a minute
 
 TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, json.JSONDecodeError, UnicodeDecodeError)
 """All that can go wrong between two ends; TimeoutError and SSLError are OSErrors."""
 
 
-def open_session(access: Access, tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+def open_session(access: Access, tls: ssl.SSLContext | None, sockets: Sockets) -> aiohttp.ClientSession:
     """Return a session that sends who we are with every request; how many at a time is not its business."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=0, ssl=tls or False, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket
+            limit=0, ssl=tls or False, keepalive_timeout=IDLE_SECONDS, socket_factory=sockets
         ),
         headers=[("User-Agent", f"chronik/{__version__}"), ("Accept", "application/json"), *access.headers],
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -44,14 +48,28 @@ def open_session(access: Access, tls: ssl.SSLContext | None) -> aiohttp.ClientSe
     )
 
 
-def _socket(address: tuple[Any, ...]) -> socket.socket:
-    """Return a socket that notices when the other side is gone without a word: a watch may be silent for long."""
-    connection = socket.socket(*address[:3])
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEPALIVE.items():
-        if hasattr(socket, name):
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return connection
+class Sockets:
+    """The sockets of a session. Closing the session does not close them all at once: TLS takes leave of the server."""
+
+    def __init__(self) -> None:
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+
+    def __call__(self, address: tuple[Any, ...]) -> socket.socket:
+        """Return a socket that notices when the other side is gone without a word: a watch may be silent for long."""
+        connection = socket.socket(*address[:3])
+        self._sockets.add(connection)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEPALIVE.items():
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        return connection
+
+    async def closed(self, within: float = LEAVE_SECONDS) -> None:
+        """Wait until all are closed, which takes some turns of the loop and no longer than `within` seconds."""
+        deadline = time.monotonic() + within
+        await asyncio.sleep(0)
+        while any(each.fileno() >= 0 for each in self._sockets) and time.monotonic() < deadline:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.005)
 
 
 def proxy_of_environment(server: str) -> str:

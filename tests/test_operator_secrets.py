@@ -105,6 +105,11 @@ async def test_only_users_of_a_secret_restart(place, monkeypatch):
             await quiet(ended)
             assert ended == []
             await place.secret("second", "store")
+
+            async def all_restarted():
+                return users <= {name for name, each in (await templates(place)).items() if digest(each)}
+
+            await eventually(all_restarted)
             await quiet(ended)
         restarted = {name for name, each in (await templates(place)).items() if digest(each)}
 
