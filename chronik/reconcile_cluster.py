@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from chronik.apply import carry_out
 from chronik.errors import ObjectChanged, ObjectMissing
-from chronik.manifest import CLUSTER, ClusterKey, ObjectRef
+from chronik.manifest import CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey, ObjectRef
 from chronik.reconcile_world import Outcome, World, status_of
-from chronik.retention import leftovers
+from chronik.retention import leftovers, when_deleted
 from chronik.status import deleting, pending, refused
 from chronik.verdict import NOTHING_DONE, announcements
 
@@ -77,7 +77,8 @@ async def finalize(document: Manifest, world: World) -> Outcome:
         status = deleting(status_of(document), world.now(), document["metadata"]["generation"])
         await write_status(document, status, world)
     key = ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"])
-    report = await carry_out(leftovers(document, world.cache.view(key).claims), world.execution)
+    children = await _children(key, world) if when_deleted(document) == "Delete" else []
+    report = await carry_out(leftovers(document, world.cache.view(key).claims, children), world.execution)
     error = report.error()
     if error is not None:
         raise error
@@ -115,6 +116,15 @@ def _identity(document: Manifest) -> Manifest:
         "kind": CLUSTER.name,
         "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]},
     }
+
+
+async def _children(key: ClusterKey, world: World) -> list[Manifest]:
+    """Return what a cluster has, asked of the server itself: before data is deleted, a cache is not good enough."""
+    kinds = (KIND_BY_NAME[name] for name in ("ConfigMap", "StatefulSet"))
+    selector = f"{CLUSTER_LABEL}={key.name}"
+    return [
+        child for kind in kinds for child in (await world.kube.list(kind, key.namespace, label_selector=selector)).items
+    ]
 
 
 async def write_status(document: Manifest, status: Mapping[str, Any], world: World) -> bool:

@@ -21,9 +21,15 @@ _ORPHAN = "orphan"
 """The finalizer that a deletion with --cascade=orphan sets: everything is meant to stay."""
 
 
-def leftovers(document: Manifest, claims: Iterable[Manifest]) -> Plan:
-    """Return the deletion of claims that are to go with a cluster and that nothing owns; its spec need not be valid."""
+def leftovers(document: Manifest, claims: Iterable[Manifest], children: Iterable[Manifest]) -> Plan:
+    """Return the deletion of claims that are to go with a cluster and that nothing owns; its spec need not be valid.
+
+    `children` are live objects of the cluster, as the server has them now. If one of them no longer names the cluster
+    as its owner, all have been orphaned, and the finalizer that said so may be gone already: then nothing is deleted.
+    """
     if when_deleted(document) != "Delete" or _ORPHAN in (document["metadata"].get("finalizers") or ()):
+        return Plan(())
+    if any(not _is_owned(child, document["metadata"]["uid"]) for child in children):
         return Plan(())
     steps = tuple(
         Step(ref, (_deleted(ref, claim),))
@@ -32,6 +38,10 @@ def leftovers(document: Manifest, claims: Iterable[Manifest]) -> Plan:
         for ref in [ObjectRef.of(claim)]
     )
     return Plan((Stage("volumes", steps),)) if steps else Plan(())
+
+
+def _is_owned(child: Manifest, uid: str) -> bool:
+    return any(owner["uid"] == uid for owner in child["metadata"].get("ownerReferences") or ())
 
 
 def when_deleted(document: Manifest) -> str:

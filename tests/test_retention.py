@@ -22,14 +22,25 @@ CLAIMS = [
 
 def document(spec, *finalizers):
     """Return a cluster that is being deleted."""
-    return {"metadata": {"finalizers": list(finalizers)}, "spec": spec}
+    return {"metadata": {"uid": "u", "finalizers": list(finalizers)}, "spec": spec}
+
+
+def child(*owners):
+    """Return an object of the cluster with these owners."""
+    return {"metadata": {"ownerReferences": [{"uid": uid} for uid in owners]}}
 
 
 def test_free_claims_go():
     """What nobody else deletes is deleted, if it still is what was seen."""
-    (action,) = leftovers(document(DELETE), CLAIMS).actions
+    (action,) = leftovers(document(DELETE), CLAIMS, [child("u")]).actions
 
     assert (action.ref.name, action.uid, action.resource_version) == ("free", "uid-free", "7")
+
+
+@pytest.mark.parametrize("children", [[child()], [child("u"), child()], [child("another")]])
+def test_claims_of_orphans_stay(children):
+    """If children have lost their owner, they were orphaned, though the finalizer that says so is gone by now."""
+    assert leftovers(document(DELETE), CLAIMS, children).actions == ()
 
 
 @pytest.mark.parametrize(
@@ -39,7 +50,7 @@ def test_free_claims_go():
 )
 def test_claims_stay(kept):
     """Without a clear wish, or when all children are to stay, no claim is deleted."""
-    assert leftovers(kept, CLAIMS).actions == ()
+    assert leftovers(kept, CLAIMS, [child("u")]).actions == ()
 
 
 @pytest.mark.parametrize(
