@@ -115,7 +115,10 @@ def _related(left: str, right: str) -> bool:
 
 
 def _narrowed(difference: Difference) -> Iterator[_Part]:
-    """Yield the smallest parts of a difference that change a value, or the whole of it if only its owner changes."""
+    """Yield the smallest parts of a difference that change a value.
+
+    If only the owner changes, yield the whole of it, equal on both sides: what they differ in is in spelling alone.
+    """
     path, old, new = difference.path, difference.live, difference.desired
     if difference.kind == "extra":
         yield path, old, None
@@ -123,7 +126,7 @@ def _narrowed(difference: Difference) -> Iterator[_Part]:
         yield path, [_item_name(key) for key in old], [_item_name(key) for key in new]
     else:
         parts = list(_parts(path, old, new, whole=difference.kind == "differs"))
-        yield from parts or [(path, old, new)]
+        yield from parts or [(path, new, new)]
 
 
 def _parts(path: FieldPath, old: Any, new: Any, *, whole: bool) -> Iterator[_Part]:

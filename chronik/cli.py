@@ -56,7 +56,8 @@ def _report_error(error: ChronikError) -> None:
         show_problems(error.problems)
         return
     label = click.style("error:", fg="red", bold=True) if use_colour(sys.stderr) else "error:"
-    click.echo(f"{label} {error}", err=True)
+    told = str(error).replace("\n", "\n  ")
+    click.echo(f"{label} {told}", err=True)
 
 
 def use_colour(stream: Any) -> bool:

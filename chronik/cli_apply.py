@@ -30,7 +30,7 @@ from chronik.cli_connect import (
     source_options,
 )
 from chronik.cli_progress import Progress
-from chronik.errors import ChronikError
+from chronik.errors import ChronikError, ConflictError
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import ClusterKey, ObjectRef
 from chronik.observe import observe
@@ -38,6 +38,7 @@ from chronik.plan import PlanContext, plan
 from chronik.report import Account, as_text, exit_code, ready_text, troubles_text, unready_text
 from chronik.report_json import as_json
 from chronik.results import Report
+from chronik.standing import operated_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,9 +87,11 @@ def apply(
 ) -> int:
     """Apply clusters to the API server, changing only what must change.
 
-    Ctrl-C finishes what is under way and reports it; a second one ends at once. Exits with 0 if all went well, 2 if the
-    input is invalid, 3 if the API server refused, 4 on conflicts, 5 if only a part was done, 6 if it was not ready in
-    time.
+    A cluster that an operator manages is left to it. Ctrl-C finishes what is under way and reports it; a second one
+    ends at once.
+
+    Exits with 0 if all went well, 2 if the input is invalid, 3 if the API server refused, 4 on conflicts, 5 if only a
+    part was done, 6 if it was not ready in time.
     """
     if wait and dry_run != "none":
         raise click.UsageError("--wait waits for objects, which a dry run does not make")
@@ -103,7 +106,7 @@ async def _run(source: Source, options: ConnectOptions, wishes: Wishes, interrup
     async with connect(options) as kube:
         rendered = source.rendered(options.namespace, kube.namespace)
         interruption.notice = _NOTICE
-        work = _Work(kube, wishes, interruption)
+        work = _Work(kube, wishes, interruption, source.for_operator(options.namespace))
         accounts = await work.applied(rendered)
         if wishes.output == "text":
             _print(as_text, accounts, dry_run=wishes.dry_run)
@@ -120,13 +123,18 @@ async def _run(source: Source, options: ConnectOptions, wishes: Wishes, interrup
     return exit_code(accounts)
 
 
+class _Operated(ConflictError):
+    """The cluster is an operator's, which would undo whatever the command line does to its objects."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What is done about each cluster."""
+    """What is done about each cluster; `command` is what hands the same documents to an operator."""
 
     kube: Kube
     wishes: Wishes
     interruption: Interruption
+    command: str
 
     async def applied(self, rendered: Sequence[Rendered]) -> list[Account]:
         """Apply all clusters, and return what became of each."""
@@ -141,13 +149,17 @@ class _Work:
         except Interrupted:
             report = Report((), interrupted=True)
         except ChronikError as error:
-            return Account(key, error=error, seconds=time.monotonic() - began)
+            operator = isinstance(error, _Operated)
+            return Account(key, error=error, seconds=time.monotonic() - began, operator=operator)
         return Account(key, report, seconds=time.monotonic() - began)
 
     async def _report(self, rendered: Rendered, progress: Progress) -> Report:
         cluster, manifests = rendered
         client_side = self.wishes.dry_run == "client"
         found = await self.interruption.until_asked(observe(self.kube, cluster, manifests, complete=client_side))
+        if operated_by(found.objects.values(), cluster.name) is not None:
+            message = "an operator manages this cluster, so nothing was sent"
+            raise _Operated(message, hint=f"Change its ChronikCluster instead: {self.command}.")
         context = PlanContext(
             cluster=cluster.name,
             namespace=cluster.namespace,

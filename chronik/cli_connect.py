@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -136,6 +137,20 @@ class Source:
         rendered = [(cluster, render(cluster)) for cluster in clusters]
         show_problems(warnings)
         return rendered
+
+    def owned(self, cluster: Cluster, uid: str) -> Rendered:
+        """Return a cluster as its operator renders it: its objects belong to the ChronikCluster with this uid."""
+        from chronik import offline  # noqa: PLC0415
+
+        theirs = replace(cluster, uid=uid)
+        return theirs, offline.renderer(self.templates)(theirs)
+
+    def for_operator(self, namespace: str) -> str:
+        """Return the command that hands the same documents to an operator; `namespace` is what -n says."""
+        flags = [f"-f {shlex.quote(file)}" for file in self.files]
+        flags += ["-R"] if self.recursive else []
+        flags += [f"-n {shlex.quote(namespace)}"] if namespace else []
+        return f"`kubectl apply {' '.join(flags)}`"
 
 
 def source_options(command: Command) -> Command:

@@ -29,8 +29,9 @@ from chronik.errors import ChronikError, Forbidden, NamespaceMissing
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import ClusterKey, Kind, ObjectRef
 from chronik.observe import observe
-from chronik.plan import PlanContext, plan
+from chronik.plan import HUMAN_MANAGERS, PlanContext, plan
 from chronik.report import Account, exit_code, troubles_text
+from chronik.standing import operated_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,8 +53,9 @@ _NAMESPACE = Kind("v1", "Namespace", "namespaces", stage=-1, namespaced=False)
 def diff(source: Source, options: ConnectOptions, prune: bool, force_conflicts: bool, output: str) -> int:
     """Show what apply would change, field by field.
 
-    Says who set a field, which pods would restart and why, and what would be deleted. Exits with 0 if there is nothing
-    to change, 1 if there is, 2 if the input is invalid, 3 if the API server refused.
+    Says who set a field, which pods would restart and why, and what would be deleted. Of a cluster that an operator
+    manages it shows what the operator will do once it gets the document. Exits with 0 if there is nothing to change, 1
+    if there is, 2 if the input is invalid, 3 if the API server refused.
     """
     wishes = _Wishes(prune, force_conflicts)
 
@@ -75,10 +77,11 @@ class _Wishes:
 async def _outlooks(source: Source, options: ConnectOptions, wishes: _Wishes) -> list[Outlook]:
     async with connect(options) as kube:
         rendered = source.rendered(options.namespace, kube.namespace)
-        return await side_by_side(lambda each: _outlook(kube, each, wishes), rendered)
+        command = source.for_operator(options.namespace)
+        return await side_by_side(lambda each: _outlook(kube, each, wishes, (source, command)), rendered)
 
 
-async def _outlook(kube: Kube, rendered: Rendered, wishes: _Wishes) -> Outlook:
+async def _outlook(kube: Kube, rendered: Rendered, wishes: _Wishes, origin: tuple[Source, str]) -> Outlook:
     """Compare one cluster; what goes wrong is in the account."""
     cluster, manifests = rendered
     key = ClusterKey(cluster.namespace, cluster.name)
@@ -87,17 +90,28 @@ async def _outlook(kube: Kube, rendered: Rendered, wishes: _Wishes) -> Outlook:
         new_namespace = not found.objects and await _is_missing(kube, cluster.namespace)
     except ChronikError as error:
         return Outlook(Account(key, error=error))
-    context = PlanContext(
+    uid = operated_by(found.objects.values(), cluster.name)
+    if uid is not None:
+        _, manifests = origin[0].owned(cluster, uid)
+    context = _context(rendered, found, wishes, uid)
+    account = Account(key, foretell(plan(manifests, found.objects, context)), operator=uid is not None)
+    return Outlook(account, _pods(found), new_namespace, origin[1] if uid else "")
+
+
+def _context(rendered: Rendered, found: Observed, wishes: _Wishes, uid: str | None) -> PlanContext:
+    """Return what decides about the plan; an operator, known by the cluster's uid, is not told how to go about it."""
+    cluster, manifests = rendered
+    return PlanContext(
         cluster=cluster.name,
         namespace=cluster.namespace,
-        prune=wishes.prune,
-        force_conflicts=wishes.force,
+        owner_uid=uid,
+        prune=wishes.prune or uid is not None,
+        force_conflicts=wishes.force and uid is None,
+        take_back_managers=HUMAN_MANAGERS if uid is not None else (),
         claims=found.claims,
         expandable=found.expandable,
         mask=Mask.over((*manifests, *found.objects.values())),
     )
-    account = Account(key, foretell(plan(manifests, found.objects, context)))
-    return Outlook(account, _pods(found), new_namespace)
 
 
 def _pods(found: Observed) -> dict[ObjectRef, int]:

@@ -11,7 +11,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -297,5 +297,4 @@ def _grouped(manifests: Iterable[Manifest], label: str) -> dict[ClusterKey, list
 
 
 def _key(manifest: Manifest, label: str) -> ClusterKey:
-    metadata: dict[str, Any] = manifest["metadata"]
-    return ClusterKey(metadata["namespace"], (metadata.get("labels") or {}).get(label, ""))
+    return ClusterKey(manifest["metadata"]["namespace"], (manifest["metadata"].get("labels") or {}).get(label, ""))

@@ -17,8 +17,8 @@ from chronik.changes import Change
 from chronik.emit import to_yaml
 from chronik.problem_report import cells, visible
 from chronik.report import counts, deeds, owned_by
-from chronik.report_text import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, counted
-from chronik.results import LEFT_ALONE
+from chronik.report_text import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, counted, listed
+from chronik.results import LEFT_ALONE, WROTE
 from chronik.scalars import is_ambiguous
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from chronik.results import Outcome, Result
 
 _CONTEXT_LINES = 2
+_MOST_LISTED = 8
 _INDENT = "    "
 _CONFIG_HASH = "chronik.stream/config-hash"
 _TEMPLATE = "spec.template."
@@ -73,18 +74,22 @@ _NUMBERS: dict[Outcome, str] = {
 class Outlook:
     """What an apply would do to one cluster: the account of it, as if all went well.
 
-    `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet.
+    `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet. `command` is
+    what hands the document to the operator that manages the cluster, if one does.
     """
 
     account: Account
     pods: Mapping[ObjectRef, int] = field(default_factory=dict)
     new_namespace: bool = False
+    command: str = ""
 
     @property
     def differs(self) -> bool:
-        """Whether anything is not as it should be, be it that an apply would change it or that it could not."""
-        results = self.account.report.results
-        return any(result.outcome not in LEFT_ALONE or result.outcome == "held" for result in results)
+        """Whether anything would change, or should but cannot. What is held back is told, and is no difference.
+
+        No apply would settle that, so a check that wants no differences could never be content.
+        """
+        return any(result.outcome not in LEFT_ALONE for result in self.account.report.results)
 
 
 def as_text(outlooks: Sequence[Outlook], *, width: int | None, color: bool) -> str:
@@ -98,9 +103,18 @@ def as_text(outlooks: Sequence[Outlook], *, width: int | None, color: bool) -> s
             namespace = outlook.account.key.namespace
             note = f"namespace {namespace} does not exist yet: kubectl create namespace {namespace}"
             page.labelled("note", CYAN, note)
+        if outlook.account.operator:
+            page.labelled("note", CYAN, _operators(outlook))
         if outlook.account.error is None:
             page.paragraph(_summary(outlook), "  ", first="", colour=BOLD)
     return page.text
+
+
+def _operators(outlook: Outlook) -> str:
+    """Say who would do what is shown, and when."""
+    something = any(result.outcome in WROTE for result in outlook.account.report.results)
+    will = f" It will do this once the document is applied with {outlook.command}." if something else ""
+    return f"{outlook.account.key}: an operator manages this cluster.{will}"
 
 
 def _summary(outlook: Outlook) -> str:
@@ -130,7 +144,10 @@ class _Entry:
         action = result.action
         if result.why or _is_explained(action):
             self._note(result.why or action.reason)
-        changes = _changes(action)
+        changes = [change for change in _changes(action) if change.old != change.new]
+        taken_over = [change.path for change in _changes(action) if change.old == change.new]
+        if taken_over:
+            self._note(f"taken over, same value: {listed(taken_over, _MOST_LISTED)}")
         verb, owners = _owners(action)
         for change in changes:
             self._change(change, f"  ({verb} {change.owner})" if change.owner else "")

@@ -40,11 +40,11 @@ _FROZEN: dict[str, tuple[FieldPath, ...]] = {  # once the object itself says `im
     "Secret": (("f:data",), ("f:stringData",), ("f:immutable",)),
 }
 _WAYS_OUT = {
-    "StatefulSet": "`{delete} --cascade=orphan` leaves its pods and volumes as they are; apply then creates it anew.",
-    "Deployment": "`{delete}` stops its pods; apply then creates it and them anew.",
-    "Service": "`{delete}`, and apply creates it anew, perhaps with another address.",
+    "StatefulSet": "`{delete} --cascade=orphan` leaves its pods and volumes as they are; {who} then creates it anew.",
+    "Deployment": "`{delete}` stops its pods; {who} then creates it and them anew.",
+    "Service": "`{delete}`, and {who} creates it anew, perhaps with another address.",
 }
-_ANY_WAY_OUT = "`{delete}`, and apply creates it anew."
+_ANY_WAY_OUT = "`{delete}`, and {who} creates it anew."
 
 
 def immutable_differences(
@@ -58,11 +58,12 @@ def immutable_differences(
     ]
 
 
-def way_out(ref: ObjectRef) -> str:
-    """Say what a person can do about an object whose immutable fields have to change."""
+def way_out(ref: ObjectRef, *, operated: bool = False) -> str:
+    """Say what a person can do about an object whose immutable fields have to change; an operator may see to it."""
     namespace = f" -n {ref.namespace}" if ref.namespace else ""
     delete = f"kubectl delete {ref.kind.lower()} {ref.name}{namespace}"
-    return _WAYS_OUT.get(ref.kind, _ANY_WAY_OUT).format(delete=delete)
+    who = "the operator" if operated else "apply"
+    return _WAYS_OUT.get(ref.kind, _ANY_WAY_OUT).format(delete=delete, who=who)
 
 
 def _is_immutable(difference: Difference, desired: Manifest, live: Manifest) -> bool:

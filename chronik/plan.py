@@ -132,6 +132,7 @@ class _Planner:
         self.autoscalers = Autoscalers.among(desired, observed.values())
         self.started: list[ObjectRef] = []
         self.gone: set[ObjectRef] = set()
+        self._operated = context.owner_uid is not None
 
     def plan(self) -> Plan:
         wanted = [(stage_of(manifest["kind"]), self._step(manifest)) for manifest in self.desired]
@@ -184,7 +185,7 @@ class _Planner:
             held = before_apply(manifest, live, autoscaler)
             gone = self._pruned(autoscaler) if autoscaler is not None else None
             if autoscaler is not None and not isinstance(gone, Prune):
-                return [still_scaled(main, gone, ObjectRef.of(autoscaler))]
+                return [still_scaled(main, gone, ObjectRef.of(autoscaler), operated=self._operated)]
             before = [action for action in (held, gone) if action]
             if gone is not None:
                 self.gone.add(gone.ref)
@@ -220,7 +221,7 @@ class _Planner:
         changes = changes_of(differences, live, owners, self.context.mask)
         stuck = immutable_differences(manifest, live, fields, differences)
         if stuck:
-            return unchangeable(manifest, live, changes, changes_of(stuck, live))
+            return unchangeable(manifest, live, changes, changes_of(stuck, live), operated=self._operated)
         version = metadata["resourceVersion"]
         if self.context.settled and left_over(manifest, live, differences) in self.context.settled:
             return Skip(
@@ -230,7 +231,7 @@ class _Planner:
         owners = (*owners, *in_the_way)
         refused = tuple(owner for owner in owners if not self._may_take(owner, live, autoscaler))
         if refused:
-            return conflict(ref, refused, changes)
+            return conflict(ref, refused, changes, operated=self._operated)
         restarts = [each for each in differences if each.path[:2] == _TEMPLATE and alters(each, live, fields)]
         return self._gated(
             (Adopt if adoption else Apply)(

@@ -32,7 +32,8 @@ class Account:
     """What became of one cluster.
 
     `error` is why it could not even be looked at, or was not looked at any more. `unready` are the objects that did not
-    become ready; None if nobody waited. `seconds` are those of the apply, `waited` those of the wait.
+    become ready; None if nobody waited. `seconds` are those of the apply, `waited` those of the wait. `operator` is
+    that one manages the cluster.
     """
 
     key: ClusterKey
@@ -41,6 +42,7 @@ class Account:
     seconds: float = 0.0
     unready: tuple[Unready, ...] | None = None
     waited: float = 0.0
+    operator: bool = False
 
     @property
     def failure(self) -> ChronikError | None:
@@ -51,10 +53,11 @@ class Account:
         if not self.unready:
             return None
         failed = sum(each.health.state is State.FAILED for each in self.unready)
+        total = counted(len(self.unready), "object")
         if failed:
-            text = f"{counted(len(self.unready), 'object')} not ready, of which {failed} failed"
+            text = f"{total} failed" if failed == len(self.unready) else f"{total} not ready, of which {failed} failed"
             return PartialFailure(text, subject=str(self.key))
-        text = f"{counted(len(self.unready), 'object')} not ready after {self.waited:.0f} s"
+        text = f"{total} not ready after {self.waited:.0f} s"
         return WaitTimeout(text, subject=str(self.key))
 
 

@@ -2,6 +2,7 @@
 
     {"clusters": [{
         "namespace", "name", "ok", "dryRun": "none" | "client" | "server", "interrupted", "seconds",
+        "operator": whether one manages the cluster: in a diff it is what would do this
         "counts": {outcome: number of objects},
         "objects": [{
             "kind", "namespace", "name",
@@ -57,6 +58,7 @@ def _account(account: Account, dry_run: DryRun) -> dict[str, Any]:
         "ok": account.failure is None and not report.interrupted,
         "dryRun": dry_run,
         "interrupted": report.interrupted,
+        "operator": account.operator,
         "seconds": round(account.seconds, 3),
         "counts": counts(report),
         "objects": [_object(result) for result in report.results],

@@ -264,9 +264,7 @@ class Law:
         if any(problem.severity == "error" for problem in problems):
             return Parsed(None, problems)
         spec: ClusterSpec = self._schema.completed_spec(admitted.document["spec"])
-        return Parsed(
-            Cluster(metadata["name"], declared or namespace or fallback, spec, metadata.get("uid")), problems
-        )
+        return Parsed(Cluster(metadata["name"], declared or namespace or fallback, spec, metadata.get("uid")), problems)
 
 
 def _not_a_cluster(raw: Any) -> Problem | None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chronik.manifest import API_VERSION, CLUSTER_KIND, CLUSTER_LABEL, FIELD_MANAGER, MANAGED_BY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from chronik.manifest import Manifest
 
 PRUNE_ANNOTATION = "chronik.stream/prune"
@@ -45,12 +47,13 @@ _HINT_UNLABELLED = (
     "Delete it, or give the cluster another name. To hand it over, label it"
     f" {CLUSTER_LABEL}={{0}},{_LABELS} and run `chronik apply`."
 )
+_HINT_OPERATOR = "Delete it, and the operator makes its own; or give the cluster another name."
 _OURS = Standing(Owner.OURS)
 _UNOWNED = Standing(Owner.UNOWNED, "was applied from the command line; the cluster becomes its owner")
 _NEVER_APPLIED = Standing(
     Owner.FOREIGN,
     "has chronik's labels, but chronik never applied it",
-    "Run `chronik apply` once for this cluster to take it over, or delete it.",
+    _HINT_OPERATOR,
 )
 
 
@@ -67,13 +70,33 @@ def applied_by_us(live: Manifest) -> bool:
     return any(entry["manager"] == FIELD_MANAGER for entry in live["metadata"].get("managedFields") or ())
 
 
+def operated_by(objects: Iterable[Manifest], cluster: str) -> str | None:
+    """Return the uid of the ChronikCluster of this name whose operator keeps the objects; None if no operator does.
+
+    Of several, which there are while the objects of an earlier cluster are collected, it is the newest object's.
+    """
+    found = [
+        (live["metadata"].get("creationTimestamp", ""), owner["uid"])
+        for live in objects
+        for owner in live["metadata"].get("ownerReferences") or ()
+        if "deletionTimestamp" not in live["metadata"] and _is_cluster(owner, cluster)
+    ]
+    return max(found)[1] if found else None
+
+
+def _is_cluster(owner: dict[str, Any], cluster: str) -> bool:
+    group = owner["apiVersion"].split("/")[0]
+    return bool(owner.get("controller")) and (owner["kind"], group, owner["name"]) == (CLUSTER_KIND, _GROUP, cluster)
+
+
 def _standing(live: Manifest, cluster: str, owner_uid: str | None) -> Standing:
     owners = live["metadata"].get("ownerReferences") or ()
     controller = next((owner for owner in owners if owner.get("controller")), None)
     if controller is not None:
         return _controlled(controller, cluster, owner_uid)
     if not _has_our_labels(live, cluster):
-        return Standing(Owner.FOREIGN, "is not chronik's, though it has this name", _HINT_UNLABELLED.format(cluster))
+        hint = _HINT_UNLABELLED.format(cluster) if owner_uid is None else _HINT_OPERATOR
+        return Standing(Owner.FOREIGN, "is not chronik's, though it has this name", hint)
     if owner_uid is None:
         return _OURS
     return _UNOWNED if applied_by_us(live) else _NEVER_APPLIED

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from chronik.actions import Apply, Blocked, Conflict, Foreign, GrowClaim, Held, Obstacle, Prune, Recreate, Wait
-from chronik.errors import Forbidden
+from chronik.errors import FieldConflict, Forbidden
 from chronik.problem import format_path
 from chronik.results import Report
 from chronik.status import condition
@@ -72,8 +72,18 @@ def invalid(problems: Iterable[Problem]) -> Trouble:
 
 
 def as_trouble(error: ChronikError) -> Trouble:
-    """Return an error as a reason and a message."""
-    return error.reason, str(error).replace("\n", " ")
+    """Return an error as a reason and a message, in sentences; what to do has to fit the operator."""
+    head, *details = (line.strip() for line in error.message.splitlines())
+    whole = " ".join(filter(None, (f"{error.subject}:" if error.subject else "", head, "; ".join(details))))
+    hint = _GIVE_UP if isinstance(error, FieldConflict) else error.hint
+    return error.reason, f"{_ended(whole)} {hint}" if hint else whole
+
+
+_GIVE_UP = "Remove these fields from the configuration of their managers, or have those give them up."
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 _CANNOT_GROW = "can be resized"
@@ -113,7 +123,12 @@ def _failure(report: Report) -> tuple[Trouble | None, RetryClass | None]:
 
 
 def _obstacle(ref: ObjectRef, each: Obstacle) -> str:
-    return " ".join(filter(None, (f"{ref} {each.reason}{'' if each.reason.endswith('.') else '.'}", each.hint)))
+    said = f"{ref} {each.reason}"
+    if isinstance(each, Conflict):
+        paths = sorted({owner.path.removeprefix(".") for owner in each.owners})
+        managers = " and ".join(sorted({owner.manager for owner in each.owners}))
+        said = f"{ref}: {', '.join(paths)} {'is' if len(paths) == 1 else 'are'} held by {managers}"
+    return " ".join(filter(None, (_ended(said), each.hint)))
 
 
 def _waiting(report: Report) -> tuple[Trouble | None, RetryClass | None]:

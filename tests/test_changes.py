@@ -68,6 +68,13 @@ def shown(kind, path, live, desired, *, of=STATEFULSET, mask=None):
         ),
         ("missing", ("f:spec", "f:replicas"), 2, 2, [("spec.replicas", 2, 2)]),
         (
+            "missing",
+            ("f:spec", "f:securityContext"),
+            {"runAsUser": 1, "runAsNonRoot": True},
+            {"runAsNonRoot": True, "runAsUser": 1},
+            [("spec.securityContext", *[{"runAsNonRoot": True, "runAsUser": 1}] * 2)],
+        ),
+        (
             "order",
             ("f:env",),
             ['k:{"name":"A"}', 'k:{"name":"B"}'],

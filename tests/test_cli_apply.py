@@ -127,6 +127,32 @@ def test_force_says_what_it_took(place):
     assert f" 0 changed, {OBJECTS} unchanged" in place.apply().out
 
 
+@pytest.mark.parametrize("more", [(), ("--force-conflicts",), ("--dry-run=client",)], ids=" ".join)
+def test_operator_is_left_alone(place, more):
+    """A cluster that an operator manages is refused once, with what to do instead, and nothing is sent."""
+    place.operate()
+    done = place.apply(*more, controllers=3)
+    document = next(each for each in place.folder.iterdir() if "controllers: 3" in each.read_text())
+
+    assert (done.code, done.out) == (4, "")
+    assert done.err == (
+        f"error: {place.namespace}/c: an operator manages this cluster, so nothing was sent\n"
+        f"  Change its ChronikCluster instead: `kubectl apply -f {document}`.\n"
+    )
+    assert not [each for each in place.asked() if each.writes]
+
+
+def test_operator_in_json(place):
+    """For programs, an operator's cluster is a conflict without objects, and says whose it is."""
+    place.operate()
+    done = place.apply("-o", "json")
+    (cluster,) = done.json["clusters"]
+
+    assert (done.code, cluster["ok"], cluster["operator"]) == (4, False, True)
+    assert cluster["error"]["reason"] == "ResourceConflict"
+    assert cluster["objects"] == []
+
+
 def test_foreign_object_stops_nothing_but_itself(place):
     """An object that is not ours is named with what to do, stays as it is, and everything else is applied."""
     theirs = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "c-ingest"}, "spec": {"ports": [{"port": 1}]}}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 
 import pytest
+import yaml
 from tools.cli_place import SPEC, Place, run
+from tools.operators import Namespace, running, small
 
 from chronik import assets
 from chronik.manifest import ObjectRef
@@ -140,6 +143,62 @@ def test_immutable_fields_are_foreseen(applied):
     assert "cannot be changed" in done.out
 
 
+# --- of a cluster that an operator manages ----------------------------------------------------------------------------
+
+
+def test_operator_has_nothing_to_do(place):
+    """Of an operator's cluster that is as it should be, a diff shows no difference, and says whose it is."""
+    place.operate()
+    done = place.diff()
+    note = f"note: {place.namespace}/c: an operator manages this cluster.\n"
+
+    assert done == (0, f"{note}{place.namespace}/c: {OBJECTS} unchanged\n", "")
+
+
+def test_what_an_operator_will_do(place):
+    """A document that an operator has not got yet is compared as the operator does: pruning, and taking back."""
+    place.operate()
+    place.edit("StatefulSet", "c-ingest", {"spec": {"replicas": 5}})
+    done, as_json = place.diff(searchNodes=0), place.diff("-o", "json", searchNodes=0)
+    document = sorted(place.folder.iterdir())[-2]
+
+    assert (done.code, as_json.code) == (1, 1)
+    assert "    spec.replicas: 5 -> 2  (taken from kubectl-edit)\n" in done.out
+    assert f"- Deployment/{place.namespace}/c-search: is no longer part of the cluster: is deleted\n" in done.out
+    assert "is not touched" not in done.out
+    assert "ownerReferences" not in done.out
+    told = f"It will do this once the document is applied with `kubectl apply -f {document}`."
+    assert done.out.count(f"an operator manages this cluster. {told}") == 1
+    assert as_json.json["clusters"][0]["operator"] is True
+
+
+async def test_what_a_running_operator_has_done(server, namespace, tmp_path):
+    """What a running operator has brought about is no difference, seen from the document that it has got."""
+    person, place = Namespace(server, namespace), Place(server, namespace, tmp_path)
+    document = small(namespace, searchNodes=1, resources=SPEC["resources"])
+    async with running(server, namespace):
+        await person.launch(document)
+    file = tmp_path / "document.yaml"
+    file.write_text(yaml.safe_dump(document))
+    done = await asyncio.to_thread(run, "diff", "-f", str(file), *place.flags())
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out.endswith(f"{OBJECTS} unchanged\n")
+
+
+def test_operator_and_other_managers(place):
+    """What an operator does not take from another manager is in conflict, --force-conflicts or not."""
+    place.operate()
+    place.edit("StatefulSet", "c-ingest", {"spec": {"replicas": 5}}, manager="argocd")
+    done = place.diff("--force-conflicts")
+
+    assert done.code == 1
+    assert "    spec.replicas: 5 -> 2  (held by argocd)\n" in done.out
+    assert "    Remove it from the configuration of argocd, or have argocd give it up.\n" in done.out
+    assert "--force-conflicts" not in done.out
+    assert "It will do this" not in done.out
+
+
 def test_order_is_stable(applied):
     """Two diffs of the same state are the same text."""
     assert applied.diff("--prune", searchNodes=0, controllers=3) == applied.diff(
@@ -158,6 +217,7 @@ def test_json_has_the_same_as_text(applied):
     assert done.code == 1
     assert len(cluster["objects"]) == OBJECTS
     assert cluster["dryRun"] == "client"
+    assert cluster["operator"] is False
     assert changed["changes"] == [
         {"path": path, "old": "chronik/ingest:1.4.2", "new": "chronik/ingest:1.5.0", "owner": ""}
     ]

@@ -188,7 +188,8 @@ def test_no_such_cluster(place):
     done = place.status("c", "d")
 
     assert (done.code, done.out) == (3, "")
-    assert f"{place.namespace}/d: there is no such cluster" in done.err
+    assert done.err.startswith(f"error: {place.namespace}/d: there is no such cluster")
+    assert done.err.endswith("\n  `chronik status -A` shows all clusters.\n")
 
 
 def test_all_of_a_namespace(place):
@@ -335,12 +336,13 @@ def test_watch_until_it_is_gone(place):
     assert (process.returncode, err) == (1, f"{place.namespace}/c: gone\n")
 
 
-def test_watch_on_a_terminal(place):
-    """On a terminal the picture is drawn over itself, with bars and colours."""
+@pytest.mark.parametrize(("lines", "addresses"), [("40", True), ("11", False)], ids=["high", "low"])
+def test_watch_on_a_terminal(place, lines, addresses):
+    """On a terminal the picture is drawn over itself, with bars and colours; a low one sees the end all the same."""
     place.apply()
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "chronik", "status", *place.flags(), "-n", place.namespace, "c", "--watch"]
-    terminal = environment(TERM="xterm-256color", COLUMNS="80", LINES="40")
+    terminal = environment(TERM="xterm-256color", COLUMNS="80", LINES=lines)
     with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=terminal) as process:
         os.close(follower)
         shown = terminal_text(leader, "2/2", lambda: place.finish("StatefulSet", "c-ingest"))
@@ -351,6 +353,7 @@ def test_watch_on_a_terminal(place):
     assert process.returncode == 130
     assert "░░░░░░░░░░░░" in shown
     assert "████████████" in shown
+    assert ("Addresses" in shown) == addresses
     assert "\x1b[1A" in shown  # up a line: it is drawn anew
 
 

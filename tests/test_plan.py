@@ -30,6 +30,7 @@ from chronik.changes import Change, Mask
 from chronik.manifest import ObjectRef
 from chronik.ownership import applied_fields, walk
 from chronik.plan import HUMAN_MANAGERS, PlanContext, left_over, plan
+from chronik.standing import operated_by
 
 if TYPE_CHECKING:
     from random import Random
@@ -259,6 +260,49 @@ def test_whose_object_it_is(metadata, context, expected):
     assert type(action) is expected, action.reason
 
 
+@pytest.mark.parametrize(
+    ("metadata", "found"),
+    [
+        ([{}], None),
+        ([with_owner(UID)], UID),
+        ([{}, with_owner(UID), with_owner(OLD_UID, name="other")], UID),
+        ([with_owner("x", "Widget")], None),
+        ([{"ownerReferences": [with_owner(UID)["ownerReferences"][0] | {"controller": False}]}], None),
+        ([with_owner(UID) | {"deletionTimestamp": "2026-01-01T00:00:00Z"}], None),
+        (
+            [
+                with_owner(UID) | {"creationTimestamp": "2026-01-02T00:00:00Z"},
+                with_owner(OLD_UID) | {"creationTimestamp": "2026-01-01T00:00:00Z"},
+            ],
+            UID,
+        ),
+    ],
+    ids=["nobody", "operator", "mixed", "other kind", "no controller", "leaving", "two lives"],
+)
+def test_who_operates(metadata, found):
+    """An operator keeps a cluster if objects have its ChronikCluster for controller; the newest tells which."""
+    assert operated_by([{"metadata": each} for each in metadata], "c") == found
+
+
+def test_hints_fit_who_asks():
+    """What to do about an obstacle is, for an operator's users, something that can be done with an operator."""
+    hints = {}
+    for context in (CLI, OPERATOR):
+        world = running(uid=context.owner_uid)
+        live = world.observed
+        live[CONFIG] = merged(live[CONFIG], {"metadata": {"labels": None, "ownerReferences": None}})
+        live[CONFIG]["metadata"]["managedFields"] = []
+        desired = rendered(uid=context.owner_uid, storage={"backend": "local", "storageClass": "other"})
+        actions = plan(desired, live, context).obstacles
+        hints[context is CLI] = " ".join(action.hint for action in actions)
+
+    assert "run `chronik apply`" in hints[True]
+    assert "and apply" in hints[True] or "apply then" in hints[True]
+    assert "the operator makes its own" in hints[False]
+    assert "the operator then creates it anew" in hints[False]
+    assert "apply" not in hints[False]
+
+
 def test_adoption_adds_the_owner():
     """What the command line applied gets its owner reference, and with nothing else to change no pod restarts."""
     world = World()
@@ -295,7 +339,7 @@ def test_fields_of_other_managers_are_a_conflict():
         (IMAGE, "vertical-pod-autoscaler", "Update")
     ]
     assert conflict.changes[0].owner == "vertical-pod-autoscaler"
-    assert "--force-conflicts" in conflict.hint
+    assert "have vertical-pod-autoscaler give it up" in conflict.hint
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_it_waits_for_rights(server, tmp_path):
 def test_it_waits_for_the_definitions(tmp_path):
     """An operator that was there before the definitions waits, says so once, and starts to work when they come."""
     server = FakeServer.start()
-    reason = "the cluster does not know the kind ChronikCluster"
+    reason = "ChronikCluster/default: the cluster does not know the kind ChronikCluster"
     check_waiting(OperatorProcess(server.kubeconfig, tmp_path / "log", "-n", "default"), reason)
     with OperatorProcess(server.kubeconfig, tmp_path / "log", "-n", "default", ALONE) as operator:
         operator.wait_said(reason)

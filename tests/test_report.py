@@ -258,7 +258,9 @@ def test_waiting_is_reported():
         "error: streaming/orders: 1 object not ready after 300 s\n"
         "  StatefulSet/streaming/orders-ingest: 1 of 3 pods ready\n"
     )
-    assert "1 object not ready, of which 1 failed\n" in report.unready_text([broken], width=None, color=False)
+    assert ": 1 object failed\n" in report.unready_text([broken], width=None, color=False)
+    both = Account(KEY, unready=(*UNREADY, *FAILED), waited=300.0)
+    assert ": 2 objects not ready, of which 1 failed\n" in report.unready_text([both], width=None, color=False)
     assert "orders-ingest-0: CrashLoopBackOff" in report.unready_text([broken], width=None, color=False)
     assert report.ready_text([well], width=None, color=False) == "streaming/orders: ready after 300.0 s\n"
     assert [exit_code([each]) for each in (late, broken, well)] == [6, 5, 0]
@@ -398,7 +400,7 @@ def test_owners_are_named_once():
 
 
 def test_what_differs_without_a_change():
-    """A cluster differs if something would change or cannot be; not if things are only left over."""
+    """A cluster differs if something would change or should but cannot; not if things are left over or held back."""
 
     def differs(outcome):
         return Outlook(Account(KEY, Report((Result(ACTIONS[outcome], outcome),)))).differs
@@ -407,4 +409,24 @@ def test_what_differs_without_a_change():
         "unchanged",
         "orphaned",
         "kept",
+        "held",
     }
+
+
+def test_a_change_of_owner_alone_is_no_change_of_value():
+    """What is only taken over is summed up in one line, after the object and before what changes."""
+    same = tuple(Change(f"p{number}", {"a": 1, "b": 2}, {"b": 2, "a": 1}) for number in range(10))
+    shown = diffed(change(changes=(Change("automount", False, False), REPLICAS)), change(changes=same)).splitlines()
+
+    assert "    taken over, same value: automount" in shown
+    assert f"    spec.replicas: {REPLICAS.old} -> {REPLICAS.new}" in [each.partition("  (")[0] for each in shown]
+    assert "false -> false" not in "".join(shown)
+    assert "    taken over, same value: p0, p1, p2, p3, p4, p5, p6, p7 and 2 more" in diffed(change(changes=same))
+
+
+def test_what_is_held_back_is_told():
+    """What an apply leaves as it is, though something else is wanted, is shown with its reason, and counted."""
+    shown = diffed(ACTIONS["held"])
+
+    assert ACTIONS["held"].reason in shown
+    assert "1 held back" in shown

@@ -17,12 +17,13 @@ from chronik.actions import (
     Skip,
     Wait,
 )
-from chronik.errors import FieldOwner, Forbidden, InvalidObject, PartialFailure, ServerBusy
+from chronik.errors import FieldConflict, FieldOwner, Forbidden, InvalidObject, PartialFailure, ServerBusy
 from chronik.manifest import ObjectRef
 from chronik.problem import Problem
+from chronik.refusals import conflict
 from chronik.results import Report, Result
 from chronik.status import condition
-from chronik.verdict import announcements, invalid, rigid_classes, verdict
+from chronik.verdict import announcements, as_trouble, invalid, rigid_classes, verdict
 
 REF = ObjectRef("Service", "ns", "c-ingest")
 OTHER = ObjectRef("StatefulSet", "ns", "c-controller")
@@ -80,6 +81,40 @@ def test_messages_name_what_and_what_to_do():
     assert verdict(report(FOREIGN)).failure[1] == "Service/ns/c-ingest is somebody else's. Delete it."
     assert verdict(report(*many)).failure[1].endswith("; and 2 more")
     assert verdict(report(BUSY, BUSY)).waiting[1] == "busy"
+
+
+def test_conflicts_are_told_in_sentences():
+    """A conflict names fields and managers, and what to do about it is something that can be done with an operator."""
+    one = conflict(REF, (OWNER,), (), operated=True)
+    two = conflict(REF, (OWNER, FieldOwner(".spec.ports", "flux")), (), operated=True)
+
+    both = "Remove them from the configuration of flux and mesh, or have flux and mesh give them up."
+
+    assert [verdict(report((each, "conflict", None))).failure[1] for each in (one, two)] == [
+        f"{REF}: spec.type is held by mesh. Remove it from the configuration of mesh, or have mesh give it up.",
+        f"{REF}: spec.ports, spec.type are held by flux and mesh. {both}",
+    ]
+
+
+GIVE_UP = "Remove these fields from the configuration of their managers, or have those give them up."
+ERRORS = {
+    "message": (InvalidObject("will not do"), "will not do"),
+    "hint": (InvalidObject("will not do", subject="x", hint="Ask for less."), "x: will not do. Ask for less."),
+    "sentence": (InvalidObject("It will not.", hint="Ask for less."), "It will not. Ask for less."),
+    "details": (InvalidObject("it refuses:\n  a: b\n  c: d", hint="Ask."), "it refuses: a: b; c: d. Ask."),
+    "conflict": (
+        FieldConflict("others own fields:\n  .spec.x: mesh (apply)", hint="Take them with --force-conflicts."),
+        f"others own fields: .spec.x: mesh (apply). {GIVE_UP}",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS, ids=str)
+def test_errors_are_told_in_sentences(case):
+    """An error becomes one line: what it is about, what is wrong, and what to do, with a stop in between."""
+    error, told = ERRORS[case]
+
+    assert as_trouble(error) == (error.reason, told)
 
 
 HELD = (Held(ref=OTHER, code="StorageShrink", reason="never shrinks", hint="Ask for more."), "held", None)

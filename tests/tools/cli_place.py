@@ -6,18 +6,17 @@ import json
 import os
 import time
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO, TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
 from chronik import cli, offline
-from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, KINDS, ObjectRef
+from chronik.manifest import CLUSTER_LABEL, FIELD_MANAGER, KIND_BY_NAME, KINDS, ObjectRef
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tools.api import Answer, ApiServer, Request
 
     from chronik.manifest import Manifest
@@ -99,6 +98,18 @@ class Place:
     def diff(self, *arguments: str, **spec: Any) -> Done:
         """Run `chronik diff` on the cluster."""
         return run("diff", "-f", self.document(**spec), *self.flags(), *arguments)
+
+    def operate(self, **spec: Any) -> None:
+        """Leave the namespace as an operator would: with a ChronikCluster, and its objects below it."""
+        document = yaml.safe_load(Path(self.document(**spec)).read_text())
+        path = f"/apis/{document['apiVersion']}/namespaces/{self.namespace}/chronikclusters"
+        answer = self.server.call("POST", path, document)
+        assert answer.code == 201, answer.body
+        (cluster,), _ = offline.load_clusters([self.document(**spec)])
+        for manifest in offline.render_clusters([replace(cluster, uid=answer.body["metadata"]["uid"])]):
+            name = manifest["metadata"]["name"]
+            sent = self.call("PATCH", manifest["kind"], name, manifest, fieldManager=FIELD_MANAGER)
+            assert sent.code == 201, sent.body
 
     def url(self, kind: str, name: str = "") -> str:
         """Return the path of an object of the namespace, or of a collection."""

@@ -250,7 +250,7 @@ class Namespace:
         return found
 
 
-async def eventually(holds: Callable[[], Any], seconds: float = 15.0) -> Any:
+async def eventually(holds: Callable[[], Any], seconds: float = 40.0) -> Any:
     """Wait until an awaitable question is answered with something true, and return that."""
     deadline = time.monotonic() + seconds
     while True:
@@ -261,7 +261,7 @@ async def eventually(holds: Callable[[], Any], seconds: float = 15.0) -> Any:
         await asyncio.sleep(0.05)
 
 
-async def in_phase(namespace: Namespace, name: str, phase: str, seconds: float = 15.0) -> Manifest:
+async def in_phase(namespace: Namespace, name: str, phase: str, seconds: float = 40.0) -> Manifest:
     """Wait until a cluster is in a phase, and return it."""
 
     async def there() -> Manifest | None:
