@@ -150,7 +150,7 @@ async def watch(store: Store, at: Target, query: Query) -> AsyncIterator[Object]
         return
     news: asyncio.Queue[Change | None] = asyncio.Queue()
     missed = [change for change in store.history if change.version > since]
-    store.watches.append(news)
+    store.watches.append((at.kind, news))
     try:
         if initial:
             for obj in store.of(at.kind, at.namespace):
@@ -165,7 +165,7 @@ async def watch(store: Store, at: Target, query: Query) -> AsyncIterator[Object]
         async for event in _live(store, at, query, news, wanted):
             yield event
     finally:
-        store.watches.remove(news)
+        store.watches.remove((at.kind, news))
 
 
 def _start(store: Store, query: Query) -> tuple[bool, int]:

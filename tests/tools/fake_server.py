@@ -150,7 +150,9 @@ class FakeServer(ApiServer):
 
     async def _run(self) -> None:
         async with self.kmock:
-            self._server = web.Server(self.kmock, access_log=None)
+            self._server = web.Server(
+                self.kmock, access_log=None, handler_cancellation=True
+            )  # a watch ends with its client
             self._runner = web.ServerRunner(self._server, shutdown_timeout=0)
             await self._runner.setup()
             self._site = web.TCPSite(self._runner, "127.0.0.1", 0)

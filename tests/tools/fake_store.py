@@ -48,7 +48,7 @@ class Store:
         self.oldest = 100
         self.history: list[Change] = []
         self.listeners: list[Callable[[Change], None]] = []
-        self.watches: list[asyncio.Queue[Change | None]] = []
+        self.watches: list[tuple[Kind, asyncio.Queue[Change | None]]] = []
         self._objects: dict[tuple[str, str], dict[Key, Object]] = defaultdict(dict)
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
@@ -95,15 +95,16 @@ class Store:
 
     def cut_watches(self) -> None:
         """End all watches that run."""
-        for queue in self.watches:
+        for _, queue in self.watches:
             queue.put_nowait(None)
 
     def _tell(self, change: Change) -> None:
         self.history.append(change)
         for listener in self.listeners:
             listener(change)
-        for queue in self.watches:
-            queue.put_nowait(change)
+        for kind, queue in self.watches:
+            if kind == change.kind:
+                queue.put_nowait(change)
 
 
 def _key(obj: Object) -> Key:
