@@ -106,6 +106,8 @@ def bare_server(request: pytest.FixtureRequest) -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def namespace(server: ApiServer) -> str:
-    """Return the name of a fresh, empty namespace on `server`."""
-    return server.new_namespace()
+def namespace(server: ApiServer) -> Iterator[str]:
+    """Yield the name of a fresh, empty namespace on `server`."""
+    name = server.new_namespace()
+    yield name
+    server.drop_namespace(name)

@@ -108,7 +108,10 @@ def undisturbed(place):
     return first, state(other)
 
 
-@pytest.mark.parametrize(("rate", "seed"), [(0.05, 1), (0.15, 2), (0.3, 3)])
+@pytest.mark.parametrize(
+    ("rate", "seed"),
+    [(0.15, 2), pytest.param(0.05, 1, marks=pytest.mark.slow), pytest.param(0.3, 3, marks=pytest.mark.slow)],
+)
 async def test_whole_applies_through_faults(place, rate, seed):
     """A new cluster, then a change with a prune, both end as if there had been no fault, with each object written once.
 

@@ -111,6 +111,9 @@ class ApiServer(ABC):
             raise RuntimeError(f"namespace {name} was not created: {answer.body}")
         return name
 
+    def drop_namespace(self, name: str) -> None:  # noqa: B027  # a real server keeps it: to delete one takes seconds
+        """Forget a namespace that no test will look at again, where that is cheap."""
+
     def install(self, definitions: list[dict[str, Any]]) -> None:
         """Apply CustomResourceDefinitions and admission policies; `wait_served` tells when the kinds are there."""
         for manifest in definitions:

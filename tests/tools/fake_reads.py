@@ -7,6 +7,7 @@ import base64
 import json
 import re
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +150,7 @@ async def watch(store: Store, at: Target, query: Query) -> AsyncIterator[Object]
         yield {"type": "ERROR", "object": _too_old(since, store)}
         return
     news: asyncio.Queue[Change | None] = asyncio.Queue()
-    missed = [change for change in store.history if change.version > since]
+    missed = store.history[bisect_right(store.history, since, key=lambda change: change.version) :]
     store.watches.append((at.kind, news))
     try:
         if initial:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 GC_DELAY = 0.01
+_REMEMBERED = 50
 
 
 class _Front(kmock.RawHandler):
@@ -53,6 +54,7 @@ class _Front(kmock.RawHandler):
     async def _handle(self, request: kmock.Request) -> web.StreamResponse:
         raw = request._raw_request
         assert raw is not None  # only in kmock's own tests
+        del self._requests[:-_REMEMBERED]  # kmock holds each request against all before it
         try:
             scripted = await super()._handle(request)
         except NotImplementedError:  # no script wants it
@@ -118,6 +120,10 @@ class FakeServer(ApiServer):
     def compact(self) -> None:
         """Forget the past: watches that resume from before now get 410 Gone, and those that run are cut off."""
         self._in_loop(self.api.store.compact)
+
+    def drop_namespace(self, name: str) -> None:
+        """Forget everything in a namespace: whatever is scanned as a whole stays short."""
+        self._in_loop(lambda: self.api.store.drop_namespace(name))
 
     def restart(self, down: float = 0.3) -> None:
         """Cut all connections, refuse new ones for some seconds, and forget the past; the objects stay."""

@@ -93,6 +93,12 @@ class Store:
         self.history.clear()
         self.cut_watches()
 
+    def drop_namespace(self, namespace: str) -> None:
+        """Forget everything in a namespace that no test will look at again, without telling anybody."""
+        for objects in self._objects.values():
+            for key in [key for key in objects if key[0] == namespace]:
+                del objects[key]
+
     def cut_watches(self) -> None:
         """End all watches that run."""
         for _, queue in self.watches:
