@@ -69,7 +69,7 @@ def test_retry_classes_are_what_the_operator_plans_by():
 
 
 def test_every_error_class_is_used():
-    """Each class that the tree has below these two is what some answer becomes; those of other modules are their own."""
+    """Each class of the tree is what some answer becomes; classes of other modules are their own affair."""
     known = {rule.error for rule in RULES} | {error for error, _ in FAULTS.values()}
     tree = {each for base in (ApiError, ConflictError) for each in base.__subclasses__()}
 
