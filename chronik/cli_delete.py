@@ -23,7 +23,7 @@ from chronik.deletion import Deletion, Remains, deletion
 from chronik.deletion_report import Departure, as_json, forecast, outcome
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
 from chronik.kube import ConnectOptions, Kube, connect
-from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, KINDS, POD, ClusterKey, ObjectRef
+from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KINDS, POD, ClusterKey, ObjectRef
 from chronik.results import Report
 from chronik.wait import wait_gone
 from chronik.wait_mirror import Mirror, Scope
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _ROUNDS = 5
 """How often to look again, if objects keep changing while they are deleted."""
-_INSTANCE_LABEL = "app.kubernetes.io/instance"  # of volume claims: a StatefulSet labels them with its selector alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +224,6 @@ def _scopes(key: ClusterKey) -> list[Scope]:
     return [
         *(Scope(kind, key.namespace, selector) for kind in KINDS),
         Scope(POD, key.namespace, selector, optional=True),
-        Scope(CLAIM, key.namespace, f"{_INSTANCE_LABEL}={key.name}", optional=True),
+        Scope(CLAIM, key.namespace, f"{INSTANCE_LABEL}={key.name}", optional=True),
         Scope(CLUSTER, key.namespace, optional=True),
     ]

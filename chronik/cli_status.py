@@ -18,7 +18,7 @@ import click
 from chronik.cli import domain_option, print_data, recursive_option, use_colour
 from chronik.cli_connect import Interrupted, Interruption, cluster_options, columns, run_async
 from chronik.errors import ObjectMissing
-from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, POD, ClusterKey, ObjectRef
+from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, POD, ClusterKey, ObjectRef
 from chronik.status_report import NOT_INSTALLED, line, picture, table
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ _TICK = 1.0
 _CALM = 0.1
 """Seconds in which more changes are gathered after one: they come in flocks."""
 _OPTIONAL = ("Service", "HorizontalPodAutoscaler")
-_INSTANCE_LABEL = "app.kubernetes.io/instance"  # of volume claims: a StatefulSet labels them with its selector alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +263,7 @@ def _scopes(asked: Question) -> list[Scope]:
     for namespace in asked.namespaces:
         names = [key.name for key in asked.clusters if key.namespace == namespace]
         selector = cluster_selector(names)
-        instances = selector.replace(CLUSTER_LABEL, _INSTANCE_LABEL)
+        instances = selector.replace(CLUSTER_LABEL, INSTANCE_LABEL)
         scopes += [Scope(KIND_BY_NAME[kind], namespace, selector) for kind in ("StatefulSet", "Deployment")]
         scopes += [Scope(KIND_BY_NAME[kind], namespace, selector, optional=True) for kind in _OPTIONAL]
         scopes += [Scope(POD, namespace, selector, optional=True), Scope(CLAIM, namespace, instances, optional=True)]
@@ -282,7 +281,7 @@ def _found(live: Mirror, asked: Question) -> dict[ClusterKey, Found]:
         for manifest in live.of(KIND_BY_NAME[kind]):
             objects.setdefault(_key(manifest, CLUSTER_LABEL), {})[ObjectRef.of(manifest)] = manifest
     pods = _grouped(live.of(POD), CLUSTER_LABEL)
-    claims = _grouped(live.of(CLAIM), _INSTANCE_LABEL)
+    claims = _grouped(live.of(CLAIM), INSTANCE_LABEL)
     keys = asked.clusters or sorted({*documents, *objects})
     return {
         key: Found(documents.get(key), objects.get(key, {}), pods.get(key, ()), claims.get(key, ())) for key in keys

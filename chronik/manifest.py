@@ -14,6 +14,7 @@ Manifest = dict[str, Any]
 FIELD_MANAGER = "chronik-operator"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "chronik-operator"}
 INSTANCE_LABEL = "app.kubernetes.io/instance"
+"""Volume claims are found by it: a StatefulSet labels them with its selector alone."""
 CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
 
