@@ -89,7 +89,10 @@ def reconcile(
         health_port=health_port,
         metrics_port=metrics_port,
     )
-    return asyncio.run(_once(options) if once else _until_told(options))
+    try:
+        return asyncio.run(_once(options) if once else _until_told(options))
+    finally:
+        operator_tracing.shutdown()  # the last spans are still to be sent
 
 
 def _terms(duration: int, renew_deadline: float, retry: float) -> Terms:
