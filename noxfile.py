@@ -50,7 +50,7 @@ def bench(session: nox.Session) -> None:
 def proof(session: nox.Session) -> None:
     """Run the tests that take minutes: the operator killed over and over, and hundreds of clusters at once."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-m", "slow", *session.posargs)
+    session.run("pytest", "-m", "slow", "-n", "0", *session.posargs)
 
 
 @nox.session

@@ -8,6 +8,7 @@ session and is shared: keep tests apart by `namespace`, a fresh one for each tes
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,11 +33,22 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
 
+MOST_WORKERS = 4  # each may start servers of its own
+
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 settings.load_profile("suite")
 
 IN_PROCESS, REAL = "in-process", "kube-apiserver"
 CLUSTERS = f"/apis/{CLUSTER.api_version}/{CLUSTER.plural}"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes share the suite: two for each CPU, as tests wait a lot.
+
+    None do if files were named, or if snapshots are written anew: those left over are found by one who sees all tests.
+    """
+    alone = config.args_source is pytest.Config.ArgsSource.ARGS or config.getoption("update_snapshots")
+    return 0 if alone else min(2 * (os.cpu_count() or 1), MOST_WORKERS)
 
 
 def _definitions() -> list[Manifest]:

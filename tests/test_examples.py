@@ -15,9 +15,11 @@ import pytest
 import yaml
 
 from chronik import assets, offline
+from chronik.testing import snapshot_name
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+SNAPSHOTS = Path(__file__).parent / "__snapshots__" / "test_examples"
 BACKENDS = {"local", "s3", "gcs", "azure"}
 
 per_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -27,6 +29,15 @@ per_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.st
 def test_example(path, render_cluster, assert_manifests):
     """Every object of an example is what its snapshot says."""
     assert_manifests(render_cluster(path))
+
+
+def test_no_snapshot_is_left_over(render_cluster):
+    """Every snapshot is of an object that an example still has; syrupy sees others only if one process runs all tests."""
+    names = {
+        f"test_example[{path.stem}][{snapshot_name(each)}].yaml" for path in EXAMPLES for each in render_cluster(path)
+    }
+
+    assert {path.name for path in SNAPSHOTS.iterdir()} == names
 
 
 @per_example

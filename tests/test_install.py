@@ -23,6 +23,7 @@ from chronik.manifest import CLUSTER, KINDS, LEASE, MANAGED_BY, OTHER_KINDS, Obj
 from chronik.operator_lease import LEASE_NAME
 
 ROOT = Path(__file__).parent.parent
+SNAPSHOTS = Path(__file__).parent / "__snapshots__" / "test_install"
 MODES = {
     "default": InstallOptions(),
     "namespaced": InstallOptions(watch=("team-a", "team-b"), with_definitions=False, pull_secrets=("registry",)),
@@ -98,16 +99,30 @@ def rights(rules: list[dict[str, Any]]) -> dict[str, str]:
     return {resource: " ".join(sorted(verbs)) for resource, verbs in sorted(found.items())}
 
 
+def named_manifests(options: Any) -> dict[str, dict[str, Any]]:
+    """Return the operator's own objects, by the names of their snapshots."""
+    made = [manifest for manifest in make(options) if manifest["kind"] not in DEFINITIONS]
+    return {str(ObjectRef.of(manifest)).replace("/", "-").lower(): manifest for manifest in made}
+
+
 per_mode = pytest.mark.parametrize("options", MODES.values(), ids=MODES)
 
 
 @per_mode
 def test_manifests(options, manifest_snapshot):
     """Every object of the operator is what its snapshot says; the definitions have copies of their own in schema/."""
-    made = [manifest for manifest in make(options) if manifest["kind"] not in DEFINITIONS]
-    named = [(str(ObjectRef.of(manifest)).replace("/", "-").lower(), manifest) for manifest in made]
+    named = named_manifests(options)
 
-    assert [name for name, manifest in named if manifest != manifest_snapshot(name=name)] == []
+    assert [name for name, manifest in named.items() if manifest != manifest_snapshot(name=name)] == []
+
+
+def test_no_snapshot_is_left_over():
+    """Every snapshot is of an object that the operator still has."""
+    names = {
+        f"test_manifests[{mode}][{name}].yaml" for mode, options in MODES.items() for name in named_manifests(options)
+    }
+
+    assert {path.name for path in SNAPSHOTS.iterdir()} == names
 
 
 @per_mode

@@ -157,7 +157,7 @@ class ApiServer(ABC):
                 answer = Answer(response.status, _decode(response), _headers(response))
             except BaseException as error:
                 connection.close()
-                if idle and isinstance(error, ConnectionError):  # the server had hung up long before
+                if idle and isinstance(error, ConnectionError | ssl.SSLEOFError):  # the server had long hung up
                     continue
                 raise
             self._idle.append(connection)

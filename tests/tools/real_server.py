@@ -19,12 +19,16 @@ import sys
 import tempfile
 import time
 import uuid
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from tools.api import ADMIN, USERS, ApiServer, Request, query_of, write_kubeconfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ENVTEST_FOLDER = "/usr/local/kubebuilder/bin"
 MISSING = "no kube-apiserver and etcd found: set KUBEBUILDER_ASSETS to envtest's folder"
@@ -37,6 +41,7 @@ CONTROLLERS = "system:kube-controller-manager"
 # removes the folder $0.
 _LEASH = 'trap "" INT TERM; "$@" </dev/null & read _; kill -9 $!; rm -rf "$0"'
 
+_MARKER = "/version?marker="
 _METHODS = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE", "deletecollection": "DELETE"}
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -68,7 +73,8 @@ class RealServer(ApiServer):
         self.folder = Path(tempfile.mkdtemp(prefix="chronik-real-"))
         self._processes: list[subprocess.Popen[bytes]] = []
         self._audit_log = self.folder / "audit.log"
-        self._events: list[dict[str, Any]] = []
+        self._log: list[Request] = []
+        self._by_namespace: dict[str, list[Request]] = defaultdict(list)
         self._audit_offset = 0
         atexit.register(self.stop)
 
@@ -92,16 +98,21 @@ class RealServer(ApiServer):
 
     def requests(self) -> list[Request]:
         """Return everything asked so far, oldest first, from the audit log."""
-        return [_request(event) for event in self.audit()]
+        self._catch_up()
+        return list(self._log)
 
-    def audit(self) -> list[dict[str, Any]]:
-        """Return the audit events of all requests answered so far; complete, because a marker request ends it."""
-        marker = f"/version?marker={uuid.uuid4()}"
+    def requests_of(self, namespace: str) -> list[Request]:
+        """Return what was asked about the objects of one namespace, however long the log of the session is."""
+        self._catch_up()
+        return list(self._by_namespace[namespace])
+
+    def _catch_up(self) -> None:
+        """Read the audit log up to now: it is complete once a marker that we ask for is in it."""
+        marker = f"{_MARKER}{uuid.uuid4()}"
         self.call("GET", marker)
         for _ in range(500):
-            self._read_audit_log()
-            if any(event["requestURI"] == marker for event in reversed(self._events)):
-                return [event for event in self._events if not event["requestURI"].startswith("/version?marker=")]
+            if marker in self._markers_read():
+                return
             time.sleep(0.01)
         raise RuntimeError("the audit log did not grow: was the server started with audit=True?")
 
@@ -219,17 +230,27 @@ class RealServer(ApiServer):
         log = (self.folder / "kube-apiserver.log").read_text(errors="replace")
         raise RuntimeError(f"kube-apiserver was not ready after {START_SECONDS} s; the end of its log:\n{log[-3000:]}")
 
-    def _read_audit_log(self) -> None:
+    def _markers_read(self) -> set[str]:
+        """Take in what is new in the audit log, and return the markers that were in it."""
         if not self._audit_log.exists():
-            return
+            return set()
         with self._audit_log.open("rb") as log:
             log.seek(self._audit_offset)
-            complete = log.read().rpartition(b"\n")[0]
-        if complete:
-            self._audit_offset += len(complete) + 1
-            for line in filter(None, complete.splitlines()):
-                with suppress(json.JSONDecodeError):  # the server was killed in the middle of it
-                    self._events.append(json.loads(line))
+            complete, end, _ = log.read().rpartition(b"\n")
+        self._audit_offset += len(complete + end)
+        events = list(_events(complete))
+        markers = {event["requestURI"] for event in events if event["requestURI"].startswith(_MARKER)}
+        for event in events:
+            if event["requestURI"] not in markers:
+                self._log.append(_request(event))
+                self._by_namespace[self._log[-1].namespace].append(self._log[-1])
+        return markers
+
+
+def _events(lines: bytes) -> Iterator[dict[str, Any]]:
+    for line in filter(None, lines.splitlines()):
+        with suppress(json.JSONDecodeError):  # the server was killed in the middle of it
+            yield json.loads(line)
 
 
 def _request(event: dict[str, Any]) -> Request:
