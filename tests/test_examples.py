@@ -32,7 +32,7 @@ def test_example(path, render_cluster, assert_manifests):
 
 
 def test_no_snapshot_is_left_over(render_cluster):
-    """Every snapshot is of an object that an example still has; syrupy sees others only if one process runs all tests."""
+    """Every snapshot is of an object that an example still has; syrupy looks only if one process runs all tests."""
     names = {
         f"test_example[{path.stem}][{snapshot_name(each)}].yaml" for path in EXAMPLES for each in render_cluster(path)
     }
