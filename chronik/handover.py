@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from chronik.actions import REPLICAS_MANAGER, Action, Apply, Create, Handover
+from chronik.actions import REPLICAS_MANAGER, Action, Apply, Conflict, Create, Handover
 from chronik.errors import FieldOwner
 from chronik.manifest import FIELD_MANAGER, ObjectRef
 from chronik.owners import owners_of
@@ -109,15 +109,34 @@ def taking_back(apply: Apply) -> Apply:
     return replace(apply, force=True, takes=apply.takes if held in apply.takes else (*apply.takes, held))
 
 
-def is_coming_back(owner: FieldOwner, live: Manifest, autoscaler: Manifest | None) -> bool:
+def is_coming_back(owner: FieldOwner, live: Manifest, autoscaler: Manifest | None, *, unscaled: bool = False) -> bool:
     """Tell whether a conflict is over a count that is ours to take: from our own hand-over, or from our autoscaler.
 
     An autoscaler of somebody else's looks the same, and would only scale back again. But beside it nothing of ours owns
     the count, while what ours left behind is owned by the hand-over too, or, at the same count, by the main manager.
+    One that scaled in the very moment that it was deleted leaves nothing of ours; then the server has been asked, and
+    `unscaled` is what it said.
     """
     if owner.path != _PATH or owner.manager not in {REPLICAS_MANAGER, _AUTOSCALER}:
         return False
-    return autoscaler is not None or not _owners(live).isdisjoint({FIELD_MANAGER, REPLICAS_MANAGER})
+    return unscaled or autoscaler is not None or not _owners(live).isdisjoint({FIELD_MANAGER, REPLICAS_MANAGER})
+
+
+def is_scaled(owner: FieldOwner) -> bool:
+    """Tell whether a field is a replica count that an autoscaler has written, whoever's that was."""
+    return owner.path == _PATH and owner.manager == _AUTOSCALER
+
+
+def disputed(obstacles: Iterable[Action]) -> frozenset[ObjectRef]:
+    """Return the workloads that could not be applied because an autoscaler has written their count."""
+    conflicts = (each for each in obstacles if isinstance(each, Conflict))
+    return frozenset(each.ref for each in conflicts if any(is_scaled(owner) for owner in each.owners))
+
+
+def without_autoscaler(workloads: Iterable[ObjectRef], autoscalers: Iterable[Manifest]) -> frozenset[ObjectRef]:
+    """Return the workloads that none of the autoscalers scales, whoever they belong to."""
+    scaled = _by_target(autoscalers)
+    return frozenset(ref for ref in workloads if (ref.kind, ref.namespace, ref.name) not in scaled)
 
 
 def handover(workload: Manifest, manager: str, fields: Manifest, reason: str) -> Handover:

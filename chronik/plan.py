@@ -84,6 +84,7 @@ class PlanContext:
     takes everybody's. `claims` are the PersistentVolumeClaims of the namespace, or at least the cluster's, and
     `expandable` tells of StorageClasses whether they expand volumes. `gate` is asked before a workload is created or
     its pods restart, with the workloads of this plan of which that is already so; it names the one to wait for, if any.
+    `unscaled` are workloads of which the server has said that no autoscaler, of anybody's, scales them.
     """
 
     cluster: str
@@ -95,6 +96,7 @@ class PlanContext:
     settled: Collection[Settled] = frozenset()
     claims: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
+    unscaled: Collection[ObjectRef] = frozenset()
     mask: Mask = NO_SECRETS
     gate: Gate | None = None
 
@@ -254,7 +256,7 @@ class _Planner:
         return (
             self.context.force_conflicts
             or any(fnmatchcase(owner.manager, pattern) for pattern in patterns)
-            or is_coming_back(owner, live, autoscaler)
+            or is_coming_back(owner, live, autoscaler, unscaled=ObjectRef.of(live) in self.context.unscaled)
         )
 
     def _gated(self, action: Create | Apply) -> Action:

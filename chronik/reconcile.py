@@ -7,14 +7,16 @@ off anywhere, and be called again.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from chronik.actions import Create, Prune
 from chronik.apply import carry_out
 from chronik.apply_rounds import converge
-from chronik.errors import TemplateError
-from chronik.manifest import ClusterKey
+from chronik.errors import ChronikError, TemplateError
+from chronik.handover import disputed, without_autoscaler
+from chronik.manifest import KIND_BY_NAME, ClusterKey
 from chronik.plan import HUMAN_MANAGERS, PlanContext
 from chronik.reconcile_cluster import claim, finalize, is_claimed, is_paused, other_upgrade, refuse, tell, write_status
 from chronik.reconcile_world import Outcome, World, status_of
@@ -97,18 +99,32 @@ def _context(cluster: Cluster, view: View, rollout: Rollout, world: World) -> Pl
 async def _converged(
     desired: list[Manifest], view: View, context: PlanContext, execution: Execution, world: World
 ) -> Report:
-    """Bring a cluster to its manifests, without larger volumes where the server says that they cannot grow.
-
-    Which StorageClasses expand volumes is not known to an operator that only sees some namespaces.
-    """
+    """Bring a cluster to its manifests, and try once more if the server now tells what the caches could not."""
     report = await converge(desired, view.objects, context, execution)
-    rigid = rigid_classes(report, view.claims)
-    if not rigid:
+    better = await _better_informed(context, report, world)
+    if better is None:
         return report
-    context = replace(context, expandable={**context.expandable, **dict.fromkeys(rigid, False)})
     now = world.cache.view(ClusterKey(context.namespace, context.cluster)).objects
-    again = await converge(desired, now, context, execution)
+    again = await converge(desired, now, better, execution)
     return replace(again, results=(*report.written, *again.results))
+
+
+async def _better_informed(context: PlanContext, report: Report, world: World) -> PlanContext | None:
+    """Return the context with what has become known since, or None if that is nothing.
+
+    Which StorageClasses expand volumes is not known to an operator that only sees some namespaces: then larger volumes
+    are refused. And autoscalers of others are in no cache: only if a count is disputed, the server is asked for them.
+    """
+    rigid = rigid_classes(report, context.claims)
+    unscaled: frozenset[ObjectRef] = frozenset()
+    workloads = disputed(each.action for each in report.obstacles)
+    if workloads:
+        with suppress(ChronikError):  # then the dispute is told as it stands
+            autoscalers = await world.kube.list(KIND_BY_NAME["HorizontalPodAutoscaler"], context.namespace)
+            unscaled = without_autoscaler(workloads, autoscalers.items)
+    if not rigid and not unscaled:
+        return None
+    return replace(context, expandable={**context.expandable, **dict.fromkeys(rigid, False)}, unscaled=unscaled)
 
 
 def _remember(key: ClusterKey, result: Result, world: World) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chronik.actions import Action, Apply, Blocked, Conflict, Recreate
+from chronik.handover import is_scaled
 from chronik.immutable import way_out
 from chronik.manifest import ObjectRef
 
@@ -51,7 +52,9 @@ def conflict(
     managers = " and ".join(sorted({owner.manager for owner in owners}))
     hint = f"Have {managers} let go of them, set the same values, or take them with --force-conflicts."
     paths = sorted({owner.path.removeprefix(".") for owner in owners})
-    if operated:
+    if all(is_scaled(owner) for owner in owners):
+        hint = "A HorizontalPodAutoscaler that is not chronik's scales it. Delete that one, or use spec.autoscaling."
+    elif operated:
         it = "it" if len(paths) == 1 else "them"
         hint = f"Remove {it} from the configuration of {managers}, or have {managers} give {it} up."
     fields = ", ".join(paths)

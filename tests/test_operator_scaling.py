@@ -72,6 +72,50 @@ async def _counts(place, wanted):
     return await count(place) == wanted
 
 
+async def test_a_last_word_of_the_autoscaler_is_taken_back(place):
+    """An autoscaler that scales in the moment of its deletion leaves a count that nobody looks after any more."""
+    async with running(place.server, place.name), controllers(place):
+        await place.launch(ingestNodes=3)
+        await autoscale(place, 7)
+        await eventually(lambda: _counts(place, 3))
+        await in_phase(place, "c", "Running")
+
+    assert "c-ingest: took back .spec.replicas (from kube-controller-manager)" in await _told(place, "FieldsTakenBack")
+
+
+async def test_an_autoscaler_of_somebody_else_is_no_quarrel(place, monkeypatch):
+    """A count that somebody's own autoscaler keeps is left to it, and told of; once that is gone it is the spec's."""
+    with passes(monkeypatch) as ended:
+        async with running(place.server, place.name), controllers(place):
+            await _quarrel(place, ended)
+
+
+async def _quarrel(place, ended):
+    await place.launch(ingestNodes=3)
+    target = {"apiVersion": "apps/v1", "kind": STATEFUL_SET.name, "name": "c-ingest"}
+    metadata = {"name": "mine", "namespace": place.name}
+    identity = {"apiVersion": AUTOSCALER.api_version, "kind": AUTOSCALER.name, "metadata": metadata}
+    await place.create(identity | {"spec": {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 9}})
+    await autoscale(place, 7)
+    failed = await in_phase(place, "c", "Failed")
+    await quiet(ended)
+    ready = failed["status"]["conditions"][0]
+
+    assert ready["reason"] == "FieldConflict"
+    assert "A HorizontalPodAutoscaler that is not chronik's scales it." in ready["message"]
+    assert await count(place) == 7
+
+    await place.delete(AUTOSCALER, "mine")
+    await place.change("c", podLabels={"any": "change"})
+    await in_phase(place, "c", "Running")
+
+    assert await count(place) == 3
+
+
+async def _told(place, reason):
+    return (await place.events()).get(reason, "")
+
+
 async def test_an_autoscaled_cluster_starts_with_its_minimum(place):
     """A new autoscaled component starts with its least count, and what the autoscaler does then is left alone."""
     async with running(place.server, place.name), controllers(place):
