@@ -14,8 +14,8 @@ from chronik.errors import ObjectChanged, ObjectMissing
 from chronik.manifest import CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey, ObjectRef
 from chronik.reconcile_world import Outcome, World, status_of
 from chronik.retention import leftovers, when_deleted
-from chronik.status import deleting, pending, refused
-from chronik.verdict import NOTHING_DONE, announcements
+from chronik.status_outcomes import deleting, pending, refused
+from chronik.verdict import NOTHING_DONE, announcements, pause
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,9 @@ async def claim(document: Manifest, world: World) -> Outcome:
 
 async def refuse(document: Manifest, failure: Trouble, world: World) -> Outcome:
     """Say that a spec cannot be used; nothing is created or changed for it."""
-    status = refused(status_of(document), failure, world.now(), document["metadata"]["generation"])
+    generation = document["metadata"]["generation"]
+    told = pause(paused=is_paused(document))
+    status = refused(status_of(document), failure, world.now(), generation, told)
     wrote = await write_status(document, status, world)
     tell(document, NOTHING_DONE, status, world)
     return Outcome("failed", "permanent", "Failed", trouble=failure, wrote=wrote)
@@ -83,6 +85,7 @@ async def finalize(document: Manifest, world: World) -> Outcome:
     if error is not None:
         raise error
     await _let_go(document, world)
+    _log.info("lets the cluster go; the garbage collector deletes its objects")
     return Outcome("deleted", phase="Deleting", report=report)
 
 

@@ -186,13 +186,13 @@ def _conditions(found: Sequence[ComponentStatus], observed: Observation) -> list
     return [
         ready,
         *map(_component_condition, found),
-        *_progress(waiting, observed),
+        *progress(waiting, observed),
         _progressing(found, observed),
         *observed.extra,
     ]
 
 
-def _progress(rolling: str, observed: Observation) -> list[Condition]:
+def progress(rolling: str, observed: Observation) -> list[Condition]:
     """Return the two conditions that kstatus tools read; never both are true. `rolling` is what pods are waited for."""
     if observed.failure:
         return [
@@ -217,49 +217,6 @@ def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Con
         message = f"Nothing is being rolled out, and pods are not ready: {', '.join(ill)}"
         return condition("Progressing", met=False, reason="ComponentsNotReady", message=message)
     return condition("Progressing", met=True, reason="RolloutInProgress", message="")
-
-
-def outcome_only(
-    previous: Mapping[str, Any], phase: str, found: Sequence[Condition], now: str, generation: int
-) -> dict[str, Any]:
-    """Return the status of a cluster of which only a phase and some conditions can be said.
-
-    What was known before of its pods and its other conditions stays: a spec that cannot be used changes nothing there.
-    """
-    types = {each["type"] for each in found}
-    kept = [each for each in previous.get("conditions") or () if each["type"] not in types]
-    fresh = merge_conditions(previous.get("conditions") or (), found, now, generation)
-    status = {**previous, "phase": phase, "observedGeneration": generation, "conditions": [*fresh, *kept]}
-    return stamped({key: value for key, value in status.items() if key != "lastUpdated"}, previous, now)
-
-
-def refused(previous: Mapping[str, Any], failure: Trouble, now: str, generation: int) -> dict[str, Any]:
-    """Return the status of a cluster whose spec cannot be used, for a reason and with a message."""
-    found = [
-        condition("Ready", met=False, reason=failure[0], message=failure[1]),
-        *_progress("", Observation({}, failure=failure)),
-    ]
-    return outcome_only(previous, "Failed", found, now, generation)
-
-
-def pending(previous: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:
-    """Return the status of a cluster that has just been seen for the first time."""
-    message = "The operator has seen the cluster"
-    found = [
-        condition("Ready", met=False, reason="Pending", message=message),
-        *_progress("", Observation({}, waiting=("Pending", message))),
-    ]
-    return outcome_only(previous, "Pending", found, now, generation)
-
-
-def deleting(previous: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:
-    """Return the status of a cluster that is being deleted."""
-    message = "The cluster is being deleted"
-    found = [
-        condition("Ready", met=False, reason="Deleting", message=message),
-        *_progress("", Observation({}, waiting=("Deleting", message))),
-    ]
-    return outcome_only(previous, "Deleting", found, now, generation)
 
 
 def _reason(each: ComponentStatus) -> str:

@@ -62,7 +62,7 @@ def verdict(
     waiting = None
     if failure is None:
         waiting, retry = _waiting(report)
-    found = [*_paused(paused=paused), *_about_fields(report), *_held(report), *_settled(report)]
+    found = [*pause(paused=paused), *_about_fields(report), *_held(report), *_settled(report)]
     return Verdict(failure, waiting, retry, (*found, *_about_secrets(missing or {}), *_about_spec(warnings)))
 
 
@@ -154,7 +154,8 @@ def _sentence(problem: Problem) -> str:
 # --- conditions ------------------------------------------------------------------------------------------------------
 
 
-def _paused(*, paused: bool) -> list[Condition]:
+def pause(*, paused: bool) -> list[Condition]:
+    """Return the condition of a cluster that somebody has paused, if so."""
     return [condition("Paused", met=True, reason="PausedByAnnotation", message=_PAUSED)] if paused else []
 
 

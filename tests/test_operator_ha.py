@@ -173,7 +173,7 @@ def check_turns(replicas: Replicas, rounds: int) -> Counter[str]:
         assert all(each.runs for each in replicas.running.values())
         assert not any("Traceback" in each.text for each in replicas.running.values())
     assert writes_out_of_turn(writes) == []
-    assert orphans(replicas.server, replicas.namespace) == []
+    until(lambda: not orphans(replicas.server, replicas.namespace), 60)  # clusters were deleted until the very end
     assert len(terms(writes)) > 1
     done["writes"], done["terms"] = len(writes), len(terms(writes))
     return done

@@ -11,15 +11,8 @@ from chronik import assets
 from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef
 from chronik.offline import load_clusters
 from chronik.schema import Schema
-from chronik.status import (
-    Observation,
-    component_statuses,
-    deleting,
-    derive,
-    merge_conditions,
-    pending,
-    refused,
-)
+from chronik.status import Observation, component_statuses, derive, merge_conditions
+from chronik.status_outcomes import deleting, pending, refused
 
 if TYPE_CHECKING:
     from chronik.spec import Cluster
@@ -180,6 +173,20 @@ def test_statuses_without_a_look(made, phase, reason, before):
         assert status["ingestNodes"] == known["ingestNodes"]
         assert condition(status, "IngestNodesReady") == condition(known, "IngestNodesReady")
     assert made(status) == status
+
+
+def test_a_refused_document_is_not_what_an_earlier_one_was():
+    """What was said of an earlier document goes with it, and a pause that goes on keeps its time."""
+    paused = {"type": "Paused", "status": "True", "reason": "PausedByAnnotation", "message": "x"}
+    warned = {"type": "SpecWarnings", "status": "True", "reason": "SpecHasWarnings", "message": "y"}
+    known = derive(cluster(), Observation(objects(), extra=[paused, warned]), EARLIER)
+    still = refused(known, REFUSED, NOW, 2, [paused])
+    no_more = refused(known, REFUSED, NOW, 2)
+
+    assert condition(still, "Paused")["lastTransitionTime"] == EARLIER
+    assert "SpecWarnings" not in {each["type"] for each in still["conditions"]}
+    assert {"Paused", "SpecWarnings"}.isdisjoint({each["type"] for each in no_more["conditions"]})
+    assert condition(no_more, "IngestNodesReady") == condition(known, "IngestNodesReady")
 
 
 def test_failed_while_running_and_ill_after():
