@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from chronik.errors import ChronikError, Forbidden, KindMissing, NamespaceMissing, WatchExpired
 from chronik.manifest import ObjectRef
+from chronik.verdict import as_trouble
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -159,13 +160,14 @@ class Reflector:
     def _missed(self, error: ChronikError) -> None:
         """Make a note of a list that failed; the same trouble is told once."""
         self._failures += 1
-        self.trouble = f"{self.source} cannot be listed: {error}".replace("\n", " ")
+        _, words = as_trouble(error)
+        self.trouble = f"{self.source} cannot be listed: {words}"
         if type(error) is not self._trouble:
             self._trouble = type(error)
             if self._is_done_without:
-                LOG.warning("%s cannot be listed, and are done without: %s", self.source, error)
+                LOG.warning("%s cannot be listed, and are done without: %s", self.source, words)
             else:
-                LOG.error("%s cannot be listed, and are waited for: %s", self.source, error)
+                LOG.error("%s cannot be listed, and are waited for: %s", self.source, words)
         if self._is_done_without:
             self.ready.set()
 

@@ -24,6 +24,7 @@ from chronik.errors import ChronikError, ObjectChanged
 from chronik.kube_retry import Clock
 from chronik.manifest import LEASE
 from chronik.operator_fence import CutOff, NotLeading, Writes
+from chronik.verdict import as_trouble
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -188,8 +189,10 @@ class Leadership:
         try:
             async with asyncio.timeout(self._terms.attempt), self._writing:
                 await self._attempt()
-        except (ChronikError, TimeoutError) as error:
-            self._complain(str(error) or f"no answer in {self._terms.attempt:.0f} s")
+        except ChronikError as error:
+            self._complain(as_trouble(error)[1])
+        except TimeoutError:
+            self._complain(f"no answer in {self._terms.attempt:.0f} s")
         except Exception:  # noqa: BLE001  # a loop that ended without a word would leave nobody to lead
             _log.exception("a bug in chronik stopped this renewal; please report it")
             self._complain("a bug")
