@@ -66,13 +66,14 @@ async def reconcile(key: ClusterKey, world: World) -> Outcome:
     report = NOTHING_DONE
     if not paused:
         report = await _converged(desired, view, _context(cluster, view, rollout, world), execution, world)
-    secrets = _rotation(cluster, desired, world, rollout, report)
-    if not paused:
+    after = world.cache.view(key)
+    secrets = _rotation(cluster, desired, after, world, rollout, report)
+    if secrets.restarts.stages and not paused:
         restarted = await carry_out(secrets.restarts, execution)
         report = replace(report, results=(*report.results, *restarted.results))
+        after = world.cache.view(key)
 
     judged = verdict(report, parsed.problems, secrets.missing, paused=paused)
-    after = world.cache.view(key)
     details = _details(document, report, secrets, world)
     status = derive(cluster, _observation(document, after, judged, details, paused=paused), world.now())
     wrote = await write_status(document, status, world)
@@ -146,8 +147,10 @@ def _rollout(document: Manifest, cluster: Cluster, view: View, world: World) -> 
     return Rollout(cluster, view.objects, view.pods, lambda: other_upgrade(document, world), missing)
 
 
-def _rotation(cluster: Cluster, desired: list[Manifest], world: World, rollout: Rollout, report: Report) -> Rotation:
-    """Compare Secrets; `world` shows the cluster as it is by now, `rollout` as it was when the pass began.
+def _rotation(
+    cluster: Cluster, desired: list[Manifest], now: View, world: World, rollout: Rollout, report: Report
+) -> Rotation:
+    """Compare Secrets; `now` is the cluster as it is by now, `rollout` knows it as it was when the pass began.
 
     Pods that start anyway start with the Secrets that are there: those of a new workload for the first time, and with
     those of a changed one the restart is one and the same.
@@ -165,7 +168,7 @@ def _rotation(cluster: Cluster, desired: list[Manifest], world: World, rollout: 
         free = rollout.is_restarting(ref) or rollout.before(ref, started) is None
         return free and ref not in hindered
 
-    return rotation(desired, world.cache.view(key).objects, made_with, secret, may_restart)
+    return rotation(desired, now.objects, made_with, secret, may_restart)
 
 
 def _secret_of(cluster: Cluster, world: World) -> Callable[[str], str | None] | None:
