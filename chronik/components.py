@@ -7,8 +7,7 @@ place that brings both together.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from chronik.spec import Autoscaling, Cluster, ComponentName, DisruptionBudget, Resources
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 CountField = Literal["controllers", "ingestNodes", "searchNodes"]
 
 
-@dataclass(frozen=True, slots=True)
-class Component:
+class Component(NamedTuple):
     """One component of one cluster. `replicas` is the spec's count, which an autoscaler may overrule."""
 
     name: ComponentName

@@ -8,7 +8,7 @@ correct documents keep no places.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from chronik.document_scalars import ScalarError
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 _CHARACTERS_A_VALUE = 6  # as a power of two: long text counts as more than one value
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """How much of a file is read before it is refused; each is far beyond any set of clusters.
 
     `depth` counts maps and lists inside each other, `values` everything in a file with its aliases expanded (text by
@@ -46,8 +45,7 @@ class Node:
 NO_KEYS: dict[str, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
+class Mistake(NamedTuple):
     """Something wrong at an offset; if `other` is a second place, `hint` names it as `{line}`."""
 
     code: str

@@ -7,8 +7,7 @@ Called by `documents`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.document_nodes import Mistake
 
@@ -21,8 +20,7 @@ _TIGHT_COLON = re.compile(r"[ ]*(?:-[ ]+)*[A-Za-z_][\w.-]*:(?=[^\s:/])")
 _SECOND_COLON = re.compile(r"""\s*(?:-\s+)*[^\s"'#{\[][^#{\[]*?:\s""")
 
 
-@dataclass(frozen=True, slots=True)
-class _Complaint:
+class _Complaint(NamedTuple):
     """What the parser said: its words, where it stopped, and where what it was reading began."""
 
     text: str

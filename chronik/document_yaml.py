@@ -7,8 +7,7 @@ about thirty times slower. Called by `documents`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import yaml
 from yaml.events import (
@@ -61,8 +60,7 @@ except ImportError:  # PyYAML was built without libyaml
     CParser = _PurePython  # type: ignore[misc, assignment]  # one name for whichever parser there is
 
 
-@dataclass(frozen=True, slots=True)
-class _Anchor:
+class _Anchor(NamedTuple):
     """What an alias stands for: `size` in values and `height` in levels, aliases inside it expanded."""
 
     node: Node

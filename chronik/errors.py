@@ -35,8 +35,7 @@ spec or a person, unknown ones are neither. Called by everybody; imports nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,8 +100,7 @@ class KubeconfigError(InputError):
     reason = "InvalidKubeconfig"
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """One entry of the server's `details.causes`: which field, and why."""
 
     field: str
@@ -110,8 +108,7 @@ class Cause:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class FieldOwner:
+class FieldOwner(NamedTuple):
     """A field that somebody else owns, in a conflict's words: `.spec.replicas`, `kubectl`, `Update`."""
 
     path: str
@@ -120,8 +117,7 @@ class FieldOwner:
     subresource: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What was asked, in access control's words (`patch`, `statefulsets.apps`), and what came back.
 
     `code` is the HTTP status, 0 if there was none; `retry_after` is in seconds; `owners` are the fields in conflict.

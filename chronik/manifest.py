@@ -6,7 +6,6 @@ it, `kube` builds URLs from it (so known kinds cost no discovery call), `operato
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 Manifest = dict[str, Any]
@@ -22,8 +21,7 @@ API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of object that the API server knows; `stage` orders applies, deletes run in reverse."""
 
     api_version: str
@@ -75,8 +73,7 @@ _KIND_ORDER = {kind.name: position for position, kind in enumerate(KINDS)}
 _COMPONENT_ORDER = {"controller": 0, "ingest": 1, "search": 2}
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ObjectRef:
+class ObjectRef(NamedTuple):
     """Which object: printed `Kind/namespace/name` everywhere, `Kind/name` without a namespace."""
 
     kind: str

@@ -92,7 +92,7 @@ def parse_document(
 
 
 def _placed(document: Document, problem: Problem) -> Problem:
-    return replace(problem, location=document.locate(problem.path, key=problem.code == "unknown-field"))
+    return problem._replace(location=document.locate(problem.path, key=problem.code == "unknown-field"))
 
 
 def _second(cluster: Cluster) -> Problem:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Path = tuple[str | int, ...]
 """The way from a document's root to a value: `("spec", "tolerations", 0, "key")`."""
@@ -12,8 +11,7 @@ Path = tuple[str | int, ...]
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """A place in a text; `line` and `column` count from 1, `text` is the whole line."""
 
     file: str
@@ -22,8 +20,7 @@ class Location:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One finding: `message` says what is wrong and what is allowed, `hint` what to do, `code` which check it was."""
 
     severity: Literal["error", "warning"]

@@ -81,8 +81,8 @@ def _object(result: Result) -> dict[str, Any]:
         "hint": action.hint if isinstance(action, Obstacle | Held) else "",
         "changes": [asdict(change) for change in _changes(result)],
         "restarts": [change.path for change in getattr(action, "restarts", ())],
-        "owners": [asdict(owner) for owner in (action.owners if isinstance(action, Conflict) else ())],
-        "taken": [asdict(owner) for owner in takes],
+        "owners": [owner._asdict() for owner in (action.owners if isinstance(action, Conflict) else ())],
+        "taken": [owner._asdict() for owner in takes],
         "seconds": round(result.seconds, 3),
         "error": _error(result.error),
     }

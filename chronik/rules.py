@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import yaml
 
@@ -38,8 +38,7 @@ class RuleBookError(ValueError):
     """The rule book itself is broken; the message names the rule."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One entry of the rule book. `path` is as written; `field_path` is `.name`, or empty for the place itself."""
 
     name: str

@@ -10,9 +10,8 @@ Source: k8s.io/apiextensions-apiserver, pkg/apiserver/schema/defaulting and pkg/
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.structure import Compiler, Node
 
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from chronik.problem import Problem
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """A document without nulls and with defaults, and the errors that it had before."""
 
     document: dict[str, Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from chronik.manifest import API_VERSION, CLUSTER_KIND
 from chronik.problem import Problem
@@ -223,8 +223,7 @@ class Cluster:
     domain: str = "cluster.local"
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """What became of one document: a cluster if it is valid, and what there is to say about it."""
 
     cluster: Cluster | None

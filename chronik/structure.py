@@ -8,8 +8,7 @@ this.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,8 +22,7 @@ class SchemaError(ValueError):
     """The schema itself is broken, or says something that a structural schema cannot."""
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """One place in a document. `values` is the node of a map's values; `check` is the whole verdict on a value.
 
     `fills` says whether any default lies here or below, so that defaulting skips the rest.
@@ -131,7 +129,7 @@ class Compiler:
         if pointer not in self._definitions:
             self._definitions[pointer] = self.node(_definition(self._root, pointer))
         shared = self._definitions[pointer]
-        return replace(shared, default=raw["default"], fills=True) if "default" in raw else shared
+        return shared._replace(default=raw["default"], fills=True) if "default" in raw else shared
 
     def _compile(self, raw: Raw) -> Node:
         properties = {name: self.node(child) for name, child in raw.get("properties", {}).items()}

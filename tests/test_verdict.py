@@ -76,7 +76,7 @@ def test_verdicts(case):
 
 def test_messages_name_what_and_what_to_do():
     """A message says which object, what is wrong, and what to do; many are cut short, and the same told once."""
-    many = [(replace(FOREIGN[0], ref=replace(REF, name=f"s{number}")), "foreign", None) for number in range(5)]
+    many = [(replace(FOREIGN[0], ref=REF._replace(name=f"s{number}")), "foreign", None) for number in range(5)]
 
     assert verdict(report(FOREIGN)).failure[1] == "Service/ns/c-ingest is somebody else's. Delete it."
     assert verdict(report(*many)).failure[1].endswith("; and 2 more")
