@@ -23,7 +23,7 @@ import click
 from chronik.cli import domain_option, files_option, recursive_option, show_problems, templates_option
 from chronik.errors import ChronikError
 from chronik.kube import ConnectOptions
-from chronik.problem_report import visible
+from chronik.report_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence

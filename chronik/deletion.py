@@ -6,7 +6,6 @@ Pure: `cli_delete` feeds it what it read, shows what comes out, and has `apply` 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,15 +13,13 @@ from chronik.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step, stage_o
 from chronik.errors import ConflictError
 from chronik.manifest import Manifest, ObjectRef, apply_order
 from chronik.pruning import pruned
-from chronik.retention import when_deleted
+from chronik.retention import STATEFUL, is_data, when_deleted
 from chronik.standing import Owner, standing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from chronik.manifest import ClusterKey
-
-_STATEFUL = ("controller", "ingest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +93,7 @@ def deletion(key: ClusterKey, found: Remains, retention: str | None = None) -> D
     decided = [_decided(live, key, document_uid) for live in sorted(found.objects.values(), key=apply_order)]
     kept = tuple(action for action in decided if isinstance(action, Skip))
     prunes = [action for action in reversed(decided) if isinstance(action, Prune)]
-    claims = [_Claim.of(claim, key, found, retention) for claim in found.claims if _is_data(claim, key)]
+    claims = [_Claim.of(claim, key, found, retention) for claim in found.claims if is_data(claim, key.name)]
     going = [claim for claim in claims if claim.goes]
     explicit = [claim.prune() for claim in going if not claim.follows and found.document is None]
     gone = {action.ref for action in explicit}
@@ -145,12 +142,6 @@ def _plan(prunes: Iterable[Prune], claims: Iterable[Prune]) -> Plan:
     return Plan(tuple(stage for stage in (*stages, volumes) if stage.steps))
 
 
-def _is_data(claim: Manifest, key: ClusterKey) -> bool:
-    """Tell whether a claim is of one of the cluster's StatefulSets; Kubernetes finds them by name, too."""
-    workloads = "|".join(re.escape(f"{key.name}-{component}") for component in _STATEFUL)
-    return bool(re.fullmatch(rf"[a-z0-9-]+?-(?:{workloads})-\d+", claim["metadata"]["name"]))
-
-
 @dataclass(frozen=True, slots=True)
 class _Claim:
     """A volume claim; whether it goes, and whether it does so with its StatefulSet."""
@@ -177,7 +168,7 @@ class _Claim:
 
 def _workload(claim: Manifest, key: ClusterKey) -> ObjectRef:
     name = claim["metadata"]["name"].rpartition("-")[0]
-    component = next(each for each in _STATEFUL if name.endswith(f"-{key.name}-{each}"))
+    component = next(each for each in STATEFUL if name.endswith(f"-{key.name}-{each}"))
     return ObjectRef("StatefulSet", key.namespace, f"{key.name}-{component}")
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from chronik.actions import Apply, Conflict, GrowClaim, Handover, Held, Obstacle, Prune, Recreate, Skip
 from chronik.changes import Change
 from chronik.emit import to_yaml
-from chronik.problem_report import cells, visible
 from chronik.report import counts, deeds, owned_by
 from chronik.report_text import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, counted, listed
 from chronik.results import LEFT_ALONE, WROTE

@@ -140,8 +140,13 @@ class Cache:
         return self._store.fingerprint(key)
 
     def wrote(self, manifest: Manifest) -> None:
-        """Take in the server's answer to a write of our own, whose event will then wake nobody."""
+        """Take in the server's answer to a write of our own, whose event will then wake nobody.
+
+        A ChronikCluster that we have just lost, because it no longer bears the labels that we look after, stays lost.
+        """
         ref = ObjectRef.of(manifest)
+        if ref.kind == CLUSTER.name and self._store.get(ref) is None:
+            return
         if ref.kind in self._packers and (not self._scope.namespaces or ref.namespace in self._scope.namespaces):
             self._store.wrote(ref, self._packers[ref.kind].pack(manifest))
 

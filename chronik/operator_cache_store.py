@@ -89,7 +89,9 @@ class Store:
         if self._gone.get(ref) == uid:
             del self._gone[ref]
         known = self.get(ref)
-        if known is not None and known.uid == uid and known.version <= version:
+        # A ChronikCluster that we wrote to after it ceased to be ours has gone all the same, and is not told again.
+        outdated = known is not None and known.version > version and ref.kind != CLUSTER.name
+        if known is not None and known.uid == uid and not outdated:
             self._drop(ref, known)
             self._stir(ref, known)
 

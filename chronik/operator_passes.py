@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -56,10 +57,16 @@ class Passes:
     running: int = 0
 
     async def work(self) -> None:
-        """Take clusters from the queue and pass over them, one at a time, until cancelled."""
+        """Take clusters from the queue and pass over them, one at a time, until told to stop."""
         while (key := await self.queue.get()) is not None:
             try:
+                if self.world.execution.stop.is_set():
+                    return  # whoever works next begins with every cluster
                 await self.take(key)
+            except Exception as error:  # noqa: BLE001  # a worker that ended without a word would be missed for ever
+                self.metrics.failed(error)
+                _log.exception("a bug in chronik stopped the work on %s; please report it", key)
+                self.queue.retry(key, "unknown")
             finally:
                 self.queue.done(key)
 
@@ -78,13 +85,14 @@ class Passes:
             self.metrics.avoided()
             self._later(key, self.resync)
             return None
+        generation = self._generation(key)
         self.running += 1
         try:
             with self.workers.busy(key), correlated(str(key)), span("reconcile", cluster=str(key)):
                 outcome = await self._pass(key)
         finally:
             self.running -= 1
-        self.ended[key] = self.clock.now(), None if outcome.result == "claimed" else self._generation(key)
+        self.ended[key] = self.clock.now(), None if outcome.result == "claimed" else generation
         self._note(key, outcome)
         if outcome.wrote or outcome.result not in {"ok", "paused"}:
             self.clean.pop(key, None)
@@ -158,7 +166,9 @@ class Passes:
         document = self.world.cache.cluster(key) or {}
         conditions = (document.get("status") or {}).get("conditions") or ()
         times = [each["lastTransitionTime"] for each in conditions if each["type"] == "Ready"]
-        return datetime.fromisoformat(times[0]).timestamp() if times else None
+        with suppress(ValueError, OverflowError):  # somebody else can write there what no clock shows
+            return datetime.fromisoformat(times[0]).timestamp() if times else None
+        return None
 
     def _schedule(self, key: ClusterKey, outcome: Outcome) -> None:
         if outcome.retry is not None:

@@ -1,31 +1,28 @@
 """Word a list of problems for people, for programs and for GitHub's annotations.
 
-What a file holds may be hostile to a terminal, so nothing of it gets there raw: escape sequences, bidirectional marks
-and whatever else shows nothing or moves the cursor is spelled out. Called by `cli` and `testing`; pure.
+Called by `cli` and `testing`; pure.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from typing import TYPE_CHECKING
 
 from chronik.problem import format_path
+from chronik.report_text import BLUE, BOLD, CYAN, RED, YELLOW, Page, cells, counted, visible, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from chronik.problem import Location, Problem
 
-_NARROWEST = 40
-_LONGEST = 2_000
 _TAB = "    "
 _REACH = 4  # characters that may share one column: a letter and its marks
 _STDIN = "-"
 _TOKEN = re.compile(r""""(?:[^"\\]|\\.){0,200}"|'[^']{0,200}'|[^\s,:{}\[\]]+(?::(?=[^\s,])[^\s,{}\[\]]*)*""")
-_BOLD, _RED, _YELLOW, _BLUE, _CYAN = "1", "1;31", "1;33", "1;34", "1;36"
-_COLOURS = {"error": _RED, "warning": _YELLOW}
+_COLOURS = {"error": RED, "warning": YELLOW}
+_MARGIN = f"{BOLD};{BLUE}"
 
 
 def as_text(problems: Sequence[Problem], *, width: int, color: bool, most: int | None = None) -> str:
@@ -36,12 +33,12 @@ def as_text(problems: Sequence[Problem], *, width: int, color: bool, most: int |
     """
     if not problems:
         return ""
-    writer = _Writer(max(width, _NARROWEST), color=color)
+    page = Page(width, color=color)
     told = _ordered(problems)[:most]
     for problem in told:
-        writer.problem(problem)
-    writer.line(writer.painted(_summary(told), _BOLD))
-    return writer.text()
+        _write(page, problem)
+    page.line(page.painted(_summary(told), BOLD))
+    return page.text
 
 
 def as_json(problems: Sequence[Problem]) -> str:
@@ -111,106 +108,45 @@ def _headline(problem: Problem) -> str:
 def _summary(problems: Sequence[Problem]) -> str:
     errors = sum(problem.severity == "error" for problem in problems)
     counts = [(errors, "error"), (len(problems) - errors, "warning")]
-    text = ", ".join(_counted(number, what) for number, what in counts if number)
+    text = ", ".join(counted(number, what) for number, what in counts if number)
     files = {problem.location.file for problem in problems if problem.location}
-    return f"{text} in {_counted(len(files), 'file')}" if files else text
+    return f"{text} in {counted(len(files), 'file')}" if files else text
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _write(page: Page, problem: Problem) -> None:
+    colour = f"{BOLD};{_COLOURS[problem.severity]}"
+    _labelled(page, problem.severity, colour, _headline(problem), bold=True)
+    if problem.location:
+        _place(page, problem.location, colour)
+    elif problem.subject:
+        page.line(f"  {page.painted('-->', _MARGIN)} {visible(problem.subject)}")
+    if problem.hint:
+        _labelled(page, "help", f"{BOLD};{CYAN}", visible(problem.hint))
+    page.line()
 
 
-def visible(text: str) -> str:
-    """Spell out every character that a terminal would not simply show, and cut what is absurdly long."""
-    if len(text) > _LONGEST:
-        text = f"{text[:_LONGEST]}…"
-    return text if text.isprintable() else "".join(map(_shown, text))
+def _labelled(page: Page, label: str, colour: str, text: str, *, bold: bool = False) -> None:
+    """Write a visible text in a column beside its label; its words stay whole, for whoever copies them."""
+    indent = " " * (len(label) + 2)
+    lead = f"{page.painted(f'{label}:', colour)} "
+    for part in wrapped(text.lstrip(), page.width, indent, len(indent), whole=True):
+        page.line(lead + (page.painted(part, BOLD) if bold else part))
+        lead = indent
 
 
-def _shown(character: str) -> str:
-    if character.isprintable():
-        return character
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # noqa: PLR2004  # a byte that is not UTF-8, as `documents` keeps it
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
-
-
-def cells(text: str) -> int:
-    """Return how many columns of a terminal a printable text takes: two for each wide character, none for a mark."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_cells_of, text))
-
-
-def _cells_of(character: str) -> int:
-    if unicodedata.category(character) in {"Mn", "Me"}:
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
-
-
-class _Writer:
-    """Writes a report line by line."""
-
-    def __init__(self, width: int, *, color: bool) -> None:
-        self._width = width
-        self._color = color
-        self._lines: list[str] = []
-
-    def text(self) -> str:
-        return "".join(f"{line}\n" for line in self._lines)
-
-    def line(self, text: str = "") -> None:
-        self._lines.append(text.rstrip())
-
-    def painted(self, text: str, colour: str) -> str:
-        return f"\x1b[{colour}m{text}\x1b[0m" if self._color and text else text
-
-    def problem(self, problem: Problem) -> None:
-        colour = _COLOURS[problem.severity]
-        self._labelled(problem.severity, _headline(problem), colour, bold=True)
-        if problem.location:
-            self._place(problem.location, colour)
-        elif problem.subject:
-            self.line(f"  {self.painted('-->', _BLUE)} {visible(problem.subject)}")
-        if problem.hint:
-            self._labelled("help", visible(problem.hint), _CYAN, bold=False)
-        self.line()
-
-    def _labelled(self, label: str, text: str, colour: str, *, bold: bool) -> None:
-        indent = " " * (len(label) + 2)
-        first, *others = _wrapped(text, self._width - len(indent))
-        style = _BOLD if bold else ""
-        self.line(f"{self.painted(f'{label}:', colour)} {self._styled(first, style)}")
-        for other in others:
-            self.line(f"{indent}{self._styled(other, style)}")
-
-    def _styled(self, text: str, style: str) -> str:
-        return self.painted(text, style) if style else text
-
-    def _place(self, at: Location, colour: str) -> None:
-        number = str(at.line)
-        margin = " " * len(number)
-        bar = self.painted("|", _BLUE)
-        file = "<stdin>" if at.file == _STDIN else visible(at.file)
-        self.line(f"{margin}{self.painted('-->', _BLUE)} {file}:{at.line}:{at.column}")
-        if not at.text.strip():
-            return
-        source, before, marked = _window(at.text, at.column - 1, self._width - len(number) - 3)
-        self.line(f"{margin} {bar}")
-        self.line(f"{self.painted(number, _BLUE)} {bar} {source}")
-        self.line(f"{margin} {bar} {' ' * before}{self.painted('^' * marked, colour)}")
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if lines[-1] and cells(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
+def _place(page: Page, at: Location, colour: str) -> None:
+    """Write where something is, the line there, and a mark below it."""
+    number = str(at.line)
+    margin = " " * len(number)
+    bar = page.painted("|", _MARGIN)
+    file = "<stdin>" if at.file == _STDIN else visible(at.file)
+    page.line(f"{margin}{page.painted('-->', _MARGIN)} {file}:{at.line}:{at.column}")
+    if page.width is None or not at.text.strip():
+        return
+    source, before, marked = _window(at.text, at.column - 1, page.width - len(number) - 3)
+    page.line(f"{margin} {bar}")
+    page.line(f"{page.painted(number, _MARGIN)} {bar} {source}")
+    page.line(f"{margin} {bar} {' ' * before}{page.painted('^' * marked, colour)}")
 
 
 def _window(text: str, at: int, width: int) -> tuple[str, int, int]:
@@ -236,7 +172,7 @@ def _window(text: str, at: int, width: int) -> tuple[str, int, int]:
 
 def _spelled(text: str) -> list[str]:
     """Return how each character of a source line is shown; a tab is four columns wide wherever it stands."""
-    return [_TAB if character == "\t" else _shown(character) for character in text]
+    return [_TAB if character == "\t" else visible(character) for character in text]
 
 
 def _fitting(pieces: list[str], room: int, *, cut: bool) -> tuple[list[str], bool]:

@@ -15,7 +15,7 @@ from chronik.actions import Create, Prune
 from chronik.apply import carry_out
 from chronik.apply_rounds import converge
 from chronik.errors import ChronikError, TemplateError
-from chronik.handover import disputed, without_autoscaler
+from chronik.handover import SCALED_KINDS, disputed, without_autoscaler
 from chronik.manifest import KIND_BY_NAME, ClusterKey
 from chronik.plan import HUMAN_MANAGERS, PlanContext
 from chronik.reconcile_cluster import claim, finalize, is_claimed, is_paused, other_upgrade, refuse, tell, write_status
@@ -70,8 +70,10 @@ async def reconcile(key: ClusterKey, world: World) -> Outcome:
     secrets = _rotation(cluster, desired, after, world, rollout, report)
     if secrets.restarts.stages and not paused:
         restarted = await carry_out(secrets.restarts, execution)
-        report = replace(report, results=(*report.results, *restarted.results))
+        report = restarted.after(report)
         after = world.cache.view(key)
+    if report.interrupted:  # whoever comes next finds out how far this one came
+        return Outcome("waiting", report=report, wrote=bool(report.written))
 
     judged = verdict(report, parsed.problems, secrets.missing, paused=paused)
     details = _details(document, report, secrets, world)
@@ -156,7 +158,8 @@ def _rotation(
     those of a changed one the restart is one and the same.
     """
     key = ClusterKey(cluster.namespace, cluster.name)
-    made = {each.ref.name for each in report.written if isinstance(each.action, Create)}
+    new = (each.ref for each in report.written if isinstance(each.action, Create))
+    made = {ref.name for ref in new if ref.kind in SCALED_KINDS}
     hindered = {each.ref for each in (*report.failed, *report.untried, *report.obstacles)}
     digests = status_of(world.cache.cluster(key) or {}).get("secretDigests") or {}
     made_with = {part: digest for part, digest in digests.items() if f"{cluster.name}-{part}" not in made}

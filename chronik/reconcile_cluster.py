@@ -10,12 +10,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chronik.apply import carry_out
-from chronik.errors import ObjectChanged, ObjectMissing
+from chronik.errors import ChronikError, ObjectChanged, ObjectMissing
 from chronik.manifest import CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey, ObjectRef
 from chronik.reconcile_world import Outcome, World, status_of
 from chronik.retention import leftovers, when_deleted
 from chronik.status_outcomes import deleting, pending, refused
-from chronik.verdict import NOTHING_DONE, announcements, pause
+from chronik.verdict import NOTHING_DONE, Announcement, announcements, as_trouble, pause
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,15 +49,16 @@ async def claim(document: Manifest, world: World) -> Outcome:
         held["metadata"]["finalizers"] = [FINALIZER]
         world.cache.wrote(await world.kube.apply(held))
     if not status_of(document).get("phase"):
-        await write_status(document, pending({}, world.now(), document["metadata"]["generation"]), world)
-    return Outcome("claimed", phase="Pending")
+        await write_status(document, pending({}, world.now(), _generation(document)), world)
+    now = world.cache.cluster(ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"]))
+    done = now is not None and is_claimed(now)  # if not, it has gone, and an event is on its way that says so
+    return Outcome("claimed" if done else "waiting", phase="Pending")
 
 
 async def refuse(document: Manifest, failure: Trouble, world: World) -> Outcome:
     """Say that a spec cannot be used; nothing is created or changed for it."""
-    generation = document["metadata"]["generation"]
     told = pause(paused=is_paused(document))
-    status = refused(status_of(document), failure, world.now(), generation, told)
+    status = refused(status_of(document), failure, world.now(), _generation(document), told)
     wrote = await write_status(document, status, world)
     tell(document, NOTHING_DONE, status, world)
     return Outcome("failed", "permanent", "Failed", trouble=failure, wrote=wrote)
@@ -76,17 +77,32 @@ async def finalize(document: Manifest, world: World) -> Outcome:
     if FINALIZER not in (document["metadata"].get("finalizers") or ()):
         return Outcome("deleted", phase="Deleting")
     if status_of(document).get("phase") != "Deleting":
-        status = deleting(status_of(document), world.now(), document["metadata"]["generation"])
-        await write_status(document, status, world)
+        await write_status(document, deleting(status_of(document), world.now(), _generation(document)), world)
+    try:
+        report = await _cleared(document, world)
+    except ChronikError as error:
+        trouble = as_trouble(error)
+        await write_status(document, deleting(status_of(document), world.now(), _generation(document), trouble), world)
+        world.announce(document, Announcement("Warning", *trouble))
+        raise
+    await _let_go(document, world)
+    _log.info("lets the cluster go; the garbage collector deletes its objects")
+    return Outcome("deleted", phase="Deleting", report=report)
+
+
+async def _cleared(document: Manifest, world: World) -> Report:
+    """Delete the volumes that are to go with a cluster and that nothing else would take along."""
     key = ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"])
     children = await _children(key, world) if when_deleted(document) == "Delete" else []
     report = await carry_out(leftovers(document, world.cache.view(key).claims, children), world.execution)
     error = report.error()
     if error is not None:
         raise error
-    await _let_go(document, world)
-    _log.info("lets the cluster go; the garbage collector deletes its objects")
-    return Outcome("deleted", phase="Deleting", report=report)
+    return report
+
+
+def _generation(document: Manifest) -> int:
+    return int(document["metadata"]["generation"])
 
 
 async def _let_go(document: Manifest, world: World) -> None:
@@ -161,6 +177,9 @@ def other_upgrade(document: Manifest, world: World) -> ClusterKey | None:
 
 
 def _is_updating(key: ClusterKey, world: World) -> bool:
-    status = status_of(world.cache.cluster(key) or {})
+    document = world.cache.cluster(key)
+    if document is None or is_paused(document):  # a paused one stays as it is for as long as a person wants
+        return False
+    status = status_of(document)
     begun = key in world.turns and status.get("operatorVersion") != world.version
     return status.get("phase") == "Updating" or (begun and status.get("phase") == "Running")

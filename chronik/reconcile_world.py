@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from chronik import __version__
+from chronik.status import own
 from chronik.verdict import NOTHING_DONE
 
 if TYPE_CHECKING:
@@ -59,5 +60,5 @@ class Outcome:
 
 
 def status_of(document: Manifest) -> Mapping[str, Any]:
-    """Return the status of a ChronikCluster, which a new one lacks."""
-    return document.get("status") or {}
+    """Return what we have written of the status of a ChronikCluster; a new one has none."""
+    return own(document.get("status") or {})

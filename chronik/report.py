@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from chronik.actions import Apply, Conflict, GrowClaim, Held, Obstacle, Recreate
 from chronik.errors import ConflictError, PartialFailure, WaitTimeout
 from chronik.health import State
-from chronik.problem_report import cells, visible
 from chronik.report_text import CYAN, DIM, GREEN, RED, YELLOW, Page, counted, listed
 from chronik.results import OBSTACLES, WROTE, Report
 

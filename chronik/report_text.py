@@ -1,19 +1,21 @@
 """Lines for a terminal: wrapped to its width, coloured if wanted, and never with anything in them that it would obey.
 
-`report` and `diff_report` write theirs on a `Page`. Pure.
+What it is told may be hostile, so nothing of it gets there raw: escape sequences, bidirectional marks and whatever else
+shows nothing or moves the cursor is spelled out. All reports are written on a `Page`; whoever writes a line of his own
+to a terminal makes it `visible`. Pure.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING
-
-from chronik.problem_report import cells, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 NARROWEST = 40
-BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
+BOLD, DIM, RED, GREEN, YELLOW, BLUE, CYAN = "1", "2", "31", "32", "33", "34", "36"
+_LONGEST = 2_000
 
 
 class Page:
@@ -45,6 +47,10 @@ class Page:
                 self.line(lead + self.painted(part, colour))
                 lead = indent
 
+    def hanging(self, text: str, indent: str = "", *, colour: str = "") -> None:
+        """Write a paragraph whose further lines are indented by two more than its first."""
+        self.paragraph(text, f"{indent}  ", first=indent, colour=colour)
+
     def beside(self, first: str, used: int, text: str) -> None:
         """Write a text in a column of its own, beside something that takes up so many columns."""
         parts = wrapped(visible(text), self.width, " " * used, used)
@@ -63,20 +69,21 @@ class Page:
             self.paragraph(line, "  ")
 
 
-def wrapped(text: str, width: int | None, indent: str, used: int) -> list[str]:
+def wrapped(text: str, width: int | None, indent: str, used: int, *, whole: bool = False) -> list[str]:
     """Break a visible text into parts that fit: the first beside `used` columns, the rest beside the indent.
 
-    Words break only if they are longer than a whole line.
+    Words break only if they are longer than a whole line, and not even then if they are to stay `whole`.
     """
     if width is None or used + cells(text) <= width:
         return [text]
-    parts, room, line = [], max(width - used, 1), ""
+    parts, room, line, whole_line = [], max(width - used, 1), "", max(width - cells(indent), 1)
     inside = text[: len(text) - len(text.lstrip())]
-    for piece in _pieces(text.split(" "), max(width - cells(indent), 1)):
+    words = text.split(" ")
+    for piece in words if whole else _pieces(words, whole_line):
         longer = f"{line} {piece}" if line else piece
         if line.strip() and cells(longer) > room:
             parts.append(line)
-            room, longer = max(width - cells(indent), 1), inside + piece
+            room, longer = whole_line, inside + piece
         line = longer
     return [*parts, line]
 
@@ -103,3 +110,32 @@ def listed(names: Iterable[object], most: int = 3) -> str:
     texts = [str(name) for name in names]
     more = len(texts) - most
     return ", ".join(texts) if more <= 0 else f"{', '.join(texts[:most])} and {more} more"
+
+
+def visible(text: str) -> str:
+    """Spell out every character that a terminal would not simply show, and cut what is absurdly long."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}…"
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # noqa: PLR2004  # a byte that is not UTF-8, as `documents` keeps it
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def cells(text: str) -> int:
+    """Return how many columns of a terminal a printable text takes: two for each wide character, none for a mark."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_cells_of, text))
+
+
+def _cells_of(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1

@@ -87,6 +87,11 @@ class Report:
         """Whether everything is as it was wanted."""
         return not (self.failed or self.obstacles or self.untried or self.interrupted)
 
+    def after(self, earlier: Report) -> Report:
+        """Return what came earlier and this as one report."""
+        interrupted = earlier.interrupted or self.interrupted
+        return Report((*earlier.results, *self.results), interrupted=interrupted)
+
     def error(self) -> ChronikError | None:
         """Return what this report amounts to as one error, whose class gives the exit code; None if all went well.
 

@@ -6,6 +6,7 @@ them for a moment, and a claim that is just being made is not owned yet: those w
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from chronik.actions import Plan, Prune, Stage, Step
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
 
+STATEFUL = ("controller", "ingest")
 _ORPHAN = "orphan"
 """The finalizer that a deletion with --cascade=orphan sets: everything is meant to stay."""
 
@@ -31,13 +33,23 @@ def leftovers(document: Manifest, claims: Iterable[Manifest], children: Iterable
         return Plan(())
     if any(not _is_owned(child, document["metadata"]["uid"]) for child in children):
         return Plan(())
+    data = (claim for claim in claims if is_data(claim, document["metadata"]["name"]))
     steps = tuple(
         Step(ref, (_deleted(ref, claim),))
-        for claim in claims
+        for claim in data
         if not claim["metadata"].get("ownerReferences") and "deletionTimestamp" not in claim["metadata"]
         for ref in [ObjectRef.of(claim)]
     )
     return Plan((Stage("volumes", steps),)) if steps else Plan(())
+
+
+def is_data(claim: Manifest, cluster: str) -> bool:
+    """Tell whether a claim is of one of a cluster's StatefulSets; Kubernetes finds them by name, too.
+
+    Labels do not tell: another product's claim can have the same ones.
+    """
+    workloads = "|".join(re.escape(f"{cluster}-{component}") for component in STATEFUL)
+    return bool(re.fullmatch(rf"[a-z0-9-]+?-(?:{workloads})-\d+", claim["metadata"]["name"]))
 
 
 def _is_owned(child: Manifest, uid: str) -> bool:

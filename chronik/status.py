@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 Condition = dict[str, Any]
 Trouble = tuple[str, str]
 
+TURN = "WaitingForTurn"
+"""The reason of a cluster that is as its spec says, and waits for others before a newer chronik restarts its pods."""
+OWN_CONDITIONS = frozenset(
+    {
+        *("Ready", "ControllersReady", "IngestNodesReady", "SearchNodesReady", "Reconciling", "Stalled", "Progressing"),
+        *("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings"),
+    }
+)
+"""The conditions that we write. Others in a status are somebody else's, who may keep them."""
+
 _LONGEST = 32_768
 """Characters that a condition's message may have: metav1.Condition."""
 
@@ -131,6 +141,13 @@ def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
     return stamped(status, observed.previous, now)
 
 
+def own(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a status without the conditions that somebody else has put there: to us they are no news, ever."""
+    conditions = status.get("conditions") or ()
+    ours = [each for each in conditions if each.get("type") in OWN_CONDITIONS]
+    return {**status, "conditions": ours} if len(ours) < len(conditions) else dict(status)
+
+
 def stamped(status: dict[str, Any], previous: Mapping[str, Any], now: str) -> dict[str, Any]:
     """Return a status with `lastUpdated`, which moves only if something else in it did."""
     rest = {key: value for key, value in previous.items() if key != "lastUpdated"}
@@ -158,8 +175,11 @@ def _phase(found: Sequence[ComponentStatus], observed: Observation) -> str:
 def _is_on_its_way(observed: Observation) -> bool:
     """Tell whether what is there, however healthy, is not what the spec asks for by now.
 
-    If a cluster runs and its spec is the same, what waits is a repair, which takes nothing from it.
+    If a cluster runs and its spec is the same, what waits is a repair, which takes nothing from it. Nor does an upgrade
+    of the operator that waits for its turn: clusters that called that an update would wait for each other for ever.
     """
+    if observed.waiting and observed.waiting[0] == TURN:
+        return False
     last = observed.previous.get("observedGeneration", observed.generation)
     fresh = observed.previous.get("phase") != "Running" or last != observed.generation
     return bool(observed.waiting) and fresh

@@ -40,9 +40,10 @@ def pending(previous: Mapping[str, Any], now: str, generation: int) -> dict[str,
     return _on_its_way("Pending", "The operator has seen the cluster", previous, now, generation)
 
 
-def deleting(previous: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:
-    """Return the status of a cluster that is being deleted."""
-    return _on_its_way("Deleting", "The cluster is being deleted", previous, now, generation)
+def deleting(previous: Mapping[str, Any], now: str, generation: int, trouble: Trouble | None = None) -> dict[str, Any]:
+    """Return the status of a cluster that is being deleted; `trouble` is what keeps it from going."""
+    held = f", which fails: {trouble[1]}" if trouble else ""
+    return _on_its_way("Deleting", f"The cluster is being deleted{held}", previous, now, generation)
 
 
 def _on_its_way(phase: str, message: str, previous: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:

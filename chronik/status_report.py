@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.cluster_parts import WORDS, is_growing
 from chronik.health import State
-from chronik.problem_report import cells, visible
 from chronik.report_text import BOLD, DIM, GREEN, RED, YELLOW, Page, counted, listed
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from chronik.actions import Apply, Blocked, Conflict, Foreign, GrowClaim, Held, Obstacle, Prune, Recreate, Wait
 from chronik.errors import FieldConflict, Forbidden
+from chronik.manifest import CLUSTER_KIND
 from chronik.problem import format_path
 from chronik.results import Report
-from chronik.status import condition
+from chronik.status import TURN, condition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -137,8 +138,11 @@ def _waiting(report: Report) -> tuple[Trouble | None, RetryClass | None]:
         unknown = any(error.retry_class == "unknown" for error in errors)
         told = _told([as_trouble(error)[1] for error in errors])
         return (errors[0].reason, told), "unknown" if unknown else "transient"
-    waits = [f"{each.ref} {each.action.reason}" for each in report.obstacles if isinstance(each.action, Wait | Blocked)]
-    return (("Waiting", _told(waits)), None) if waits else (None, None)
+    waits = [(each.ref, each.action) for each in report.obstacles if isinstance(each.action, Wait | Blocked)]
+    if not waits:
+        return None, None
+    by_turns = all(isinstance(each, Blocked) and each.by and each.by.kind == CLUSTER_KIND for _, each in waits)
+    return (TURN if by_turns else "Waiting", _told([f"{ref} {each.reason}" for ref, each in waits])), None
 
 
 def _told(texts: Sequence[str]) -> str:
