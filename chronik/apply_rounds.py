@@ -13,6 +13,7 @@ from chronik.actions import Create, Handover
 from chronik.apply import OUTCOMES, carry_out
 from chronik.errors import ChronikError, FieldConflict, ObjectChanged
 from chronik.manifest import CLAIM, KIND_BY_NAME, ObjectRef
+from chronik.observe import named, others
 from chronik.plan import plan
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ async def converge(
         _remember(found, report)
         try:
             context = await _read_again(found, context, {result.ref for result in stale}, execution.kube)
+            found |= await named(execution.kube, others(desired), found)
         except ChronikError:
             break  # what was done is known, and is reported
     return _summed(rounds)

@@ -47,9 +47,7 @@ async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, 
         _claims(kube, cluster.namespace, f"{INSTANCE_LABEL}={cluster.name}"),
     )
     found = {ObjectRef.of(manifest): manifest for listing in listings for manifest in listing}
-    found |= await _named(
-        kube, (manifest for manifest in desired if complete or manifest["kind"] not in KIND_BY_NAME), found
-    )
+    found |= await named(kube, desired if complete else others(desired), found)
     return Observed(found, claims, await _expandable(kube, desired, found, claims))
 
 
@@ -80,7 +78,12 @@ async def _claims(kube: Kube, namespace: str, selector: str) -> list[Manifest]:
         return []
 
 
-async def _named(
+def others(desired: Iterable[Manifest]) -> list[Manifest]:
+    """Return the manifests of kinds that only templates of somebody's own make, and that are looked for by name."""
+    return [manifest for manifest in desired if manifest["kind"] not in KIND_BY_NAME]
+
+
+async def named(
     kube: Kube, desired: Iterable[Manifest], found: Mapping[ObjectRef, Manifest]
 ) -> dict[ObjectRef, Manifest]:
     """Return the live objects with the names of desired ones that were not found."""

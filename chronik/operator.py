@@ -161,6 +161,7 @@ class Operator:
             resync=self.options.resync,
             workers=self._workers,
         )
+        self._queue.begin()
         for key in cache.clusters():
             self._queue.add(key)
         async with _background(recorder.run()):

@@ -33,7 +33,7 @@ from chronik.operator_cache_store import Store
 from chronik.operator_records import Packer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
     from chronik.kube import Kube
     from chronik.manifest import Manifest
@@ -137,7 +137,11 @@ class Cache:
         That is its spec and metadata, what belongs to it, the Secrets that it names, and StorageClasses. It means
         nothing to another process.
         """
-        return self._store.fingerprint(key)
+        return self.sees_secrets(key.namespace), self._store.fingerprint(key)
+
+    def uses(self, key: ClusterKey, secrets: Iterable[str]) -> None:
+        """Take in which Secrets the pods of a cluster use: when one changes, that concerns the cluster."""
+        self._store.uses(key, secrets)
 
     def wrote(self, manifest: Manifest) -> None:
         """Take in the server's answer to a write of our own, whose event will then wake nobody.

@@ -41,6 +41,7 @@ class Store:
         self._records: dict[str, dict[ObjectRef, Record]] = defaultdict(dict)
         self._groups: dict[ClusterKey, _Group] = {}
         self._users: dict[ObjectRef, set[ClusterKey]] = {}
+        self._named: dict[ClusterKey, frozenset[ObjectRef]] = {}
         self._gone: dict[ObjectRef, str] = {}
         self._reached: dict[Scope, int] = {}
 
@@ -62,9 +63,28 @@ class Store:
         cluster = self.get(_cluster_ref(key))
         group = self._groups.get(key)
         classes = sum(_weight(ref, record) for ref, record in self._records[STORAGE_CLASS.name].items())
-        secrets = (self.get(ref) for ref in _secret_refs(key, cluster))
+        secrets = (self.get(ref) for ref in sorted({*_secret_refs(key, cluster), *self._named.get(key, ())}))
         marks = (record.mark if record else 0 for record in (cluster, *secrets))
         return (group.total if group else 0, classes & _64_BITS, *marks)
+
+    def uses(self, key: ClusterKey, secrets: Iterable[str]) -> None:
+        """Take in which Secrets a cluster's pods use: templates may name more than its document does."""
+        named = frozenset(ObjectRef(SECRET.name, key.namespace, name) for name in secrets)
+        before = self._named.pop(key, frozenset())
+        if named:
+            self._named[key] = named
+        for ref in before - named:
+            self._unused(ref, key)
+        for ref in named - before:
+            self._users.setdefault(ref, set()).add(key)
+
+    def _unused(self, secret: ObjectRef, key: ClusterKey) -> None:
+        users = self._users[secret]
+        if secret in self._named.get(key, ()) or secret in _secret_refs(key, self.get(_cluster_ref(key))):
+            return
+        users.discard(key)
+        if not users:
+            del self._users[secret]
 
     def lacks(self, ref: ObjectRef, version: int) -> bool:
         """Tell whether what happened to an object in that version is not known yet."""
@@ -158,10 +178,7 @@ class Store:
             if not group.refs:
                 del self._groups[record.cluster]
         for secret in _secret_refs(ref, record):
-            users = self._users[secret]
-            users.discard(ClusterKey(ref.namespace, ref.name))
-            if not users:
-                del self._users[secret]
+            self._unused(secret, ClusterKey(ref.namespace, ref.name))
 
     def _stir(self, ref: ObjectRef, *states: Record | None) -> None:
         """Wake the clusters that have to do with an object that was and is in these states."""

@@ -62,6 +62,10 @@ class WorkQueue:
         """How many seconds the first in the queue has been ready."""
         return self._clock.now() - next(iter(self._ready.values())) if self._ready else 0.0
 
+    def begin(self) -> None:
+        """Count from now on how long clusters have been ready: until now, nobody was there to work."""
+        self._ready = OrderedDict.fromkeys(self._ready, self._clock.now())
+
     def add(self, key: ClusterKey) -> None:
         """Have a cluster worked on as soon as it is its turn, whatever it waits for."""
         self._due.pop(key, None)

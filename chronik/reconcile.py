@@ -17,6 +17,7 @@ from chronik.apply_rounds import converge
 from chronik.errors import ChronikError, TemplateError
 from chronik.handover import SCALED_KINDS, disputed, without_autoscaler
 from chronik.manifest import KIND_BY_NAME, ClusterKey
+from chronik.observe import named, others
 from chronik.plan import HUMAN_MANAGERS, PlanContext
 from chronik.reconcile_cluster import claim, finalize, is_claimed, is_paused, other_upgrade, refuse, tell, write_status
 from chronik.reconcile_world import Outcome, World, status_of
@@ -45,6 +46,7 @@ async def reconcile(key: ClusterKey, world: World) -> Outcome:
     document = world.cache.cluster(key)
     if document is None:
         world.settled.pop(key, None)
+        world.cache.uses(key, ())
         return Outcome("gone")
     if "deletionTimestamp" in document["metadata"]:
         return await finalize(document, world)
@@ -59,6 +61,7 @@ async def reconcile(key: ClusterKey, world: World) -> Outcome:
     except TemplateError as error:
         return await refuse(document, as_trouble(error), world)
 
+    world.cache.uses(key, {name for manifest in desired for name in secrets_of(manifest)})
     view = world.cache.view(key)
     paused = is_paused(document)
     rollout = _rollout(document, cluster, view, world)
@@ -103,12 +106,15 @@ async def _converged(
     desired: list[Manifest], view: View, context: PlanContext, execution: Execution, world: World
 ) -> Report:
     """Bring a cluster to its manifests, and try once more if the server now tells what the caches could not."""
-    report = await converge(desired, view.objects, context, execution)
+    found = dict(view.objects)
+    with suppress(ChronikError):  # what cannot be looked at is told when it cannot be made
+        found |= await named(world.kube, others(desired), found)
+    report = await converge(desired, found, context, execution)
     better = await _better_informed(context, report, world)
     if better is None:
         return report
     now = world.cache.view(ClusterKey(context.namespace, context.cluster)).objects
-    again = await converge(desired, now, better, execution)
+    again = await converge(desired, found | now, better, execution)
     return replace(again, results=(*report.written, *again.results))
 
 
