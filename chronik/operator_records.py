@@ -28,6 +28,7 @@ from chronik.manifest import (
     STORAGE_CLASS,
     ClusterKey,
 )
+from chronik.recreation import LASTING_ANNOTATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -232,7 +233,10 @@ def _pod(manifest: Manifest) -> Manifest:
     for field in ("containerStatuses", "initContainerStatuses"):
         if status and status.get(field):
             kept[field] = [_container(container) for container in status[field]]
-    return _identity(manifest) | {"spec": {"volumes": list(_claiming(manifest.get("spec")))}, "status": kept}
+    identity = _identity(manifest)
+    lasting = _only(manifest["metadata"].get("annotations"), *LASTING_ANNOTATIONS)
+    identity["metadata"] |= {"annotations": lasting} if lasting else {}
+    return identity | {"spec": {"volumes": list(_claiming(manifest.get("spec")))}, "status": kept}
 
 
 def _identity(manifest: Manifest, *more: str) -> Manifest:

@@ -49,7 +49,7 @@ from chronik.manifest import FIELD_MANAGER, ObjectRef, apply_order
 from chronik.owners import BEFORE_FIRST_APPLY, alters, collisions
 from chronik.ownership import applied_fields, walk
 from chronik.pruning import pruned
-from chronik.recreation import recreation, retaining, retains
+from chronik.recreation import recreation, resumption, retaining, retains
 from chronik.refusals import conflict, still_scaled, unchangeable
 from chronik.standing import Owner, standing
 from chronik.volumes import at_live_size, only_sizes_differ, owned_claims, volumes
@@ -81,9 +81,10 @@ class PlanContext:
 
     `owner_uid` is the ChronikCluster's for the operator, whose manifests bear its owner reference, and None for the
     CLI. `take_back_managers` are patterns of field managers whose fields are taken without asking; `force_conflicts`
-    takes everybody's. `claims` are the PersistentVolumeClaims of the namespace, or at least the cluster's, and
-    `expandable` tells of StorageClasses whether they expand volumes. `gate` is asked before a workload is created or
-    its pods restart, with the workloads of this plan of which that is already so; it names the one to wait for, if any.
+    takes everybody's. `claims` are the PersistentVolumeClaims of the namespace, or at least the cluster's, `pods` its
+    pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes. `gate` is
+    asked before a workload is created or its pods restart, with the workloads of this plan of which that is already so;
+    it names the one to wait for, if any.
     `unscaled` are workloads of which the server has said that no autoscaler, of anybody's, scales them.
     """
 
@@ -95,6 +96,7 @@ class PlanContext:
     take_back_managers: tuple[str, ...] = ()
     settled: Collection[Settled] = frozenset()
     claims: Sequence[Manifest] = ()
+    pods: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
     unscaled: Collection[ObjectRef] = frozenset()
     mask: Mask = NO_SECRETS
@@ -162,7 +164,7 @@ class _Planner:
         create, *rest = creation(manifest, self.autoscalers)
         assert isinstance(create, Create)
         gated = self._gated(create)
-        return [gated] if isinstance(gated, Obstacle) else [gated, *rest]
+        return [*resumption(gated, self.context.pods), *rest] if isinstance(gated, Create) else [gated]
 
     def _existing(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
         if manifest["kind"] != "StatefulSet":

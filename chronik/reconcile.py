@@ -97,6 +97,7 @@ def _context(cluster: Cluster, view: View, rollout: Rollout, world: World) -> Pl
         take_back_managers=HUMAN_MANAGERS,
         settled=frozenset(world.settled.get(key, {}).values()),
         claims=view.claims,
+        pods=view.pods,
         expandable=world.cache.expandable(),
         gate=rollout.gate,
     )

@@ -8,16 +8,24 @@ new object, and managers of their own hold them until the main manager, which ne
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from chronik.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Recreate
+from chronik.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Recreate
 from chronik.fieldpath import Fields, item_field, key_names, keyed, owned_key
 from chronik.handover import counting, handover
 from chronik.manifest import FIELD_MANAGER, ObjectRef
+from chronik.rotation import ANNOTATION, ROTATION_MANAGER
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chronik.changes import Change
     from chronik.manifest import Manifest
+
+LASTING_ANNOTATIONS = {"kubectl.kubernetes.io/restartedAt": KEPT_MANAGER, ANNOTATION: ROTATION_MANAGER}
+"""Annotations of pods that are in no rendered template and made them what they are, and who is to hold each."""
 
 
 def recreation(
@@ -47,6 +55,34 @@ def recreation(
         resource_version=live["metadata"]["resourceVersion"],
     )
     return [anew, *after]
+
+
+def resumption(create: Create, pods: Sequence[Manifest]) -> list[Action]:
+    """Return how a StatefulSet is created over pods that an earlier one left, so that they do not notice.
+
+    We may have been cut off between deleting and creating it. What others had put into its pod template is gone then,
+    but for what the newest of its pods bears: those have the highest ordinals, as a roll goes downwards.
+    """
+    left = sorted((pod for pod in pods if _is_orphan(pod, create.ref)), key=_ordinal)
+    annotations = left[-1]["metadata"].get("annotations") or {} if left else {}
+    manifest = create.manifest
+    after: list[Action] = []
+    for name in LASTING_ANNOTATIONS.keys() & annotations.keys():
+        fields = {"spec": {"template": {"metadata": {"annotations": {name: annotations[name]}}}}}
+        manifest = _overlaid(manifest, fields, {})
+        holder = LASTING_ANNOTATIONS[name]
+        after.append(handover(create.manifest, holder, fields, "stays as it is on the pods that are there"))
+    return [replace(create, manifest=manifest), *after]
+
+
+def _is_orphan(pod: Manifest, workload: ObjectRef) -> bool:
+    metadata = pod["metadata"]
+    owned = any(owner.get("controller") for owner in metadata.get("ownerReferences") or ())
+    return not owned and bool(re.fullmatch(rf"{re.escape(workload.name)}-\d+", metadata["name"]))
+
+
+def _ordinal(pod: Manifest) -> int:
+    return int(pod["metadata"]["name"].rpartition("-")[2])
 
 
 def retains(live: Manifest) -> bool:

@@ -19,6 +19,8 @@ from tools.operators import (
     with_condition,
 )
 
+from chronik import apply
+from chronik.errors import Unreachable
 from chronik.operator_cache import Scope
 
 
@@ -161,8 +163,9 @@ async def _all_have(place, size):
 
 
 @pytest.mark.real  # the controller of StatefulSets has to take the pods over
-async def test_volumes_grow_under_running_pods(real_cluster):
-    """Volumes grow through the operator while every pod stays the very same one."""
+@pytest.mark.parametrize("cut", [0, 2], ids=["undisturbed", "cut off"])
+async def test_volumes_grow_under_running_pods(real_cluster, monkeypatch, cut):
+    """Volumes grow while every pod stays the very same one, even if we are cut off with no StatefulSet there."""
     place = Namespace(real_cluster, real_cluster.new_namespace())
     options, labels = await everywhere(place)
     await make_class(place, "growing", expands=True)
@@ -174,14 +177,52 @@ async def test_volumes_grow_under_running_pods(real_cluster):
         await place.create(manifest)
         await eventually(lambda: _ready(place), 30)
         await in_phase(place, "c", "Running", 30)
+        await place.edit(STATEFUL_SET, "c-controller", RESTART, manager="kubectl-rollout")
+        await eventually(lambda: _restarted(place), 30)
+        await in_phase(place, "c", "Running", 30)
         before = await _pods(place)
         workloads = {each["metadata"]["uid"] for each in await place.list(STATEFUL_SET)}
+        left = cut_off(monkeypatch, cut)
         await place.change("c", storage=storage("2Gi"))
         await eventually(lambda: _all_have(place, "2Gi"), 30)
+        await eventually(lambda: _adopted(place), 30)
         await in_phase(place, "c", "Running", 30)
 
+        assert list(left) == []
         assert await _pods(place) == before
         assert workloads.isdisjoint({each["metadata"]["uid"] for each in await place.list(STATEFUL_SET)})
+
+
+RESTART = {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01"}}}}}
+
+
+def cut_off(monkeypatch, times):
+    """Lose the server that often, each time that a StatefulSet has just gone; return what is left of that."""
+    left = iter(range(times))
+    until_gone = apply._until_gone
+
+    async def until_gone_and_lost(kube, action):
+        await until_gone(kube, action)
+        if next(left, None) is not None:
+            raise Unreachable("was cut off", subject="the API server")
+
+    monkeypatch.setattr(apply, "_until_gone", until_gone_and_lost)
+    return left
+
+
+async def _restarted(place):
+    """Tell whether the pods that were to restart have done so, and are ready."""
+    name = "kubectl.kubernetes.io/restartedAt"
+    pods = [each for each in await place.list(POD) if each["metadata"]["name"] == "c-controller-0"]
+    return all(name in (each["metadata"].get("annotations") or {}) for each in pods) and await _ready(place)
+
+
+async def _adopted(place):
+    """Tell whether all pods have a StatefulSet again, which has nothing left to roll."""
+    found = await place.list(STATEFUL_SET)
+    owned = {owner["uid"] for pod in await place.list(POD) for owner in pod["metadata"].get("ownerReferences", ())}
+    done = [each["status"].get("updatedReplicas") == each["spec"]["replicas"] for each in found]
+    return done == [True, True] and owned == {each["metadata"]["uid"] for each in found}
 
 
 async def make_volumes(place, count):
