@@ -190,11 +190,6 @@ class Plan:
         return tuple(action for stage in self.stages for step in stage.steps for action in step.actions)
 
     @property
-    def writes(self) -> tuple[Action, ...]:
-        """The actions that send something to the cluster; none if the cluster is as it should be."""
-        return tuple(action for action in self.actions if not isinstance(action, Skip | Held | Obstacle))
-
-    @property
     def obstacles(self) -> tuple[Obstacle, ...]:
         """What stands in the way of some object."""
         return tuple(action for action in self.actions if isinstance(action, Obstacle))

@@ -67,6 +67,8 @@ def use_colour(stream: Any) -> bool:
 
 def show_problems(problems: Sequence[Problem]) -> None:
     """Write problems to stderr for a person to read."""
+    if not problems:
+        return
     from chronik.problem_report import as_text  # noqa: PLC0415  # a clean run does not pay for it
 
     width = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else _NARROW

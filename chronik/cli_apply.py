@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chronik.accounts import Account, exit_code
 from chronik.apply import Execution
 from chronik.apply_foretold import foretell
 from chronik.apply_rounds import converge
@@ -35,7 +36,7 @@ from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import ClusterKey, ObjectRef
 from chronik.observe import observe
 from chronik.plan import PlanContext, plan
-from chronik.report import Account, as_text, exit_code, ready_text, troubles_text, unready_text
+from chronik.report import as_text, ready_text, troubles_text, unready_text
 from chronik.report_json import as_json
 from chronik.results import Report
 from chronik.standing import operated_by
@@ -43,8 +44,8 @@ from chronik.standing import operated_by
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from chronik.accounts import DryRun
     from chronik.cli_connect import Rendered
-    from chronik.report import DryRun
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from chronik.cli import domain_option, files_option, recursive_option, show_prob
 from chronik.errors import ChronikError
 from chronik.kube import ConnectOptions
 from chronik.report_text import visible
+from chronik.wait_first import ended
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -197,14 +198,7 @@ class Interruption:
                 return task.result()
             raise Interrupted
         finally:
-            await _ended(task, asked)
-
-
-async def _ended(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks that still run, and wait until they have ended."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+            await ended(task, asked)
 
 
 def run_async(main: Callable[[Interruption], Awaitable[int]]) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from chronik.accounts import Account, exit_code
 from chronik.apply_foretold import foretell
 from chronik.changes import Mask
 from chronik.cli import print_data, use_colour
@@ -30,7 +31,7 @@ from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import ClusterKey, Kind, ObjectRef
 from chronik.observe import observe
 from chronik.plan import HUMAN_MANAGERS, PlanContext, plan
-from chronik.report import Account, exit_code, troubles_text
+from chronik.report import troubles_text
 from chronik.standing import operated_by
 
 if TYPE_CHECKING:

@@ -8,9 +8,11 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from chronik.cli import domain_option, templates_option
 
 if TYPE_CHECKING:
     from chronik.operator import Options
@@ -25,74 +27,71 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 )
 @click.option("-l", "--selector", default="", help="Label selector: look after these ChronikClusters only.")
 @click.option("--once", is_flag=True, help="One pass over all clusters, and out.")
-@click.option("--leader-elect/--no-leader-elect", default=True, show_default=True, help="Hold a Lease while writing.")
 @click.option(
-    "--lease-name", default="chronik-operator", show_default=True, help="Operators of other shards need others."
+    "--leader-elect/--no-leader-elect", "elect", default=True, show_default=True, help="Hold a Lease while writing."
+)
+@click.option(
+    "--lease-name",
+    "lease",
+    default="chronik-operator",
+    show_default=True,
+    help="Operators of other shards need others.",
 )
 @click.option("--lease-duration", type=click.IntRange(1), default=15, hidden=True)
 @click.option("--renew-deadline", type=float, default=10.0, hidden=True)
 @click.option("--retry-period", type=float, default=2.0, hidden=True)
 @click.option("--workers", type=click.IntRange(1, 256), default=16, show_default=True, help="Clusters at a time.")
 @click.option("--resync", type=click.FloatRange(1), default=60, show_default=True, help="Seconds between looks.")
-@click.option("--templates", metavar="DIR", help="Folder of templates that replace chronik's, by name.")
-@click.option("--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the cluster.")
+@templates_option
+@domain_option
 @click.option("--health-port", type=click.IntRange(0, 65535), default=8081, show_default=True)
 @click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True)
 @click.option("--host", default="", help="Address to serve probes and metrics on.  [default: all]")
 @click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto", show_default=True)
 @click.option("--kubeconfig", default="", metavar="FILE", help="Kubeconfig file, as kubectl's.")
 @click.option("--context", default="", help="Context of the kubeconfig.")
-def reconcile(
-    namespaces: tuple[str, ...],
-    selector: str,
-    once: bool,
-    leader_elect: bool,
-    lease_duration: int,
-    renew_deadline: float,
-    retry_period: float,
-    lease_name: str,
-    workers: int,
-    resync: float,
-    templates: str | None,
-    cluster_domain: str,
-    health_port: int,
-    metrics_port: int,
-    host: str,
-    log_format: str,
-    kubeconfig: str,
-    context: str,
-) -> int:
+def reconcile(once: bool, log_format: str, **wishes: Any) -> int:
     """Run the operator: keep all ChronikClusters as their documents say.
 
     Runs in a pod or anywhere else with access to the cluster, until it gets SIGTERM or Ctrl-C.
     """
     from chronik import operator_logs, operator_tracing  # noqa: PLC0415  # help and completion stay quick
-    from chronik.kube import ConnectOptions  # noqa: PLC0415
-    from chronik.operator import Options  # noqa: PLC0415
-    from chronik.operator_cache import Scope  # noqa: PLC0415
 
     operator_logs.setup(os.environ, sys.stderr, log_format)
     operator_tracing.setup()
-    options = Options(
-        connect=ConnectOptions(kubeconfig=kubeconfig, context=context),
-        scope=Scope(namespaces=namespaces, selector=selector),
-        namespace=os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),
-        identity=os.environ.get("OPERATOR_NAME", ""),
-        elect=leader_elect,
-        terms=_terms(lease_duration, renew_deadline, retry_period),
-        lease=lease_name,
-        workers=workers,
-        resync=resync,
-        templates=templates,
-        domain=cluster_domain,
-        host=host,
-        health_port=health_port,
-        metrics_port=metrics_port,
-    )
+    options = _options(**wishes)
     try:
         return asyncio.run(_once(options) if once else _until_told(options))
     finally:
         operator_tracing.shutdown()  # the last spans are still to be sent
+
+
+def _options(
+    *,
+    kubeconfig: str,
+    context: str,
+    namespaces: tuple[str, ...],
+    selector: str,
+    lease_duration: int,
+    renew_deadline: float,
+    retry_period: float,
+    cluster_domain: str,
+    **same: Any,
+) -> Options:
+    """Return the operator's options; what is not taken apart here has the same name on both sides."""
+    from chronik.kube import ConnectOptions  # noqa: PLC0415
+    from chronik.operator import Options  # noqa: PLC0415
+    from chronik.operator_cache import Scope  # noqa: PLC0415
+
+    return Options(
+        connect=ConnectOptions(kubeconfig=kubeconfig, context=context),
+        scope=Scope(namespaces=namespaces, selector=selector),
+        namespace=os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),
+        identity=os.environ.get("OPERATOR_NAME", ""),
+        terms=_terms(lease_duration, renew_deadline, retry_period),
+        domain=cluster_domain,
+        **same,
+    )
 
 
 def _terms(duration: int, renew_deadline: float, retry: float) -> Terms:

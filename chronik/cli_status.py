@@ -1,7 +1,7 @@
 """`chronik status`: shows how clusters are, once or for as long as somebody looks on.
 
-What it shows is gathered by `cluster_view` and worded by `status_report`; this reads it from the API server. It needs
-no operator: without one, a cluster is what bears its label.
+What was asked is a `cli_status_question`; what is shown is gathered by `cluster_view` and worded by `status_report`. It
+needs no operator.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -17,21 +17,21 @@ import click
 
 from chronik.cli import domain_option, print_data, recursive_option, use_colour
 from chronik.cli_connect import Interrupted, Interruption, cluster_options, columns, run_async
-from chronik.errors import ObjectMissing
-from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, POD, ClusterKey, ObjectRef
+from chronik.cli_status_question import Question
+from chronik.kube import connect
+from chronik.manifest import CLUSTER, ClusterKey
 from chronik.status_report import NOT_INSTALLED, line, picture, table
+from chronik.wait_mirror import Mirror, mirror
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from rich.live import Live
 
     from chronik.cluster_parts import Found
     from chronik.cluster_view import ClusterView
     from chronik.kube import ConnectOptions, Kube
-    from chronik.manifest import Manifest
     from chronik.spec import Cluster
-    from chronik.wait_mirror import Mirror, Scope
 
 Output = Literal["table", "json", "yaml"]
 NOT_READY = 1
@@ -39,21 +39,6 @@ _TICK = 1.0
 """Seconds between two drawings if nothing changes: ages grow."""
 _CALM = 0.1
 """Seconds in which more changes are gathered after one: they come in flocks."""
-_OPTIONAL = ("Service", "HorizontalPodAutoscaler")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Which clusters somebody asked about: by name, from files, or all of a namespace (None: of all namespaces)."""
-
-    namespace: str | None
-    clusters: Mapping[ClusterKey, Cluster | None]
-    domain: str
-
-    @property
-    def namespaces(self) -> list[str | None]:
-        """Where to look."""
-        return [*sorted({key.namespace for key in self.clusters})] or [self.namespace]
 
 
 @click.command()
@@ -94,8 +79,6 @@ def status(
         raise click.UsageError("names, files and --all-namespaces exclude each other")
 
     async def main(interruption: Interruption) -> int:
-        from chronik.kube import connect  # noqa: PLC0415  # `--help` stays quick
-
         async with connect(options) as kube:
             asked = Question(
                 None if all_namespaces else kube.namespace,
@@ -116,7 +99,7 @@ def _clusters(
     """Return what was asked for; a cluster from a file is held to it."""
     if not files:
         return {ClusterKey(namespace, name): None for name in names}
-    from chronik import offline  # noqa: PLC0415
+    from chronik import offline  # noqa: PLC0415  # `--help` stays quick
 
     found, _ = offline.load_clusters(files, recursive=recursive, namespace=wish or None, fallback=namespace)
     return {ClusterKey(cluster.namespace, cluster.name): cluster for cluster in found}
@@ -138,27 +121,24 @@ class _Viewer:
         Raises:
             ObjectMissing: a cluster that was asked for does not exist.
         """
-        from chronik.wait_mirror import Mirror  # noqa: PLC0415
-
-        live = Mirror(self.kube, _scopes(self.asked))
+        live = Mirror(self.kube, self.asked.scopes())
         await live.read()
         views = self._views(live)
-        self._refuse_missing(views)
+        self.asked.refuse_missing(view.key for view in views)
         if CLUSTER in live.unknown and not self.asked.clusters:
             click.echo(NOT_INSTALLED, err=True)
         if not views and self.output == "table":
-            click.echo(f"no clusters in {self._where()}", err=True)
+            click.echo(f"no clusters in {self.asked}", err=True)
         else:
             print_data(self._shown(views, columns(sys.stdout)))
         return self.code
 
     async def watch(self, interruption: Interruption) -> int:
         """Show every change until somebody asks to stop, or nothing is left; return the exit code."""
-        from chronik.wait_mirror import mirror  # noqa: PLC0415
 
         async def look() -> None:
-            async with mirror(self.kube, _scopes(self.asked)) as live:
-                self._refuse_missing(self._views(live))
+            async with mirror(self.kube, self.asked.scopes()) as live:
+                self.asked.refuse_missing(view.key for view in self._views(live))
                 await self._follow(live)
 
         try:
@@ -176,7 +156,7 @@ class _Viewer:
                 show(views)
                 if await live.change(_TICK if redraws else float("inf")):
                     await asyncio.sleep(_CALM)
-        click.echo(f"{self._where()}: gone", err=True)
+        click.echo(f"{self.asked}: gone", err=True)
 
     def _redraw(self, screen: Live) -> Callable[[list[ClusterView]], None]:
         from rich.text import Text  # noqa: PLC0415
@@ -197,7 +177,7 @@ class _Viewer:
 
     def _views(self, live: Mirror) -> list[ClusterView]:
         """Return all clusters that were asked for and exist, and note whether they are ready."""
-        views = [self._view(key, found) for key, found in _found(live, self.asked).items() if found.exists]
+        views = [self._view(key, found) for key, found in self.asked.found(live).items()]
         self.code = 0 if views and all(view.ready for view in views) else NOT_READY
         return views
 
@@ -215,15 +195,6 @@ class _Viewer:
         assert cluster is not None
         return cluster_view(replace(cluster, domain=self.asked.domain), origin, found, _now())
 
-    def _refuse_missing(self, views: Iterable[ClusterView]) -> None:
-        missing = self.asked.clusters.keys() - {view.key for view in views}
-        if missing:
-            raise ObjectMissing(
-                "there is no such cluster: no ChronikCluster of that name, and no objects labelled as part of it",
-                subject=", ".join(map(str, sorted(missing))),
-                hint="`chronik status -A` shows all clusters.",
-            )
-
     def _shown(self, views: list[ClusterView], width: int | None, height: int | None = None) -> str:
         if self.output != "table":
             return self._data(views)
@@ -237,11 +208,6 @@ class _Viewer:
 
         return as_json(views, compact=compact) if self.output == "json" else to_yaml_stream([as_data(views)])
 
-    def _where(self) -> str:
-        if self.asked.clusters:
-            return ", ".join(map(str, self.asked.clusters))
-        return f"namespace {self.asked.namespace}" if self.asked.namespace else "any namespace"
-
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -252,48 +218,3 @@ def _screen() -> Live:
     from rich.live import Live  # noqa: PLC0415
 
     return Live(console=Console(), auto_refresh=False, vertical_overflow="crop")
-
-
-def _scopes(asked: Question) -> list[Scope]:
-    """Return what to read: what clusters are made of, as far as the question is about it."""
-    from chronik.wait import cluster_selector  # noqa: PLC0415
-    from chronik.wait_mirror import Scope  # noqa: PLC0415
-
-    scopes = []
-    for namespace in asked.namespaces:
-        names = [key.name for key in asked.clusters if key.namespace == namespace]
-        selector = cluster_selector(names)
-        instances = selector.replace(CLUSTER_LABEL, INSTANCE_LABEL)
-        scopes += [Scope(KIND_BY_NAME[kind], namespace, selector) for kind in ("StatefulSet", "Deployment")]
-        scopes += [Scope(KIND_BY_NAME[kind], namespace, selector, optional=True) for kind in _OPTIONAL]
-        scopes += [Scope(POD, namespace, selector, optional=True), Scope(CLAIM, namespace, instances, optional=True)]
-        scopes.append(Scope(CLUSTER, namespace, optional=True))
-    return scopes
-
-
-def _found(live: Mirror, asked: Question) -> dict[ClusterKey, Found]:
-    """Sort what was read by cluster: those that were asked for, or all."""
-    from chronik.cluster_parts import Found  # noqa: PLC0415
-
-    documents = {ClusterKey(each["metadata"]["namespace"], each["metadata"]["name"]): each for each in live.of(CLUSTER)}
-    objects: dict[ClusterKey, dict[ObjectRef, Manifest]] = {}
-    for kind in ("StatefulSet", "Deployment", *_OPTIONAL):
-        for manifest in live.of(KIND_BY_NAME[kind]):
-            objects.setdefault(_key(manifest, CLUSTER_LABEL), {})[ObjectRef.of(manifest)] = manifest
-    pods = _grouped(live.of(POD), CLUSTER_LABEL)
-    claims = _grouped(live.of(CLAIM), INSTANCE_LABEL)
-    keys = asked.clusters or sorted({*documents, *objects})
-    return {
-        key: Found(documents.get(key), objects.get(key, {}), pods.get(key, ()), claims.get(key, ())) for key in keys
-    }
-
-
-def _grouped(manifests: Iterable[Manifest], label: str) -> dict[ClusterKey, list[Manifest]]:
-    found: dict[ClusterKey, list[Manifest]] = {}
-    for manifest in manifests:
-        found.setdefault(_key(manifest, label), []).append(manifest)
-    return found
-
-
-def _key(manifest: Manifest, label: str) -> ClusterKey:
-    return ClusterKey(manifest["metadata"]["namespace"], (manifest["metadata"].get("labels") or {}).get(label, ""))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.errors import PartialFailure, WaitTimeout
 from chronik.manifest import ObjectRef
+from chronik.report_json import ref_data
 from chronik.report_text import BOLD, RED, YELLOW, Page, counted
 from chronik.results import Report
 
@@ -87,15 +88,14 @@ def _listing(page: Page, refs: Iterable[ObjectRef]) -> None:
 
 def _write_kept(page: Page, deletion: Deletion) -> None:
     for action in deletion.kept:
-        page.paragraph(f"{action.ref} stays: it {action.reason}", "    ", first="  ", colour=YELLOW)
+        page.hanging(f"{action.ref} stays: it {action.reason}", "  ", colour=YELLOW)
     if not deletion.volumes:
         return
     names = [ref.name for ref in deletion.volumes]
-    text = (
-        f"{len(names)} volume claims stay with their data" if len(names) > 1 else "1 volume claim stays with its data"
-    )
-    page.paragraph(f"{text}. To delete {'them' if len(names) > 1 else 'it'}, too:", "    ", first="  ", colour=YELLOW)
-    page.paragraph(f"kubectl delete pvc -n {deletion.key.namespace} {' '.join(names)}", "      ", first="    ")
+    many = f"{len(names)} volume claims stay with their data. To delete them, too:"
+    one = "1 volume claim stays with its data. To delete it, too:"
+    page.hanging(many if len(names) > 1 else one, "  ", colour=YELLOW)
+    page.hanging(f"kubectl delete pvc -n {deletion.key.namespace} {' '.join(names)}", "    ")
 
 
 def outcome(departures: Iterable[Departure], *, width: int | None, color: bool, dry_run: bool) -> str:
@@ -117,9 +117,9 @@ def _write_outcome(page: Page, departure: Departure, *, dry_run: bool) -> None:
         page.line(f"{page.painted(str(deletion.key), BOLD)}: {counted(done, 'object')} {verb}{gone}")
     for result in (*report.failed, *report.untried):
         text = f"{result.ref}: {result.error.message if result.error else f'not tried, {result.why}'}"
-        page.paragraph(text, "    ", first="  ", colour=RED)
+        page.hanging(text, "  ", colour=RED)
     for each in departure.left or ():
-        page.paragraph(f"{each.ref} {each.health.message}", "    ", first="  ", colour=RED)
+        page.hanging(f"{each.ref} {each.health.message}", "  ", colour=RED)
     if not dry_run:
         _write_kept(page, deletion)
 
@@ -139,20 +139,16 @@ def _data(departure: Departure, *, dry_run: bool) -> dict[str, Any]:
         "ok": departure.failure is None,
         "deleted": _refs([*document, *(result.ref for result in report.written)]),
         "followed": _refs(ObjectRef.of(live) for live in deletion.follows),
-        "kept": [{**_ref(action.ref), "reason": action.reason} for action in deletion.kept],
+        "kept": [{**ref_data(action.ref), "reason": action.reason} for action in deletion.kept],
         "volumesKept": _refs(deletion.volumes),
         "failed": [
-            {**_ref(result.ref), "message": result.error.message if result.error else result.why}
+            {**ref_data(result.ref), "message": result.error.message if result.error else result.why}
             for result in (*report.failed, *report.untried)
         ],
-        "left": departure.left and [{**_ref(each.ref), "message": each.health.message} for each in departure.left],
+        "left": departure.left and [{**ref_data(each.ref), "message": each.health.message} for each in departure.left],
         "error": departure.failure.message if departure.failure else None,
     }
 
 
 def _refs(refs: Iterable[ObjectRef]) -> list[dict[str, str]]:
-    return [_ref(ref) for ref in refs]
-
-
-def _ref(ref: ObjectRef) -> dict[str, str]:
-    return {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name}
+    return [ref_data(ref) for ref in refs]

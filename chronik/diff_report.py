@@ -12,21 +12,22 @@ from dataclasses import dataclass, field
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
-from chronik.actions import Apply, Conflict, GrowClaim, Handover, Held, Obstacle, Prune, Recreate, Skip
-from chronik.changes import Change
+from chronik.accounts import changes_of, counts, deeds
+from chronik.actions import Apply, Conflict, Handover, Held, Obstacle, Recreate, Skip
 from chronik.emit import to_yaml
-from chronik.report import counts, deeds, owned_by
-from chronik.report_text import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, counted, listed
+from chronik.report import owned_by, path_of
+from chronik.report_text import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, cells, counted, listed, visible
 from chronik.results import LEFT_ALONE, WROTE
 from chronik.scalars import is_ambiguous
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from chronik.accounts import Account, Deed
     from chronik.actions import Action
+    from chronik.changes import Change
     from chronik.errors import FieldOwner
     from chronik.manifest import ObjectRef
-    from chronik.report import Account, Deed
     from chronik.results import Outcome, Result
 
 _CONTEXT_LINES = 2
@@ -105,7 +106,7 @@ def as_text(outlooks: Sequence[Outlook], *, width: int | None, color: bool) -> s
         if outlook.account.operator:
             page.labelled("note", CYAN, _operators(outlook))
         if outlook.account.error is None:
-            page.paragraph(_summary(outlook), "  ", first="", colour=BOLD)
+            page.hanging(_summary(outlook), colour=BOLD)
     return page.text
 
 
@@ -135,7 +136,7 @@ class _Entry:
     def write(self) -> None:
         mark, colour, words = _MARKS[self._deed.outcome]
         head = f"{mark} {self._deed.ref}" + (f": {words}" if words else "")
-        self._page.paragraph(head, "  ", first="", colour=f"{BOLD};{colour}")
+        self._page.hanging(head, colour=f"{BOLD};{colour}")
         for result in self._deed.results:
             self._details(result)
 
@@ -143,8 +144,8 @@ class _Entry:
         action = result.action
         if result.why or _is_explained(action):
             self._note(result.why or action.reason)
-        changes = [change for change in _changes(action) if change.old != change.new]
-        taken_over = [change.path for change in _changes(action) if change.old == change.new]
+        changes = [change for change in changes_of(action) if change.old != change.new]
+        taken_over = [change.path for change in changes_of(action) if change.old == change.new]
         if taken_over:
             self._note(f"taken over, same value: {listed(taken_over, _MOST_LISTED)}")
         verb, owners = _owners(action)
@@ -153,7 +154,7 @@ class _Entry:
         told = ", ".join(change.owner for change in changes)
         for owner in owners:
             if owner.manager not in told:
-                self._note(f"{owner.path.removeprefix('.')} is {verb} {owned_by(owner)}")
+                self._note(f"{path_of(owner)} is {verb} {owned_by(owner)}")
         if isinstance(action, Apply | Recreate) and action.restarts:
             self._restarts(action.restarts)
         if isinstance(action, Obstacle | Held) and action.hint:
@@ -203,15 +204,6 @@ def _owners(action: Action) -> tuple[str, tuple[FieldOwner, ...]]:
 
 def _cause(path: str) -> str:
     return "the configuration that they read changes" if _CONFIG_HASH in path else path.removeprefix(_TEMPLATE)
-
-
-def _changes(action: Action) -> tuple[Change, ...]:
-    if isinstance(action, GrowClaim):
-        return (Change("spec.resources.requests.storage", action.was, action.storage),)
-    if isinstance(action, Prune):
-        return ()
-    changes: tuple[Change, ...] = getattr(action, "changes", ())
-    return changes
 
 
 def _hunks(old: list[str], new: list[str]) -> list[tuple[str, str]]:

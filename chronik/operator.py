@@ -27,6 +27,7 @@ from chronik.operator_queue import WorkQueue
 from chronik.operator_renders import RecentRenders
 from chronik.operator_serve import Probes, Serving, Workers, serving
 from chronik.reconcile_world import World
+from chronik.wait_first import first_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Coroutine
@@ -183,13 +184,7 @@ class Operator:
 
     async def _until_stopped(self, waiting: Awaitable[None]) -> None:
         """Wait for something, or until the operator is told to stop."""
-        tasks = {asyncio.ensure_future(waiting), asyncio.ensure_future(self.stop.wait())}
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await first_of(waiting, self.stop.wait())
 
     def _may_write(self) -> bool:
         return not self.options.elect or (self._leadership is not None and self._leadership.holds)

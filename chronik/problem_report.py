@@ -21,7 +21,7 @@ _TAB = "    "
 _REACH = 4  # characters that may share one column: a letter and its marks
 _STDIN = "-"
 _TOKEN = re.compile(r""""(?:[^"\\]|\\.){0,200}"|'[^']{0,200}'|[^\s,:{}\[\]]+(?::(?=[^\s,])[^\s,{}\[\]]*)*""")
-_COLOURS = {"error": RED, "warning": YELLOW}
+_COLOURS = {"error": f"{BOLD};{RED}", "warning": f"{BOLD};{YELLOW}", "help": f"{BOLD};{CYAN}"}
 _MARGIN = f"{BOLD};{BLUE}"
 
 
@@ -114,21 +114,20 @@ def _summary(problems: Sequence[Problem]) -> str:
 
 
 def _write(page: Page, problem: Problem) -> None:
-    colour = f"{BOLD};{_COLOURS[problem.severity]}"
-    _labelled(page, problem.severity, colour, _headline(problem), bold=True)
+    _labelled(page, problem.severity, _headline(problem), bold=True)
     if problem.location:
-        _place(page, problem.location, colour)
+        _place(page, problem.location, _COLOURS[problem.severity])
     elif problem.subject:
         page.line(f"  {page.painted('-->', _MARGIN)} {visible(problem.subject)}")
     if problem.hint:
-        _labelled(page, "help", f"{BOLD};{CYAN}", visible(problem.hint))
+        _labelled(page, "help", visible(problem.hint))
     page.line()
 
 
-def _labelled(page: Page, label: str, colour: str, text: str, *, bold: bool = False) -> None:
+def _labelled(page: Page, label: str, text: str, *, bold: bool = False) -> None:
     """Write a visible text in a column beside its label; its words stay whole, for whoever copies them."""
     indent = " " * (len(label) + 2)
-    lead = f"{page.painted(f'{label}:', colour)} "
+    lead = f"{page.painted(f'{label}:', _COLOURS[label])} "
     for part in wrapped(text.lstrip(), page.width, indent, len(indent), whole=True):
         page.line(lead + (page.painted(part, BOLD) if bold else part))
         lead = indent
@@ -141,8 +140,9 @@ def _place(page: Page, at: Location, colour: str) -> None:
     bar = page.painted("|", _MARGIN)
     file = "<stdin>" if at.file == _STDIN else visible(at.file)
     page.line(f"{margin}{page.painted('-->', _MARGIN)} {file}:{at.line}:{at.column}")
-    if page.width is None or not at.text.strip():
+    if not at.text.strip():
         return
+    assert page.width is not None, "problems are told to a terminal, or to what is as wide as one"
     source, before, marked = _window(at.text, at.column - 1, page.width - len(number) - 3)
     page.line(f"{margin} {bar}")
     page.line(f"{page.painted(number, _MARGIN)} {bar} {source}")

@@ -1,113 +1,23 @@
 """Word what became of clusters: a line for each object that changed or could not, a count, and what to do.
 
-`cli_apply` prints it; `report_json` is the same for programs. Pure.
+`cli_apply` prints it, and `cli_diff` the troubles; `report_json` is the same for programs. Pure.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from chronik.accounts import counts, deeds
 from chronik.actions import Apply, Conflict, GrowClaim, Held, Obstacle, Recreate
-from chronik.errors import ConflictError, PartialFailure, WaitTimeout
-from chronik.health import State
-from chronik.report_text import CYAN, DIM, GREEN, RED, YELLOW, Page, counted, listed
-from chronik.results import OBSTACLES, WROTE, Report
+from chronik.report_text import CYAN, DIM, GREEN, RED, YELLOW, Page, cells, counted, listed, visible
+from chronik.results import LEFT_ALONE, OBSTACLES, WROTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from chronik.accounts import Account, Deed, DryRun
     from chronik.errors import ChronikError, FieldOwner
-    from chronik.manifest import ClusterKey, ObjectRef
-    from chronik.readiness import Unready
-    from chronik.results import Outcome, Result
-
-DryRun = Literal["none", "client", "server"]
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What became of one cluster.
-
-    `error` is why it could not even be looked at, or was not looked at any more. `unready` are the objects that did not
-    become ready; None if nobody waited. `seconds` are those of the apply, `waited` those of the wait. `operator` is
-    that one manages the cluster.
-    """
-
-    key: ClusterKey
-    report: Report = Report(())  # noqa: RUF009  # frozen
-    error: ChronikError | None = None
-    seconds: float = 0.0
-    unready: tuple[Unready, ...] | None = None
-    waited: float = 0.0
-    operator: bool = False
-
-    @property
-    def failure(self) -> ChronikError | None:
-        """What it amounts to as one error; None if all went well."""
-        return self.error or self.report.error() or self._not_ready()
-
-    def _not_ready(self) -> ChronikError | None:
-        if not self.unready:
-            return None
-        failed = sum(each.health.state is State.FAILED for each in self.unready)
-        total = counted(len(self.unready), "object")
-        if failed:
-            text = f"{total} failed" if failed == len(self.unready) else f"{total} not ready, of which {failed} failed"
-            return PartialFailure(text, subject=str(self.key))
-        text = f"{total} not ready after {self.waited:.0f} s"
-        return WaitTimeout(text, subject=str(self.key))
-
-
-def exit_code(accounts: Sequence[Account]) -> int:
-    """Return 0 if all went well, the one code of all failures if they agree, and that of a partial failure else."""
-    codes = {failure.exit_code for account in accounts if (failure := account.failure)}
-    if not codes:
-        return 0
-    agreed = codes.pop() if len(codes) == 1 else PartialFailure.exit_code
-    partly = any(account.failure is None for account in accounts) and agreed not in _ALSO_BESIDE_SUCCESS
-    return PartialFailure.exit_code if partly else agreed
-
-
-_ALSO_BESIDE_SUCCESS = {ConflictError.exit_code, WaitTimeout.exit_code}
-
-
-class Deed(NamedTuple):
-    """What became of one object: the outcome that says most, and the results of all that was done about it."""
-
-    ref: ObjectRef
-    outcome: Outcome
-    results: tuple[Result, ...]
-
-
-_TELLING: tuple[Outcome, ...] = (
-    *("failed", "not-tried", "conflict", "foreign", "blocked", "waiting"),
-    *("recreated", "created", "adopted", "changed", "grown", "pruned", "handed-over"),
-    *("held", "kept", "orphaned", "settled", "unchanged"),
-)
-_COUNTED_ALWAYS: tuple[Outcome, ...] = ("created", "changed", "unchanged")
-_QUIET: frozenset[Outcome] = frozenset({"unchanged", "settled", "orphaned", "kept", "held"})
-
-
-def deeds(report: Report) -> list[Deed]:
-    """Return what became of each object, in the order of the plan."""
-    found: dict[ObjectRef, list[Result]] = {}
-    for result in report.results:
-        found.setdefault(result.ref, []).append(result)
-    return [
-        Deed(ref, min((result.outcome for result in results), key=_TELLING.index), tuple(results))
-        for ref, results in found.items()
-    ]
-
-
-def counts(report: Report) -> dict[Outcome, int]:
-    """Return how many objects met with each outcome; those of every day are counted even if there are none."""
-    found = Counter(deed.outcome for deed in deeds(report))
-    return {each: found[each] for each in _TELLING_ORDER if found[each] or each in _COUNTED_ALWAYS}
-
-
-_TELLING_ORDER = (*_COUNTED_ALWAYS, *(each for each in _TELLING if each not in _COUNTED_ALWAYS))
+    from chronik.results import Outcome, Report, Result
 
 
 # --- what goes to stdout ----------------------------------------------------------------------------------------------
@@ -133,9 +43,9 @@ def as_text(accounts: Sequence[Account], *, width: int | None, color: bool, dry_
     page = Page(width, color=color)
     for account in accounts:
         if _one_cause(account.report) is None:
-            _table(page, [deed for deed in deeds(account.report) if deed.outcome not in _QUIET])
+            _table(page, [deed for deed in deeds(account.report) if deed.outcome not in LEFT_ALONE])
         if account.error is None:
-            page.paragraph(_summary(account, dry_run), "  ", first="")
+            page.hanging(_summary(account, dry_run))
     return page.text
 
 
@@ -155,12 +65,12 @@ def _table(page: Page, told: Sequence[Deed]) -> None:
         name, word, reason = visible(str(deed.ref)), _word(deed.outcome), _reason(deed)
         lead, used = f"{name}{' ' * (names - cells(name) + 2)}", names + 2
         if not columns:
-            page.paragraph(name, "  ", first="")
+            page.hanging(name)
             lead, used = "  ", 2
         painted = page.painted(word, _OUTCOME_COLOURS.get(deed.outcome, ""))
         page.beside(f"{lead}{painted}{' ' * (words - len(word) + 2)}", used + words + 2, reason)
         for owner in _taken(deed):
-            page.paragraph(f"took {_path(owner)} from {owned_by(owner)}", " " * (used if columns else 4))
+            page.paragraph(f"took {path_of(owner)} from {owned_by(owner)}", " " * (used if columns else 4))
 
 
 _ROOM_FOR_REASONS = 24
@@ -198,7 +108,8 @@ def _taken(deed: Deed) -> tuple[FieldOwner, ...]:
     )
 
 
-def _path(owner: FieldOwner) -> str:
+def path_of(owner: FieldOwner) -> str:
+    """Write which field somebody owns: `spec.replicas`."""
     return owner.path.removeprefix(".")
 
 
@@ -261,7 +172,7 @@ def _troubles(result: Result) -> Iterator[tuple[_Trouble, str]]:
         whose = f"{result.error.subject}: " if result.error.subject not in {"", ref} else ""
         yield _Trouble("error", whose + result.error.message, result.error.hint), ref
     elif isinstance(action, Conflict):
-        fields = "".join(f"\n{_path(owner)}: {owned_by(owner)}" for owner in action.owners)
+        fields = "".join(f"\n{path_of(owner)}: {owned_by(owner)}" for owner in action.owners)
         message = f"other field managers set {counted(len(action.owners), 'field')} that this apply sets{fields}"
         yield _Trouble("error", message, action.hint), ref
     elif isinstance(action, Obstacle):
@@ -282,7 +193,7 @@ def ready_text(accounts: Sequence[Account], *, width: int | None, color: bool) -
     page = Page(width, color=color)
     for account in accounts:
         if account.unready == ():
-            page.paragraph(f"{account.key}: ready after {account.waited:.1f} s", "  ", first="", colour=GREEN)
+            page.hanging(f"{account.key}: ready after {account.waited:.1f} s", colour=GREEN)
     return page.text
 
 

@@ -29,18 +29,17 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from chronik.actions import Apply, Conflict, GrowClaim, Held, Obstacle
-from chronik.changes import Change
+from chronik.accounts import changes_of, counts
+from chronik.actions import Apply, Conflict, Held, Obstacle
 from chronik.errors import NO_ANSWER
-from chronik.report import Account, counts
 from chronik.results import WROTE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from chronik.accounts import Account, DryRun
     from chronik.errors import ChronikError
     from chronik.manifest import ObjectRef
-    from chronik.report import DryRun
     from chronik.results import Result
 
 
@@ -64,7 +63,7 @@ def _account(account: Account, dry_run: DryRun) -> dict[str, Any]:
         "objects": [_object(result) for result in report.results],
         "unready": account.unready
         and [
-            {**_ref(each.ref), "state": each.health.state.value, "message": each.health.message}
+            {**ref_data(each.ref), "state": each.health.state.value, "message": each.health.message}
             for each in account.unready
         ],
         "error": _error(account.error),
@@ -75,11 +74,11 @@ def _object(result: Result) -> dict[str, Any]:
     action = result.action
     takes = action.takes if isinstance(action, Apply) and result.outcome in WROTE else ()
     return {
-        **_ref(result.ref),
+        **ref_data(result.ref),
         "outcome": result.outcome,
         "reason": result.why or action.reason,
         "hint": action.hint if isinstance(action, Obstacle | Held) else "",
-        "changes": [asdict(change) for change in _changes(result)],
+        "changes": [asdict(change) for change in changes_of(action)],
         "restarts": [change.path for change in getattr(action, "restarts", ())],
         "owners": [owner._asdict() for owner in (action.owners if isinstance(action, Conflict) else ())],
         "taken": [owner._asdict() for owner in takes],
@@ -88,14 +87,8 @@ def _object(result: Result) -> dict[str, Any]:
     }
 
 
-def _changes(result: Result) -> Iterable[Change]:
-    if isinstance(result.action, GrowClaim):
-        return (Change("spec.resources.requests.storage", result.action.was, result.action.storage),)
-    changes: Iterable[Change] = getattr(result.action, "changes", ())
-    return changes
-
-
-def _ref(ref: ObjectRef) -> dict[str, str]:
+def ref_data(ref: ObjectRef) -> dict[str, str]:
+    """Return which object it is, as all JSON reports say it."""
     return {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name}
 
 

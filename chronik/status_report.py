@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.cluster_parts import WORDS, is_growing
 from chronik.health import State
-from chronik.report_text import BOLD, DIM, GREEN, RED, YELLOW, Page, counted, listed
+from chronik.report_text import BOLD, DIM, GREEN, RED, YELLOW, Page, cells, counted, listed, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -104,9 +104,9 @@ class _Picture:
             first += self.page.painted(f"{_count(part):>{counts}}", colour) + "  "
             self.page.beside(first, cells(plain), ", ".join(_remarks(part)))
             for trouble in part.troubles:
-                self.page.paragraph(trouble, "      ", first="    ", colour=RED)
+                self.page.hanging(trouble, "    ", colour=RED)
             for laggard in part.laggards:
-                self.page.paragraph(laggard, "      ", first="    ", colour=YELLOW)
+                self.page.hanging(laggard, "    ", colour=YELLOW)
 
     def _volumes(self) -> None:
         rows = [(part.words, _volumes(part.volumes)) for part in self.view.components if part.volumes]
@@ -144,10 +144,10 @@ class _Picture:
         if view.ready:
             page.line(page.painted(_READY[view.paused], f"{BOLD};{GREEN}"))
         for reason in view.waits_besides:
-            page.paragraph(f"Waits for {reason}", "  ", first="", colour=YELLOW)
+            page.hanging(f"Waits for {reason}", colour=YELLOW)
         names = [f"{part.words} ({_count(part)})" for part in view.waiting]
         if names or not (view.ready or view.waits_besides):
-            page.paragraph(f"Waits for {', '.join(names) or 'its operator'}", "  ", first="", colour=YELLOW)
+            page.hanging(f"Waits for {', '.join(names) or 'its operator'}", colour=YELLOW)
 
 
 def endpoints(addresses: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from chronik.errors import Forbidden, KindMissing, ServerBusy, ServerFailure, Unreachable, WatchExpired
 from chronik.kube_retry import Clock, RetryPolicy
 from chronik.manifest import ObjectRef
+from chronik.wait_first import ended, first_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -81,13 +82,7 @@ class Mirror:
         if self._following is None:
             self._following = asyncio.ensure_future(self._follow_all())
             self._following.add_done_callback(self._ended)
-        waits = [asyncio.ensure_future(self._changed.wait()), asyncio.ensure_future(self._clock.sleep(seconds))]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+        await first_of(self._changed.wait(), self._clock.sleep(seconds))
         if self._failure:
             raise self._failure
         came = self._changed.is_set()
@@ -97,17 +92,14 @@ class Mirror:
     async def close(self) -> None:
         """Watch no longer."""
         if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+            await ended(self._following)
 
     async def _follow_all(self) -> None:
         tasks = [asyncio.ensure_future(self._follow(scope, version)) for scope, version in self._versions.items()]
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await ended(*tasks)
 
     async def _load(self, scope: Scope) -> str | None:
         """Read a scope, and return the version to watch from; None if there is nothing to watch."""

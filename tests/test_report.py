@@ -8,6 +8,7 @@ import re
 import pytest
 
 from chronik import diff_report, report
+from chronik.accounts import Account, exit_code
 from chronik.actions import (
     Adopt,
     Apply,
@@ -28,11 +29,9 @@ from chronik.diff_report import Outlook
 from chronik.errors import Answer, FieldOwner, Forbidden, InvalidObject, NamespaceMissing, Unreachable
 from chronik.health import Health, State
 from chronik.manifest import ClusterKey, ObjectRef
-from chronik.problem_report import cells
 from chronik.readiness import Unready
-from chronik.report import Account, exit_code
 from chronik.report_json import as_json
-from chronik.report_text import wrapped
+from chronik.report_text import cells, wrapped
 from chronik.results import OBSTACLES, WROTE, Report, Result
 
 KEY = ClusterKey("streaming", "orders")

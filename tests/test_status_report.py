@@ -16,7 +16,7 @@ from chronik.cluster_parts import Found, is_growing
 from chronik.cluster_view import ClusterView, cluster_view, live_document
 from chronik.emit import to_yaml_stream
 from chronik.manifest import COMPONENT_LABEL, ClusterKey, Manifest, ObjectRef
-from chronik.problem_report import cells
+from chronik.report_text import cells
 from chronik.status import Observation, derive
 from chronik.status_data import as_data, as_json
 from chronik.status_report import age, endpoints, line, picture, table

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools.field_model import KINDS, FieldModel
 
-from chronik.actions import Apply, Create, GrowClaim, Handover, Prune, Recreate
+from chronik.actions import Apply, Create, GrowClaim, Handover, Held, Obstacle, Prune, Recreate, Skip
 from chronik.manifest import ObjectRef
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ class World:
 
     def carry_out(self, plan: Plan) -> list[Action]:
         """Carry out what a plan writes, and return it."""
-        for action in plan.writes:
+        actions = writes(plan)
+        for action in actions:
             self.carry_out_one(action)
-        return list(plan.writes)
+        return actions
 
     def apply(self, manifests: Iterable[Object], manager: str = "chronik-operator") -> None:
         """Apply manifests as somebody."""
@@ -92,6 +93,11 @@ class World:
         live["metadata"]["resourceVersion"] = str(self._serial)
         if "replicas" in live.get("spec", {}):
             self.counts.setdefault(ref.name, []).append(live["spec"]["replicas"])
+
+
+def writes(plan: Plan) -> list[Action]:
+    """Return the actions that send something to the cluster; none if the cluster is as it should be."""
+    return [action for action in plan.actions if not isinstance(action, Skip | Held | Obstacle)]
 
 
 def merged(value: Any, change: Any) -> Any:

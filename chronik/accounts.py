@@ -1,0 +1,117 @@
+"""What became of clusters, or would become of them: an account of each, its exit code, and a deed for each object.
+
+`cli_apply` and `cli_diff` make accounts; `report` and `diff_report` word them, `report_json` is for programs. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from chronik.actions import GrowClaim
+from chronik.changes import Change
+from chronik.errors import ConflictError, PartialFailure, WaitTimeout
+from chronik.health import State
+from chronik.report_text import counted
+from chronik.results import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chronik.actions import Action
+    from chronik.errors import ChronikError
+    from chronik.manifest import ClusterKey, ObjectRef
+    from chronik.readiness import Unready
+    from chronik.results import Outcome, Result
+
+DryRun = Literal["none", "client", "server"]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What became of one cluster.
+
+    `error` is why it could not even be looked at, or was not looked at any more. `unready` are the objects that did not
+    become ready; None if nobody waited. `seconds` are those of the apply, `waited` those of the wait. `operator` is
+    that one manages the cluster.
+    """
+
+    key: ClusterKey
+    report: Report = Report(())  # noqa: RUF009  # frozen
+    error: ChronikError | None = None
+    seconds: float = 0.0
+    unready: tuple[Unready, ...] | None = None
+    waited: float = 0.0
+    operator: bool = False
+
+    @property
+    def failure(self) -> ChronikError | None:
+        """What it amounts to as one error; None if all went well."""
+        return self.error or self.report.error() or self._not_ready()
+
+    def _not_ready(self) -> ChronikError | None:
+        if not self.unready:
+            return None
+        failed = sum(each.health.state is State.FAILED for each in self.unready)
+        total = counted(len(self.unready), "object")
+        if failed:
+            text = f"{total} failed" if failed == len(self.unready) else f"{total} not ready, of which {failed} failed"
+            return PartialFailure(text, subject=str(self.key))
+        text = f"{total} not ready after {self.waited:.0f} s"
+        return WaitTimeout(text, subject=str(self.key))
+
+
+_ALSO_BESIDE_SUCCESS = {ConflictError.exit_code, WaitTimeout.exit_code}
+
+
+def exit_code(accounts: Sequence[Account]) -> int:
+    """Return 0 if all went well, the one code of all failures if they agree, and that of a partial failure else."""
+    codes = {failure.exit_code for account in accounts if (failure := account.failure)}
+    if not codes:
+        return 0
+    agreed = codes.pop() if len(codes) == 1 else PartialFailure.exit_code
+    partly = any(account.failure is None for account in accounts) and agreed not in _ALSO_BESIDE_SUCCESS
+    return PartialFailure.exit_code if partly else agreed
+
+
+class Deed(NamedTuple):
+    """What became of one object: the outcome that says most, and the results of all that was done about it."""
+
+    ref: ObjectRef
+    outcome: Outcome
+    results: tuple[Result, ...]
+
+
+_TELLING: tuple[Outcome, ...] = (
+    *("failed", "not-tried", "conflict", "foreign", "blocked", "waiting"),
+    *("recreated", "created", "adopted", "changed", "grown", "pruned", "handed-over"),
+    *("held", "kept", "orphaned", "settled", "unchanged"),
+)
+"""All outcomes, the one that says most first."""
+_COUNTED_ALWAYS: tuple[Outcome, ...] = ("created", "changed", "unchanged")
+
+
+def deeds(report: Report) -> list[Deed]:
+    """Return what became of each object, in the order of the plan."""
+    found: dict[ObjectRef, list[Result]] = {}
+    for result in report.results:
+        found.setdefault(result.ref, []).append(result)
+    return [
+        Deed(ref, min((result.outcome for result in results), key=_TELLING.index), tuple(results))
+        for ref, results in found.items()
+    ]
+
+
+def counts(report: Report) -> dict[Outcome, int]:
+    """Return how many objects met with each outcome; those of every day are counted even if there are none."""
+    found = Counter(deed.outcome for deed in deeds(report))
+    return {each: found[each] for each in (*_COUNTED_ALWAYS, *_TELLING) if found[each] or each in _COUNTED_ALWAYS}
+
+
+def changes_of(action: Action) -> tuple[Change, ...]:
+    """Return what an action changes, field by field; nothing for what is created or deleted whole."""
+    if isinstance(action, GrowClaim):
+        return (Change("spec.resources.requests.storage", action.was, action.storage),)
+    changes: tuple[Change, ...] = getattr(action, "changes", ())
+    return changes

@@ -1,0 +1,98 @@
+"""What `chronik status` was asked: about which clusters, what has to be read for that, and what of it belongs to which.
+
+`cli_status` asks. Without an operator, a cluster is what bears its label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chronik.cluster_parts import Found
+from chronik.errors import ObjectMissing
+from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, POD, ClusterKey, ObjectRef
+from chronik.wait import cluster_selector
+from chronik.wait_mirror import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from chronik.manifest import Manifest
+    from chronik.spec import Cluster
+    from chronik.wait_mirror import Mirror
+
+_WORKLOADS = ("StatefulSet", "Deployment")
+_OPTIONAL = ("Service", "HorizontalPodAutoscaler")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which clusters somebody asked about: by name, from files, or all of a namespace (None: of all namespaces).
+
+    A cluster from a file comes with what the file says of it.
+    """
+
+    namespace: str | None
+    clusters: Mapping[ClusterKey, Cluster | None]
+    domain: str
+
+    def __str__(self) -> str:
+        if self.clusters:
+            return ", ".join(map(str, self.clusters))
+        return f"namespace {self.namespace}" if self.namespace else "any namespace"
+
+    def scopes(self) -> list[Scope]:
+        """Return what to read: what clusters are made of, as far as the question is about it."""
+        scopes = []
+        namespaces: list[str | None] = [*sorted({key.namespace for key in self.clusters})]
+        for namespace in namespaces or [self.namespace]:
+            selector = cluster_selector([key.name for key in self.clusters if key.namespace == namespace])
+            instances = selector.replace(CLUSTER_LABEL, INSTANCE_LABEL)
+            scopes += [Scope(KIND_BY_NAME[kind], namespace, selector) for kind in _WORKLOADS]
+            scopes += [Scope(KIND_BY_NAME[kind], namespace, selector, optional=True) for kind in _OPTIONAL]
+            scopes.append(Scope(POD, namespace, selector, optional=True))
+            scopes.append(Scope(CLAIM, namespace, instances, optional=True))
+            scopes.append(Scope(CLUSTER, namespace, optional=True))
+        return scopes
+
+    def found(self, live: Mirror) -> dict[ClusterKey, Found]:
+        """Sort what was read by cluster: those that were asked for and exist, or all."""
+        documents = {ClusterKey(*ObjectRef.of(each)[1:]): each for each in live.of(CLUSTER)}
+        parts = [manifest for kind in (*_WORKLOADS, *_OPTIONAL) for manifest in live.of(KIND_BY_NAME[kind])]
+        objects = _by_cluster(parts, CLUSTER_LABEL)
+        pods = _by_cluster(live.of(POD), CLUSTER_LABEL)
+        claims = _by_cluster(live.of(CLAIM), INSTANCE_LABEL)
+        every = {
+            key: Found(
+                documents.get(key),
+                {ObjectRef.of(manifest): manifest for manifest in objects.get(key, ())},
+                pods.get(key, ()),
+                claims.get(key, ()),
+            )
+            for key in self.clusters or sorted({*documents, *objects})
+        }
+        return {key: found for key, found in every.items() if found.exists}
+
+    def refuse_missing(self, found: Iterable[ClusterKey]) -> None:
+        """Check that every cluster that was asked for was found.
+
+        Raises:
+            ObjectMissing: some were not.
+        """
+        missing = self.clusters.keys() - {*found}
+        if missing:
+            raise ObjectMissing(
+                "there is no such cluster: no ChronikCluster of that name, and no objects labelled as part of it",
+                subject=", ".join(map(str, sorted(missing))),
+                hint="`chronik status -A` shows all clusters.",
+            )
+
+
+def _by_cluster(manifests: Iterable[Manifest], label: str) -> dict[ClusterKey, list[Manifest]]:
+    """Sort objects by the cluster that their label names."""
+    found: dict[ClusterKey, list[Manifest]] = {}
+    for manifest in manifests:
+        metadata = manifest["metadata"]
+        key = ClusterKey(metadata["namespace"], (metadata.get("labels") or {}).get(label, ""))
+        found.setdefault(key, []).append(manifest)
+    return found
