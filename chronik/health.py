@@ -144,7 +144,7 @@ def _stateful_set(manifest: Manifest, status: dict[str, Any]) -> Health:
     if existing < wanted:
         return _waiting(f"{existing} of {wanted} pods exist")
     if existing > wanted:
-        return _waiting(f"{existing - wanted} pods too many, being removed")
+        return _waiting(f"{existing - wanted} more than wanted, on the way out")
     strategy = spec.get("updateStrategy") or {}
     partition = (strategy.get("rollingUpdate") or {}).get("partition", 0)
     updated, rolls = status.get("updatedReplicas", 0), strategy.get("type") != "OnDelete"
@@ -170,9 +170,9 @@ def _deployment(manifest: Manifest, status: dict[str, Any]) -> Health:
     if updated < wanted:
         return _waiting(f"{updated} of {wanted} pods run the newest revision")
     if existing > updated:
-        return _waiting(f"{existing - updated} pods of an older revision are being removed")
+        return _waiting(f"{existing - updated} of an older revision, on the way out")
     if existing > wanted:
-        return _waiting(f"{existing - wanted} pods too many, being removed")
+        return _waiting(f"{existing - wanted} more than wanted, on the way out")
     available = status.get("availableReplicas", 0)
     return _CURRENT if available >= wanted else _waiting(f"{available} of {wanted} pods available")
 

@@ -29,7 +29,7 @@ _log = logging.getLogger("chronik.operator.events")
 EventType = Literal["Normal", "Warning"]
 
 WINDOW = 600.0  # seconds in which the same event is written once
-BURST, REFILL = 25, 300.0  # events of one object at once, and seconds until there may be one more: as client-go's
+BURST, REFILL = 25, 300.0  # events of one object and type at once, and seconds until one more: as client-go's
 LONGEST_MESSAGE = 1024  # bytes that the API server takes
 _WAITING = 1000
 _REMEMBERED = 4096
@@ -102,7 +102,7 @@ class Recorder:
         said.held_back += 1
         if said.written is not None and now - said.written < WINDOW:
             return
-        if not self._allowances.get(subject, lambda: _Allowance(BURST, now)).take(now):
+        if not self._allowances.get((subject, type), lambda: _Allowance(BURST, now)).take(now):
             return
         event = self._event(involved, type=type, reason=reason, message=shorten(note))
         event |= {"count": said.held_back, "firstTimestamp": said.first, "lastTimestamp": when}

@@ -192,10 +192,10 @@ class Leadership:
         except ChronikError as error:
             self._complain(as_trouble(error)[1])
         except TimeoutError:
-            self._complain(f"no answer in {self._terms.attempt:.0f} s")
+            self._complain(f"{self._subject}: no answer in {self._terms.attempt:.0f} s")
         except Exception:  # noqa: BLE001  # a loop that ended without a word would leave nobody to lead
             _log.exception("a bug in chronik stopped this renewal; please report it")
-            self._complain("a bug")
+            self._complain(f"{self._subject}: a bug")
         else:
             self._complaint = ""
         if self._leads and not self.holds:
@@ -206,7 +206,11 @@ class Leadership:
         self._current = False
         level = logging.DEBUG if text == self._complaint else logging.WARNING
         self._complaint = text
-        _log.log(level, "lease %s/%s: %s", self._namespace, self._name, text)
+        _log.log(level, "cannot keep the lease: %s", text)
+
+    @property
+    def _subject(self) -> str:
+        return f"Lease/{self._namespace}/{self._name}"
 
     async def _attempt(self) -> None:
         """Look, unless what was seen is still true, and write; whoever was too late looks and writes once more."""

@@ -6,6 +6,7 @@ that the event loop turns; the rest is what the checks say.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -106,7 +107,8 @@ async def _listening(app: web.Application, host: str, port: int, option: str) ->
         except OSError as error:
             address = f"{host or '*'}:{port}"
             hint = f"Choose another with {option}; 0 takes one that is free."
-            raise InputError(f"cannot be listened on: {error.strerror}", subject=address, hint=hint) from error
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise InputError(f"cannot be listened on: {why}", subject=address, hint=hint) from error
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()

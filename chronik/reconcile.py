@@ -50,9 +50,9 @@ async def reconcile(key: ClusterKey, world: World) -> Outcome:
         return Outcome("gone")
     if "deletionTimestamp" in document["metadata"]:
         return await finalize(document, world)
-    if not is_claimed(document):
-        return await claim(document, world)
     parsed = world.law.parse(document)
+    if not is_claimed(document):
+        return await claim(document, _first_secrets(parsed.cluster, world), world)
     if parsed.cluster is None:
         return await refuse(document, invalid(parsed.problems), world)
     cluster = replace(parsed.cluster, domain=world.domain)
@@ -179,6 +179,19 @@ def _rotation(
         return free and ref not in hindered
 
     return rotation(desired, now.objects, made_with, secret, may_restart)
+
+
+def _first_secrets(cluster: Cluster | None, world: World) -> Mapping[str, str]:
+    """Return what the Secrets of a new cluster are before its pods are made, should we be killed right after that."""
+    if cluster is None:
+        return {}
+    secret = _secret_of(cluster, world)
+    if secret is None:
+        return {}
+    with suppress(TemplateError):  # which the next pass tells
+        desired = world.render(replace(cluster, domain=world.domain))
+        return rotation(desired, {}, {}, secret, lambda _ref, _started: False).digests
+    return {}
 
 
 def _secret_of(cluster: Cluster, world: World) -> Callable[[str], str | None] | None:

@@ -42,14 +42,15 @@ def is_claimed(document: Manifest) -> bool:
     return FINALIZER in (document["metadata"].get("finalizers") or ()) and bool(status_of(document).get("phase"))
 
 
-async def claim(document: Manifest, world: World) -> Outcome:
-    """Hold a cluster that is new, so that its deletion waits for us, and say that it was seen."""
+async def claim(document: Manifest, secrets: Mapping[str, str], world: World) -> Outcome:
+    """Hold a cluster that is new, so that its deletion waits for us, and say that it was seen, with which Secrets."""
     if FINALIZER not in (document["metadata"].get("finalizers") or ()):
         held = _identity(document)
         held["metadata"]["finalizers"] = [FINALIZER]
         world.cache.wrote(await world.kube.apply(held))
     if not status_of(document).get("phase"):
-        await write_status(document, pending({}, world.now(), _generation(document)), world)
+        digests = {"secretDigests": dict(secrets)} if secrets else {}
+        await write_status(document, pending(digests, world.now(), _generation(document)), world)
     now = world.cache.cluster(ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"]))
     done = now is not None and is_claimed(now)  # if not, it has gone, and an event is on its way that says so
     return Outcome("claimed" if done else "waiting", phase="Pending")

@@ -41,11 +41,11 @@ class Standing(NamedTuple):
 
 
 _GROUP = API_VERSION.split("/")[0]
-_LABELS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+_LABELS = " ".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 _HINT_CONTROLLED = "Delete it, or give the cluster another name."
 _HINT_UNLABELLED = (
-    "Delete it, or give the cluster another name. To hand it over, label it"
-    f" {CLUSTER_LABEL}={{0}},{_LABELS} and run `chronik apply`."
+    "Delete it, or give the cluster another name. To hand it over:"
+    f" kubectl label {{kind}} {{name}}{{place}} {CLUSTER_LABEL}={{cluster}} {_LABELS}, and run `chronik apply`."
 )
 _HINT_OPERATOR = "Delete it, and the operator makes its own; or give the cluster another name."
 _OURS = Standing(Owner.OURS)
@@ -95,11 +95,18 @@ def _standing(live: Manifest, cluster: str, owner_uid: str | None) -> Standing:
     if controller is not None:
         return _controlled(controller, cluster, owner_uid)
     if not _has_our_labels(live, cluster):
-        hint = _HINT_UNLABELLED.format(cluster) if owner_uid is None else _HINT_OPERATOR
+        hint = _hand_over(live, cluster) if owner_uid is None else _HINT_OPERATOR
         return Standing(Owner.FOREIGN, "is not chronik's, though it has this name", hint)
     if owner_uid is None:
         return _OURS
     return _UNOWNED if applied_by_us(live) else _NEVER_APPLIED
+
+
+def _hand_over(live: Manifest, cluster: str) -> str:
+    metadata = live["metadata"]
+    place = f" -n {metadata['namespace']}" if metadata.get("namespace") else ""
+    kind = live["kind"].lower()
+    return _HINT_UNLABELLED.format(kind=kind, name=metadata["name"], place=place, cluster=cluster)
 
 
 def _controlled(controller: dict[str, Any], cluster: str, owner_uid: str | None) -> Standing:

@@ -193,7 +193,7 @@ def _ran_before(previous: Mapping[str, Any]) -> bool:
 
 
 def _conditions(found: Sequence[ComponentStatus], observed: Observation) -> list[Condition]:
-    waiting = "; ".join(f"{_WORDS[each.component.name]}: {_reason(each)}" for each in found if not each.settled)
+    waiting = _waiting(each for each in found if not each.settled)
     if observed.failure:
         ready = condition("Ready", met=False, reason=observed.failure[0], message=observed.failure[1])
     elif waiting or _is_on_its_way(observed):
@@ -237,6 +237,14 @@ def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Con
         message = f"Nothing is being rolled out, and pods are not ready: {', '.join(ill)}"
         return condition("Progressing", met=False, reason="ComponentsNotReady", message=message)
     return condition("Progressing", met=True, reason="RolloutInProgress", message="")
+
+
+def _waiting(unsettled: Iterable[ComponentStatus]) -> str:
+    """Return what is waited for; components that wait for the same are named together."""
+    who: dict[str, list[str]] = {}
+    for each in unsettled:
+        who.setdefault(_reason(each), []).append(_WORDS[each.component.name])
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in who.items())
 
 
 def _reason(each: ComponentStatus) -> str:

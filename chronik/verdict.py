@@ -8,11 +8,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from chronik.actions import Apply, Blocked, Conflict, Foreign, GrowClaim, Held, Obstacle, Prune, Recreate, Wait
+from chronik.actions import (
+    Apply,
+    Blocked,
+    Conflict,
+    Foreign,
+    GrowClaim,
+    Handover,
+    Held,
+    Obstacle,
+    Prune,
+    Recreate,
+    Wait,
+)
 from chronik.errors import FieldConflict, Forbidden
-from chronik.manifest import CLUSTER_KIND
+from chronik.manifest import CLUSTER_KIND, FIELD_MANAGER
 from chronik.problem import format_path
 from chronik.results import Report
+from chronik.rotation import ROTATION_MANAGER
 from chronik.status import TURN, condition
 
 if TYPE_CHECKING:
@@ -148,7 +161,8 @@ def _waiting(report: Report) -> tuple[Trouble | None, RetryClass | None]:
 def _told(texts: Sequence[str]) -> str:
     texts = list(dict.fromkeys(texts))
     more = len(texts) - _MOST_TOLD
-    return "; ".join([*texts[:_MOST_TOLD], *([f"and {more} more"] if more > 0 else [])])
+    told = "; ".join(texts[:_MOST_TOLD]).replace(".; ", ". ")  # a sentence ends by itself
+    return f"{told} (and {more} more)" if more > 0 else told
 
 
 def _sentence(problem: Problem) -> str:
@@ -165,7 +179,7 @@ def pause(*, paused: bool) -> list[Condition]:
 
 def _about_fields(report: Report) -> list[Condition]:
     texts = [
-        f"{each.ref}: {owner.path} is owned by {owner.manager}"
+        f"{each.ref}: {owner.path.removeprefix('.')} is held by {owner.manager}"
         for each in report.obstacles
         if isinstance(each.action, Conflict)
         for owner in each.action.owners
@@ -211,9 +225,13 @@ def _deeds(written: Iterable[Result]) -> list[Announcement]:
     told: list[Announcement] = []
     for each in written:
         match each.action:
-            case Apply(takes=takes) if takes:
-                fields = ", ".join(f"{owner.path} (from {owner.manager})" for owner in takes)
+            case Apply(takes=takes) if lost := [
+                owner for owner in takes if not owner.manager.startswith(FIELD_MANAGER)
+            ]:
+                fields = ", ".join(f"{owner.path.removeprefix('.')} (from {owner.manager})" for owner in lost)
                 told.append(Announcement("Warning", "FieldsTakenBack", f"{each.ref}: took back {fields}"))
+            case Handover(manager=manager, reason=reason) if manager == ROTATION_MANAGER:
+                told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {reason}"))
             case Recreate(reason=reason):
                 told.append(Announcement("Normal", "Recreated", f"{each.ref}: {reason}"))
             case GrowClaim(storage=storage, was=was):

@@ -106,8 +106,8 @@ def _hold(
     return Held(
         ref=ref,
         code="StorageNotExpandable",
-        reason=f"volumes {_name(wanted)!r} cannot grow from {sizes}: StorageClass {rigid[0]!r} expands none",
-        hint=f"Set allowVolumeExpansion on StorageClass {rigid[0]!r}, if its driver can, or ask for {_size(live)}.",
+        reason=f"volumes {_name(wanted)!r} cannot grow from {sizes}: StorageClass {rigid[0]!r} allows no expansion",
+        hint=f"Set allowVolumeExpansion on StorageClass {rigid[0]!r}, if its driver can; until then they stay.",
     )
 
 

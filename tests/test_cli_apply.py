@@ -162,7 +162,7 @@ def test_foreign_object_stops_nothing_but_itself(place):
 
     assert done.code == 4
     assert f"error: Service/{place.namespace}/c-ingest: is not chronik's, though it has this name\n" in done.err
-    assert "label it chronik.stream/cluster=c" in done.err
+    assert "chronik.stream/cluster=c app.kubernetes.io/managed-by=chronik-operator, and run `chronik apply`" in done.err
     assert f"{OBJECTS - 1} created, 0 changed, 0 unchanged, 1 foreign" in done.out
     assert place.call("GET", "Service", "c-ingest").body == before
 

@@ -79,7 +79,7 @@ async def test_people_are_told(place):
 
         note = await eventually(told)
 
-    assert note == f"Warning: StatefulSet/{place.name}/c-ingest: took back .spec.replicas (from kubectl-edit)"
+    assert note == f"Warning: StatefulSet/{place.name}/c-ingest: took back spec.replicas (from kubectl-edit)"
 
 
 async def test_fields_of_others_stay(place, monkeypatch):
@@ -279,7 +279,7 @@ async def test_other_controllers_conflict(place):
         await place.edit(SERVICE, "c-ingest-client", {"spec": {"type": "NodePort"}}, manager="mesh")
         found = await with_condition(place, "c", "FieldConflict", "True", "OwnedByOthers")
 
-    assert condition(found, "FieldConflict")["message"].endswith(".spec.type is owned by mesh")
+    assert condition(found, "FieldConflict")["message"].endswith(" spec.type is held by mesh")
     assert found["status"]["phase"] == "Failed"
 
 

@@ -80,7 +80,7 @@ async def test_a_last_word_of_the_autoscaler_is_taken_back(place):
         await eventually(lambda: _counts(place, 3))
         await in_phase(place, "c", "Running")
 
-    assert "c-ingest: took back .spec.replicas (from kube-controller-manager)" in await _told(place, "FieldsTakenBack")
+    assert "c-ingest: took back spec.replicas (from kube-controller-manager)" in await _told(place, "FieldsTakenBack")
 
 
 async def test_an_autoscaler_of_somebody_else_is_no_quarrel(place, monkeypatch):

@@ -92,7 +92,7 @@ async def test_what_cannot_grow_is_told(place):
 
     assert await sizes(place) == before
     assert live["spec"]["template"]["spec"]["containers"][0]["image"] == "chronik/controller:2.0"
-    assert "'rigid' expands none" in condition(found, "StorageResizable")["message"]
+    assert "'rigid' allows no expansion" in condition(found, "StorageResizable")["message"]
     assert events["StorageNotExpandable"].startswith("Warning: ")
 
 

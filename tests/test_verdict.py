@@ -27,6 +27,7 @@ from chronik.verdict import announcements, as_trouble, invalid, rigid_classes, v
 
 REF = ObjectRef("Service", "ns", "c-ingest")
 OTHER = ObjectRef("StatefulSet", "ns", "c-controller")
+NEIGHBOUR = ObjectRef("ChronikCluster", "ns", "d")
 OWNER = FieldOwner(".spec.type", "mesh")
 
 
@@ -44,6 +45,7 @@ FOREIGN = (Foreign(ref=REF, reason="is somebody else's", hint="Delete it."), "fo
 CONFLICT = (Conflict(ref=REF, reason="in conflict", owners=(OWNER,), changes=()), "conflict", None)
 STUCK = (Blocked(ref=REF, reason="cannot be changed"), "blocked", None)
 ORDERED = (Blocked(ref=REF, by=OTHER, reason=f"waits for {OTHER}"), "blocked", None)
+NEXT = (Blocked(ref=OTHER, by=NEIGHBOUR, reason=f"waits for {NEIGHBOUR}"), "blocked", None)
 WAITS = (Wait(ref=REF, reason="is being deleted"), "waiting", None)
 BUSY, REFUSED = failed(ServerBusy("busy")), failed(InvalidObject("will not do"))
 UNKNOWN = failed(PartialFailure("odd"))
@@ -61,6 +63,9 @@ VERDICTS = {
     "unknown": ([BUSY, UNKNOWN], None, "ApiServerBusy", "unknown"),
     "in order": ([ORDERED], None, "Waiting", None),
     "being deleted": ([WAITS], None, "Waiting", None),
+    "after other clusters": ([NEXT, NEXT], None, "WaitingForTurn", None),
+    "after other clusters, and in order": ([NEXT, ORDERED], None, "Waiting", None),
+    "after other clusters, and being deleted": ([WAITS, NEXT], None, "Waiting", None),
 }
 
 
@@ -79,7 +84,7 @@ def test_messages_name_what_and_what_to_do():
     many = [(replace(FOREIGN[0], ref=REF._replace(name=f"s{number}")), "foreign", None) for number in range(5)]
 
     assert verdict(report(FOREIGN)).failure[1] == "Service/ns/c-ingest is somebody else's. Delete it."
-    assert verdict(report(*many)).failure[1].endswith("; and 2 more")
+    assert verdict(report(*many)).failure[1].endswith(" Delete it. (and 2 more)")
     assert verdict(report(BUSY, BUSY)).waiting[1] == "busy"
 
 
@@ -119,7 +124,7 @@ def test_errors_are_told_in_sentences(case):
 
 HELD = (Held(ref=OTHER, code="StorageShrink", reason="never shrinks", hint="Ask for more."), "held", None)
 CONDITIONS = {
-    "conflict": ([CONFLICT], {}, "FieldConflict", "True", f"{REF}: .spec.type is owned by mesh"),
+    "conflict": ([CONFLICT], {}, "FieldConflict", "True", f"{REF}: spec.type is held by mesh"),
     "held": ([HELD], {}, "StorageResizable", "False", f"{OTHER}: never shrinks. Ask for more."),
     "settled": ([(Skip(ref=REF, why="settled"), "settled", None)], {}, "ApplyFlapping", "True", str(REF)),
     "paused": ([], {"paused": True}, "Paused", "True", "chronik.stream/paused"),
