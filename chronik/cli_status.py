@@ -183,16 +183,14 @@ class _Viewer:
 
     def _view(self, key: ClusterKey, found: Found) -> ClusterView:
         from chronik import offline  # noqa: PLC0415
-        from chronik.cluster_view import cluster_view, live_document  # noqa: PLC0415
+        from chronik.cluster_view import cluster_view, live_cluster  # noqa: PLC0415
 
         given = self.asked.clusters.get(key)
         if given is not None:
             return cluster_view(given, "file", found, _now())
         cluster = offline.law().parse(found.document).cluster if found.document else None
         origin: Literal["document", "objects"] = "document" if cluster else "objects"
-        if cluster is None:
-            cluster = offline.law().parse(live_document(key, found)).cluster
-        assert cluster is not None
+        cluster = cluster or live_cluster(key, found, offline.law().parse)
         return cluster_view(replace(cluster, domain=self.asked.domain), origin, found, _now())
 
     def _shown(self, views: list[ClusterView], width: int | None, height: int | None = None) -> str:

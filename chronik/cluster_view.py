@@ -6,8 +6,8 @@ in the ChronikCluster's status, or have been applied from the command line, whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from chronik.cluster_parts import (
     COUNT_FIELDS,
@@ -23,9 +23,9 @@ from chronik.manifest import API_VERSION, CLUSTER_KIND, ClusterKey, Manifest, Ob
 from chronik.status import Observation, component_statuses, derive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from chronik.spec import Cluster
+    from chronik.spec import Cluster, ClusterSpec, Parsed
 
 PAUSED_ANNOTATION = "chronik.stream/paused"
 Origin = Literal["document", "file", "objects"]
@@ -68,8 +68,29 @@ class ClusterView:
         return (*self.waits_besides, *(f"{part.words}: {part.reason}" for part in self.waiting))
 
 
-def live_document(key: ClusterKey, found: Found) -> Manifest:
-    """Return a ChronikCluster document that would have about the objects that are there; its storage is made up."""
+def live_cluster(key: ClusterKey, found: Found, parse: Callable[[Manifest], Parsed]) -> Cluster:
+    """Return a cluster that would have about the objects that are there, whether or not a document may say so.
+
+    Somebody may have scaled a component to nothing, or given the label a value that no cluster can have as a name.
+    """
+    parsed = parse(_live_document(found, key)).cluster
+    assert parsed is not None, "what is made up here is valid"
+    counts = {count: _replicas(found, key, name) for name, count in COUNT_FIELDS.items()}
+    return replace(parsed, name=key.name, namespace=key.namespace, spec=cast("ClusterSpec", {**parsed.spec, **counts}))
+
+
+def _replicas(found: Found, key: ClusterKey, name: str) -> int:
+    workload = found.objects.get(_workload_ref(key, name))
+    absent = 0 if name == "search" else 1
+    return int(workload["spec"].get("replicas", 1)) if workload else absent
+
+
+def _workload_ref(key: ClusterKey, name: str) -> ObjectRef:
+    return ObjectRef("Deployment" if name == "search" else "StatefulSet", key.namespace, f"{key.name}-{name}")
+
+
+def _live_document(found: Found, key: ClusterKey) -> Manifest:
+    """Return a valid document for that; its name, its counts and its storage are made up."""
     spec: dict[str, Any] = {
         "storage": {"backend": "local"},
         "metastore": {
@@ -78,16 +99,11 @@ def live_document(key: ClusterKey, found: Found) -> Manifest:
         },
     }
     for name, count in COUNT_FIELDS.items():
-        kind = "Deployment" if name == "search" else "StatefulSet"
-        workload = found.objects.get(ObjectRef(kind, key.namespace, f"{key.name}-{name}"))
-        absent = 0 if name == "search" else 1
-        spec[count] = workload["spec"].get("replicas", 1) if workload else absent
-        scaler = found.objects.get(autoscaler_ref(key, name))
-        if workload and scaler:
-            bounds = {"minReplicas": scaler["spec"].get("minReplicas", 1), "maxReplicas": scaler["spec"]["maxReplicas"]}
-            spec.setdefault("autoscaling", {})[count] = {**bounds, "targetCpuUtilizationPercentage": 80}
-            spec[count] = max(spec[count], 1)
-    metadata = {"name": key.name, "namespace": key.namespace}
+        spec[count] = 1
+        if _workload_ref(key, name) in found.objects and autoscaler_ref(key, name) in found.objects:
+            bounds = {"minReplicas": 1, "maxReplicas": 9, "targetCpuUtilizationPercentage": 80}
+            spec.setdefault("autoscaling", {})[count] = bounds
+    metadata = {"name": "made-up", "namespace": "made-up"}
     return {"apiVersion": API_VERSION, "kind": CLUSTER_KIND, "metadata": metadata, "spec": spec}
 
 

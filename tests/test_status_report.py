@@ -13,7 +13,7 @@ import yaml
 
 from chronik import offline
 from chronik.cluster_parts import Found, is_growing
-from chronik.cluster_view import ClusterView, cluster_view, live_document
+from chronik.cluster_view import ClusterView, cluster_view, live_cluster
 from chronik.emit import to_yaml_stream
 from chronik.manifest import COMPONENT_LABEL, ClusterKey, Manifest, ObjectRef
 from chronik.report_text import cells
@@ -485,13 +485,21 @@ def test_nothing_but_a_document():
     ids=["healthy", "scaled", "half-gone", "nothing"],
 )
 def test_a_spec_from_live_objects(found, counts):
-    """Where nobody knows the spec, the objects tell as much of it as matters here, and it is a valid one."""
-    parsed = offline.law().parse(live_document(KEY, found))
+    """Where nobody knows the spec, the objects tell as much of it as matters here."""
+    spec = live_cluster(KEY, found, offline.law().parse).spec
 
-    assert parsed.cluster is not None, parsed.problems
-    spec = parsed.cluster.spec
     assert (spec["controllers"], spec["ingestNodes"], spec["searchNodes"]) == counts
     assert bool(spec["autoscaling"]) == any(ref.kind == "HorizontalPodAutoscaler" for ref in found.objects)
+
+
+@pytest.mark.parametrize("key", [KEY, ClusterKey("streaming", "No.Name"), ClusterKey("streaming", "x" * 60)])
+def test_what_no_document_may_say_can_be_looked_at(key):
+    """A component that was scaled to nothing, or a label that is no name of a cluster, is shown as it is."""
+    found = Found(objects=objects(workload("controller", 0, 0)))
+    seen = cluster_view(live_cluster(key, found, offline.law().parse), "objects", found, NOW)
+
+    assert seen.key == key
+    assert table([seen], NOW, width=None, color=False)
 
 
 # --- many, lines, data ------------------------------------------------------------------------------------------------
