@@ -8,6 +8,7 @@ where an error becomes text and an exit code.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -162,6 +163,22 @@ files_option = click.option(
     help="ChronikCluster documents. Repeatable.",
 )
 recursive_option = click.option("-R", "--recursive", is_flag=True, help="Look into folders below a folder, too.")
+
+
+def _folder(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise click.BadParameter("a folder has a name; for this one, say .")
+    return value
+
+
+def _names(_context: click.Context, _argument: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for name in values:
+        if not re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", name):
+            raise click.BadParameter(f"{name!r} is no name of a cluster; its namespace is given with -n")
+    return values
+
+
+names_argument = click.argument("names", nargs=-1, metavar="[NAME]...", callback=_names)
 namespace_option = click.option("-n", "--namespace", help="Namespace for documents that name none.  [default: default]")
 templates_option = click.option(
     "--templates", metavar="DIR", help="Folder of templates that replace chronik's, by name."
@@ -173,7 +190,7 @@ output_option = click.option(
     "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How to print."
 )
 output_dir_option = click.option(
-    "--output-dir", metavar="DIR", help="Write one file per object and a kustomization.yaml instead."
+    "--output-dir", metavar="DIR", callback=_folder, help="Write one file per object and a kustomization.yaml instead."
 )
 
 

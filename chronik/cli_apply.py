@@ -100,7 +100,7 @@ def apply(
     return run_async(lambda interruption: _run(source, options, wishes, interruption))
 
 
-_NOTICE = "interrupted: what is under way is finished; Ctrl-C again ends at once"
+_NOTICE = "interrupted: finishing what is under way; Ctrl-C again ends at once"
 
 
 async def _run(source: Source, options: ConnectOptions, wishes: Wishes, interruption: Interruption) -> int:

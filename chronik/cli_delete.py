@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import click
 
 from chronik.apply import Execution, carry_out
-from chronik.cli import print_data, recursive_option, use_colour
+from chronik.cli import names_argument, print_data, recursive_option, use_colour
 from chronik.cli_connect import Interrupted, Interruption, cluster_options, columns, duration, run_async, tell
 from chronik.cli_progress import Progress
 from chronik.deletion import Deletion, Remains, deletion
-from chronik.deletion_report import Departure, as_json, forecast, outcome
+from chronik.deletion_report import Departure, as_json, forecast, outcome, question
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KINDS, POD, ClusterKey, ObjectRef
@@ -48,7 +48,7 @@ class Wishes:
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@names_argument
 @click.option("-f", "--filename", "files", multiple=True, metavar="FILE|DIR|-", help="Documents of the clusters.")
 @recursive_option
 @cluster_options
@@ -120,14 +120,14 @@ def _confirmed(shown: Sequence[Deletion], wishes: Wishes) -> bool:
     if wishes.yes or not any(each.uids for each in shown):
         return True
     tell(forecast(shown, width=columns(sys.stderr), color=use_colour(sys.stderr)))
-    if click.confirm("Delete?", err=True):
+    if click.confirm(question(shown), err=True):
         return True
     click.echo("nothing was deleted", err=True)
     return False
 
 
 async def _run(shown: Sequence[Deletion], options: ConnectOptions, wishes: Wishes, interruption: Interruption) -> int:
-    interruption.notice = "interrupted: what is under way is finished; Ctrl-C again ends at once"
+    interruption.notice = "interrupted: finishing what is under way; Ctrl-C again ends at once"
     async with connect(options) as kube:
         with Progress(sum(len(each.removes) for each in shown)) as progress:
             work = _Work(kube, wishes, interruption, progress)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chronik.operator import Options
     from chronik.operator_lease import Terms
 
+OPERATOR_NAMESPACE = "chronik-operator-system"  # as install.NAMESPACE, which takes longer to load than all options
 _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
@@ -36,6 +37,11 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
     default="chronik-operator",
     show_default=True,
     help="Operators of other shards need others.",
+)
+@click.option(
+    "--lease-namespace",
+    default="",
+    help="Where the Lease is.  [default: $OPERATOR_NAMESPACE, else the pod's own, else chronik-operator-system]",
 )
 @click.option("--lease-duration", type=click.IntRange(1), default=15, hidden=True)
 @click.option("--renew-deadline", type=float, default=10.0, hidden=True)
@@ -76,6 +82,7 @@ def _options(
     renew_deadline: float,
     retry_period: float,
     cluster_domain: str,
+    lease_namespace: str,
     **same: Any,
 ) -> Options:
     """Return the operator's options; what is not taken apart here has the same name on both sides."""
@@ -86,7 +93,7 @@ def _options(
     return Options(
         connect=ConnectOptions(kubeconfig=kubeconfig, context=context),
         scope=Scope(namespaces=namespaces, selector=selector),
-        namespace=os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),
+        namespace=lease_namespace or os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),
         identity=os.environ.get("OPERATOR_NAME", ""),
         terms=_terms(lease_duration, renew_deadline, retry_period),
         domain=cluster_domain,
@@ -104,9 +111,10 @@ def _terms(duration: int, renew_deadline: float, retry: float) -> Terms:
 
 
 def _own_namespace() -> str:
+    """Return the pod's namespace; outside a pod the one that `chronik install` uses, so that both find one Lease."""
     with suppress(OSError), open(_NAMESPACE_FILE, encoding="utf-8") as file:  # noqa: PTH123  # a path of the pod's
         return file.read().strip()
-    return "default"
+    return OPERATOR_NAMESPACE
 
 
 async def _until_told(options: Options) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from chronik.cli import domain_option, print_data, recursive_option, use_colour
+from chronik.cli import domain_option, names_argument, print_data, recursive_option, use_colour
 from chronik.cli_connect import Interrupted, Interruption, cluster_options, columns, run_async
 from chronik.cli_status_question import Question
 from chronik.kube import connect
@@ -42,7 +42,7 @@ _CALM = 0.1
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@names_argument
 @click.option("-f", "--filename", "files", multiple=True, metavar="FILE|DIR|-", help="Documents of the clusters.")
 @recursive_option
 @cluster_options

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chronik.errors import PartialFailure, WaitTimeout
-from chronik.manifest import ObjectRef
+from chronik.manifest import CLAIM, ObjectRef
 from chronik.report_json import ref_data
-from chronik.report_text import BOLD, RED, YELLOW, Page, counted
+from chronik.report_text import BOLD, RED, YELLOW, Page, counted, listed
 from chronik.results import Report
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chronik.errors import ChronikError
     from chronik.readiness import Unready
 
-__all__ = ["Departure", "as_json", "forecast", "outcome"]
+__all__ = ["Departure", "as_json", "forecast", "outcome", "question"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,24 @@ def forecast(deletions: Iterable[Deletion], *, width: int | None, color: bool) -
             if follows:
                 page.line("  and with that")
                 _listing(page, follows)
+            data = _claims_going(deletion)
+            if data:
+                page.hanging(f"{counted(data, 'volume claim')} will be deleted with all data", "  ", colour=RED)
         _write_kept(page, deletion)
     return page.text
+
+
+def question(deletions: Iterable[Deletion]) -> str:
+    """Return what to ask before it is done: by then, the list of what goes may have left the screen."""
+    going = [each for each in deletions if each.uids]
+    data = sum(_claims_going(each) for each in going)
+    lost = f" and the data of {counted(data, 'volume claim')}" if data else ""
+    return f"Delete {listed(each.key for each in going)}{lost}?"
+
+
+def _claims_going(deletion: Deletion) -> int:
+    refs = {*deletion.removes, *map(ObjectRef.of, deletion.follows)}
+    return sum(ref.kind == CLAIM.name for ref in refs)
 
 
 def _listing(page: Page, refs: Iterable[ObjectRef]) -> None:

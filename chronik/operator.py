@@ -27,6 +27,7 @@ from chronik.operator_queue import WorkQueue
 from chronik.operator_renders import RecentRenders
 from chronik.operator_serve import Probes, Serving, Workers, serving
 from chronik.reconcile_world import World
+from chronik.report_text import counted
 from chronik.wait_first import first_of
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Operator:
         for key in cache.clusters():
             self._queue.add(key)
         async with _background(recorder.run()):
-            _log.info("reconciles %d clusters", len(cache.clusters()))
+            _log.info("reconciles %s", counted(len(cache.clusters()), "cluster"))
             await run_workers(passes, self.options.workers, ending, _DRAIN_WITHIN)
             await recorder.flush(_EVENTS_WITHIN)
 

@@ -405,7 +405,7 @@ async def test_interrupted_apply_tells_the_truth(place, number, code):
     assert told
     assert untried
     assert len(told) + len(untried) == OBJECTS
-    assert err == "interrupted: what is under way is finished; Ctrl-C again ends at once\n"
+    assert err == "interrupted: finishing what is under way; Ctrl-C again ends at once\n"
 
 
 async def test_second_interrupt_ends_at_once(place):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from tools.cli_place import Place, environment, run
 
 from chronik.actions import Prune
 from chronik.deletion import Remains, deletion, policy
-from chronik.deletion_report import forecast
+from chronik.deletion_report import forecast, question
 from chronik.manifest import CLUSTER, KINDS, ClusterKey, Manifest, ObjectRef
 
 OBJECTS = 17
@@ -409,14 +410,14 @@ def test_asking(place, answer, left):
     ) as process:
         os.close(follower)
         shown = read_until(leader, "[y/N]")
-        os.write(leader, answer.encode() if answer == "\x03" else f"{answer}\n".encode())
-        rest = read_until(leader, None)
+        rest = read_until(leader, None, answer if answer == "\x03" else f"{answer}\n")
         process.wait(30)
     os.close(leader)
 
     assert len(place.live()) == left
     assert process.returncode == (130 if answer == "\x03" else 0), rest
     assert "will be deleted" in shown
+    assert f"Delete {place.namespace}/c? [y/N]" in shown
     assert "StatefulSet" in shown
     assert CLAIMS[0] in shown
 
@@ -430,11 +431,18 @@ sys.exit(run(sys.argv[1:]))
 """Runs chronik with the terminal on its standard input as its own, so that ^C reaches it."""
 
 
-def read_until(leader: int, awaited: str | None) -> str:
-    """Return what a terminal shows until a text comes, or until the end."""
+def read_until(leader: int, awaited: str | None, answer: str = "") -> str:
+    """Return what a terminal shows until a text comes, or until the end; answer whenever it shows nothing for a while.
+
+    What is typed between a prompt and the reading of it can be lost, as a line editor sets the terminal up in between.
+    """
     shown, deadline = "", time.monotonic() + 60
+    os.write(leader, answer.encode())
     while awaited is None or awaited not in shown:
         assert time.monotonic() < deadline, shown
+        if not select.select([leader], [], [], 5)[0]:
+            os.write(leader, answer.encode())
+            continue
         try:
             shown += os.read(leader, 65536).decode(errors="replace")
         except OSError:  # the last one on the other side is gone
@@ -442,6 +450,15 @@ def read_until(leader: int, awaited: str | None) -> str:
                 return shown
             raise
     return shown
+
+
+@pytest.mark.parametrize("command", ["delete", "status"])
+def test_names_are_names(command):
+    """What is no name of a cluster is refused before anybody is asked, with a word on where namespaces go."""
+    done = run(command, "demo/events")
+
+    assert done.code == 2
+    assert "'demo/events' is no name of a cluster; its namespace is given with -n" in done.err
 
 
 # --- pure -------------------------------------------------------------------------------------------------------------
@@ -548,6 +565,17 @@ def test_forecasts_fit(width):
     assert max(map(len, shown.splitlines())) <= (width or 400)
     assert "c-service-8" in shown
     assert shown.index("HorizontalPodAutoscaler") < shown.index("Service")
+
+
+@pytest.mark.parametrize(
+    ("retention", "asked"), [("Retain", "Delete ns/c?"), ("Delete", "Delete ns/c and the data of 1 volume claim?")]
+)
+def test_the_question_says_what_is_lost(retention, asked):
+    """The last line before the answer names the cluster, and its data if that goes, too."""
+    objects = {ObjectRef.of(each): each for each in [live("Service", "c-ingest")]}
+    found = deletion(KEY, Remains(objects=objects, claims=[claim(CLAIMS[0])]), retention=retention)
+
+    assert question([found]) == asked
 
 
 # --- with controllers -------------------------------------------------------------------------------------------------

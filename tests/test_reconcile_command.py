@@ -140,7 +140,7 @@ def test_it_waits_for_the_definitions(tmp_path):
         operator.wait_said(reason)
         server.install(offline.definitions())
         Fleet(server, ["default"]).create("a")
-        operator.wait_said("reconciles 1 clusters")
+        operator.wait_said("reconciles 1 cluster")
 
         assert until(lambda: operator.ready().code == 200)
     server.stop()
