@@ -253,6 +253,20 @@ async def test_oldest_wait(time_stands):
     assert queue.oldest_wait == 3
 
 
+async def test_waits_begin_with_the_workers(time_stands):
+    """What was queued while nobody worked, as in a standby, counts from when somebody begins, in the same order."""
+    queue = WorkQueue(time_stands.clock)
+    queue.begin()
+    queue.add(B)
+    await time_stands.advance(100)
+    queue.add(A)
+    queue.begin()
+    await time_stands.advance(2)
+
+    assert (queue.oldest_wait, queue.depth) == (2, 2)
+    assert await taken(queue, 2) == [B, A]
+
+
 async def test_a_day_of_failures_takes_no_time():
     """Over 24 simulated hours, clusters that always fail are tried as often as their class says, and no more."""
     fake = FakeClock(seed=3)

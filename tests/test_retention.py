@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from chronik.retention import leftovers, when_deleted
+from chronik.retention import is_data, leftovers, when_deleted
 
 DELETE = {"storage": {"retention": {"whenDeleted": "Delete"}}}
 
@@ -14,15 +14,16 @@ def claim(name, **metadata):
 
 
 CLAIMS = [
-    claim("free"),
-    claim("owned", ownerReferences=[{"kind": "StatefulSet"}]),
-    claim("going", deletionTimestamp="now"),
+    claim("data-c-ingest-0"),
+    claim("data-c-ingest-1", ownerReferences=[{"kind": "StatefulSet"}]),
+    claim("data-c-ingest-2", deletionTimestamp="now"),
+    claim("data-c-kafka-ingest-3"),
 ]
 
 
 def document(spec, *finalizers):
     """Return a cluster that is being deleted."""
-    return {"metadata": {"uid": "u", "finalizers": list(finalizers)}, "spec": spec}
+    return {"metadata": {"name": "c", "uid": "u", "finalizers": list(finalizers)}, "spec": spec}
 
 
 def child(*owners):
@@ -31,10 +32,35 @@ def child(*owners):
 
 
 def test_free_claims_go():
-    """What nobody else deletes is deleted, if it still is what was seen."""
+    """Of a cluster's own claims, what nobody else deletes is deleted, if it still is what was seen."""
     (action,) = leftovers(document(DELETE), CLAIMS, [child("u")]).actions
 
-    assert (action.ref.name, action.uid, action.resource_version) == ("free", "uid-free", "7")
+    assert (action.ref.name, action.uid, action.resource_version) == ("data-c-ingest-0", "uid-data-c-ingest-0", "7")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("data-c-controller-0", True),
+        ("data-c-ingest-12", True),
+        ("write-ahead-log-c-ingest-0", True),
+        ("data-c-search-0", False),
+        ("data-c-kafka-controller-0", False),
+        ("data-d-ingest-0", False),
+        ("c-ingest-0", False),
+        ("data-c-ingest-0-copy", False),
+        ("data-c-ingest", False),
+        ("data-cxd-ingest-0", False),
+    ],
+)
+def test_data_is_told_by_name(name, expected):
+    """A claim is of a cluster if it is called as its StatefulSets' claims are; labels, others can have too."""
+    assert is_data(claim(name), "c") == expected
+
+
+def test_names_are_no_patterns():
+    """A dot in the name of a cluster stands for itself."""
+    assert [is_data(claim(name), "c.d") for name in ("data-c.d-ingest-0", "data-cxd-ingest-0")] == [True, False]
 
 
 @pytest.mark.parametrize("children", [[child()], [child("u"), child()], [child("another")]])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ast
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,13 +13,14 @@ from chronik import assets
 from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef
 from chronik.offline import load_clusters
 from chronik.schema import Schema
-from chronik.status import Observation, component_statuses, derive, merge_conditions
+from chronik.status import OWN_CONDITIONS, Observation, component_statuses, derive, merge_conditions, own
 from chronik.status_outcomes import deleting, pending, refused
 
 if TYPE_CHECKING:
     from chronik.spec import Cluster
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "standard.yaml"
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "standard.yaml"
 EARLIER, NOW = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
 KINDS = {"controller": "StatefulSet", "ingest": "StatefulSet", "search": "Deployment"}
 COUNTS = {"controller": 3, "ingest": 3, "search": 2}
@@ -392,3 +395,44 @@ def test_the_schema_is_asked():
     problems = Schema(assets.schema()).explain({"status": {"phase": "Flying"}})
 
     assert ("status", "phase") in {problem.path for problem in problems}
+
+
+def types_written() -> set[str]:
+    """Return the types of all conditions that the code makes; one call makes those that have components' names."""
+    calls = [
+        node
+        for path in (ROOT / "chronik").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "condition"
+    ]
+    kinds = [call.args[0] for call in calls]
+    fixed = {kind.value for kind in kinds if isinstance(kind, ast.Constant)}
+    composed = {ast.unparse(kind) for kind in kinds if not isinstance(kind, ast.Constant)}
+    assert composed == {"f'{title}Ready'"}
+    return fixed | {each["type"] for each in derive(cluster(), Observation(objects()), NOW)["conditions"]}
+
+
+def types_listed() -> set[str]:
+    """Return the types of the conditions in the table that people read."""
+    text = (ROOT / "docs" / "operating.md").read_text("utf-8")
+    section = text.partition("\n## Conditions\n")[2].partition("\n## ")[0]
+    firsts = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    return {kind for first in firsts for kind in re.findall(r"`(\w+)`", first)}
+
+
+def test_own_conditions_are_those_that_are_written():
+    """Each condition that the code makes is known as ours, in the documentation too, and no other is."""
+    assert types_written() == OWN_CONDITIONS
+    assert types_listed() == OWN_CONDITIONS
+
+
+def test_conditions_of_others_are_no_news():
+    """What somebody else keeps in a status is left out of it, and everything that is ours stays."""
+    status = derive(cluster(), Observation(objects(), generation=1), NOW)
+    theirs = {"type": "BackedUp", "status": "True"}
+    mixed = [theirs, *status["conditions"], {"status": "True"}]
+
+    assert own({**status, "conditions": mixed}) == status
+    assert own(status) == status
+    assert own({"phase": "Pending"}) == {"phase": "Pending"}
+    assert own({}) == {}
