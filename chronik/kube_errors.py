@@ -103,7 +103,7 @@ RULES: tuple[Rule, ...] = (
     Rule("unavailable for a while", (503,), errors.ServerBusy, Retry.UNPROCESSED, with_retry_after=True),
     Rule("unavailable", (503,), errors.ServerBusy, Retry.AMBIGUOUS),
     # Server-side apply answers 500 to a field that the schema does not have: not a failure of the server.
-    Rule("field not in schema", (500,), errors.InvalidObject, text=r"^failed to create typed patch object"),
+    Rule("field not in schema", (500,), errors.InvalidObject, text=r"^failed to create typed (patch|live) object"),
     Rule("value not decodable", (500,), errors.InvalidObject, text=r"^failed to convert new object"),
     Rule("server failure", range(500, 600), errors.ServerFailure, Retry.AMBIGUOUS),
     Rule("request timed out", (408,), errors.ServerFailure, Retry.AMBIGUOUS),

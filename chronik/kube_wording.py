@@ -101,7 +101,7 @@ _NAME_FIRST = re.compile(
     r'^(\S+ ("[^"]*" )?is (forbidden|invalid): '
     r'|Operation cannot be fulfilled on \S+ "[^"]*": '
     r"|Internal error occurred: "
-    r"|failed to create typed patch object \([^)]*\): )"
+    r"|failed to create typed (?:patch|live) object \([^)]*\): )"
 )
 
 

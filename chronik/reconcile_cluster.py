@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chronik.apply import carry_out
-from chronik.errors import ChronikError, ObjectChanged, ObjectMissing
+from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
 from chronik.manifest import CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey, ObjectRef
 from chronik.reconcile_world import Outcome, World, status_of
 from chronik.retention import leftovers, when_deleted
@@ -78,17 +78,25 @@ async def finalize(document: Manifest, world: World) -> Outcome:
     if FINALIZER not in (document["metadata"].get("finalizers") or ()):
         return Outcome("deleted", phase="Deleting")
     if status_of(document).get("phase") != "Deleting":
-        await write_status(document, deleting(status_of(document), world.now(), _generation(document)), world)
+        await _say(document, deleting(status_of(document), world.now(), _generation(document)), world)
     try:
         report = await _cleared(document, world)
     except ChronikError as error:
         trouble = as_trouble(error)
-        await write_status(document, deleting(status_of(document), world.now(), _generation(document), trouble), world)
+        await _say(document, deleting(status_of(document), world.now(), _generation(document), trouble), world)
         world.announce(document, Announcement("Warning", *trouble))
         raise
     await _let_go(document, world)
     _log.info("lets the cluster go; the garbage collector deletes its objects")
     return Outcome("deleted", phase="Deleting", report=report)
+
+
+async def _say(document: Manifest, status: Mapping[str, Any], world: World) -> None:
+    """Write a status if that can be done: a document that no apply is taken for any more has to go, too."""
+    try:
+        await write_status(document, status, world)
+    except ApiError as error:
+        _log.warning("its status cannot be written: %s", as_trouble(error)[1])
 
 
 async def _cleared(document: Manifest, world: World) -> Report:

@@ -145,7 +145,7 @@ class _Picture:
             page.line(page.painted(_READY[view.paused], f"{BOLD};{GREEN}"))
         for reason in view.waits_besides:
             page.hanging(f"Waits for {reason}", colour=YELLOW)
-        names = [f"{part.words} ({_count(part)})" for part in view.waiting]
+        names = [f"{part.words} ({_lack(part)})" for part in view.waiting]
         if names or not (view.ready or view.waits_besides):
             page.hanging(f"Waits for {', '.join(names) or 'its operator'}", colour=YELLOW)
 
@@ -157,6 +157,12 @@ def endpoints(addresses: Sequence[str]) -> str:
     if len(addresses) == 1 or len({*stems}) > 1 or len({*services}) > 1:
         return ", ".join(addresses)
     return f"{stems[0]}-{{{','.join(numbers)}}}.{services[0]}"
+
+
+def _lack(part: ComponentView) -> str:
+    """Return how many pods are ready, or what else is to come if enough are."""
+    enough = part.status.ready >= part.status.wanted
+    return (enough and part.status.health.message) or _count(part)
 
 
 def _count(part: ComponentView) -> str:
@@ -221,9 +227,8 @@ def _condition(condition: Mapping[str, Any]) -> str:
 
 
 def table(views: Sequence[ClusterView], now: str, *, width: int | None, color: bool) -> str:
-    """Return many clusters, a line each."""
-    head = ("NAMESPACE", "NAME", "PHASE", "READY", "CONTROLLERS", "INGEST", "SEARCH", "AGE", "WAITS FOR")
-    rows = [head, *(_cells(view, now) for view in views)]
+    """Return many clusters, a line each; columns that matter less make room for what is waited for."""
+    rows = _fitting([_HEAD, *(_cells(view, now) for view in views)], width)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     page = Page(width, color=color)
     for number, row in enumerate(rows):
@@ -232,6 +237,21 @@ def table(views: Sequence[ClusterView], now: str, *, width: int | None, color: b
         cut = line if width is None or cells(line) <= width else f"{line[: width - 1]}…"
         page.line(page.painted(cut, BOLD) if number == 0 else page.painted(cut, _row_colour(views[number - 1])))
     return page.text
+
+
+_HEAD = ("NAMESPACE", "NAME", "PHASE", "READY", "CONTROLLERS", "INGEST", "SEARCH", "AGE", "WAITS FOR")
+_LEAST = 24
+"""Cells that what is waited for gets, if it needs them and anything can be left out for it."""
+
+
+def _fitting(rows: list[tuple[str, ...]], width: int | None) -> list[tuple[str, ...]]:
+    """Return rows without the columns that there is no room for."""
+    for left_out in ((), ("AGE",), ("AGE", "CONTROLLERS", "INGEST", "SEARCH")):
+        shown = [tuple(cell for name, cell in zip(_HEAD, row, strict=True) if name not in left_out) for row in rows]
+        *fixed, last = (max(map(len, column)) for column in zip(*shown, strict=True))
+        if width is None or sum(fixed) + 2 * len(fixed) + min(last, _LEAST) <= width:
+            break
+    return shown
 
 
 def _row_colour(view: ClusterView) -> str:

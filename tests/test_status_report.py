@@ -505,6 +505,28 @@ def test_what_no_document_may_say_can_be_looked_at(key):
 # --- many, lines, data ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("width", "gone"), [(200, set()), (94, {"AGE"}), (60, {"AGE", "CONTROLLERS", "INGEST", "SEARCH"})]
+)
+def test_a_narrow_table(width, gone):
+    """On a narrow terminal, columns that matter less make room for what a cluster waits for."""
+    ill = view(objects=objects(workload("ingest", 1)))
+    head, row = (line.split() for line in table([ill], NOW, width=width, color=False).splitlines())
+
+    assert set(HEAD) - set(head) == gone
+    assert "ingest" in row
+
+
+def test_waiting_with_enough_pods():
+    """Where enough pods are ready, what is waited for says what else is to come."""
+    rolling = workload("ingest", 3, 3)
+    rolling["status"] |= {"updatedReplicas": 1}
+
+    assert text(view(objects=objects(rolling))).endswith(
+        "Waits for ingest nodes (1 of 3 pods run the newest revision)\n"
+    )
+
+
 def test_a_table():
     """Many clusters are a line each, cut at the edge of the terminal."""
     ill = view(objects=objects(workload("ingest", 1)))
