@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from contextlib import suppress
 
 import pytest
-from tools.kube_clients import config_map, options_for
+from tools.kube_clients import client, config_map, options_for
+from tools.stub_server import StubServer, answering, refusal
 
 from chronik import __version__, errors
 from chronik.kube import connect
@@ -102,6 +105,88 @@ async def test_delete_is_bound_to_a_uid(kube, namespace):
     await kube.delete(CONFIG_MAP, ref, uid=uid)
     assert await kube.get(CONFIG_MAP, namespace, "a") is None
     await kube.delete(CONFIG_MAP, ref, uid=uid)
+
+
+async def test_merge_sends_the_patch_and_nothing_else(kube, server, namespace):
+    """One PATCH carries the patch as it is, strictly validated, and what it sets is our field manager's, updated."""
+    live = await kube.apply(config_map(namespace, mine="1", theirs="1"), manager="somebody")
+    patch = {"metadata": {"resourceVersion": live["metadata"]["resourceVersion"]}, "data": {"mine": "2"}}
+
+    merged = await kube.merge(CONFIG_MAP, ObjectRef.of(live), patch)
+
+    request = server.requests_of(namespace)[-1]
+    assert (request.method, request.path) == ("PATCH", f"/api/v1/namespaces/{namespace}/configmaps/a")
+    assert request.query == {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+    assert request.body == patch
+    assert merged["data"] == {"mine": "2", "theirs": "1"}
+    assert _owned(merged) == {("somebody", "Apply"): ["theirs"], (FIELD_MANAGER, "Update"): ["mine"]}
+
+
+async def test_merge_takes_away(kube, namespace):
+    """What is null in a patch goes, whoever owns it, and nothing else changes hands."""
+    await kube.apply(config_map(namespace, mine="1"))
+    live = await kube.apply(config_map(namespace, going="1", staying="1"), manager="somebody")
+
+    merged = await kube.merge(CONFIG_MAP, ObjectRef.of(live), {"data": {"going": None}})
+
+    assert merged["data"] == {"mine": "1", "staying": "1"}
+    assert _owned(merged) == {(FIELD_MANAGER, "Apply"): ["mine"], ("somebody", "Apply"): ["staying"]}
+
+
+def _owned(live):
+    """Return the keys of a ConfigMap's data by manager and operation."""
+    return {
+        (each["manager"], each["operation"]): sorted(key[2:] for key in each["fieldsV1"]["f:data"] if key != ".")
+        for each in live["metadata"]["managedFields"]
+    }
+
+
+async def test_merge_into_what_has_changed(kube, server, namespace):
+    """A patch bound to a version that is past is refused, changes nothing and is not sent again."""
+    stale = await kube.apply(config_map(namespace, key="1"))
+    await kube.apply(config_map(namespace, key="2"))
+    patch = {"metadata": {"resourceVersion": stale["metadata"]["resourceVersion"]}, "data": {"key": "3"}}
+    before = len(server.requests_of(namespace))
+
+    with pytest.raises(errors.ObjectChanged, match=f"ConfigMap/{namespace}/a"):
+        await kube.merge(CONFIG_MAP, ObjectRef.of(stale), patch)
+
+    assert [each.code for each in server.requests_of(namespace)[before:]] == [409]
+    assert (await kube.get(CONFIG_MAP, namespace, "a"))["data"] == {"key": "2"}
+
+
+async def test_merge_into_what_is_not_there(kube, namespace):
+    """A patch makes nothing: an object that is missing, and a kind that is, are two errors."""
+    with pytest.raises(errors.ObjectMissing, match=f"ConfigMap/{namespace}/nope"):
+        await kube.merge(CONFIG_MAP, ObjectRef("ConfigMap", namespace, "nope"), {"data": {"key": "1"}})
+    with pytest.raises(errors.KindMissing, match="Gadget"):
+        await kube.merge(GADGET, ObjectRef("Gadget", namespace, "nope"), {"data": {"key": "1"}})
+
+    assert await kube.get(CONFIG_MAP, namespace, "nope") is None
+
+
+async def test_merge_of_an_unknown_field(kube, namespace):
+    """A field that the kind does not have is refused, not dropped in silence."""
+    live = await kube.apply(config_map(namespace, key="1"))
+
+    with pytest.raises(errors.InvalidObject, match="colour"):
+        await kube.merge(CONFIG_MAP, ObjectRef.of(live), {"colour": "blue"})
+
+
+@pytest.mark.parametrize(
+    ("patch", "sent"),
+    [({"data": {"key": "1"}}, 2), ({"metadata": {"resourceVersion": "7"}, "data": {"key": "1"}}, 1)],
+    ids=["unbound", "bound"],
+)
+async def test_merge_is_repeated_unless_it_is_bound(patch, sent):
+    """A merge patch is sent as one; when somebody else was faster it is repeated, unless it is bound to a version."""
+    conflict = refusal(409, "Conflict", "the object has been modified; please apply your changes to the latest version")
+    async with StubServer(answering(conflict, config_map("n"))) as stub, client(stub.url) as kube:
+        with suppress(errors.ObjectChanged):
+            await kube.merge(CONFIG_MAP, ObjectRef("ConfigMap", "n", "a"), patch)
+
+    assert [each["Content-Type"] for each in stub.headers] == ["application/merge-patch+json"] * sent
+    assert [json.loads(each) for each in stub.bodies] == [patch] * sent
 
 
 async def test_created_twice(kube, namespace):

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tools import real_server as real
-from tools.chaos import Controllers, Fleet, claims, difference, end_state, operator_writes, orphans, quiet
+from tools.chaos import Controllers, Fleet, claims, difference, end_state, operator_writes, orphans, path, quiet
+from tools.cli_place import SPEC
 from tools.fake_server import FakeServer
 from tools.fault_proxy import FaultProxy, beside
 from tools.kube_clients import kubeconfig_for
 from tools.operator_process import OperatorProcess, until
 
 from chronik import offline
-from chronik.manifest import CLUSTER
+from chronik.manifest import CLUSTER, KIND_BY_NAME
 from chronik.retention import when_deleted
 
 if TYPE_CHECKING:
@@ -34,14 +35,14 @@ class Kills:
 
     def __init__(self, fleet: Fleet, names: Sequence[str], log: Path, seed: int) -> None:
         """Kill the operator of the last namespace of the fleet."""
-        self._arguments = (fleet.server.kubeconfig, log, "-n", fleet.namespaces[-1], "--no-leader-elect")
+        self.arguments = (fleet.server.kubeconfig, log, "-n", fleet.namespaces[-1], "--no-leader-elect")
         self._fleet, self._names = fleet, names
         self._random = random.Random(seed)
         self.cut = 0
 
     def one(self) -> None:
         """Start it, edit clusters, and kill it between there and when it has nothing left to do."""
-        with OperatorProcess(*self._arguments) as operator:
+        with OperatorProcess(*self.arguments) as operator:
             for _ in range(self._random.randint(1, 3)):
                 self._fleet.step(self._names)
             if self._random.random() < 0.9:
@@ -50,13 +51,24 @@ class Kills:
             time.sleep(self._random.uniform(0, 0.5) ** 2 * 2)
         self.cut += not self._is_done()
 
+    def rotation(self, secret: str, state: str, times: int) -> None:
+        """Change a Secret while it is up or about to be, and kill it so often while that is going round."""
+        for number in range(times):
+            with OperatorProcess(*self.arguments) as operator:
+                if self._random.random() < 0.8:
+                    operator.wait_said("reconciles")
+                if number == 0:
+                    self._fleet.rotate(state, secret)
+                time.sleep(self._random.uniform(0, 0.4))
+            self.cut += not self._is_done()
+
     def _is_done(self) -> bool:
         """Tell whether a cluster had all that its last spec asks for when the operator was killed."""
         return self._fleet.all_running(self._fleet.namespaces[-1])
 
     def last(self) -> OperatorProcess:
         """Start it once more, to be left alone."""
-        return OperatorProcess(*self._arguments)
+        return OperatorProcess(*self.arguments)
 
 
 def wait_alike(fleet: Fleet, seconds: float = 60) -> None:
@@ -176,6 +188,56 @@ def check_restarts(server: ApiServer, folder: Path, restarts: int) -> int:
     return max(Counter(each.path for each in lists).values())
 
 
+STORE = {**SPEC["storage"], "backend": "s3", "s3": {"bucket": "data", "region": "eu", "credentialsSecret": "store"}}
+OTHER = {**SPEC["metastore"], "connection": {**SPEC["metastore"]["connection"], "credentialsSecret": "other"}}
+CLUSTERS_OF = {"pg": ("c0", "c1"), "store": ("c1",), "other": ("c2",)}
+USERS_OF = {
+    secret: {f"{name}-{part}" for name in names for part in ("controller", "ingest", "search")}
+    for secret, names in CLUSTERS_OF.items()
+}
+
+
+def check_rotations(server: ApiServer, folder: Path, rounds: int, kills: int) -> int:
+    """Change Secrets while an operator is killed again and again; return how often that was with work left."""
+    fleet = Fleet(server, [namespace := server.new_namespace()], seed=kills)
+    killer = Kills(fleet, NAMES, folder / "killed.log", seed=kills)
+    with Controllers.playing(server, namespace):
+        for name in ("other", "store"):
+            fleet.secret(name)
+        for name, spec in {"c0": {}, "c1": {"storage": STORE}, "c2": {"metastore": OTHER}}.items():
+            fleet.create(name, **spec)
+        with killer.last():
+            until(lambda: fleet.all_running(namespace), 40)
+        for number in range(rounds):
+            secret = ("pg", "store", "other")[number % 3]
+            before = generations(server, namespace)
+            killer.rotation(secret, "first" if number // 3 % 2 else "second", kills)
+            with killer.last():
+                until(lambda: restarted(server, namespace, before) >= USERS_OF[secret], 40)  # noqa: B023  # in this turn
+                until(lambda: fleet.all_running(namespace) and quiet(server, [namespace]), 40)
+            after = generations(server, namespace)
+            assert {name: after[name] - before[name] for name in before} == {
+                name: int(name in USERS_OF[secret]) for name in before
+            }
+        with OperatorProcess(*killer.arguments, "--once") as fresh:  # nothing was forgotten
+            assert fresh.process.wait(30) == 0
+        assert generations(server, namespace) == after
+    return killer.cut
+
+
+def generations(server: ApiServer, namespace: str) -> dict[str, int]:
+    """Return the generation of each workload, which any change of its spec moves."""
+    kinds = (KIND_BY_NAME[name] for name in ("StatefulSet", "Deployment"))
+    items = [each for kind in kinds for each in server.call("GET", path(kind, namespace)).body["items"]]
+    return {each["metadata"]["name"]: each["metadata"]["generation"] for each in items}
+
+
+def restarted(server: ApiServer, namespace: str, before: dict[str, int]) -> set[str]:
+    """Return the workloads whose generation has moved."""
+    now = generations(server, namespace)
+    return {name for name, generation in before.items() if now[name] > generation}
+
+
 @pytest.fixture(params=["in-process", "kube-apiserver"])
 def own_server(request: pytest.FixtureRequest) -> Iterator[ApiServer]:
     """Yield a server that no other test uses, so that it may be restarted."""
@@ -191,6 +253,20 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[ApiServer]:
 def test_kills_leave_no_trace(fake_server, tmp_path):
     """An operator that is killed again and again ends where one does that was left alone, object for object."""
     check_kills(fake_server, tmp_path, kills=8, names=FEW)
+
+
+def test_secrets_change_under_kills(fake_server, tmp_path):
+    """A changed Secret restarts the pods that use it, and no others, once, however often the operator is killed."""
+    check_rotations(fake_server, tmp_path, rounds=2, kills=2)
+
+
+@pytest.mark.slow
+def test_secrets_change_under_many_kills(server, tmp_path):
+    """So it is after nine changes of three Secrets, with six kills each, on either server."""
+    cut = check_rotations(server, tmp_path, rounds=9, kills=6)
+    sys.stdout.write(f"{cut} kills with work left\n")  # pytest -rP shows it
+
+    assert cut >= 9
 
 
 @pytest.mark.slow

@@ -90,6 +90,31 @@ async def _differs(place, before):
     return digest((await templates(place))["c-controller"]) != before
 
 
+class Killed(BaseException):
+    """Cuts a pass off, as the end of the process does."""
+
+
+async def test_a_kill_before_the_first_status_forgets_no_secret(place, monkeypatch):
+    """Pods whose operator was killed right after it made them restart if their Secret changes before the next comes."""
+    await place.secret("first")
+    key = key_of(await place.create(small(place.name)))
+    async with world_of(place) as world:
+        assert (await reconcile(key, world)).result == "claimed"
+
+        async def cut(*_):
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr("chronik.reconcile.write_status", cut)
+            with pytest.raises(Killed):
+                await reconcile(key, world)
+    assert (await templates(place)).keys() == {"c-controller", "c-ingest"}
+    await place.roll_out_all()  # with the Secret of the first hour
+    await place.secret("second")
+    async with running(place.server, place.name), controllers(place):
+        await eventually(lambda: _restarted(place, 2), 10)
+
+
 async def test_only_users_of_a_secret_restart(place, monkeypatch):
     """The Secret of the object store is the brokers' only, and a Secret that no pod uses concerns nobody."""
     s3 = {"backend": "s3", "s3": {"bucket": "bucket", "region": "eu-central-1", "credentialsSecret": "store"}}

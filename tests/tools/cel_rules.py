@@ -20,9 +20,12 @@ _FORMS = {dict: "object", list: "array", str: "string", int: "integer", float: "
 
 
 def broken_rules(new: Any, old: Any, schema: Object, path: str) -> Iterator[Cause]:
-    """Yield a cause for each rule that does not hold, at a value and below it; `old` is None where there was none."""
+    """Yield a cause for each rule that does not hold, at a value and below it; `old` is None where there was none.
+
+    A rule about what has not changed is let pass, unless it compares.
+    """
     for rule in schema.get("x-kubernetes-validations", ()):
-        if "oldSelf" in rule["rule"] and old is None:
+        if old is None if "oldSelf" in rule["rule"] else new == old:
             continue
         verdict = _verdict(rule["rule"], _visible(new, path), _visible(old, path))
         if verdict is not True:

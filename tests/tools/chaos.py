@@ -49,9 +49,13 @@ class Fleet:
         self.namespaces = tuple(namespaces)
         self._random = random.Random(seed)
         self._serial = 0
-        for namespace in namespaces:
-            secret = {"metadata": {"name": "pg"}, "data": SECRETS["first"]}
-            self._all_well(server.call("POST", path(SECRET, namespace), secret))
+        self.secret("pg")
+
+    def secret(self, name: str) -> None:
+        """Create a Secret in all namespaces."""
+        for namespace in self.namespaces:
+            secret = {"metadata": {"name": name}, "data": SECRETS["first"]}
+            self._all_well(self.server.call("POST", path(SECRET, namespace), secret))
 
     def create(self, name: str, **spec: Any) -> None:
         """Create a cluster in all namespaces."""
@@ -70,11 +74,11 @@ class Fleet:
             where = path(CLUSTER, namespace, name)
             self._all_well(self.server.call("PATCH", where, {"spec": spec}, patch="merge", fieldManager="kubectl-edit"))
 
-    def rotate(self) -> None:
-        """Change the Secret that all clusters use, in all namespaces."""
+    def rotate(self, state: str = "second", name: str = "pg") -> None:
+        """Change a Secret in all namespaces, by default the one that all clusters use unless they say otherwise."""
         for namespace in self.namespaces:
-            secret = {"data": SECRETS["second"]}
-            self._all_well(self.server.call("PATCH", path(SECRET, namespace, "pg"), secret, patch="merge"))
+            secret = {"data": SECRETS[state]}
+            self._all_well(self.server.call("PATCH", path(SECRET, namespace, name), secret, patch="merge"))
 
     def delete(self, name: str) -> None:
         """Delete a cluster in all namespaces."""

@@ -87,11 +87,14 @@ def establish(crd: Object, now: str) -> None:
 
 
 def validate_custom(new: Object, old: Object | None, schema: Object) -> list[Cause]:
-    """Return what is wrong with a custom resource, by its schema and by its CEL rules."""
+    """Return what is wrong with a custom resource, by its schema and by its CEL rules.
+
+    What was wrong before and is left as it was is let pass, as servers do since 1.30 (CRDValidationRatcheting).
+    """
     causes = [required(key) for key in schema.get("required", ()) if key not in new]
     for key, part in schema.get("properties", {}).items():
         if key in new and key != "metadata":
-            causes += _walk(new[key], part, key)
+            causes += _walk(new[key], (old or {}).get(key), part, key)
     if not any(cause["reason"] in _BLOCKING for cause in causes):
         return causes + list(broken_rules(new, old, schema, ""))
     if "x-kubernetes-validations" in json.dumps(schema):
@@ -114,8 +117,8 @@ _BLOCKING = {
 }
 
 
-def _walk(value: Any, schema: Object, path: str) -> Iterator[Cause]:
-    if value is None:
+def _walk(value: Any, old: Any, schema: Object, path: str) -> Iterator[Cause]:
+    if value is None or value == old:
         return
     wrong_type = _type_error(value, schema, path)
     if wrong_type:
@@ -128,10 +131,11 @@ def _walk(value: Any, schema: Object, path: str) -> Iterator[Cause]:
                 yield required(f"{path}.{key}")
         for key, child in value.items():
             part = schema.get("properties", {}).get(key, schema.get("additionalProperties", {}))
-            yield from _walk(child, part if isinstance(part, dict) else {}, f"{path}.{key}")
+            before = old.get(key) if isinstance(old, dict) else None
+            yield from _walk(child, before, part if isinstance(part, dict) else {}, f"{path}.{key}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _walk(item, schema.get("items", {}), f"{path}[{index}]")
+            yield from _walk(item, None, schema.get("items", {}), f"{path}[{index}]")
 
 
 _PYTHON: dict[str, tuple[type, ...]] = {

@@ -95,7 +95,12 @@ DEFAULTS: dict[str, Object] = {
 
 
 def decode(value: Any, kind: Type) -> Any:
-    """Return a value as the server stores it, defaults included. The value fits its type: `validation` saw to that."""
+    """Return a value as the server stores it, defaults included.
+
+    The value fits its type: `validation` saw to that, unless a definition has become stricter since.
+    """
+    if isinstance(value, dict) != (kind.form in {"struct", "map"}) or isinstance(value, list) != (kind.form == "list"):
+        return value
     if kind.form == "struct":
         return _decode_struct(value, kind)
     if kind.form == "map":

@@ -81,15 +81,15 @@ def check_applied(at: Target, config: Object) -> None:
         raise errors.bad_request("metadata.managedFields must be nil")
 
 
-def check_typed(at: Target, config: Object) -> None:
-    """Refuse an apply that does not fit the type, which field management finds out."""
+def check_typed(at: Target, config: Object, what: str = "patch") -> None:
+    """Refuse an apply that does not fit the type, or is to what does not, which field management finds out."""
     complaints = list(untyped(config, at.kind.type))
     if not complaints:
         return
     namespace = config["metadata"].get("namespace", "")
     listed = complaints[0] if len(complaints) == 1 else "errors:\n" + "\n".join(f"  {one}" for one in complaints)
     raise errors.internal(
-        f"failed to create typed patch object ({namespace}/{at.name}; {_group(at)}, Kind={at.kind.name}): {listed}"
+        f"failed to create typed {what} object ({namespace}/{at.name}; {_group(at)}, Kind={at.kind.name}): {listed}"
     )
 
 

@@ -17,6 +17,7 @@ from tools.fake_bodies import check_applied, check_name, check_readable, check_t
 from tools.fake_kinds import prepare_create, prepare_update
 from tools.fake_request import Answered, Object, Options, Target, now
 from tools.patches import patched
+from tools.typechecks import untyped
 
 if TYPE_CHECKING:
     from tools.fake_kinds import Kind
@@ -47,6 +48,8 @@ class Writer:
         if live is None:
             _refuse_to_create(at, config)
         check_typed(at, config)
+        if live and at.kind.custom is not None:  # only their definitions change
+            check_typed(at, live, "live")
         sent = config
         metadata = {key: value for key, value in sent["metadata"].items() if key != "managedFields"}
         metadata |= {"name": at.name} | ({"namespace": at.namespace} if at.namespace else {})
@@ -127,7 +130,9 @@ class Writer:
             managers = {}
         elif sent and sent != live["metadata"].get("managedFields"):
             managers = ssa.decode(sent)
-        if managers:  # an object without managers is not tracked until it is applied to
+        if managers and at.kind.custom is not None and any(untyped(base, at.kind.type)):
+            managers = {}  # so gives field management up on what does not fit its definition
+        elif managers:  # an object without managers is not tracked until it is applied to
             managers = ssa.update(base, new, managers, _write(at, options))
         return self.replace(at, live, new, managers, options)
 
