@@ -33,7 +33,7 @@ from chronik.cli_connect import (
 from chronik.cli_progress import Progress
 from chronik.errors import ChronikError, ConflictError
 from chronik.kube import ConnectOptions, Kube, connect
-from chronik.manifest import ClusterKey, ObjectRef
+from chronik.manifest import ObjectRef
 from chronik.observe import observe
 from chronik.plan import PlanContext, plan
 from chronik.report import as_text, ready_text, troubles_text, unready_text
@@ -144,7 +144,7 @@ class _Work:
 
     async def _account(self, rendered: Rendered, progress: Progress) -> Account:
         cluster, _ = rendered
-        key, began = ClusterKey(cluster.namespace, cluster.name), time.monotonic()
+        key, began = cluster.key, time.monotonic()
         try:
             report = await self._report(rendered, progress)
         except Interrupted:
@@ -187,7 +187,7 @@ class _Work:
 
         pairs = zip(rendered, accounts, strict=True)
         applied = [each for each, account in pairs if account.failure is None]
-        desired = {ClusterKey(cluster.namespace, cluster.name): manifests for cluster, manifests in applied}
+        desired = {cluster.key: manifests for cluster, manifests in applied}
         clusters = [cluster for cluster, _ in applied]
         began = time.monotonic()
         with Progress(0) as progress:

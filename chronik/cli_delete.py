@@ -106,10 +106,7 @@ def _wanted(
     from chronik import offline  # noqa: PLC0415  # a name needs no schema
 
     clusters, _ = offline.load_clusters(files, recursive=recursive, namespace=wish or None, fallback=namespace)
-    return {
-        ClusterKey(cluster.namespace, cluster.name): cluster.spec["storage"]["retention"]["whenDeleted"]
-        for cluster in clusters
-    }
+    return {cluster.key: cluster.spec["storage"]["retention"]["whenDeleted"] for cluster in clusters}
 
 
 def _confirmed(shown: Sequence[Deletion], wishes: Wishes) -> bool:

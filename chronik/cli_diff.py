@@ -28,7 +28,7 @@ from chronik.cli_connect import (
 from chronik.diff_report import Outlook, as_text
 from chronik.errors import ChronikError, Forbidden, NamespaceMissing
 from chronik.kube import ConnectOptions, Kube, connect
-from chronik.manifest import ClusterKey, Kind, ObjectRef
+from chronik.manifest import Kind, ObjectRef
 from chronik.observe import observe
 from chronik.plan import HUMAN_MANAGERS, PlanContext, plan
 from chronik.report import troubles_text
@@ -85,7 +85,7 @@ async def _outlooks(source: Source, options: ConnectOptions, wishes: _Wishes) ->
 async def _outlook(kube: Kube, rendered: Rendered, wishes: _Wishes, origin: tuple[Source, str]) -> Outlook:
     """Compare one cluster; what goes wrong is in the account."""
     cluster, manifests = rendered
-    key = ClusterKey(cluster.namespace, cluster.name)
+    key = cluster.key
     try:
         found = await observe(kube, cluster, manifests, complete=True)
         new_namespace = not found.objects and await _is_missing(kube, cluster.namespace)

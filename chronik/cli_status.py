@@ -102,7 +102,7 @@ def _clusters(
     from chronik import offline  # noqa: PLC0415  # `--help` stays quick
 
     found, _ = offline.load_clusters(files, recursive=recursive, namespace=wish or None, fallback=namespace)
-    return {ClusterKey(cluster.namespace, cluster.name): cluster for cluster in found}
+    return {cluster.key: cluster for cluster in found}
 
 
 class _Viewer:

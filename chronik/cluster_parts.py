@@ -125,7 +125,7 @@ class Found:
 
 def component_view(cluster: Cluster, status: ComponentStatus, found: Found) -> ComponentView:
     """Return one component of a cluster, with what belongs to it."""
-    component, key = status.component, ClusterKey(cluster.namespace, cluster.name)
+    component, key = status.component, cluster.key
     ref = ObjectRef(component.workload, key.namespace, f"{key.name}-{component.name}")
     counts = (found.objects.get(ref) or {}).get("status") or {}
     pods = (pod for pod in found.pods if pod["metadata"].get("labels", {}).get(COMPONENT_LABEL) == component.name)
@@ -137,9 +137,7 @@ def component_view(cluster: Cluster, status: ComponentStatus, found: Found) -> C
         updated=counts.get("updatedReplicas", 0),
         pods=tuple(pod for pod in sorted(map(_pod, pods), key=_natural) if not (stand_ins and pod.phase == "Failed")),
         volumes=tuple(_volumes(ref, status.wanted, found.claims)),
-        autoscaler=_scaling(
-            found.objects.get(autoscaler_ref(ClusterKey(cluster.namespace, cluster.name), component.name))
-        ),
+        autoscaler=_scaling(found.objects.get(autoscaler_ref(cluster.key, component.name))),
     )
 
 

@@ -117,7 +117,7 @@ def cluster_view(cluster: Cluster, origin: Origin, found: Found, now: str) -> Cl
     status = stored or (_undated(derived) if found.document is None else {})
     addresses = tuple(addresses_of(cluster, found.objects.values()))
     return ClusterView(
-        key=ClusterKey(cluster.namespace, cluster.name),
+        key=cluster.key,
         origin=origin,
         phase=_phase(found, derived),
         ready=settled and _is_content(found.document),

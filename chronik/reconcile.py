@@ -65,15 +65,11 @@ async def reconcile(key: ClusterKey, world: World) -> Outcome:
     view = world.cache.view(key)
     paused = is_paused(document)
     rollout = _rollout(document, cluster, view, world)
-    execution = replace(world.execution, on_result=lambda result: _remember(key, result, world))
-    report = NOTHING_DONE
-    if not paused:
-        report = await _converged(desired, view, _context(cluster, view, rollout, world), execution, world)
+    report = NOTHING_DONE if paused else await _converged(cluster, desired, view, rollout, world)
     after = world.cache.view(key)
     secrets = _rotation(cluster, desired, after, world, rollout, report)
     if secrets.restarts.stages and not paused:
-        restarted = await carry_out(secrets.restarts, execution)
-        report = restarted.after(report)
+        report = (await carry_out(secrets.restarts, _execution(key, world))).after(report)
         after = world.cache.view(key)
     if report.interrupted:  # whoever comes next finds out how far this one came
         return Outcome("waiting", report=report, wrote=bool(report.written))
@@ -88,7 +84,7 @@ async def reconcile(key: ClusterKey, world: World) -> Outcome:
 
 
 def _context(cluster: Cluster, view: View, rollout: Rollout, world: World) -> PlanContext:
-    key = ClusterKey(cluster.namespace, cluster.name)
+    key = cluster.key
     return PlanContext(
         cluster=cluster.name,
         namespace=cluster.namespace,
@@ -103,10 +99,10 @@ def _context(cluster: Cluster, view: View, rollout: Rollout, world: World) -> Pl
     )
 
 
-async def _converged(
-    desired: list[Manifest], view: View, context: PlanContext, execution: Execution, world: World
-) -> Report:
+async def _converged(cluster: Cluster, desired: list[Manifest], view: View, rollout: Rollout, world: World) -> Report:
     """Bring a cluster to its manifests, and try once more if the server now tells what the caches could not."""
+    key = cluster.key
+    context, execution = _context(cluster, view, rollout, world), _execution(key, world)
     found = dict(view.objects)
     with suppress(ChronikError):  # what cannot be looked at is told when it cannot be made
         found |= await named(world.kube, others(desired), found)
@@ -114,8 +110,7 @@ async def _converged(
     better = await _better_informed(context, report, world)
     if better is None:
         return report
-    now = world.cache.view(ClusterKey(context.namespace, context.cluster)).objects
-    again = await converge(desired, found | now, better, execution)
+    again = await converge(desired, found | world.cache.view(key).objects, better, execution)
     return replace(again, results=(*report.written, *again.results))
 
 
@@ -135,6 +130,10 @@ async def _better_informed(context: PlanContext, report: Report, world: World) -
     if not rigid and not unscaled:
         return None
     return replace(context, expandable={**context.expandable, **dict.fromkeys(rigid, False)}, unscaled=unscaled)
+
+
+def _execution(key: ClusterKey, world: World) -> Execution:
+    return replace(world.execution, on_result=lambda result: _remember(key, result, world))
 
 
 def _remember(key: ClusterKey, result: Result, world: World) -> None:
@@ -164,7 +163,7 @@ def _rotation(
     Pods that start anyway start with the Secrets that are there: those of a new workload for the first time, and with
     those of a changed one the restart is one and the same.
     """
-    key = ClusterKey(cluster.namespace, cluster.name)
+    key = cluster.key
     new = (each.ref for each in report.written if isinstance(each.action, Create))
     made = {ref.name for ref in new if ref.kind in SCALED_KINDS}
     hindered = {each.ref for each in (*report.failed, *report.untried, *report.obstacles)}

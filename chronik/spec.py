@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
-from chronik.manifest import API_VERSION, CLUSTER_KIND
+from chronik.manifest import API_VERSION, CLUSTER_KIND, ClusterKey
 from chronik.problem import Problem
 
 if TYPE_CHECKING:
@@ -221,6 +221,11 @@ class Cluster:
     spec: ClusterSpec
     uid: str | None = None
     domain: str = "cluster.local"
+
+    @property
+    def key(self) -> ClusterKey:
+        """Which cluster it is."""
+        return ClusterKey(self.namespace, self.name)
 
 
 class Parsed(NamedTuple):
