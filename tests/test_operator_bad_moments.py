@@ -22,6 +22,7 @@ from tools.operators import (
     controllers,
     eventually,
     in_phase,
+    newer,
     passes,
     quiet,
     running,
@@ -33,7 +34,6 @@ from tools.operators import (
 from chronik.apply import Execution
 from chronik.kube import Clock, ConnectOptions
 from chronik.manifest import LEASE, ClusterKey, Kind, ObjectRef
-from chronik.offline import renderer
 from chronik.operator_cache import Cache, Scope
 from chronik.operator_lease import LEASE_NAME, Terms
 from chronik.operator_metrics import Metrics
@@ -433,15 +433,6 @@ async def test_a_spec_that_comes_during_a_pass_is_taken_up_at_once(place, monkey
 
 
 # --- upgrades of the operator -----------------------------------------------------------------------------------------
-
-
-def newer(cluster):
-    """Render as a chronik whose templates would restart pods."""
-    found = renderer()(cluster)
-    for each in found:
-        if each["kind"] == "StatefulSet":
-            each["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 99
-    return found
 
 
 async def restarted(place):

@@ -7,6 +7,7 @@ from tools.operators import (
     STATEFUL_SET,
     Namespace,
     eventually,
+    newer,
     running,
     small,
     world_of,
@@ -14,7 +15,6 @@ from tools.operators import (
 
 from chronik import __version__
 from chronik.manifest import ClusterKey
-from chronik.offline import renderer
 from chronik.reconcile import reconcile
 
 
@@ -31,15 +31,6 @@ async def launch_all(place):
     """Have three clusters Running, by the operator of today."""
     async with running(place.server, place.name):
         await asyncio.gather(*(place.launch(small(place.name, name)) for name in NAMES))
-
-
-def newer(cluster):
-    """Render as a chronik whose templates would restart pods."""
-    found = renderer()(cluster)
-    for each in found:
-        if each["kind"] == "StatefulSet":
-            each["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 99
-    return found
 
 
 async def restarted(place):

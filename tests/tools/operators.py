@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from chronik.kube import Kube
     from chronik.manifest import Manifest
     from chronik.reconcile_world import Outcome
+    from chronik.spec import Cluster
 
 STATEFUL_SET, DEPLOYMENT = KIND_BY_NAME["StatefulSet"], KIND_BY_NAME["Deployment"]
 SERVICE, CONFIG_MAP = KIND_BY_NAME["Service"], KIND_BY_NAME["ConfigMap"]
@@ -95,6 +96,15 @@ def small(namespace: str, name: str = "c", **spec: Any) -> Manifest:
         "metadata": {"name": name, "namespace": namespace},
         "spec": base | spec,
     }
+
+
+def newer(cluster: Cluster) -> list[Manifest]:
+    """Render as a newer chronik does, whose templates would restart the pods of StatefulSets."""
+    found = offline.renderer()(cluster)
+    for each in found:
+        if each["kind"] == STATEFUL_SET.name:
+            each["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 99
+    return found
 
 
 class Namespace:
