@@ -19,7 +19,7 @@ from chronik.cluster_parts import (
     component_view,
     restarts,
 )
-from chronik.manifest import API_VERSION, CLUSTER_KIND, ClusterKey, Manifest, ObjectRef
+from chronik.manifest import API_VERSION, CLUSTER_KIND, FINALIZER, PAUSED_ANNOTATION, ClusterKey, Manifest, ObjectRef
 from chronik.status import Observation, component_statuses, derive
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from chronik.spec import Cluster, ClusterSpec, Parsed
 
-PAUSED_ANNOTATION = "chronik.stream/paused"
 Origin = Literal["document", "file", "objects"]
 """Where a cluster's spec is from: the ChronikCluster, a file, or what its live objects tell of it."""
 
@@ -183,7 +182,12 @@ def _waits_besides(document: Manifest | None, addresses: Iterable[Address]) -> I
     """Yield what stands between a cluster and being ready, apart from its components."""
     metadata, status = (document or {}).get("metadata") or {}, (document or {}).get("status") or {}
     if metadata.get("deletionTimestamp"):
-        yield f"its finalizers: {', '.join(metadata.get('finalizers') or ['none'])}"
+        finalizers = metadata.get("finalizers") or ()
+        if FINALIZER in finalizers:
+            yield f"its operator, which takes the finalizer {FINALIZER} off when it runs"
+        others = [each for each in finalizers if each != FINALIZER]
+        if others or not finalizers:
+            yield f"its finalizers: {', '.join(others or ['none'])}"
         return
     stalled = condition_of(status, "Stalled")
     if stalled.get("status") == "True":

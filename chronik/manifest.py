@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 Manifest = dict[str, Any]
 
 FIELD_MANAGER = "chronik-operator"
+FINALIZER = "chronik.stream/finalizer"
+"""What the operator holds a ChronikCluster with, until it has done what the garbage collector does not."""
+PAUSED_ANNOTATION = "chronik.stream/paused"
+"""With the value "true" it has the operator keep its hands off a ChronikCluster's objects."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "chronik-operator"}
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 """Volume claims are found by it: a StatefulSet labels them with its selector alone."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from chronik.apply import carry_out
 from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
-from chronik.manifest import CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey, ObjectRef
+from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, PAUSED_ANNOTATION, ClusterKey, ObjectRef
 from chronik.reconcile_world import Outcome, World, status_of
 from chronik.retention import leftovers, when_deleted
 from chronik.status_outcomes import deleting, pending, refused
@@ -27,14 +27,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("chronik.operator")
 
-FINALIZER = "chronik.stream/finalizer"
-PAUSED = "chronik.stream/paused"
 _TRIES = 5
 
 
 def is_paused(document: Manifest) -> bool:
     """Tell whether somebody wants the operator to keep its hands off."""
-    return (document["metadata"].get("annotations") or {}).get(PAUSED) == "true"
+    return (document["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
 
 
 def is_claimed(document: Manifest) -> bool:

@@ -33,14 +33,13 @@ from tools.operators import (
 
 from chronik.apply import Execution
 from chronik.kube import Clock, ConnectOptions
-from chronik.manifest import LEASE, ClusterKey, Kind, ObjectRef
+from chronik.manifest import FINALIZER, LEASE, ClusterKey, Kind, ObjectRef
 from chronik.operator_cache import Cache, Scope
 from chronik.operator_lease import LEASE_NAME, Terms
 from chronik.operator_metrics import Metrics
 from chronik.operator_passes import Passes
 from chronik.operator_queue import WorkQueue
 from chronik.reconcile import reconcile
-from chronik.reconcile_cluster import FINALIZER
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 USER = USERS[0]

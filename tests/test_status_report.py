@@ -433,7 +433,7 @@ def test_deletion_waits_for_finalizers():
     """A cluster on its way out says what holds it."""
     shown = view(document=document(deletionTimestamp=NOW, finalizers=["chronik.stream/finalizer"]))
 
-    assert shown.waits_for == ("its finalizers: chronik.stream/finalizer",)
+    assert shown.waits_for == ("its operator, which takes the finalizer chronik.stream/finalizer off when it runs",)
 
 
 def test_what_needs_a_person_comes_first():
