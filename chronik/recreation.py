@@ -63,7 +63,7 @@ def resumption(create: Create, pods: Sequence[Manifest]) -> list[Action]:
     We may have been cut off between deleting and creating it. What others had put into its pod template is gone then,
     but for what the newest of its pods bears: those have the highest ordinals, as a roll goes downwards.
     """
-    left = sorted((pod for pod in pods if _is_orphan(pod, create.ref)), key=_ordinal)
+    left = sorted((pod for pod in pods if _was_left(pod, create.ref)), key=_ordinal)
     annotations = left[-1]["metadata"].get("annotations") or {} if left else {}
     manifest = create.manifest
     after: list[Action] = []
@@ -75,10 +75,14 @@ def resumption(create: Create, pods: Sequence[Manifest]) -> list[Action]:
     return [replace(create, manifest=manifest), *after]
 
 
-def _is_orphan(pod: Manifest, workload: ObjectRef) -> bool:
+def _was_left(pod: Manifest, workload: ObjectRef) -> bool:
+    """Tell whether a pod is an earlier StatefulSet's of that name; that it is an orphan may not have been heard yet."""
     metadata = pod["metadata"]
-    owned = any(owner.get("controller") for owner in metadata.get("ownerReferences") or ())
-    return not owned and bool(re.fullmatch(rf"{re.escape(workload.name)}-\d+", metadata["name"]))
+    owners = (owner for owner in metadata.get("ownerReferences") or () if owner.get("controller"))
+    strange = any((owner["kind"], owner["name"]) != (workload.kind, workload.name) for owner in owners)
+    if strange or "deletionTimestamp" in metadata:
+        return False
+    return bool(re.fullmatch(rf"{re.escape(workload.name)}-\d+", metadata["name"]))
 
 
 def _ordinal(pod: Manifest) -> int:
