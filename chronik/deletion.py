@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from chronik.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step, stage_of
 from chronik.errors import ConflictError
-from chronik.manifest import Manifest, ObjectRef, apply_order
+from chronik.handover import SCALED_KINDS
+from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef, apply_order
 from chronik.pruning import pruned
 from chronik.retention import STATEFUL, is_data, when_deleted
 from chronik.standing import Owner, standing
@@ -93,7 +94,8 @@ def deletion(key: ClusterKey, found: Remains, retention: str | None = None) -> D
     decided = [_decided(live, key, document_uid) for live in sorted(found.objects.values(), key=apply_order)]
     kept = tuple(action for action in decided if isinstance(action, Skip))
     prunes = [action for action in reversed(decided) if isinstance(action, Prune)]
-    claims = [_Claim.of(claim, key, found, retention) for claim in found.claims if is_data(claim, key.name)]
+    staying = {action.ref.name for action in kept if action.ref.kind in SCALED_KINDS}
+    claims = [_Claim.of(claim, key, found, retention, staying) for claim in found.claims if is_data(claim, key.name)]
     going = [claim for claim in claims if claim.goes]
     explicit = [claim.prune() for claim in going if not claim.follows and found.document is None]
     gone = {action.ref for action in explicit}
@@ -103,7 +105,7 @@ def deletion(key: ClusterKey, found: Remains, retention: str | None = None) -> D
         _plan(prunes, explicit),
         follows=(
             *(live for live in found.objects.values() if _goes_by_itself(live, key, document_uid)),
-            *found.pods,
+            *(pod for pod in found.pods if _workload_of(pod, key) not in staying),
             *(claim.live for claim in going if ObjectRef.of(claim.live) not in gone),
         ),
         kept=kept,
@@ -151,19 +153,28 @@ class _Claim:
     follows: bool
 
     @classmethod
-    def of(cls, live: Manifest, key: ClusterKey, found: Remains, retention: str | None) -> _Claim:
+    def of(
+        cls, live: Manifest, key: ClusterKey, found: Remains, retention: str | None, staying: Collection[str]
+    ) -> _Claim:
+        """Return what becomes of a claim; one of a StatefulSet that stays is still in use."""
         workload = found.objects.get(_workload(live, key))
         owners = live["metadata"].get("ownerReferences") or ()
         uid = workload["metadata"]["uid"] if workload else ""
         owned = any(owner["uid"] == uid for owner in owners)
         leaving = "deletionTimestamp" in live["metadata"]
         wish = retention or (policy(workload) if workload else "Retain")
+        if _workload(live, key).name in staying:
+            return cls(live, goes=leaving, follows=leaving)
         return cls(live, goes=leaving or wish == "Delete", follows=leaving or owned)
 
     def prune(self) -> Prune:
         metadata, ref = self.live["metadata"], ObjectRef.of(self.live)
         reason = "goes with its cluster: storage.retention.whenDeleted is Delete"
         return Prune(ref=ref, reason=reason, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
+
+
+def _workload_of(pod: Manifest, key: ClusterKey) -> str:
+    return f"{key.name}-{(pod['metadata'].get('labels') or {}).get(COMPONENT_LABEL, '')}"
 
 
 def _workload(claim: Manifest, key: ClusterKey) -> ObjectRef:

@@ -39,6 +39,8 @@ _ADDED: dict[Place, Any] = {
     ("volumeClaimTemplates", "status"): {"phase": "Pending"},
 }
 """What the server adds inside atomic values; tests/test_plan_real.py finds out when it learns another."""
+_TELLING = frozenset({"labelSelector", "namespaceSelector", "tolerationSeconds"})
+"""Fields that say one thing when they are empty or zero, and another when they are not there."""
 _FILLED: dict[Place, Any] = {
     ("spec", "metrics"): [
         {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
@@ -51,6 +53,8 @@ def same(want: Any, live: Any, place: Place) -> bool:
     """Tell whether the server shows `live` where `want` was applied; both are owned whole."""
     if want == live:
         return True
+    if live is None and place[1] in _TELLING:
+        return False
     if isinstance(want, dict):
         return _same_maps(want, {} if live is None else live, place[1])
     if isinstance(want, list):
@@ -74,7 +78,7 @@ def holds(live: Any, want: Any, place: Place) -> bool:
 
 def is_addition(value: Any, place: Place) -> bool:
     """Tell whether a value that nobody asked for, inside one that is owned whole, is the server's own doing."""
-    return not value or _ADDED.get(place) == value
+    return (not value and place[1] not in _TELLING) or _ADDED.get(place) == value
 
 
 def is_quantity_place(place: Place) -> bool:

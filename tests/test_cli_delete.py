@@ -567,6 +567,22 @@ def test_forecasts_fit(width):
     assert shown.index("HorizontalPodAutoscaler") < shown.index("Service")
 
 
+def test_what_a_workload_that_stays_uses_stays():
+    """A StatefulSet that somebody keeps keeps its pods and their data, whatever retention says."""
+    kept = stateful("Delete")
+    kept["metadata"]["annotations"] = {"chronik.stream/prune": "keep"}
+    claims = [claim(f"data-c-ingest-{number}", ownerReferences=[{"uid": kept["metadata"]["uid"]}]) for number in (0, 1)]
+    pod = {"kind": "Pod", "metadata": {"name": "c-ingest-0", "namespace": "ns", "uid": "p", "labels": COMPONENT}}
+    found = deletion(KEY, Remains(objects={ObjectRef.of(kept): kept}, pods=[pod], claims=claims), retention="Delete")
+
+    assert [action.ref.name for action in found.kept] == ["c-ingest"]
+    assert (found.plan.actions, found.follows) == ((), ())
+    assert [ref.name for ref in found.volumes] == ["data-c-ingest-0", "data-c-ingest-1"]
+
+
+COMPONENT = {"chronik.stream/component": "ingest"}
+
+
 @pytest.mark.parametrize(
     ("retention", "asked"), [("Retain", "Delete ns/c?"), ("Delete", "Delete ns/c and the data of 1 volume claim?")]
 )

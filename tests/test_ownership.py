@@ -337,3 +337,18 @@ def value_at(value, path):
         return at(value, path)
     except (LookupError, TypeError):
         return None
+
+
+TELLING = [
+    ({"key": "a"}, {"key": "a", "tolerationSeconds": 0}),
+    ({"key": "a", "tolerationSeconds": 0}, {"key": "a"}),
+    ({"topologyKey": "host"}, {"topologyKey": "host", "namespaceSelector": {}}),
+    ({"topologyKey": "host", "labelSelector": {}}, {"topologyKey": "host"}),
+]
+
+
+@pytest.mark.parametrize(("want", "live"), TELLING)
+def test_empty_is_not_absent_where_that_matters(want, live):
+    """A toleration of no seconds ends at once, and a selector of nothing takes all: neither is the same as none."""
+    assert not same([want], [live], ("spec", "tolerations"))
+    assert same([{"key": "a"}], [{"key": "a", "value": ""}], ("spec", "tolerations"))
