@@ -24,7 +24,7 @@ from chronik.cli import domain_option, files_option, recursive_option, show_prob
 from chronik.errors import ChronikError
 from chronik.kube import ConnectOptions
 from chronik.report_text import visible
-from chronik.wait_first import ended
+from chronik.tasks import ended
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence

@@ -28,7 +28,7 @@ from chronik.operator_renders import RecentRenders
 from chronik.operator_serve import Probes, Serving, Workers, serving
 from chronik.reconcile_world import World
 from chronik.report_text import counted
-from chronik.wait_first import first_of
+from chronik.tasks import first_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Coroutine

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from chronik.errors import Forbidden, KindMissing, ServerBusy, ServerFailure, Unreachable, WatchExpired
 from chronik.kube_retry import Clock, RetryPolicy
 from chronik.manifest import ObjectRef
-from chronik.wait_first import ended, first_of
+from chronik.tasks import ended, first_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
