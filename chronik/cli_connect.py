@@ -29,8 +29,8 @@ from chronik.tasks import ended
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
+    from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
-    from chronik.spec import Cluster
 
     Command = Callable[..., Any]
     Rendered = tuple[Cluster, list[Manifest]]

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from rich.live import Live
 
+    from chronik.api.spec import Cluster
     from chronik.cluster_parts import Found
     from chronik.cluster_view import ClusterView
     from chronik.kube import ConnectOptions, Kube
-    from chronik.spec import Cluster
 
 Output = Literal["table", "json", "yaml"]
 NOT_READY = 1

@@ -17,8 +17,8 @@ from chronik.wait_mirror import Scope
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
-    from chronik.spec import Cluster
     from chronik.wait_mirror import Mirror
 
 _WORKLOADS = ("StatefulSet", "Deployment")

@@ -16,7 +16,7 @@ from chronik.quantity import QuantityError, parse_quantity
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from chronik.spec import Cluster
+    from chronik.api.spec import Cluster
     from chronik.status import ComponentStatus
 
 COUNT_FIELDS = {"controller": "controllers", "ingest": "ingestNodes", "search": "searchNodes"}

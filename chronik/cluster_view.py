@@ -25,7 +25,7 @@ from chronik.status import Observation, component_statuses, derive
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from chronik.spec import Cluster, ClusterSpec, Parsed
+    from chronik.api.spec import Cluster, ClusterSpec, Parsed
 
 Origin = Literal["document", "file", "objects"]
 """Where a cluster's spec is from: the ChronikCluster, a file, or what its live objects tell of it."""

@@ -16,9 +16,9 @@ from chronik.volumes import volumes
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
+    from chronik.api.spec import Cluster
     from chronik.kube import Kube
     from chronik.manifest import Manifest
-    from chronik.spec import Cluster
 
 T = TypeVar("T")
 

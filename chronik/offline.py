@@ -12,13 +12,13 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from chronik import assets, inputs
+from chronik.api.rules import RuleBook
+from chronik.api.schema import Schema
+from chronik.api.spec import Cluster, Law
 from chronik.caches import KeptRules, bytecode_cache
 from chronik.documents import parse_documents
 from chronik.errors import InvalidDocuments
 from chronik.problem import Problem
-from chronik.rules import RuleBook
-from chronik.schema import Schema
-from chronik.spec import Cluster, Law
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -117,7 +117,7 @@ def renderer(templates: str | None = None) -> Callable[[Cluster], list[Manifest]
 
 def definitions() -> list[Manifest]:
     """Return the CustomResourceDefinition, and the admission policy that carries the warnings."""
-    from chronik.crd import crd, warning_policy  # noqa: PLC0415
+    from chronik.api.crd import crd, warning_policy  # noqa: PLC0415
 
     rules = law().rules
     return [crd(assets.schema(), rules), *warning_policy(rules)]
@@ -125,13 +125,13 @@ def definitions() -> list[Manifest]:
 
 def editor_schema() -> str:
     """Return the JSON Schema of a whole document, as text."""
-    from chronik.crd import editor_schema  # noqa: PLC0415
+    from chronik.api.crd import editor_schema  # noqa: PLC0415
 
     return json.dumps(editor_schema(assets.schema()), indent=2, ensure_ascii=False) + "\n"
 
 
 def reference() -> str:
     """Return the reference page of the spec, in Markdown."""
-    from chronik.reference import reference_page  # noqa: PLC0415
+    from chronik.api.reference import reference_page  # noqa: PLC0415
 
     return reference_page(assets.schema(), law().rules)

@@ -13,8 +13,8 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
-    from chronik.spec import Cluster
 
 _KEPT = 64
 """Clusters, of some hundred kilobytes each. A whole fleet would be too much to keep."""

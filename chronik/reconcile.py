@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from chronik.api.spec import Cluster
     from chronik.apply import Execution
     from chronik.manifest import Manifest, ObjectRef
     from chronik.operator_cache import View
     from chronik.results import Report, Result
-    from chronik.spec import Cluster
 
 
 async def reconcile(key: ClusterKey, world: World) -> Outcome:

@@ -12,6 +12,7 @@ from chronik.verdict import NOTHING_DONE
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from chronik.api.spec import Cluster, Law
     from chronik.apply import Execution
     from chronik.errors import RetryClass
     from chronik.kube import Kube
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from chronik.operator_cache import Cache
     from chronik.plan import Settled
     from chronik.results import Report
-    from chronik.spec import Cluster, Law
     from chronik.status import Trouble
     from chronik.verdict import Announcement
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.components import Component, components
+from chronik.api.components import Component, components
 from chronik.emit import digest, ordered
 from chronik.errors import TemplateError
 from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, Manifest, ObjectRef, apply_order
@@ -17,8 +17,8 @@ from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, Manifes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from chronik.api.spec import Cluster
     from chronik.binding import Templates
-    from chronik.spec import Cluster
 
 
 def _always(component: Component) -> bool:

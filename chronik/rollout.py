@@ -16,8 +16,8 @@ from chronik.status import Observation, component_statuses
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from chronik.api.spec import Cluster
     from chronik.manifest import ClusterKey, Manifest
-    from chronik.spec import Cluster
     from chronik.status import ComponentStatus
 
 

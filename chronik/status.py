@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chronik.components import Component, components
+from chronik.api.components import Component, components
 from chronik.health import Health, State, health, pod_ready
 from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from chronik.spec import Cluster
+    from chronik.api.spec import Cluster
 
 Condition = dict[str, Any]
 Trouble = tuple[str, str]

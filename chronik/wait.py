@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
+    from chronik.api.spec import Cluster
     from chronik.kube import Kube
     from chronik.manifest import Manifest, ObjectRef
-    from chronik.spec import Cluster
 
 __all__ = ["GRACE", "Unready", "WaitState", "cluster_selector", "wait_gone", "wait_ready"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chronik import assets
+from chronik.api.rules import RuleBook
 from chronik.caches import KeptRules, bytecode_cache
-from chronik.rules import RuleBook
 
 DOCUMENT = {"metadata": {"name": "a.b"}, "spec": {"controllers": 2}}
 

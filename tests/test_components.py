@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chronik.components import Component, components, evictions_allowed, quorum_budget
-from chronik.spec import Cluster
+from chronik.api.components import Component, components, evictions_allowed, quorum_budget
+from chronik.api.spec import Cluster
 
 amounts = st.integers(0, 20) | st.integers(0, 100).map("{}%".format)
 budgets = st.tuples(st.sampled_from(["minAvailable", "maxUnavailable"]), amounts).map(

@@ -14,11 +14,11 @@ from jsonschema import Draft202012Validator
 from tools.schema_nodes import nodes
 
 from chronik import assets
-from chronik.crd import crd, editor_schema, warning_policy
+from chronik.api.crd import crd, editor_schema, warning_policy
+from chronik.api.reference import reference_page
+from chronik.api.rules import RuleBook, RuleBookError
+from chronik.api.structural import SchemaError
 from chronik.emit import to_yaml, to_yaml_stream
-from chronik.reference import reference_page
-from chronik.rules import RuleBook, RuleBookError
-from chronik.structure import SchemaError
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

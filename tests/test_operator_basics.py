@@ -27,10 +27,10 @@ from tools.operators import (
 )
 
 from chronik import assets
-from chronik.crd import crd
+from chronik.api.crd import crd
+from chronik.api.rules import RuleBook
 from chronik.manifest import KINDS, ObjectRef
 from chronik.reconcile import reconcile
-from chronik.rules import RuleBook
 
 UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 

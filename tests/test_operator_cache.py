@@ -21,7 +21,7 @@ from tools.kube_clients import options_for
 from tools.scripted_kube import ScriptedKube
 
 from chronik import offline
-from chronik.crd import crd
+from chronik.api.crd import crd
 from chronik.errors import Forbidden
 from chronik.kube import Kube, connect
 from chronik.manifest import (

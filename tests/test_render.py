@@ -16,7 +16,7 @@ from chronik.manifest import KINDS, ObjectRef, apply_order
 from chronik.render import render, template_names
 
 if TYPE_CHECKING:
-    from chronik.spec import Cluster
+    from chronik.api.spec import Cluster
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "production.yaml"

@@ -14,10 +14,10 @@ import yaml
 from tools.mistakes import INVALID, WARNINGS, Mistake
 
 from chronik import assets
-from chronik.cel_functions import environment
+from chronik.api.cel import environment
+from chronik.api.rules import ITEMS, RuleBook, RuleBookError
+from chronik.api.schema import Schema
 from chronik.problem import format_path
-from chronik.rules import ITEMS, RuleBook, RuleBookError
-from chronik.schema import Schema
 
 SCHEMA = Schema(assets.schema())
 BOOK = RuleBook(assets.rules_text())

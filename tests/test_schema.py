@@ -17,11 +17,11 @@ from tools.schema_nodes import nodes
 from tools.spec_generator import TEXTS, Generator
 
 from chronik import assets
-from chronik.explain import MOST_ALIKE, MOST_PROBLEMS
+from chronik.api.rules import RuleBook
+from chronik.api.schema import Schema
+from chronik.api.schema_errors import MOST_ALIKE, MOST_PROBLEMS
+from chronik.api.structural import Compiler, SchemaError, inlined, pattern_of, types_of
 from chronik.problem import format_path
-from chronik.rules import RuleBook
-from chronik.schema import Schema
-from chronik.structure import Compiler, SchemaError, inlined, pattern_of, types_of
 
 RAW = assets.schema()
 SCHEMA = Schema(RAW)

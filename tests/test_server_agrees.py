@@ -17,13 +17,13 @@ from tools.mistakes import INVALID, WARNINGS, Mistake
 from tools.spec_generator import TEXTS, Generator
 
 from chronik import assets, inputs
+from chronik.api.rules import RuleBook
+from chronik.api.schema import Schema
+from chronik.api.spec import Law
 from chronik.binding import Templates
 from chronik.manifest import KIND_BY_NAME
 from chronik.problem import format_path
 from chronik.render import render
-from chronik.rules import RuleBook
-from chronik.schema import Schema
-from chronik.spec import Law
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

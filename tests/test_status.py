@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chronik import assets
+from chronik.api.schema import Schema
 from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef
 from chronik.offline import load_clusters
-from chronik.schema import Schema
 from chronik.status import OWN_CONDITIONS, Observation, component_statuses, derive, merge_conditions, own
 from chronik.status_outcomes import deleting, pending, refused
 
 if TYPE_CHECKING:
-    from chronik.spec import Cluster
+    from chronik.api.spec import Cluster
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "standard.yaml"

@@ -23,7 +23,7 @@ from chronik.wait import cluster_selector, wait_gone, wait_ready
 from chronik.wait_mirror import Scope, mirror
 
 if TYPE_CHECKING:
-    from chronik.spec import Cluster
+    from chronik.api.spec import Cluster
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "standard.yaml"
 KEY = ClusterKey("ns", "c")

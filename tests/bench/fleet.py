@@ -29,9 +29,9 @@ import aiohttp
 import yaml
 
 from chronik import assets
-from chronik.crd import crd
+from chronik.api.crd import crd
+from chronik.api.rules import RuleBook
 from chronik.manifest import CLUSTER, KIND_BY_NAME
-from chronik.rules import RuleBook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

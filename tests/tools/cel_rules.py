@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from chronik.cel_functions import environment
+from chronik.api.cel import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     import pytest
     from tools.api import ApiServer
 
+    from chronik.api.spec import Cluster
     from chronik.kube import Kube
     from chronik.manifest import Manifest
     from chronik.reconcile_world import Outcome
-    from chronik.spec import Cluster
 
 STATEFUL_SET, DEPLOYMENT = KIND_BY_NAME["StatefulSet"], KIND_BY_NAME["Deployment"]
 SERVICE, CONFIG_MAP = KIND_BY_NAME["Service"], KIND_BY_NAME["ConfigMap"]

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from chronik.schema import Schema
-from chronik.structure import Compiler, inlined
+from chronik.api.schema import Schema
+from chronik.api.structural import Compiler, inlined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from chronik.api.rules import RuleBook
     from chronik.problem import Path, Problem
-    from chronik.rules import RuleBook
 
 _LONG = ["a" * 63, "a" * 64, f"{'a' * 63}/{'b' * 63}", "a" * 253, "a" * 254, f"{'a.' * 94}a/{'b' * 63}", "9" * 32]
 _LONG += ["0" * 32, "0" * 33, f"0.{'0' * 28}1", f"a@sha256:{'0' * 64}", f"a:{'b' * 128}", f"a:{'b' * 129}"]

@@ -12,9 +12,9 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from chronik.api.structural import Raw, inlined, is_text, types_of
+from chronik.api.violations import double, matches, violations
 from chronik.problem import Path, Problem
-from chronik.structure import Raw, inlined, is_text, types_of
-from chronik.violations import double, matches, violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

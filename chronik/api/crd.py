@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chronik.api.rules import ITEMS, RuleBookError
+from chronik.api.structural import Raw, SchemaError, inlined, types_of
 from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_KIND, Manifest
-from chronik.rules import ITEMS, RuleBookError
-from chronik.structure import Raw, SchemaError, inlined, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chronik.rules import Place, Rule, RuleBook
+    from chronik.api.rules import Place, Rule, RuleBook
 
 GROUP, VERSION = API_VERSION.split("/")
 POLICY_NAME = "chronik-warnings"

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chronik.rules import ITEMS
-from chronik.structure import Raw, inlined, resolved, types_of
+from chronik.api.rules import ITEMS
+from chronik.api.structural import Raw, inlined, resolved, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from chronik.rules import Rule, RuleBook
+    from chronik.api.rules import Rule, RuleBook
 
 _INTRO = """\
 # The spec of a ChronikCluster

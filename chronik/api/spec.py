@@ -17,8 +17,8 @@ from chronik.problem import Problem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chronik.rules import RuleBook
-    from chronik.schema import Schema
+    from chronik.api.rules import RuleBook
+    from chronik.api.schema import Schema
 
 Quantity = str | int
 ComponentName = Literal["controller", "ingest", "search"]

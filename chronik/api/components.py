@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from chronik.spec import Autoscaling, Cluster, ComponentName, DisruptionBudget, Resources
+    from chronik.api.spec import Autoscaling, Cluster, ComponentName, DisruptionBudget, Resources
 
 CountField = Literal["controllers", "ingestNodes", "searchNodes"]
 

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from chronik.structure import Raw, is_integer, is_text, pattern_of, types_of
+from chronik.api.structural import Raw, is_integer, is_text, pattern_of, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import yaml
 
-from chronik.cel_functions import environment
+from chronik.api.cel import environment
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.structure import Compiler, Node
+from chronik.api.structural import Compiler, Node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,7 @@ class Schema:
 
     def explain(self, document: Any) -> list[Problem]:
         """Return what is wrong with types, bounds and patterns, one problem per violation."""
-        from chronik.explain import explain  # noqa: PLC0415  # loads jsonschema; only an invalid document pays for it
+        from chronik.api.schema_errors import explain  # noqa: PLC0415  # loads jsonschema; only an invalid document pays for it
 
         return explain(self._raw, document)
 
