@@ -86,7 +86,7 @@ def print_data(text: str) -> None:
 
 def print_manifests(manifests: Sequence[Manifest], output: str, output_dir: str | None, writer: str) -> None:
     """Write manifests to stdout as `yaml` or `json`, or into a folder that belongs to the command `writer`."""
-    from chronik.emit import to_json_list, to_yaml_stream  # noqa: PLC0415  # help and completion stay quick
+    from chronik.documents.writer import to_json_list, to_yaml_stream  # noqa: PLC0415  # help and completion stay quick
 
     if output_dir is None:
         print_data(to_yaml_stream(manifests) if output == "yaml" else to_json_list(manifests))
@@ -267,7 +267,7 @@ def schema_crd() -> None:
     Install with: chronik schema crd | kubectl apply --server-side -f -
     """
     from chronik import offline  # noqa: PLC0415
-    from chronik.emit import to_yaml_stream  # noqa: PLC0415
+    from chronik.documents.writer import to_yaml_stream  # noqa: PLC0415
 
     print_data(to_yaml_stream(offline.definitions()))
 

@@ -201,7 +201,7 @@ class _Viewer:
         return picture(views, _now(), width=width, color=use_colour(sys.stdout), height=height)
 
     def _data(self, views: list[ClusterView], *, compact: bool = False) -> str:
-        from chronik.emit import to_yaml_stream  # noqa: PLC0415
+        from chronik.documents.writer import to_yaml_stream  # noqa: PLC0415
         from chronik.status_data import as_data, as_json  # noqa: PLC0415
 
         return as_json(views, compact=compact) if self.output == "json" else to_yaml_stream([as_data(views)])

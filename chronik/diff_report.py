@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.accounts import changes_of, counts, deeds
 from chronik.actions import Apply, Conflict, Handover, Held, Obstacle, Recreate, Skip
-from chronik.emit import to_yaml
+from chronik.documents.scalar_words import is_ambiguous
+from chronik.documents.writer import to_yaml
 from chronik.report import owned_by, path_of
 from chronik.report_text import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, cells, counted, listed, visible
 from chronik.results import LEFT_ALONE, WROTE
-from chronik.scalars import is_ambiguous
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chronik import __version__
-from chronik.emit import ordered
+from chronik.documents.writer import ordered
 from chronik.errors import InputError
 from chronik.render import render_one
 

@@ -16,14 +16,14 @@ from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
 from chronik.api.spec import Cluster, Law
 from chronik.caches import KeptRules, bytecode_cache
-from chronik.documents import parse_documents
+from chronik.documents.reader import parse_documents
 from chronik.errors import InvalidDocuments
 from chronik.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from chronik.documents import Document
+    from chronik.documents.reader import Document
     from chronik.manifest import Manifest
 
 

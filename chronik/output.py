@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from chronik.emit import to_yaml
+from chronik.documents.writer import to_yaml
 from chronik.errors import InputError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Any
 
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
-from chronik.emit import to_yaml
+from chronik.documents.writer import to_yaml
 
 
 class ManifestSnapshotExtension(SingleFileSnapshotExtension):

@@ -18,7 +18,7 @@ from chronik.api.crd import crd, editor_schema, warning_policy
 from chronik.api.reference import reference_page
 from chronik.api.rules import RuleBook, RuleBookError
 from chronik.api.structural import SchemaError
-from chronik.emit import to_yaml, to_yaml_stream
+from chronik.documents.writer import to_yaml, to_yaml_stream
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

@@ -12,8 +12,8 @@ import yaml
 from tools.hostile import LOOK_ALIKES, ORDINARY
 from tools.kubectl import kubectl_reads
 
-from chronik.document_scalars import ScalarError, key_of, resolve, resolve_plain
-from chronik.documents import parse_documents
+from chronik.documents.reader import parse_documents
+from chronik.documents.scalars import ScalarError, key_of, resolve, resolve_plain
 
 TABLE = [
     tuple(line.split("\t")) for line in Path(__file__).with_name("scalars.tsv").read_text("utf-8").splitlines()[1:]

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tools.hostile import HOSTILE, STRUCTURE
 from tools.kubectl import kubectl_reads
 
-from chronik import document_yaml
-from chronik.document_nodes import Limits
-from chronik.documents import parse_documents
-from chronik.emit import to_yaml
+from chronik.documents import yaml_reader as document_yaml
+from chronik.documents.nodes import Limits
+from chronik.documents.reader import parse_documents
+from chronik.documents.writer import to_yaml
 from chronik.problem_report import as_text
 
 HERE = Path(__file__).parent

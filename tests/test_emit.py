@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tools.hostile import CHARACTERS, HOSTILE, LOOK_ALIKES, ORDINARY
 from tools.kubectl import kubectl_reads
 
-from chronik import emit
-from chronik.emit import digest, ordered, to_json_list, to_yaml, to_yaml_stream
+from chronik.documents import writer as emit
+from chronik.documents.writer import digest, ordered, to_json_list, to_yaml, to_yaml_stream
 from chronik.errors import InputError
 
 LOADERS = [pytest.param(yaml.SafeLoader, id="python"), pytest.param(yaml.CSafeLoader, id="libyaml")]

@@ -14,7 +14,7 @@ import yaml
 from chronik import offline
 from chronik.cluster_parts import Found, is_growing
 from chronik.cluster_view import ClusterView, cluster_view, live_cluster
-from chronik.emit import to_yaml_stream
+from chronik.documents.writer import to_yaml_stream
 from chronik.manifest import COMPONENT_LABEL, ClusterKey, Manifest, ObjectRef
 from chronik.report_text import cells
 from chronik.status import Observation, derive

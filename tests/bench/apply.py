@@ -22,7 +22,7 @@ from render import ROOT, judge
 from render import in_turns as in_turns_of
 
 from chronik import offline
-from chronik.emit import to_yaml_stream
+from chronik.documents.writer import to_yaml_stream
 
 sys.path.insert(0, str(ROOT / "tests"))
 

@@ -26,7 +26,7 @@ import yaml
 
 from chronik import offline
 from chronik.binding import Templates
-from chronik.emit import to_yaml_stream
+from chronik.documents.writer import to_yaml_stream
 from chronik.inputs import template_reader
 from chronik.output import write_folder
 from chronik.render import render

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from chronik.document_json import JsonReader, split_json
-from chronik.document_nodes import Abandoned, Limits, Mistake, Node, tree_of
-from chronik.document_syntax import explain
-from chronik.document_yaml import YamlReader
+from chronik.documents.json_reader import JsonReader, split_json
+from chronik.documents.nodes import Abandoned, Limits, Mistake, Node, tree_of
+from chronik.documents.syntax_errors import explain
+from chronik.documents.yaml_reader import YamlReader
 from chronik.problem import Location, Problem
 
 if TYPE_CHECKING:

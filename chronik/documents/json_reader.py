@@ -10,13 +10,13 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from chronik.document_nodes import NO_KEYS, Node, NodeReader
-from chronik.document_scalars import ScalarError, resolve_plain
+from chronik.documents.nodes import NO_KEYS, Node, NodeReader
+from chronik.documents.scalars import ScalarError, resolve_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chronik.document_nodes import Limits
+    from chronik.documents.nodes import Limits
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]|[-+.0-9eE]+|true|false|null')

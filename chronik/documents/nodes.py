@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from chronik.document_scalars import ScalarError
+    from chronik.documents.scalars import ScalarError
 
 _CHARACTERS_A_VALUE = 6  # as a power of two: long text counts as more than one value
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from chronik.documents.scalar_words import is_ambiguous
 from chronik.errors import InputError
-from chronik.scalars import is_ambiguous
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.document_nodes import Mistake
+from chronik.documents.nodes import Mistake
 
 if TYPE_CHECKING:
     import yaml

@@ -19,13 +19,13 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from chronik.document_nodes import NO_KEYS, Node, NodeReader
-from chronik.document_scalars import KNOWN_TAGS, TAG_PREFIX, ScalarError, key_of, resolve
+from chronik.documents.nodes import NO_KEYS, Node, NodeReader
+from chronik.documents.scalars import KNOWN_TAGS, TAG_PREFIX, ScalarError, key_of, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chronik.document_nodes import Limits
+    from chronik.documents.nodes import Limits
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MERGE = "<<"
