@@ -9,21 +9,21 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from chronik.actions import GrowClaim
-from chronik.changes import Change
 from chronik.errors import ConflictError, PartialFailure, WaitTimeout
 from chronik.health import State
+from chronik.plan.actions import GrowClaim
+from chronik.plan.changes import Change
+from chronik.plan.results import Report
 from chronik.report_text import counted
-from chronik.results import Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chronik.actions import Action
     from chronik.errors import ChronikError
     from chronik.manifest import ClusterKey, ObjectRef
+    from chronik.plan.actions import Action
+    from chronik.plan.results import Outcome, Result
     from chronik.readiness import Unready
-    from chronik.results import Outcome, Result
 
 DryRun = Literal["none", "client", "server"]
 

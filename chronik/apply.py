@@ -13,7 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chronik.actions import (
+from chronik.apply_clearing import cleared
+from chronik.errors import ChronikError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
+from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, ObjectRef
+from chronik.plan.actions import (
     Adopt,
     Apply,
     Conflict,
@@ -28,20 +31,17 @@ from chronik.actions import (
     Skip,
     Wait,
 )
-from chronik.apply_clearing import cleared
-from chronik.errors import ChronikError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
-from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, ObjectRef
-from chronik.ownership import applied_fields, walk
-from chronik.plan import left_over
-from chronik.results import LEFT_ALONE, WROTE, Outcome, Report, Result
+from chronik.plan.drift import applied_fields, walk
+from chronik.plan.planner import left_over
+from chronik.plan.results import LEFT_ALONE, WROTE, Outcome, Report, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chronik.actions import Action, Plan, Stage, Step
     from chronik.kube import Kube
     from chronik.manifest import Kind, Manifest
-    from chronik.plan import Settled
+    from chronik.plan.actions import Action, Plan, Stage, Step
+    from chronik.plan.planner import Settled
 
 ABSENT = "1"
 """A resource version that no object has: a server-side apply with it creates what is missing, or is refused.

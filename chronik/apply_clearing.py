@@ -8,8 +8,8 @@ from chronik.errors import ConflictError
 from chronik.manifest import KIND_BY_NAME
 
 if TYPE_CHECKING:
-    from chronik.actions import Apply
     from chronik.kube import Kube
+    from chronik.plan.actions import Apply
 
 
 async def cleared(kube: Kube, action: Apply, version: str, *, dry_run: bool) -> str:

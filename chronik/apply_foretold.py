@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chronik.apply import OUTCOMES, undone
-from chronik.results import LEFT_ALONE, WROTE, Report, Result
+from chronik.plan.results import LEFT_ALONE, WROTE, Report, Result
 
 if TYPE_CHECKING:
-    from chronik.actions import Action, Plan
+    from chronik.plan.actions import Action, Plan
 
 
 def foretell(todo: Plan) -> Report:

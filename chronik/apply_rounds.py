@@ -9,12 +9,12 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chronik.actions import Create, Handover
 from chronik.apply import OUTCOMES, carry_out
 from chronik.errors import ChronikError, FieldConflict, ObjectChanged
 from chronik.manifest import CLAIM, KIND_BY_NAME, ObjectRef
 from chronik.observe import named, others
-from chronik.plan import plan
+from chronik.plan.actions import Create, Handover
+from chronik.plan.planner import plan
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from chronik.apply import Execution
     from chronik.kube import Kube
     from chronik.manifest import Manifest
-    from chronik.plan import PlanContext
-    from chronik.results import Outcome, Report, Result
+    from chronik.plan.planner import PlanContext
+    from chronik.plan.results import Outcome, Report, Result
 
 _ROUNDS = 4
 """How often to plan, if objects keep changing."""

@@ -17,7 +17,6 @@ from chronik.accounts import Account, exit_code
 from chronik.apply import Execution
 from chronik.apply_foretold import foretell
 from chronik.apply_rounds import converge
-from chronik.changes import Mask
 from chronik.cli import print_data, use_colour
 from chronik.cli_connect import (
     Interrupted,
@@ -35,11 +34,12 @@ from chronik.errors import ChronikError, ConflictError
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import ObjectRef
 from chronik.observe import observe
-from chronik.plan import PlanContext, plan
+from chronik.plan.changes import Mask
+from chronik.plan.ownership import operated_by
+from chronik.plan.planner import PlanContext, plan
+from chronik.plan.results import Report
 from chronik.report import as_text, ready_text, troubles_text, unready_text
 from chronik.report_json import as_json
-from chronik.results import Report
-from chronik.standing import operated_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,7 +13,6 @@ import click
 
 from chronik.accounts import Account, exit_code
 from chronik.apply_foretold import foretell
-from chronik.changes import Mask
 from chronik.cli import print_data, use_colour
 from chronik.cli_connect import (
     Interruption,
@@ -30,9 +29,10 @@ from chronik.errors import ChronikError, Forbidden, NamespaceMissing
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import Kind, ObjectRef
 from chronik.observe import observe
-from chronik.plan import HUMAN_MANAGERS, PlanContext, plan
+from chronik.plan.changes import Mask
+from chronik.plan.ownership import operated_by
+from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
 from chronik.report import troubles_text
-from chronik.standing import operated_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

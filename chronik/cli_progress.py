@@ -14,10 +14,10 @@ from chronik.report_text import visible
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from chronik.actions import Action
     from chronik.manifest import ObjectRef
+    from chronik.plan.actions import Action
+    from chronik.plan.results import Result
     from chronik.readiness import WaitState
-    from chronik.results import Result
 
 SHOWN_AFTER = 0.5
 """Seconds."""

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.errors import PartialFailure, WaitTimeout
 from chronik.manifest import CLAIM, ObjectRef
+from chronik.plan.results import Report
 from chronik.report_json import ref_data
 from chronik.report_text import BOLD, RED, YELLOW, Page, counted, listed
-from chronik.results import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chronik.deletion import Deletion
     from chronik.errors import ChronikError
+    from chronik.plan.deletion import Deletion
     from chronik.readiness import Unready
 
 __all__ = ["Departure", "as_json", "forecast", "outcome", "question"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from chronik.errors import Forbidden, NamespaceMissing
 from chronik.manifest import CLAIM, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, KINDS, STORAGE_CLASS, Kind, ObjectRef
-from chronik.volumes import volumes
+from chronik.plan.volumes import volumes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping, Sequence

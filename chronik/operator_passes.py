@@ -17,9 +17,9 @@ from chronik.operator_fence import NotLeading
 from chronik.operator_logs import correlated
 from chronik.operator_serve import Workers
 from chronik.operator_tracing import span
+from chronik.plan.results import WROTE
 from chronik.reconcile import reconcile
 from chronik.reconcile_world import Outcome
-from chronik.results import WROTE
 from chronik.verdict import as_trouble
 
 if TYPE_CHECKING:

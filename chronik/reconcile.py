@@ -11,18 +11,18 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from chronik.actions import Create, Prune
 from chronik.apply import carry_out
 from chronik.apply_rounds import converge
 from chronik.errors import ChronikError, TemplateError
-from chronik.handover import SCALED_KINDS, disputed, without_autoscaler
 from chronik.manifest import KIND_BY_NAME, ClusterKey
 from chronik.observe import named, others
-from chronik.plan import HUMAN_MANAGERS, PlanContext
+from chronik.plan.actions import Create, Prune
+from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
+from chronik.plan.replicas import SCALED_KINDS, disputed, without_autoscaler
+from chronik.plan.rotation import Rotation, rotation, secrets_of
 from chronik.reconcile_cluster import claim, finalize, is_claimed, is_paused, other_upgrade, refuse, tell, write_status
 from chronik.reconcile_world import Outcome, World, status_of
 from chronik.rollout import Rollout
-from chronik.rotation import Rotation, rotation, secrets_of
 from chronik.status import Observation, derive
 from chronik.verdict import NOTHING_DONE, Verdict, as_trouble, invalid, rigid_classes, verdict
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from chronik.apply import Execution
     from chronik.manifest import Manifest, ObjectRef
     from chronik.operator_cache import View
-    from chronik.results import Report, Result
+    from chronik.plan.results import Report, Result
 
 
 async def reconcile(key: ClusterKey, world: World) -> Outcome:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from chronik.apply import carry_out
 from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
 from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, PAUSED_ANNOTATION, ClusterKey, ObjectRef
+from chronik.plan.retention import leftovers, when_deleted
 from chronik.reconcile_world import Outcome, World, status_of
-from chronik.retention import leftovers, when_deleted
 from chronik.status_outcomes import deleting, pending, refused
 from chronik.verdict import NOTHING_DONE, Announcement, announcements, as_trouble, pause
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from chronik.manifest import Manifest
-    from chronik.results import Report
+    from chronik.plan.results import Report
     from chronik.status import Trouble
 
 _log = logging.getLogger("chronik.operator")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from chronik.kube import Kube
     from chronik.manifest import ClusterKey, Manifest, ObjectRef
     from chronik.operator_cache import Cache
-    from chronik.plan import Settled
-    from chronik.results import Report
+    from chronik.plan.planner import Settled
+    from chronik.plan.results import Report
     from chronik.status import Trouble
     from chronik.verdict import Announcement
 

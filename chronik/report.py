@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from chronik.accounts import counts, deeds
-from chronik.actions import Apply, Conflict, GrowClaim, Held, Obstacle, Recreate
+from chronik.plan.actions import Apply, Conflict, GrowClaim, Held, Obstacle, Recreate
+from chronik.plan.results import LEFT_ALONE, OBSTACLES, WROTE
 from chronik.report_text import CYAN, DIM, GREEN, RED, YELLOW, Page, cells, counted, listed, visible
-from chronik.results import LEFT_ALONE, OBSTACLES, WROTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from chronik.accounts import Account, Deed, DryRun
     from chronik.errors import ChronikError, FieldOwner
-    from chronik.results import Outcome, Report, Result
+    from chronik.plan.results import Outcome, Report, Result
 
 
 # --- what goes to stdout ----------------------------------------------------------------------------------------------

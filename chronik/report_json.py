@@ -30,9 +30,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from chronik.accounts import changes_of, counts
-from chronik.actions import Apply, Conflict, Held, Obstacle
 from chronik.errors import NO_ANSWER
-from chronik.results import WROTE
+from chronik.plan.actions import Apply, Conflict, Held, Obstacle
+from chronik.plan.results import WROTE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from chronik.accounts import Account, DryRun
     from chronik.errors import ChronikError
     from chronik.manifest import ObjectRef
-    from chronik.results import Result
+    from chronik.plan.results import Result
 
 
 def as_json(accounts: Sequence[Account], dry_run: DryRun = "none") -> str:

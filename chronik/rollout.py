@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chronik.actions import Apply, Create
 from chronik.health import pod_ready
 from chronik.manifest import CLUSTER_KIND, COMPONENT_LABEL, SECRET, ObjectRef
+from chronik.plan.actions import Apply, Create
 from chronik.status import Observation, component_statuses
 
 if TYPE_CHECKING:

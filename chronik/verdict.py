@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from chronik.actions import (
+from chronik.errors import FieldConflict, Forbidden
+from chronik.manifest import CLUSTER_KIND, FIELD_MANAGER
+from chronik.plan.actions import (
     Apply,
     Blocked,
     Conflict,
@@ -21,11 +23,9 @@ from chronik.actions import (
     Recreate,
     Wait,
 )
-from chronik.errors import FieldConflict, Forbidden
-from chronik.manifest import CLUSTER_KIND, FIELD_MANAGER
+from chronik.plan.results import Report
+from chronik.plan.rotation import ROTATION_MANAGER
 from chronik.problem import format_path
-from chronik.results import Report
-from chronik.rotation import ROTATION_MANAGER
 from chronik.status import TURN, condition
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from chronik.errors import ChronikError, RetryClass
     from chronik.manifest import Manifest, ObjectRef
+    from chronik.plan.results import Result
     from chronik.problem import Problem
-    from chronik.results import Result
     from chronik.status import Condition, Trouble
 
 NOTHING_DONE = Report(())

@@ -12,22 +12,6 @@ from tools.kube_clients import config_map, options_for
 
 from chronik import apply as apply_module
 from chronik import offline
-from chronik.actions import (
-    Apply,
-    Conflict,
-    Create,
-    Foreign,
-    GrowClaim,
-    Handover,
-    Held,
-    Plan,
-    Prune,
-    Recreate,
-    Skip,
-    Stage,
-    Step,
-    Wait,
-)
 from chronik.apply import Execution, carry_out
 from chronik.apply_foretold import foretell
 from chronik.apply_rounds import converge
@@ -43,7 +27,23 @@ from chronik.errors import (
 from chronik.kube import connect
 from chronik.manifest import CLUSTER_LABEL, MANAGED_BY, ObjectRef
 from chronik.observe import observe
-from chronik.plan import PlanContext, digest
+from chronik.plan.actions import (
+    Apply,
+    Conflict,
+    Create,
+    Foreign,
+    GrowClaim,
+    Handover,
+    Held,
+    Plan,
+    Prune,
+    Recreate,
+    Skip,
+    Stage,
+    Step,
+    Wait,
+)
+from chronik.plan.planner import PlanContext, digest
 
 NS = "n"
 

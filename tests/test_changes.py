@@ -4,9 +4,9 @@ import base64
 
 import pytest
 
-from chronik.changes import Change, Mask, changes_of
 from chronik.errors import FieldOwner
-from chronik.ownership import Difference
+from chronik.plan.changes import Change, Mask, changes_of
+from chronik.plan.drift import Difference
 
 BEFORE, AFTER = "*** (before)", "*** (after)"
 STATEFULSET = {"kind": "StatefulSet", "metadata": {"name": "s"}}

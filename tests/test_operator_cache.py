@@ -36,7 +36,7 @@ from chronik.manifest import (
 )
 from chronik.observe import observe
 from chronik.operator_cache import Cache, Scope
-from chronik.plan import PlanContext, plan
+from chronik.plan.planner import PlanContext, plan
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

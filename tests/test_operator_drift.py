@@ -26,9 +26,9 @@ from tools.operators import (
 from tools.recorded import at
 
 from chronik import operator_queue
-from chronik.fieldpath import leaves
 from chronik.manifest import KIND_BY_NAME, MANAGED_BY, ClusterKey, ObjectRef
-from chronik.ownership import applied_fields, walk
+from chronik.plan.drift import applied_fields, walk
+from chronik.plan.managed_fields import leaves
 from chronik.reconcile import reconcile
 
 

@@ -11,11 +11,11 @@ from tools.field_model import FieldModel, content, mutated
 from tools.recorded import FILES, at, recorded, with_value
 from tools.server_side_apply import Conflicts
 
-from chronik.equality import same
-from chronik.fieldpath import field_path, leaves, node_at, server_path
 from chronik.manifest import KINDS
-from chronik.owners import alters, collisions, owners_of
-from chronik.ownership import applied_fields, walk
+from chronik.plan.drift import applied_fields, walk
+from chronik.plan.equality import same
+from chronik.plan.managed_fields import field_path, leaves, node_at, server_path
+from chronik.plan.owners import alters, collisions, owners_of
 
 files = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 OURS = "chronik-operator"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tools.plan_world import World, merged, writes
 
 from chronik import offline
-from chronik.actions import (
+from chronik.manifest import ObjectRef
+from chronik.plan.actions import (
     KEPT_MANAGER,
     REPLICAS_MANAGER,
     Adopt,
@@ -26,11 +27,10 @@ from chronik.actions import (
     Skip,
     Wait,
 )
-from chronik.changes import Change, Mask
-from chronik.manifest import ObjectRef
-from chronik.ownership import applied_fields, walk
-from chronik.plan import HUMAN_MANAGERS, PlanContext, left_over, plan
-from chronik.standing import operated_by
+from chronik.plan.changes import Change, Mask
+from chronik.plan.drift import applied_fields, walk
+from chronik.plan.ownership import operated_by
+from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, left_over, plan
 
 if TYPE_CHECKING:
     from random import Random

@@ -16,20 +16,20 @@ from tools.plan_world import writes
 from tools.recorded import FILES, at, recorded, with_value
 
 from chronik import offline
-from chronik.actions import Apply, Create, GrowClaim, Handover, Prune, Recreate
-from chronik.fieldpath import leaves, node_at
-from chronik.immutable import immutable_differences
 from chronik.manifest import KIND_BY_NAME, KINDS, ObjectRef
-from chronik.owners import collisions
-from chronik.ownership import applied_fields, walk
-from chronik.plan import HUMAN_MANAGERS, PlanContext, plan
+from chronik.plan.actions import Apply, Create, GrowClaim, Handover, Prune, Recreate
+from chronik.plan.drift import applied_fields, walk
+from chronik.plan.immutable import immutable_differences
+from chronik.plan.managed_fields import leaves, node_at
+from chronik.plan.owners import collisions
+from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tools.api import ApiServer
 
-    from chronik.actions import Action
+    from chronik.plan.actions import Action
 
 pytestmark = pytest.mark.real  # only the real server has Kubernetes' own schema, defaults and validation
 files = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

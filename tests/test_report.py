@@ -9,7 +9,11 @@ import pytest
 
 from chronik import diff_report, report
 from chronik.accounts import Account, exit_code
-from chronik.actions import (
+from chronik.diff_report import Outlook
+from chronik.errors import Answer, FieldOwner, Forbidden, InvalidObject, NamespaceMissing, Unreachable
+from chronik.health import Health, State
+from chronik.manifest import ClusterKey, ObjectRef
+from chronik.plan.actions import (
     Adopt,
     Apply,
     Blocked,
@@ -24,15 +28,11 @@ from chronik.actions import (
     Skip,
     Wait,
 )
-from chronik.changes import Change
-from chronik.diff_report import Outlook
-from chronik.errors import Answer, FieldOwner, Forbidden, InvalidObject, NamespaceMissing, Unreachable
-from chronik.health import Health, State
-from chronik.manifest import ClusterKey, ObjectRef
+from chronik.plan.changes import Change
+from chronik.plan.results import OBSTACLES, WROTE, Report, Result
 from chronik.readiness import Unready
 from chronik.report_json import as_json
 from chronik.report_text import cells, wrapped
-from chronik.results import OBSTACLES, WROTE, Report, Result
 
 KEY = ClusterKey("streaming", "orders")
 WIDTHS = (40, 80, 160, None)

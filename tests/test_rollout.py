@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from chronik.actions import Apply, Create
 from chronik.manifest import COMPONENT_LABEL, ClusterKey, ObjectRef
 from chronik.offline import load_clusters
+from chronik.plan.actions import Apply, Create
 from chronik.rollout import Rollout
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "standard.yaml"

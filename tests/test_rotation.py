@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from chronik.actions import Handover
 from chronik.manifest import COMPONENT_LABEL, ObjectRef
-from chronik.rotation import ANNOTATION, ROTATION_MANAGER, rotation, secrets_of
+from chronik.plan.actions import Handover
+from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER, rotation, secrets_of
 
 ORDER = ("controller", "ingest")
 

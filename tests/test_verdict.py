@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from chronik.actions import (
+from chronik.errors import FieldConflict, FieldOwner, Forbidden, InvalidObject, PartialFailure, ServerBusy
+from chronik.manifest import ObjectRef
+from chronik.plan.actions import (
     Apply,
     Blocked,
     Conflict,
@@ -17,11 +19,9 @@ from chronik.actions import (
     Skip,
     Wait,
 )
-from chronik.errors import FieldConflict, FieldOwner, Forbidden, InvalidObject, PartialFailure, ServerBusy
-from chronik.manifest import ObjectRef
+from chronik.plan.refusals import conflict
+from chronik.plan.results import Report, Result
 from chronik.problem import Problem
-from chronik.refusals import conflict
-from chronik.results import Report, Result
 from chronik.status import condition
 from chronik.verdict import announcements, as_trouble, invalid, rigid_classes, verdict
 

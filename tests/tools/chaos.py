@@ -18,7 +18,7 @@ from tools.operators import rendered
 
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, KINDS, MANAGED_BY, SECRET, Kind
 from chronik.operator_records import digest
-from chronik.rotation import rotation
+from chronik.plan.rotation import rotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

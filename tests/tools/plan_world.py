@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from tools.field_model import KINDS, FieldModel
 
-from chronik.actions import Apply, Create, GrowClaim, Handover, Held, Obstacle, Prune, Recreate, Skip
 from chronik.manifest import ObjectRef
+from chronik.plan.actions import Apply, Create, GrowClaim, Handover, Held, Obstacle, Prune, Recreate, Skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chronik.actions import Action, Plan
+    from chronik.plan.actions import Action, Plan
 
 Object = dict[str, Any]
 

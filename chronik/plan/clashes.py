@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chronik.fieldpath import FieldPath, item_field
-from chronik.owners import owners_of
+from chronik.plan.managed_fields import FieldPath, item_field
+from chronik.plan.owners import owners_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

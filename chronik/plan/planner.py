@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from chronik.actions import (
+from chronik.manifest import FIELD_MANAGER, ObjectRef, apply_order
+from chronik.plan.actions import (
     KEPT_MANAGER,
     STAGE_NAMES,
     Action,
@@ -33,9 +34,16 @@ from chronik.actions import (
     Wait,
     stage_of,
 )
-from chronik.changes import NO_SECRETS, Mask, changes_of
-from chronik.clashes import clashes
-from chronik.handover import (
+from chronik.plan.changes import NO_SECRETS, Mask, changes_of
+from chronik.plan.clashes import clashes
+from chronik.plan.drift import applied_fields, walk
+from chronik.plan.immutable import immutable_differences
+from chronik.plan.owners import BEFORE_FIRST_APPLY, alters, collisions
+from chronik.plan.ownership import Owner, standing
+from chronik.plan.pruning import pruned
+from chronik.plan.recreation import recreation, resumption, retaining, retains
+from chronik.plan.refusals import conflict, still_scaled, unchangeable
+from chronik.plan.replicas import (
     SCALED_KINDS,
     Autoscalers,
     after_apply,
@@ -44,24 +52,16 @@ from chronik.handover import (
     is_coming_back,
     taking_back,
 )
-from chronik.immutable import immutable_differences
-from chronik.manifest import FIELD_MANAGER, ObjectRef, apply_order
-from chronik.owners import BEFORE_FIRST_APPLY, alters, collisions
-from chronik.ownership import applied_fields, walk
-from chronik.pruning import pruned
-from chronik.recreation import recreation, resumption, retaining, retains
-from chronik.refusals import conflict, still_scaled, unchangeable
-from chronik.standing import Owner, standing
-from chronik.volumes import at_live_size, only_sizes_differ, owned_claims, volumes
+from chronik.plan.volumes import at_live_size, only_sizes_differ, owned_claims, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from chronik.changes import Change
     from chronik.errors import FieldOwner
     from chronik.manifest import Manifest
-    from chronik.ownership import Difference
-    from chronik.volumes import Volumes
+    from chronik.plan.changes import Change
+    from chronik.plan.drift import Difference
+    from chronik.plan.volumes import Volumes
 
     Gate = Callable[[Create | Apply, tuple[ObjectRef, ...]], ObjectRef | None]
 

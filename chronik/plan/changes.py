@@ -11,17 +11,17 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from chronik.equality import is_addition, same
-from chronik.fieldpath import field_path, item_field, keyed, place_of, server_path
+from chronik.plan.equality import is_addition, same
+from chronik.plan.managed_fields import field_path, item_field, keyed, place_of, server_path
 from chronik.problem import format_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from chronik.errors import FieldOwner
-    from chronik.fieldpath import FieldPath
     from chronik.manifest import Manifest
-    from chronik.ownership import Difference
+    from chronik.plan.drift import Difference
+    from chronik.plan.managed_fields import FieldPath
 
 Side = Literal["before", "after"]
 _Part = tuple["FieldPath", Any, Any]

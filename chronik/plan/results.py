@@ -13,10 +13,10 @@ from chronik.errors import ConflictError, PartialFailure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chronik.actions import Action
     from chronik.errors import ChronikError
     from chronik.manifest import Manifest, ObjectRef
-    from chronik.plan import Settled
+    from chronik.plan.actions import Action
+    from chronik.plan.planner import Settled
 
 Wrote = Literal["created", "changed", "adopted", "recreated", "handed-over", "grown", "pruned"]
 LeftAlone = Literal["unchanged", "settled", "orphaned", "kept", "held"]

@@ -12,17 +12,17 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from chronik.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Recreate
-from chronik.fieldpath import Fields, item_field, key_names, keyed, owned_key
-from chronik.handover import counting, handover
 from chronik.manifest import FIELD_MANAGER, ObjectRef
-from chronik.rotation import ANNOTATION, ROTATION_MANAGER
+from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Recreate
+from chronik.plan.managed_fields import Fields, item_field, key_names, keyed, owned_key
+from chronik.plan.replicas import counting, handover
+from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chronik.changes import Change
     from chronik.manifest import Manifest
+    from chronik.plan.changes import Change
 
 LASTING_ANNOTATIONS = {"kubectl.kubernetes.io/restartedAt": KEPT_MANAGER, ANNOTATION: ROTATION_MANAGER}
 """Annotations of pods that are in no rendered template and made them what they are, and who is to hold each."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from chronik.equality import same
-from chronik.fieldpath import FieldPath, Fields, item_field, key_names, keyed, node_at, owned_key
 from chronik.manifest import FIELD_MANAGER
+from chronik.plan.equality import same
+from chronik.plan.managed_fields import FieldPath, Fields, item_field, key_names, keyed, node_at, owned_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

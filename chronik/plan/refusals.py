@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chronik.actions import Action, Apply, Blocked, Conflict, Recreate
-from chronik.handover import is_scaled
-from chronik.immutable import way_out
 from chronik.manifest import ObjectRef
+from chronik.plan.actions import Action, Apply, Blocked, Conflict, Recreate
+from chronik.plan.immutable import way_out
+from chronik.plan.replicas import is_scaled
 
 if TYPE_CHECKING:
-    from chronik.changes import Change
     from chronik.errors import FieldOwner
     from chronik.manifest import Manifest
+    from chronik.plan.changes import Change
 
 
 def unchangeable(

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from chronik.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step, stage_of
 from chronik.errors import ConflictError
-from chronik.handover import SCALED_KINDS
 from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef, apply_order
-from chronik.pruning import pruned
-from chronik.retention import STATEFUL, is_data, when_deleted
-from chronik.standing import Owner, standing
+from chronik.plan.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step, stage_of
+from chronik.plan.ownership import Owner, standing
+from chronik.plan.pruning import pruned
+from chronik.plan.replicas import SCALED_KINDS
+from chronik.plan.retention import STATEFUL, is_data, when_deleted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

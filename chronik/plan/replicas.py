@@ -11,16 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from chronik.actions import REPLICAS_MANAGER, Action, Apply, Conflict, Create, Handover
 from chronik.errors import FieldOwner
 from chronik.manifest import FIELD_MANAGER, ObjectRef
-from chronik.owners import owners_of
+from chronik.plan.actions import REPLICAS_MANAGER, Action, Apply, Conflict, Create, Handover
+from chronik.plan.owners import owners_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from chronik.fieldpath import FieldPath
     from chronik.manifest import Manifest
+    from chronik.plan.managed_fields import FieldPath
 
 REPLICAS: FieldPath = ("f:spec", "f:replicas")
 SCALED_KINDS = frozenset({"StatefulSet", "Deployment"})

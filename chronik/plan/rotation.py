@@ -11,9 +11,9 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chronik.actions import Handover, Plan, Stage, Step
-from chronik.handover import SCALED_KINDS, handover
 from chronik.manifest import COMPONENT_LABEL, ObjectRef
+from chronik.plan.actions import Handover, Plan, Stage, Step
+from chronik.plan.replicas import SCALED_KINDS, handover
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chronik.actions import GrowClaim, Held
-from chronik.equality import same
 from chronik.manifest import Manifest, ObjectRef
+from chronik.plan.actions import GrowClaim, Held
+from chronik.plan.equality import same
 from chronik.quantity import QuantityError, parse_quantity
 
 if TYPE_CHECKING:

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chronik.equality import holds
 from chronik.errors import FieldOwner
-from chronik.fieldpath import FieldPath, Fields, item_field, key_names, keyed, leaves, node_at, place_of, server_path
+from chronik.plan.equality import holds
+from chronik.plan.managed_fields import (
+    FieldPath,
+    Fields,
+    item_field,
+    key_names,
+    keyed,
+    leaves,
+    node_at,
+    place_of,
+    server_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from chronik.manifest import Manifest
-    from chronik.ownership import Difference
+    from chronik.plan.drift import Difference
 
 BEFORE_FIRST_APPLY = "before-first-apply"
 """The server's name for whoever set what was there when an object came under server-side apply."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chronik.actions import Prune, Skip
 from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, MANAGED_BY, ObjectRef
-from chronik.standing import KEEP, PRUNE_ANNOTATION, Owner, applied_by_us, standing
+from chronik.plan.actions import Prune, Skip
+from chronik.plan.ownership import KEEP, PRUNE_ANNOTATION, Owner, applied_by_us, standing
 
 if TYPE_CHECKING:
     from chronik.manifest import Manifest

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 from chronik.manifest import KIND_BY_NAME
 
 if TYPE_CHECKING:
-    from chronik.changes import Change
     from chronik.errors import FieldOwner
     from chronik.manifest import Manifest, ObjectRef
+    from chronik.plan.changes import Change
 
 REPLICAS_MANAGER = "chronik-operator-replicas"
 """The field manager that holds a replica count while it is handed to an autoscaler, or back."""

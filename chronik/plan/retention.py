@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from chronik.actions import Plan, Prune, Stage, Step
 from chronik.manifest import ObjectRef
+from chronik.plan.actions import Plan, Prune, Stage, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

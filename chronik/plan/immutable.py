@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chronik.owners import alters
+from chronik.plan.owners import alters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chronik.fieldpath import FieldPath, Fields
     from chronik.manifest import Manifest, ObjectRef
-    from chronik.ownership import Difference
+    from chronik.plan.drift import Difference
+    from chronik.plan.managed_fields import FieldPath, Fields
 
 
 _STATEFULSET_MUTABLE = frozenset(
