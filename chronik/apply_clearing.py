@@ -8,7 +8,7 @@ from chronik.errors import ConflictError
 from chronik.manifest import KIND_BY_NAME
 
 if TYPE_CHECKING:
-    from chronik.kube import Kube
+    from chronik.kube.interface import Kube
     from chronik.plan.actions import Apply
 
 

@@ -31,7 +31,7 @@ from chronik.cli_connect import (
 )
 from chronik.cli_progress import Progress
 from chronik.errors import ChronikError, ConflictError
-from chronik.kube import ConnectOptions, Kube, connect
+from chronik.kube.interface import ConnectOptions, Kube, connect
 from chronik.manifest import ObjectRef
 from chronik.observe import observe
 from chronik.plan.changes import Mask

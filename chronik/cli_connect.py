@@ -22,7 +22,7 @@ import click
 
 from chronik.cli import domain_option, files_option, recursive_option, show_problems, templates_option
 from chronik.errors import ChronikError
-from chronik.kube import ConnectOptions
+from chronik.kube.interface import ConnectOptions
 from chronik.report_text import visible
 from chronik.tasks import ended
 
@@ -214,7 +214,7 @@ def _load_client() -> None:
     """
     before = os.environ.get("SSL_CERT_FILE")
     os.environ["SSL_CERT_FILE"] = os.devnull
-    import_module("chronik.kube_http")
+    import_module("chronik.kube.transport")
     if before is None:
         del os.environ["SSL_CERT_FILE"]
     else:

@@ -21,12 +21,12 @@ from chronik.cli_connect import Interrupted, Interruption, cluster_options, colu
 from chronik.cli_progress import Progress
 from chronik.deletion_report import Departure, as_json, forecast, outcome, question
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
-from chronik.kube import ConnectOptions, Kube, connect
+from chronik.kube.informer import Mirror, Scope
+from chronik.kube.interface import ConnectOptions, Kube, connect
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KINDS, POD, ClusterKey, ObjectRef
 from chronik.plan.deletion import Deletion, Remains, deletion
 from chronik.plan.results import Report
 from chronik.wait import wait_gone
-from chronik.wait_mirror import Mirror, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -26,7 +26,7 @@ from chronik.cli_connect import (
 )
 from chronik.diff_report import Outlook, as_text
 from chronik.errors import ChronikError, Forbidden, NamespaceMissing
-from chronik.kube import ConnectOptions, Kube, connect
+from chronik.kube.interface import ConnectOptions, Kube, connect
 from chronik.manifest import Kind, ObjectRef
 from chronik.observe import observe
 from chronik.plan.changes import Mask

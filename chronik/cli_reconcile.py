@@ -86,7 +86,7 @@ def _options(
     **same: Any,
 ) -> Options:
     """Return the operator's options; what is not taken apart here has the same name on both sides."""
-    from chronik.kube import ConnectOptions  # noqa: PLC0415
+    from chronik.kube.interface import ConnectOptions  # noqa: PLC0415
     from chronik.operator import Options  # noqa: PLC0415
     from chronik.operator_cache import Scope  # noqa: PLC0415
 

@@ -18,10 +18,10 @@ import click
 from chronik.cli import domain_option, names_argument, print_data, recursive_option, use_colour
 from chronik.cli_connect import Interrupted, Interruption, cluster_options, columns, run_async
 from chronik.cli_status_question import Question
-from chronik.kube import connect
+from chronik.kube.informer import Mirror, mirror
+from chronik.kube.interface import connect
 from chronik.manifest import CLUSTER, ClusterKey
 from chronik.status_report import NOT_INSTALLED, line, picture, table
-from chronik.wait_mirror import Mirror, mirror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.cluster_parts import Found
     from chronik.cluster_view import ClusterView
-    from chronik.kube import ConnectOptions, Kube
+    from chronik.kube.interface import ConnectOptions, Kube
 
 Output = Literal["table", "json", "yaml"]
 NOT_READY = 1

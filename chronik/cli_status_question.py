@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from chronik.cluster_parts import Found
 from chronik.errors import ObjectMissing
+from chronik.kube.informer import Scope
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, POD, ClusterKey, ObjectRef
 from chronik.wait import cluster_selector
-from chronik.wait_mirror import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from chronik.api.spec import Cluster
+    from chronik.kube.informer import Mirror
     from chronik.manifest import Manifest
-    from chronik.wait_mirror import Mirror
 
 _WORKLOADS = ("StatefulSet", "Deployment")
 _OPTIONAL = ("Service", "HorizontalPodAutoscaler")

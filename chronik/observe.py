@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
-    from chronik.kube import Kube
+    from chronik.kube.interface import Kube
     from chronik.manifest import Manifest
 
 T = TypeVar("T")

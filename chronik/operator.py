@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from chronik import offline
 from chronik.apply import Execution
-from chronik.kube import ConnectOptions, connect
+from chronik.kube.interface import ConnectOptions, connect
 from chronik.manifest import CLUSTER
 from chronik.operator_cache import Cache, Scope
 from chronik.operator_events import Recorder
@@ -33,8 +33,8 @@ from chronik.tasks import first_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Coroutine
 
-    from chronik.kube import Kube
-    from chronik.kube_retry import Clock
+    from chronik.kube.interface import Kube
+    from chronik.kube.retry import Clock
     from chronik.manifest import ClusterKey
     from chronik.reconcile_world import Outcome
 

@@ -20,7 +20,7 @@ from chronik.verdict import as_trouble
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from chronik.kube import Clock, Kube, Listing, WatchEvent
+    from chronik.kube.interface import Clock, Kube, Listing, WatchEvent
     from chronik.manifest import Kind
     from chronik.operator_cache_store import Store
     from chronik.operator_records import Packer

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from chronik.kube_retry import Clock
+from chronik.kube.retry import Clock
 from chronik.manifest import EVENT, FIELD_MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chronik.kube import Kube
+    from chronik.kube.interface import Kube
     from chronik.manifest import Manifest
 
 _log = logging.getLogger("chronik.operator.events")

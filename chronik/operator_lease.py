@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chronik.errors import ChronikError, ObjectChanged
-from chronik.kube_retry import Clock
+from chronik.kube.retry import Clock
 from chronik.manifest import LEASE
 from chronik.operator_fence import CutOff, NotLeading, Writes
 from chronik.verdict import as_trouble
@@ -29,7 +29,7 @@ from chronik.verdict import as_trouble
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chronik.kube import Kube
+    from chronik.kube.interface import Kube
     from chronik.manifest import Manifest
 
 _log = logging.getLogger("chronik.operator.lease")

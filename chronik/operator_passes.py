@@ -25,7 +25,7 @@ from chronik.verdict import as_trouble
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from chronik.kube_retry import Clock
+    from chronik.kube.retry import Clock
     from chronik.manifest import ClusterKey
     from chronik.operator_metrics import Metrics
     from chronik.operator_queue import WorkQueue

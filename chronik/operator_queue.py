@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chronik.errors import RetryClass
-    from chronik.kube import Clock
+    from chronik.kube.interface import Clock
     from chronik.manifest import ClusterKey
 
 RETRY_SECONDS: dict[RetryClass, tuple[float, float]] = {

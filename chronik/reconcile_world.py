@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster, Law
     from chronik.apply import Execution
     from chronik.errors import RetryClass
-    from chronik.kube import Kube
+    from chronik.kube.interface import Kube
     from chronik.manifest import ClusterKey, Manifest, ObjectRef
     from chronik.operator_cache import Cache
     from chronik.plan.planner import Settled

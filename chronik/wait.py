@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chronik.health import Health, State
-from chronik.kube_retry import Clock
+from chronik.kube.informer import Scope, mirror
+from chronik.kube.retry import Clock
 from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, ClusterKey
 from chronik.readiness import WORKLOADS, Readiness, Unready, WaitState, takes_time
-from chronik.wait_mirror import Scope, mirror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
     from chronik.api.spec import Cluster
-    from chronik.kube import Kube
+    from chronik.kube.interface import Kube
     from chronik.manifest import Manifest, ObjectRef
 
 __all__ = ["GRACE", "Unready", "WaitState", "cluster_selector", "wait_gone", "wait_ready"]

@@ -22,8 +22,8 @@ from chronik.errors import (
     ServerFailure,
     Unreachable,
 )
-from chronik.kube import ConnectOptions, Kube, connect
-from chronik.kube_retry import RetryPolicy
+from chronik.kube.interface import ConnectOptions, Kube, connect
+from chronik.kube.retry import RetryPolicy
 from chronik.manifest import KIND_BY_NAME, ObjectRef
 
 CONFIG_MAP = KIND_BY_NAME["ConfigMap"]

@@ -14,8 +14,8 @@ from tools.clock import FakeClock
 from tools.kube_clients import kubeconfig_for
 
 from chronik.errors import KubeconfigError
-from chronik.kube_config import ConnectOptions, find_access
-from chronik.kube_credentials import EARLY_SECONDS, AuthProvider, ExecPlugin
+from chronik.kube.credentials import EARLY_SECONDS, AuthProvider, ExecPlugin
+from chronik.kube.kubeconfig import ConnectOptions, find_access
 
 
 def cluster(name: str, **value: str) -> dict:

@@ -10,10 +10,11 @@ import pytest
 import yaml
 from tools.stub_server import status
 
-from chronik import errors, kube_errors
+from chronik import errors
 from chronik.errors import ApiError, ConflictError, FieldOwner
-from chronik.kube_errors import FAULTS, RULES, Reply, Retry, Verdict, fail, refuse
-from chronik.kube_wording import LONGEST_TEXT, Question, Where, redact
+from chronik.kube import classify as kube_errors
+from chronik.kube.classify import FAULTS, RULES, Reply, Retry, Verdict, fail, refuse
+from chronik.kube.messages import LONGEST_TEXT, Question, Where, redact
 from chronik.manifest import CLUSTER, KIND_BY_NAME
 
 WHERE = Where("https://10.0.0.1:6443", "kubeconfig /home/me/.kube/config, context dev")

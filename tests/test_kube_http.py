@@ -15,9 +15,9 @@ from tools.kube_clients import client
 from tools.stub_server import StubServer, answering, refusal
 
 from chronik.errors import KindMissing, ServerBusy, Unauthorized
-from chronik.kube_credentials import TOKEN_FILE_SECONDS, TokenFile
-from chronik.kube_retry import LONGEST_HOLD
-from chronik.kube_session import diagnose, proxy_of_environment
+from chronik.kube.credentials import TOKEN_FILE_SECONDS, TokenFile
+from chronik.kube.retry import LONGEST_HOLD
+from chronik.kube.session import diagnose, proxy_of_environment
 from chronik.manifest import KIND_BY_NAME
 
 CONFIG_MAP = KIND_BY_NAME["ConfigMap"]

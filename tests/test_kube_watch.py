@@ -12,7 +12,7 @@ from tools.kube_clients import client
 from tools.stub_server import StubServer, answering, refusal, status
 
 from chronik.errors import Unreachable, WatchExpired
-from chronik.kube_retry import RetryPolicy
+from chronik.kube.retry import RetryPolicy
 from chronik.manifest import CLUSTER, KIND_BY_NAME
 
 CONFIG_MAP = KIND_BY_NAME["ConfigMap"]

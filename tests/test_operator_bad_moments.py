@@ -32,7 +32,7 @@ from tools.operators import (
 )
 
 from chronik.apply import Execution
-from chronik.kube import Clock, ConnectOptions
+from chronik.kube.interface import Clock, ConnectOptions
 from chronik.manifest import FINALIZER, LEASE, ClusterKey, Kind, ObjectRef
 from chronik.operator_cache import Cache, Scope
 from chronik.operator_lease import LEASE_NAME, Terms

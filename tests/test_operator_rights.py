@@ -12,7 +12,7 @@ from tools.operators import Namespace, controllers, eventually, in_phase, render
 from chronik.binding import Templates
 from chronik.inputs import template_reader
 from chronik.install import InstallOptions, install_manifests
-from chronik.kube import ConnectOptions
+from chronik.kube.interface import ConnectOptions
 from chronik.manifest import CLAIM, CLUSTER, KIND_BY_NAME, ObjectRef
 from chronik.operator_cache import Scope
 

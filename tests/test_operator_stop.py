@@ -22,7 +22,7 @@ from tools.operators import (
 )
 
 from chronik import operator_queue
-from chronik.kube import ConnectOptions
+from chronik.kube.interface import ConnectOptions
 from chronik.manifest import LEASE
 from chronik.operator_cache import Scope
 from chronik.operator_lease import LEASE_NAME

@@ -37,7 +37,7 @@ from tools.stub_server import StubServer  # noqa: E402
 
 from chronik import offline  # noqa: E402
 from chronik.api.crd import crd  # noqa: E402
-from chronik.kube import ConnectOptions, connect  # noqa: E402
+from chronik.kube.interface import ConnectOptions, connect  # noqa: E402
 from chronik.manifest import CLAIM, CLUSTER, KINDS, POD, Kind  # noqa: E402
 
 NAME, NAMESPACE, UID = "templatecluster", "templatenamespace", "00000000-aaaa-bbbb-cccc-"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from tools.api import ADMIN
 from tools.clock import FakeClock
 
-from chronik.kube_client import ApiKube
-from chronik.kube_config import Access, ConnectOptions
-from chronik.kube_credentials import Credentials, FixedToken
-from chronik.kube_http import open_transport
+from chronik.kube.client import ApiKube
+from chronik.kube.credentials import Credentials, FixedToken
+from chronik.kube.kubeconfig import Access, ConnectOptions
+from chronik.kube.transport import open_transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chronik import offline, operator_passes
 from chronik.apply import Execution
-from chronik.kube import ConnectOptions, connect
+from chronik.kube.interface import ConnectOptions, connect
 from chronik.manifest import (
     CLAIM,
     CLUSTER,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tools.api import ApiServer
 
     from chronik.api.spec import Cluster
-    from chronik.kube import Kube
+    from chronik.kube.interface import Kube
     from chronik.manifest import Manifest
     from chronik.reconcile_world import Outcome
 

@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chronik.errors import KindMissing, NamespaceMissing, ObjectMissing, WatchExpired
-from chronik.kube import Listing, WatchEvent
-from chronik.kube_errors import Reply, refuse
-from chronik.kube_request import (
+from chronik.kube.classify import Reply, refuse
+from chronik.kube.interface import Listing, WatchEvent
+from chronik.kube.messages import Question
+from chronik.kube.requests import (
     Call,
     Query,
     apply_call,
@@ -27,15 +28,14 @@ from chronik.kube_request import (
     secrets_of,
     watch_call,
 )
-from chronik.kube_wording import Question
 from chronik.manifest import FIELD_MANAGER, KINDS, OTHER_KINDS, Kind, Manifest, ObjectRef
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from chronik.errors import ApiError, ConflictError
-    from chronik.kube import Propagation
-    from chronik.kube_http import Transport
+    from chronik.kube.interface import Propagation
+    from chronik.kube.transport import Transport
 
 PAGE_SIZE = 500
 EVERYTHING = 0

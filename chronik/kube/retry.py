@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chronik.kube_errors import Retry
+from chronik.kube.classify import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from chronik.kube_errors import Verdict
+    from chronik.kube.classify import Verdict
 
 
 LONGEST_HOLD = 600.0  # a mistaken Retry-After of a day must not silence an operator for a day

@@ -24,8 +24,8 @@ from chronik import __version__
 if TYPE_CHECKING:
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
-    from chronik.kube_config import Access
-    from chronik.kube_errors import Fault
+    from chronik.kube.classify import Fault
+    from chronik.kube.kubeconfig import Access
 
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 60.0  # the server closes idle connections after 90 s and more

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chronik import errors
 from chronik.errors import Answer, ApiError, Cause, ConflictError, FieldOwner
-from chronik.kube_wording import Where, redact, word
+from chronik.kube.messages import Where, redact, word
 
 if TYPE_CHECKING:
-    from chronik.kube_wording import Question
+    from chronik.kube.messages import Question
 
 ErrorType = type[ApiError | ConflictError]
 ANY = range(1000)

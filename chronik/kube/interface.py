@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from chronik.kube_config import ConnectOptions, find_access
-from chronik.kube_retry import Clock
+from chronik.kube.kubeconfig import ConnectOptions, find_access
+from chronik.kube.retry import Clock
 from chronik.manifest import FIELD_MANAGER
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ async def connect(options: ConnectOptions | None = None) -> AsyncIterator[Kube]:
     Raises:
         KubeconfigError: nothing usable is configured. No request is sent yet.
     """
-    from chronik.kube_client import ApiKube  # noqa: PLC0415  # the HTTP client takes 150 ms to import
-    from chronik.kube_http import open_transport  # noqa: PLC0415
+    from chronik.kube.client import ApiKube  # noqa: PLC0415  # the HTTP client takes 150 ms to import
+    from chronik.kube.transport import open_transport  # noqa: PLC0415
 
     options = options or ConnectOptions()
     async with open_transport(find_access(options), options) as transport:

@@ -17,8 +17,8 @@ import orjson
 from chronik.manifest import FIELD_MANAGER
 
 if TYPE_CHECKING:
-    from chronik.kube import Propagation
-    from chronik.kube_wording import Question
+    from chronik.kube.interface import Propagation
+    from chronik.kube.messages import Question
     from chronik.manifest import Manifest
 
 WATCH_GRACE_SECONDS = 30  # the server should have ended a watch so long after the time it was given

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from chronik.errors import KubeconfigError
-from chronik.kube_credentials import AuthProvider, Credentials, ExecPlugin, FixedToken, TokenFile
-from chronik.kube_retry import Clock, RetryPolicy
+from chronik.kube.credentials import AuthProvider, Credentials, ExecPlugin, FixedToken, TokenFile
+from chronik.kube.retry import Clock, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chronik.kube_tls import Source
+    from chronik.kube.tls import Source
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DEFAULT_KUBECONFIG = Path("~/.kube/config")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from chronik.errors import KubeconfigError
 
 if TYPE_CHECKING:
-    from chronik.kube_config import Access
+    from chronik.kube.kubeconfig import Access
 
 Source = Path | bytes
 """PEM: a file that may be rotated, or the text itself."""

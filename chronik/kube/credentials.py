@@ -16,7 +16,7 @@ from chronik.errors import KubeconfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chronik.kube_retry import Clock
+    from chronik.kube.retry import Clock
 
 TOKEN_FILE_SECONDS = 60.0  # as client-go: the kubelet replaces a token long before it runs out
 PLUGIN_SECONDS = 300.0  # it may ask a person to log in

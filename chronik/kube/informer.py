@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chronik.errors import Forbidden, KindMissing, ServerBusy, ServerFailure, Unreachable, WatchExpired
-from chronik.kube_retry import Clock, RetryPolicy
+from chronik.kube.retry import Clock, RetryPolicy
 from chronik.manifest import ObjectRef
 from chronik.tasks import ended, first_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
-    from chronik.kube import Kube
+    from chronik.kube.interface import Kube
     from chronik.manifest import Kind, Manifest
 
 _PAUSES = RetryPolicy(first=0.5, longest=10.0)

@@ -17,11 +17,12 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from chronik import kube_tls
 from chronik.errors import Answer, ApiError, ConflictError, ServerBusy
-from chronik.kube_errors import Reply, Retry, Verdict, fail, refuse
-from chronik.kube_retry import Attempts, Gate
-from chronik.kube_session import (
+from chronik.kube import tls as kube_tls
+from chronik.kube.classify import Reply, Retry, Verdict, fail, refuse
+from chronik.kube.messages import Where, redact
+from chronik.kube.retry import Attempts, Gate
+from chronik.kube.session import (
     CONNECT_SECONDS,
     TRANSPORT_ERRORS,
     Sockets,
@@ -29,7 +30,6 @@ from chronik.kube_session import (
     open_session,
     proxy_of_environment,
 )
-from chronik.kube_wording import Where, redact
 
 if TYPE_CHECKING:
     import ssl
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse
     from aiohttp.abc import AbstractStreamWriter
 
-    from chronik.kube_config import Access, ConnectOptions
-    from chronik.kube_request import Call
-    from chronik.kube_wording import Question
+    from chronik.kube.kubeconfig import Access, ConnectOptions
+    from chronik.kube.messages import Question
+    from chronik.kube.requests import Call
 
 T = TypeVar("T")
 
