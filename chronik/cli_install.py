@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chronik.cli import output_dir_option, output_option, print_manifests, templates_option
-from chronik.install import IMAGE, NAME, NAMESPACE, InstallOptions, install_manifests
+from chronik.render.install import IMAGE, NAME, NAMESPACE, InstallOptions, install_manifests
 
 if TYPE_CHECKING:
     from chronik.manifest import Manifest
@@ -57,9 +57,9 @@ def install(
     Needs no cluster. Install or upgrade with: chronik install | kubectl apply --server-side -f -
     """
     from chronik import offline  # noqa: PLC0415  # --help stays quick
-    from chronik.binding import Templates  # noqa: PLC0415
     from chronik.caches import bytecode_cache  # noqa: PLC0415
     from chronik.inputs import template_reader  # noqa: PLC0415
+    from chronik.render.templates import Templates  # noqa: PLC0415
 
     options = InstallOptions(
         name=name,

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from jinja2 import FileSystemBytecodeCache
 from tools.hostile import HOSTILE
 
-from chronik.binding import Templates
 from chronik.errors import TemplateError
-from chronik.skeleton import OMIT
+from chronik.render.skeleton import OMIT
+from chronik.render.templates import Templates
 
 # Where a value can stand, and what the tree must be with it there.
 POSITIONS = {

@@ -14,13 +14,14 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from chronik import assets, cli, install, offline
-from chronik.binding import Templates
+from chronik import assets, cli, offline
 from chronik.errors import InputError, TemplateError
 from chronik.inputs import template_reader
-from chronik.install import InstallOptions, install_manifests
 from chronik.manifest import CLUSTER, KINDS, LEASE, MANAGED_BY, OTHER_KINDS, ObjectRef
 from chronik.operator_lease import LEASE_NAME
+from chronik.render import install
+from chronik.render.install import InstallOptions, install_manifests
+from chronik.render.templates import Templates
 
 ROOT = Path(__file__).parent.parent
 SNAPSHOTS = Path(__file__).parent / "__snapshots__" / "test_install"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chronik import assets, offline
-from chronik.binding import Templates
 from chronik.errors import TemplateError
 from chronik.inputs import template_reader
 from chronik.manifest import KINDS, ObjectRef, apply_order
-from chronik.render import render, template_names
+from chronik.render.cluster import render, template_names
+from chronik.render.templates import Templates
 
 if TYPE_CHECKING:
     from chronik.api.spec import Cluster

@@ -20,10 +20,10 @@ from chronik import assets, inputs
 from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
 from chronik.api.spec import Law
-from chronik.binding import Templates
 from chronik.manifest import KIND_BY_NAME
 from chronik.problem import format_path
-from chronik.render import render
+from chronik.render.cluster import render
+from chronik.render.templates import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

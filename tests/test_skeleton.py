@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tools.hostile import HOSTILE, LOOK_ALIKES
 
-from chronik import skeleton
-from chronik.skeleton import OMIT, SkeletonError, compile_skeleton, hole
+from chronik.render import skeleton
+from chronik.render.skeleton import OMIT, SkeletonError, compile_skeleton, hole
 
 A, B = hole(0), hole(1)
 

@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from chronik import offline
-from chronik.binding import Templates
 from chronik.documents.writer import to_yaml_stream
 from chronik.inputs import template_reader
 from chronik.output import write_folder
-from chronik.render import render
+from chronik.render.cluster import render
+from chronik.render.templates import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

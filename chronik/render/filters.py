@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chronik.quantity import canonical_quantity
-from chronik.skeleton import OMIT
+from chronik.render.skeleton import OMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

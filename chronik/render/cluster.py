@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chronik.api.spec import Cluster
-    from chronik.binding import Templates
+    from chronik.render.templates import Templates
 
 
 def _always(component: Component) -> bool:

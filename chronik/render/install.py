@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from chronik import __version__
 from chronik.documents.writer import ordered
 from chronik.errors import InputError
-from chronik.render import render_one
+from chronik.render.cluster import render_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from chronik.binding import Templates
     from chronik.manifest import Manifest
+    from chronik.render.templates import Templates
 
 NAME = "chronik-operator"
 NAMESPACE = "chronik-operator-system"

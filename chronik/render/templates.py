@@ -27,8 +27,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing, object_type_repr
 
 from chronik.errors import TemplateError
-from chronik.filters import FILTERS, FUNCTIONS
-from chronik.skeleton import HOLE_MARK, OMIT, SkeletonError, compile_skeleton, hole
+from chronik.render.filters import FILTERS, FUNCTIONS
+from chronik.render.skeleton import HOLE_MARK, OMIT, SkeletonError, compile_skeleton, hole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
