@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from chronik.errors import ConflictError, PartialFailure, WaitTimeout
-from chronik.health import State
 from chronik.plan.actions import GrowClaim
 from chronik.plan.changes import Change
 from chronik.plan.results import Report
 from chronik.report_text import counted
+from chronik.status.health import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chronik.manifest import ClusterKey, ObjectRef
     from chronik.plan.actions import Action
     from chronik.plan.results import Outcome, Result
-    from chronik.readiness import Unready
+    from chronik.status.readiness import Unready
 
 DryRun = Literal["none", "client", "server"]
 

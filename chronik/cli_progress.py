@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chronik.manifest import ObjectRef
     from chronik.plan.actions import Action
     from chronik.plan.results import Result
-    from chronik.readiness import WaitState
+    from chronik.status.readiness import WaitState
 
 SHOWN_AFTER = 0.5
 """Seconds."""

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from chronik.api.spec import Cluster
-    from chronik.cluster_parts import Found
-    from chronik.cluster_view import ClusterView
     from chronik.kube.interface import ConnectOptions, Kube
+    from chronik.status.view import ClusterView
+    from chronik.status.view_parts import Found
 
 Output = Literal["table", "json", "yaml"]
 NOT_READY = 1
@@ -183,7 +183,7 @@ class _Viewer:
 
     def _view(self, key: ClusterKey, found: Found) -> ClusterView:
         from chronik import offline  # noqa: PLC0415
-        from chronik.cluster_view import cluster_view, live_cluster  # noqa: PLC0415
+        from chronik.status.view import cluster_view, live_cluster  # noqa: PLC0415
 
         given = self.asked.clusters.get(key)
         if given is not None:

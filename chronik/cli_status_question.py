@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chronik.cluster_parts import Found
 from chronik.errors import ObjectMissing
 from chronik.kube.informer import Scope
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, POD, ClusterKey, ObjectRef
+from chronik.status.view_parts import Found
 from chronik.wait import cluster_selector
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from chronik.errors import ChronikError
     from chronik.plan.deletion import Deletion
-    from chronik.readiness import Unready
+    from chronik.status.readiness import Unready
 
 __all__ = ["Departure", "as_json", "forecast", "outcome", "question"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from chronik.errors import ChronikError, Forbidden, KindMissing, NamespaceMissing, WatchExpired
 from chronik.manifest import ObjectRef
-from chronik.verdict import as_trouble
+from chronik.status.assess import as_trouble
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

@@ -24,7 +24,7 @@ from chronik.errors import ChronikError, ObjectChanged
 from chronik.kube.retry import Clock
 from chronik.manifest import LEASE
 from chronik.operator_fence import CutOff, NotLeading, Writes
-from chronik.verdict import as_trouble
+from chronik.status.assess import as_trouble
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

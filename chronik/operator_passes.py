@@ -20,7 +20,7 @@ from chronik.operator_tracing import span
 from chronik.plan.results import WROTE
 from chronik.reconcile import reconcile
 from chronik.reconcile_world import Outcome
-from chronik.verdict import as_trouble
+from chronik.status.assess import as_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chronik.operator_metrics import Metrics
     from chronik.operator_queue import WorkQueue
     from chronik.reconcile_world import World
-    from chronik.status import Trouble
+    from chronik.status.compute import Trouble
 
 _log = logging.getLogger("chronik.operator")
 

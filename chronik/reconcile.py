@@ -23,8 +23,8 @@ from chronik.plan.rotation import Rotation, rotation, secrets_of
 from chronik.reconcile_cluster import claim, finalize, is_claimed, is_paused, other_upgrade, refuse, tell, write_status
 from chronik.reconcile_world import Outcome, World, status_of
 from chronik.rollout import Rollout
-from chronik.status import Observation, derive
-from chronik.verdict import NOTHING_DONE, Verdict, as_trouble, invalid, rigid_classes, verdict
+from chronik.status.assess import NOTHING_DONE, Verdict, as_trouble, invalid, rigid_classes, verdict
+from chronik.status.compute import Observation, derive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

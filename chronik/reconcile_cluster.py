@@ -14,8 +14,8 @@ from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
 from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, PAUSED_ANNOTATION, ClusterKey, ObjectRef
 from chronik.plan.retention import leftovers, when_deleted
 from chronik.reconcile_world import Outcome, World, status_of
-from chronik.status_outcomes import deleting, pending, refused
-from chronik.verdict import NOTHING_DONE, Announcement, announcements, as_trouble, pause
+from chronik.status.assess import NOTHING_DONE, Announcement, announcements, as_trouble, pause
+from chronik.status.status_outcomes import deleting, pending, refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
     from chronik.plan.results import Report
-    from chronik.status import Trouble
+    from chronik.status.compute import Trouble
 
 _log = logging.getLogger("chronik.operator")
 

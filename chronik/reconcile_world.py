@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from chronik import __version__
-from chronik.status import own
-from chronik.verdict import NOTHING_DONE
+from chronik.status.assess import NOTHING_DONE
+from chronik.status.compute import own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from chronik.operator_cache import Cache
     from chronik.plan.planner import Settled
     from chronik.plan.results import Report
-    from chronik.status import Trouble
-    from chronik.verdict import Announcement
+    from chronik.status.assess import Announcement
+    from chronik.status.compute import Trouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

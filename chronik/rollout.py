@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chronik.health import pod_ready
 from chronik.manifest import CLUSTER_KIND, COMPONENT_LABEL, SECRET, ObjectRef
 from chronik.plan.actions import Apply, Create
-from chronik.status import Observation, component_statuses
+from chronik.status.compute import Observation, component_statuses
+from chronik.status.health import pod_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
     from chronik.manifest import ClusterKey, Manifest
-    from chronik.status import ComponentStatus
+    from chronik.status.compute import ComponentStatus
 
 
 class Rollout:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chronik.cluster_parts import Address, Autoscaler, ComponentView, Pod, Volume
-    from chronik.cluster_view import ClusterView
+    from chronik.status.view import ClusterView
+    from chronik.status.view_parts import Address, Autoscaler, ComponentView, Pod, Volume
 
 
 def as_data(views: Iterable[ClusterView]) -> dict[str, Any]:

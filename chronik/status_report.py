@@ -9,15 +9,15 @@ from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from chronik.cluster_parts import WORDS, is_growing
-from chronik.health import State
 from chronik.report_text import BOLD, DIM, GREEN, RED, YELLOW, Page, cells, counted, listed, visible
+from chronik.status.health import State
+from chronik.status.view_parts import WORDS, is_growing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from chronik.cluster_parts import ComponentView, Volume
-    from chronik.cluster_view import ClusterView
+    from chronik.status.view import ClusterView
+    from chronik.status.view_parts import ComponentView, Volume
 
 _PHASE_COLOURS = {"Running": GREEN, "Failed": RED, "Deleting": RED}
 _WIDE, _BAR, _SHORT_BAR = 60, 12, 6

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chronik.health import Health, State
 from chronik.kube.informer import Scope, mirror
 from chronik.kube.retry import Clock
 from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, ClusterKey
-from chronik.readiness import WORKLOADS, Readiness, Unready, WaitState, takes_time
+from chronik.status.health import Health, State
+from chronik.status.readiness import WORKLOADS, Readiness, Unready, WaitState, takes_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from chronik.health import Health, State, health, pod_ready
+from chronik.status.health import Health, State, health, pod_ready
 
 CASES = sorted(Path(__file__).with_name("observed").joinpath("health").glob("*.yaml"))
 

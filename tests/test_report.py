@@ -11,7 +11,6 @@ from chronik import diff_report, report
 from chronik.accounts import Account, exit_code
 from chronik.diff_report import Outlook
 from chronik.errors import Answer, FieldOwner, Forbidden, InvalidObject, NamespaceMissing, Unreachable
-from chronik.health import Health, State
 from chronik.manifest import ClusterKey, ObjectRef
 from chronik.plan.actions import (
     Adopt,
@@ -30,9 +29,10 @@ from chronik.plan.actions import (
 )
 from chronik.plan.changes import Change
 from chronik.plan.results import OBSTACLES, WROTE, Report, Result
-from chronik.readiness import Unready
 from chronik.report_json import as_json
 from chronik.report_text import cells, wrapped
+from chronik.status.health import Health, State
+from chronik.status.readiness import Unready
 
 KEY = ClusterKey("streaming", "orders")
 WIDTHS = (40, 80, 160, None)

@@ -13,8 +13,8 @@ from chronik import assets
 from chronik.api.schema import Schema
 from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef
 from chronik.offline import load_clusters
-from chronik.status import OWN_CONDITIONS, Observation, component_statuses, derive, merge_conditions, own
-from chronik.status_outcomes import deleting, pending, refused
+from chronik.status.compute import OWN_CONDITIONS, Observation, component_statuses, derive, merge_conditions, own
+from chronik.status.status_outcomes import deleting, pending, refused
 
 if TYPE_CHECKING:
     from chronik.api.spec import Cluster

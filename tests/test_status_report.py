@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from chronik import offline
-from chronik.cluster_parts import Found, is_growing
-from chronik.cluster_view import ClusterView, cluster_view, live_cluster
 from chronik.documents.writer import to_yaml_stream
 from chronik.manifest import COMPONENT_LABEL, ClusterKey, Manifest, ObjectRef
 from chronik.report_text import cells
-from chronik.status import Observation, derive
+from chronik.status.compute import Observation, derive
+from chronik.status.view import ClusterView, cluster_view, live_cluster
+from chronik.status.view_parts import Found, is_growing
 from chronik.status_data import as_data, as_json
 from chronik.status_report import age, endpoints, line, picture, table
 

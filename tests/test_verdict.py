@@ -22,8 +22,8 @@ from chronik.plan.actions import (
 from chronik.plan.refusals import conflict
 from chronik.plan.results import Report, Result
 from chronik.problem import Problem
-from chronik.status import condition
-from chronik.verdict import announcements, as_trouble, invalid, rigid_classes, verdict
+from chronik.status.assess import announcements, as_trouble, invalid, rigid_classes, verdict
+from chronik.status.compute import condition
 
 REF = ObjectRef("Service", "ns", "c-ingest")
 OTHER = ObjectRef("StatefulSet", "ns", "c-controller")

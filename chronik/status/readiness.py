@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from chronik.health import Health, State, health
 from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, POD, ClusterKey, ObjectRef
+from chronik.status.health import Health, State, health
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

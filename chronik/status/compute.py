@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chronik.api.components import Component, components
-from chronik.health import Health, State, health, pod_ready
 from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef
+from chronik.status.health import Health, State, health, pod_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chronik.status import Observation, condition, merge_conditions, progress, stamped
+from chronik.status.compute import Observation, condition, merge_conditions, progress, stamped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from chronik.status import Condition, Trouble
+    from chronik.status.compute import Condition, Trouble
 
 _OF_THE_DOCUMENT = frozenset({"Paused", "SpecWarnings"})
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from chronik.cluster_parts import (
+from chronik.manifest import API_VERSION, CLUSTER_KIND, FINALIZER, PAUSED_ANNOTATION, ClusterKey, Manifest, ObjectRef
+from chronik.status.compute import Observation, component_statuses, derive
+from chronik.status.view_parts import (
     COUNT_FIELDS,
     Address,
     ComponentView,
@@ -19,8 +21,6 @@ from chronik.cluster_parts import (
     component_view,
     restarts,
 )
-from chronik.manifest import API_VERSION, CLUSTER_KIND, FINALIZER, PAUSED_ANNOTATION, ClusterKey, Manifest, ObjectRef
-from chronik.status import Observation, component_statuses, derive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

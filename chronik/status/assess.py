@@ -26,7 +26,7 @@ from chronik.plan.actions import (
 from chronik.plan.results import Report
 from chronik.plan.rotation import ROTATION_MANAGER
 from chronik.problem import format_path
-from chronik.status import TURN, condition
+from chronik.status.compute import TURN, condition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest, ObjectRef
     from chronik.plan.results import Result
     from chronik.problem import Problem
-    from chronik.status import Condition, Trouble
+    from chronik.status.compute import Condition, Trouble
 
 NOTHING_DONE = Report(())
 _MOST_TOLD = 3

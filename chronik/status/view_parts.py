@@ -9,15 +9,15 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chronik.health import pod_ready, pod_trouble
 from chronik.manifest import COMPONENT_LABEL, ClusterKey, Manifest, ObjectRef
 from chronik.quantity import QuantityError, parse_quantity
+from chronik.status.health import pod_ready, pod_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
-    from chronik.status import ComponentStatus
+    from chronik.status.compute import ComponentStatus
 
 COUNT_FIELDS = {"controller": "controllers", "ingest": "ingestNodes", "search": "searchNodes"}
 WORDS = {"controller": "controllers", "ingest": "ingest nodes", "search": "search nodes"}
