@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chronik.accounts import Account, exit_code
 from chronik.apply import Execution
 from chronik.apply_foretold import foretell
 from chronik.apply_rounds import converge
@@ -38,14 +37,15 @@ from chronik.plan.changes import Mask
 from chronik.plan.ownership import operated_by
 from chronik.plan.planner import PlanContext, plan
 from chronik.plan.results import Report
-from chronik.report import as_text, ready_text, troubles_text, unready_text
-from chronik.report_json import as_json
+from chronik.report.apply import as_text, ready_text, troubles_text, unready_text
+from chronik.report.data import as_json
+from chronik.report.summary import Account, exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from chronik.accounts import DryRun
     from chronik.cli_connect import Rendered
+    from chronik.report.summary import DryRun
 
 
 @dataclass(frozen=True, slots=True)

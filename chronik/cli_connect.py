@@ -23,7 +23,7 @@ import click
 from chronik.cli import domain_option, files_option, recursive_option, show_problems, templates_option
 from chronik.errors import ChronikError
 from chronik.kube.interface import ConnectOptions
-from chronik.report_text import visible
+from chronik.report.page import visible
 from chronik.tasks import ended
 
 if TYPE_CHECKING:

@@ -19,13 +19,13 @@ from chronik.apply import Execution, carry_out
 from chronik.cli import names_argument, print_data, recursive_option, use_colour
 from chronik.cli_connect import Interrupted, Interruption, cluster_options, columns, duration, run_async, tell
 from chronik.cli_progress import Progress
-from chronik.deletion_report import Departure, as_json, forecast, outcome, question
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
 from chronik.kube.informer import Mirror, Scope
 from chronik.kube.interface import ConnectOptions, Kube, connect
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KINDS, POD, ClusterKey, ObjectRef
 from chronik.plan.deletion import Deletion, Remains, deletion
 from chronik.plan.results import Report
+from chronik.report.deletion import Departure, as_json, forecast, outcome, question
 from chronik.wait import wait_gone
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chronik.accounts import Account, exit_code
 from chronik.apply_foretold import foretell
 from chronik.cli import print_data, use_colour
 from chronik.cli_connect import (
@@ -24,7 +23,6 @@ from chronik.cli_connect import (
     source_options,
     tell,
 )
-from chronik.diff_report import Outlook, as_text
 from chronik.errors import ChronikError, Forbidden, NamespaceMissing
 from chronik.kube.interface import ConnectOptions, Kube, connect
 from chronik.manifest import Kind, ObjectRef
@@ -32,7 +30,9 @@ from chronik.observe import observe
 from chronik.plan.changes import Mask
 from chronik.plan.ownership import operated_by
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
-from chronik.report import troubles_text
+from chronik.report.apply import troubles_text
+from chronik.report.diff import Outlook, as_text
+from chronik.report.summary import Account, exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,7 +133,7 @@ async def _is_missing(kube: Kube, namespace: str) -> bool:
 def _print(outlooks: Sequence[Outlook], output: str) -> None:
     accounts = [outlook.account for outlook in outlooks]
     if output == "json":
-        from chronik.report_json import as_json  # noqa: PLC0415  # text needs none
+        from chronik.report.data import as_json  # noqa: PLC0415  # text needs none
 
         print_data(as_json(accounts, "client"))
         return

@@ -9,7 +9,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Self
 
-from chronik.report_text import visible
+from chronik.report.page import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

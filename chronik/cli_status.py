@@ -21,7 +21,7 @@ from chronik.cli_status_question import Question
 from chronik.kube.informer import Mirror, mirror
 from chronik.kube.interface import connect
 from chronik.manifest import CLUSTER, ClusterKey
-from chronik.status_report import NOT_INSTALLED, line, picture, table
+from chronik.report.status import NOT_INSTALLED, line, picture, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -202,7 +202,7 @@ class _Viewer:
 
     def _data(self, views: list[ClusterView], *, compact: bool = False) -> str:
         from chronik.documents.writer import to_yaml_stream  # noqa: PLC0415
-        from chronik.status_data import as_data, as_json  # noqa: PLC0415
+        from chronik.report.status_data import as_data, as_json  # noqa: PLC0415
 
         return as_json(views, compact=compact) if self.output == "json" else to_yaml_stream([as_data(views)])
 

@@ -27,7 +27,7 @@ from chronik.operator_queue import WorkQueue
 from chronik.operator_renders import RecentRenders
 from chronik.operator_serve import Probes, Serving, Workers, serving
 from chronik.reconcile_world import World
-from chronik.report_text import counted
+from chronik.report.page import counted
 from chronik.tasks import first_of
 
 if TYPE_CHECKING:

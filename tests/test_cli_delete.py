@@ -16,10 +16,10 @@ import pytest
 import yaml
 from tools.cli_place import Place, environment, run
 
-from chronik.deletion_report import forecast, question
 from chronik.manifest import CLUSTER, KINDS, ClusterKey, Manifest, ObjectRef
 from chronik.plan.actions import Prune
 from chronik.plan.deletion import Remains, deletion, policy
+from chronik.report.deletion import forecast, question
 
 OBJECTS = 17
 OWN = "chronik.stream/cluster"

@@ -14,7 +14,7 @@ from chronik.documents import yaml_reader as document_yaml
 from chronik.documents.nodes import Limits
 from chronik.documents.reader import parse_documents
 from chronik.documents.writer import to_yaml
-from chronik.problem_report import as_text
+from chronik.report.problems import as_text
 
 HERE = Path(__file__).parent
 BROKEN = sorted(path for path in (HERE / "broken").iterdir() if path.suffix != ".txt")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tools.hostile import HOSTILE
 
 from chronik.problem import Location, Problem
-from chronik.problem_report import as_github, as_json, as_text
-from chronik.report_text import cells, visible
+from chronik.report.page import cells, visible
+from chronik.report.problems import as_github, as_json, as_text
 
 ESCAPE = re.compile("\x1b\\[[0-9;]*m")
 HERE = Location("examples/x.yaml", 12, 14, "    backend: s33")

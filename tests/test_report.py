@@ -7,9 +7,6 @@ import re
 
 import pytest
 
-from chronik import diff_report, report
-from chronik.accounts import Account, exit_code
-from chronik.diff_report import Outlook
 from chronik.errors import Answer, FieldOwner, Forbidden, InvalidObject, NamespaceMissing, Unreachable
 from chronik.manifest import ClusterKey, ObjectRef
 from chronik.plan.actions import (
@@ -29,8 +26,12 @@ from chronik.plan.actions import (
 )
 from chronik.plan.changes import Change
 from chronik.plan.results import OBSTACLES, WROTE, Report, Result
-from chronik.report_json import as_json
-from chronik.report_text import cells, wrapped
+from chronik.report import apply as report
+from chronik.report import diff as diff_report
+from chronik.report.data import as_json
+from chronik.report.diff import Outlook
+from chronik.report.page import cells, wrapped
+from chronik.report.summary import Account, exit_code
 from chronik.status.health import Health, State
 from chronik.status.readiness import Unready
 

@@ -14,12 +14,12 @@ import yaml
 from chronik import offline
 from chronik.documents.writer import to_yaml_stream
 from chronik.manifest import COMPONENT_LABEL, ClusterKey, Manifest, ObjectRef
-from chronik.report_text import cells
+from chronik.report.page import cells
+from chronik.report.status import age, endpoints, line, picture, table
+from chronik.report.status_data import as_data, as_json
 from chronik.status.compute import Observation, derive
 from chronik.status.view import ClusterView, cluster_view, live_cluster
 from chronik.status.view_parts import Found, is_growing
-from chronik.status_data import as_data, as_json
-from chronik.status_report import age, endpoints, line, picture, table
 
 ESCAPE = re.compile("\x1b\\[[0-9;]*m")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "standard.yaml"

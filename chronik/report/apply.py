@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from chronik.accounts import counts, deeds
 from chronik.plan.actions import Apply, Conflict, GrowClaim, Held, Obstacle, Recreate
 from chronik.plan.results import LEFT_ALONE, OBSTACLES, WROTE
-from chronik.report_text import CYAN, DIM, GREEN, RED, YELLOW, Page, cells, counted, listed, visible
+from chronik.report.page import CYAN, DIM, GREEN, RED, YELLOW, Page, cells, counted, listed, visible
+from chronik.report.summary import counts, deeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from chronik.accounts import Account, Deed, DryRun
     from chronik.errors import ChronikError, FieldOwner
     from chronik.plan.results import Outcome, Report, Result
+    from chronik.report.summary import Account, Deed, DryRun
 
 
 # --- what goes to stdout ----------------------------------------------------------------------------------------------

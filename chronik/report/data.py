@@ -29,18 +29,18 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from chronik.accounts import changes_of, counts
 from chronik.errors import NO_ANSWER
 from chronik.plan.actions import Apply, Conflict, Held, Obstacle
 from chronik.plan.results import WROTE
+from chronik.report.summary import changes_of, counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chronik.accounts import Account, DryRun
     from chronik.errors import ChronikError
     from chronik.manifest import ObjectRef
     from chronik.plan.results import Result
+    from chronik.report.summary import Account, DryRun
 
 
 def as_json(accounts: Sequence[Account], dry_run: DryRun = "none") -> str:

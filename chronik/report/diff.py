@@ -12,23 +12,23 @@ from dataclasses import dataclass, field
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
-from chronik.accounts import changes_of, counts, deeds
 from chronik.documents.scalar_words import is_ambiguous
 from chronik.documents.writer import to_yaml
 from chronik.plan.actions import Apply, Conflict, Handover, Held, Obstacle, Recreate, Skip
 from chronik.plan.results import LEFT_ALONE, WROTE
-from chronik.report import owned_by, path_of
-from chronik.report_text import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, cells, counted, listed, visible
+from chronik.report.apply import owned_by, path_of
+from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, cells, counted, listed, visible
+from chronik.report.summary import changes_of, counts, deeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from chronik.accounts import Account, Deed
     from chronik.errors import FieldOwner
     from chronik.manifest import ObjectRef
     from chronik.plan.actions import Action
     from chronik.plan.changes import Change
     from chronik.plan.results import Outcome, Result
+    from chronik.report.summary import Account, Deed
 
 _CONTEXT_LINES = 2
 _MOST_LISTED = 8

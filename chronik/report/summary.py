@@ -13,7 +13,7 @@ from chronik.errors import ConflictError, PartialFailure, WaitTimeout
 from chronik.plan.actions import GrowClaim
 from chronik.plan.changes import Change
 from chronik.plan.results import Report
-from chronik.report_text import counted
+from chronik.report.page import counted
 from chronik.status.health import State
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from chronik.errors import PartialFailure, WaitTimeout
 from chronik.manifest import CLAIM, ObjectRef
 from chronik.plan.results import Report
-from chronik.report_json import ref_data
-from chronik.report_text import BOLD, RED, YELLOW, Page, counted, listed
+from chronik.report.data import ref_data
+from chronik.report.page import BOLD, RED, YELLOW, Page, counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
