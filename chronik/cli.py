@@ -91,7 +91,7 @@ def print_manifests(manifests: Sequence[Manifest], output: str, output_dir: str 
     if output_dir is None:
         print_data(to_yaml_stream(manifests) if output == "yaml" else to_json_list(manifests))
         return
-    from chronik.output import write_folder  # noqa: PLC0415
+    from chronik.offline.output import write_folder  # noqa: PLC0415
 
     stale = write_folder(Path(output_dir), manifests, writer)
     removed = f", and removed {len(stale)} that {'is' if len(stale) == 1 else 'are'} no longer needed" if stale else ""
@@ -215,7 +215,7 @@ def render(
 
     Needs no cluster. What this prints is, field for field, what apply and the operator send.
     """
-    from chronik import offline  # noqa: PLC0415  # help and completion stay quick
+    from chronik.offline import loading as offline  # noqa: PLC0415  # help and completion stay quick
 
     clusters, warnings = offline.load_clusters(files, recursive=recursive, namespace=namespace, domain=cluster_domain)
     manifests = offline.render_clusters(clusters, templates)
@@ -236,7 +236,7 @@ def validate(files: tuple[str, ...], recursive: bool, namespace: str | None, tem
 
     Exits with 2 if there are errors; warnings alone leave it at 0.
     """
-    from chronik import offline  # noqa: PLC0415
+    from chronik.offline import loading as offline  # noqa: PLC0415
 
     clusters, problems = offline.check(files, recursive=recursive, namespace=namespace)
     render = offline.renderer(templates)
@@ -266,8 +266,8 @@ def schema_crd() -> None:
 
     Install with: chronik schema crd | kubectl apply --server-side -f -
     """
-    from chronik import offline  # noqa: PLC0415
     from chronik.documents.writer import to_yaml_stream  # noqa: PLC0415
+    from chronik.offline import loading as offline  # noqa: PLC0415
 
     print_data(to_yaml_stream(offline.definitions()))
 
@@ -275,7 +275,7 @@ def schema_crd() -> None:
 @schema.command("json")
 def schema_json() -> None:
     """Print the JSON Schema of a ChronikCluster document, for editors."""
-    from chronik import offline  # noqa: PLC0415
+    from chronik.offline import loading as offline  # noqa: PLC0415
 
     print_data(offline.editor_schema())
 
@@ -283,6 +283,6 @@ def schema_json() -> None:
 @schema.command("docs")
 def schema_docs() -> None:
     """Print the reference page of the spec, in Markdown."""
-    from chronik import offline  # noqa: PLC0415
+    from chronik.offline import loading as offline  # noqa: PLC0415
 
     print_data(offline.reference())

@@ -125,7 +125,7 @@ class Source:
         Raises:
             InputError: something cannot be read, parsed or rendered; nothing was sent yet.
         """
-        from chronik import offline  # noqa: PLC0415  # `--help` stays quick
+        from chronik.offline import loading as offline  # noqa: PLC0415  # `--help` stays quick
 
         clusters, warnings = offline.load_clusters(
             self.files,
@@ -141,7 +141,7 @@ class Source:
 
     def owned(self, cluster: Cluster, uid: str) -> Rendered:
         """Return a cluster as its operator renders it: its objects belong to the ChronikCluster with this uid."""
-        from chronik import offline  # noqa: PLC0415
+        from chronik.offline import loading as offline  # noqa: PLC0415
 
         theirs = replace(cluster, uid=uid)
         return theirs, offline.renderer(self.templates)(theirs)

@@ -103,7 +103,7 @@ def _wanted(
     """Return which clusters are to go, and what files say of their volumes."""
     if not files:
         return {ClusterKey(namespace, name): None for name in names}
-    from chronik import offline  # noqa: PLC0415  # a name needs no schema
+    from chronik.offline import loading as offline  # noqa: PLC0415  # a name needs no schema
 
     clusters, _ = offline.load_clusters(files, recursive=recursive, namespace=wish or None, fallback=namespace)
     return {cluster.key: cluster.spec["storage"]["retention"]["whenDeleted"] for cluster in clusters}

@@ -56,9 +56,9 @@ def install(
 
     Needs no cluster. Install or upgrade with: chronik install | kubectl apply --server-side -f -
     """
-    from chronik import offline  # noqa: PLC0415  # --help stays quick
-    from chronik.caches import bytecode_cache  # noqa: PLC0415
-    from chronik.inputs import template_reader  # noqa: PLC0415
+    from chronik.offline import loading as offline  # noqa: PLC0415  # --help stays quick
+    from chronik.offline.caches import bytecode_cache  # noqa: PLC0415
+    from chronik.offline.sources import template_reader  # noqa: PLC0415
     from chronik.render.templates import Templates  # noqa: PLC0415
 
     options = InstallOptions(
@@ -83,6 +83,6 @@ def _alerts() -> list[Manifest]:
     """Return the PrometheusRules that come with chronik."""
     import yaml  # noqa: PLC0415  # only for those who want them
 
-    from chronik import assets  # noqa: PLC0415
+    from chronik.offline import assets  # noqa: PLC0415
 
     return list(yaml.safe_load_all((assets.DEPLOY / "prometheusrule.yaml").read_text("utf-8")))

@@ -99,7 +99,7 @@ def _clusters(
     """Return what was asked for; a cluster from a file is held to it."""
     if not files:
         return {ClusterKey(namespace, name): None for name in names}
-    from chronik import offline  # noqa: PLC0415  # `--help` stays quick
+    from chronik.offline import loading as offline  # noqa: PLC0415  # `--help` stays quick
 
     found, _ = offline.load_clusters(files, recursive=recursive, namespace=wish or None, fallback=namespace)
     return {cluster.key: cluster for cluster in found}
@@ -182,7 +182,7 @@ class _Viewer:
         return views
 
     def _view(self, key: ClusterKey, found: Found) -> ClusterView:
-        from chronik import offline  # noqa: PLC0415
+        from chronik.offline import loading as offline  # noqa: PLC0415
         from chronik.status.view import cluster_view, live_cluster  # noqa: PLC0415
 
         given = self.asked.clusters.get(key)

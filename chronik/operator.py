@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from chronik import offline
 from chronik.apply import Execution
 from chronik.kube.interface import ConnectOptions, connect
 from chronik.manifest import CLUSTER
+from chronik.offline import loading as offline
 from chronik.operator_cache import Cache, Scope
 from chronik.operator_events import Recorder
 from chronik.operator_fence import Fenced

@@ -36,7 +36,7 @@ class RenderCluster(Protocol):
 @pytest.fixture
 def render_cluster() -> RenderCluster:
     """Return a function that renders the clusters of a file or folder to manifests."""
-    from chronik import offline  # noqa: PLC0415  # loaded in every pytest run, so it stays light until it is used
+    from chronik.offline import loading as offline  # noqa: PLC0415  # loaded in every pytest run, so it stays light until it is used
 
     def render(
         path: str | PathLike[str],

@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; this is 
 
 from tools import real_server as real
 
-from chronik import assets
 from chronik.api.crd import crd, warning_policy
 from chronik.api.rules import RuleBook
 from chronik.manifest import CLUSTER
+from chronik.offline import assets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

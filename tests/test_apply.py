@@ -11,7 +11,6 @@ import pytest
 from tools.kube_clients import config_map, options_for
 
 from chronik import apply as apply_module
-from chronik import offline
 from chronik.apply import Execution, carry_out
 from chronik.apply_foretold import foretell
 from chronik.apply_rounds import converge
@@ -27,6 +26,7 @@ from chronik.errors import (
 from chronik.kube.interface import connect
 from chronik.manifest import CLUSTER_LABEL, MANAGED_BY, ObjectRef
 from chronik.observe import observe
+from chronik.offline import loading as offline
 from chronik.plan.actions import (
     Apply,
     Conflict,

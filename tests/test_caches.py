@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from chronik import assets
 from chronik.api.rules import RuleBook
-from chronik.caches import KeptRules, bytecode_cache
+from chronik.offline import assets
+from chronik.offline.caches import KeptRules, bytecode_cache
 
 DOCUMENT = {"metadata": {"name": "a.b"}, "spec": {"controllers": 2}}
 

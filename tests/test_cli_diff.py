@@ -10,8 +10,8 @@ import yaml
 from tools.cli_place import SPEC, Place, run
 from tools.operators import Namespace, running, small
 
-from chronik import assets
 from chronik.manifest import ObjectRef
+from chronik.offline import assets
 
 OBJECTS = 17
 

@@ -11,8 +11,8 @@ from tools.cli_place import Place, run
 from tools.fake_server import FakeServer
 from tools.kube_clients import kubeconfig_for
 
-from chronik import assets
 from chronik.manifest import KINDS
+from chronik.offline import assets
 
 OBJECTS = 17
 COMMANDS = ("apply", "diff")

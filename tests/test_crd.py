@@ -13,12 +13,12 @@ import yaml
 from jsonschema import Draft202012Validator
 from tools.schema_nodes import nodes
 
-from chronik import assets
 from chronik.api.crd import crd, editor_schema, warning_policy
 from chronik.api.reference import reference_page
 from chronik.api.rules import RuleBook, RuleBookError
 from chronik.api.structural import SchemaError
 from chronik.documents.writer import to_yaml, to_yaml_stream
+from chronik.offline import assets
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

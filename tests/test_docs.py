@@ -14,9 +14,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from chronik import errors, offline
+from chronik import errors
 from chronik.cli import main
 from chronik.errors import ChronikError
+from chronik.offline import loading as offline
 from chronik.operator_fence import NotLeading
 from chronik.operator_metrics import PHASES, Metrics
 from chronik.quantity import parse_quantity

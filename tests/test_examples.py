@@ -14,7 +14,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from chronik import assets, offline
+from chronik.offline import assets
+from chronik.offline import loading as offline
 from chronik.testing import snapshot_name
 
 ROOT = Path(__file__).parent.parent

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chronik import assets, inputs
 from chronik.errors import InputError
-from chronik.inputs import read_inputs, template_reader
+from chronik.offline import assets
+from chronik.offline import sources as inputs
+from chronik.offline.sources import read_inputs, template_reader
 
 if TYPE_CHECKING:
     from pathlib import Path

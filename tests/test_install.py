@@ -14,10 +14,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from chronik import assets, cli, offline
+from chronik import cli
 from chronik.errors import InputError, TemplateError
-from chronik.inputs import template_reader
 from chronik.manifest import CLUSTER, KINDS, LEASE, MANAGED_BY, OTHER_KINDS, ObjectRef
+from chronik.offline import assets
+from chronik.offline import loading as offline
+from chronik.offline.sources import template_reader
 from chronik.operator_lease import LEASE_NAME
 from chronik.render import install
 from chronik.render.install import InstallOptions, install_manifests

@@ -26,10 +26,10 @@ from tools.operators import (
     world_of,
 )
 
-from chronik import assets
 from chronik.api.crd import crd
 from chronik.api.rules import RuleBook
 from chronik.manifest import KINDS, ObjectRef
+from chronik.offline import assets
 from chronik.reconcile import reconcile
 
 UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

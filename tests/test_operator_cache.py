@@ -20,7 +20,6 @@ from tools.fake_server import FakeServer
 from tools.kube_clients import options_for
 from tools.scripted_kube import ScriptedKube
 
-from chronik import offline
 from chronik.api.crd import crd
 from chronik.errors import Forbidden
 from chronik.kube.interface import Kube, connect
@@ -35,6 +34,7 @@ from chronik.manifest import (
     ObjectRef,
 )
 from chronik.observe import observe
+from chronik.offline import loading as offline
 from chronik.operator_cache import Cache, Scope
 from chronik.plan.planner import PlanContext, plan
 

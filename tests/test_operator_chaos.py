@@ -16,8 +16,8 @@ from tools.fault_proxy import FaultProxy, beside
 from tools.kube_clients import kubeconfig_for
 from tools.operator_process import OperatorProcess, until
 
-from chronik import offline
 from chronik.manifest import CLUSTER, KIND_BY_NAME
+from chronik.offline import loading as offline
 from chronik.plan.retention import when_deleted
 
 if TYPE_CHECKING:

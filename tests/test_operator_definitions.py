@@ -26,7 +26,7 @@ from tools.operators import (
     with_condition,
 )
 
-from chronik import offline
+from chronik.offline import loading as offline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

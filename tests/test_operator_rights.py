@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tools.operators import Namespace, controllers, eventually, in_phase, rendered, running, small, with_condition
 
-from chronik.inputs import template_reader
 from chronik.kube.interface import ConnectOptions
 from chronik.manifest import CLAIM, CLUSTER, KIND_BY_NAME, ObjectRef
+from chronik.offline.sources import template_reader
 from chronik.operator_cache import Scope
 from chronik.render.install import InstallOptions, install_manifests
 from chronik.render.templates import Templates

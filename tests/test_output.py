@@ -10,9 +10,9 @@ import yaml
 from tools.hostile import HOSTILE
 from tools.kubectl import kubectl
 
-from chronik import output
 from chronik.errors import InputError
-from chronik.output import INDEX, file_names, write_folder
+from chronik.offline import output
+from chronik.offline.output import INDEX, file_names, write_folder
 
 
 def manifest(kind: str, name: str, **fields: Any) -> dict[str, Any]:

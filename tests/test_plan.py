@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tools.plan_world import World, merged, writes
 
-from chronik import offline
 from chronik.manifest import ObjectRef
+from chronik.offline import loading as offline
 from chronik.plan.actions import (
     KEPT_MANAGER,
     REPLICAS_MANAGER,

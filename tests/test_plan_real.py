@@ -15,8 +15,8 @@ import pytest
 from tools.plan_world import writes
 from tools.recorded import FILES, at, recorded, with_value
 
-from chronik import offline
 from chronik.manifest import KIND_BY_NAME, KINDS, ObjectRef
+from chronik.offline import loading as offline
 from chronik.plan.actions import Apply, Create, GrowClaim, Handover, Prune, Recreate
 from chronik.plan.drift import applied_fields, walk
 from chronik.plan.immutable import immutable_differences

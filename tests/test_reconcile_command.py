@@ -16,8 +16,8 @@ from tools.fake_server import FakeServer
 from tools.kube_clients import kubeconfig_for
 from tools.operator_process import LOOPBACK, OperatorProcess, until
 
-from chronik import offline
 from chronik.manifest import KIND_BY_NAME
+from chronik.offline import loading as offline
 
 if TYPE_CHECKING:
     from pathlib import Path

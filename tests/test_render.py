@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chronik import assets, offline
 from chronik.errors import TemplateError
-from chronik.inputs import template_reader
 from chronik.manifest import KINDS, ObjectRef, apply_order
+from chronik.offline import assets
+from chronik.offline import loading as offline
+from chronik.offline.sources import template_reader
 from chronik.render.cluster import render, template_names
 from chronik.render.templates import Templates
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chronik.manifest import COMPONENT_LABEL, ClusterKey, ObjectRef
-from chronik.offline import load_clusters
+from chronik.offline.loading import load_clusters
 from chronik.plan.actions import Apply, Create
 from chronik.rollout import Rollout
 

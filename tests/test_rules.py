@@ -13,10 +13,10 @@ import pytest
 import yaml
 from tools.mistakes import INVALID, WARNINGS, Mistake
 
-from chronik import assets
 from chronik.api.cel import environment
 from chronik.api.rules import ITEMS, RuleBook, RuleBookError
 from chronik.api.schema import Schema
+from chronik.offline import assets
 from chronik.problem import format_path
 
 SCHEMA = Schema(assets.schema())

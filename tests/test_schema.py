@@ -16,11 +16,11 @@ from jsonschema import Draft202012Validator
 from tools.schema_nodes import nodes
 from tools.spec_generator import TEXTS, Generator
 
-from chronik import assets
 from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
 from chronik.api.schema_errors import MOST_ALIKE, MOST_PROBLEMS
 from chronik.api.structural import Compiler, SchemaError, inlined, pattern_of, types_of
+from chronik.offline import assets
 from chronik.problem import format_path
 
 RAW = assets.schema()

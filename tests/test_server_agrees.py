@@ -16,11 +16,12 @@ import pytest
 from tools.mistakes import INVALID, WARNINGS, Mistake
 from tools.spec_generator import TEXTS, Generator
 
-from chronik import assets, inputs
 from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
 from chronik.api.spec import Law
 from chronik.manifest import KIND_BY_NAME
+from chronik.offline import assets
+from chronik.offline import sources as inputs
 from chronik.problem import format_path
 from chronik.render.cluster import render
 from chronik.render.templates import Templates

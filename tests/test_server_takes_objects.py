@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from tools.spec_generator import Generator
 
-from chronik import assets, offline
 from chronik.manifest import FIELD_MANAGER, KIND_BY_NAME
+from chronik.offline import assets
+from chronik.offline import loading as offline
 
 DOCUMENTS = int(os.environ.get("CHRONIK_DOCUMENTS", "60"))
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chronik import assets
 from chronik.api.schema import Schema
 from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef
-from chronik.offline import load_clusters
+from chronik.offline import assets
+from chronik.offline.loading import load_clusters
 from chronik.status.compute import OWN_CONDITIONS, Observation, component_statuses, derive, merge_conditions, own
 from chronik.status.status_outcomes import deleting, pending, refused
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from chronik import offline
 from chronik.documents.writer import to_yaml_stream
 from chronik.manifest import COMPONENT_LABEL, ClusterKey, Manifest, ObjectRef
+from chronik.offline import loading as offline
 from chronik.report.page import cells
 from chronik.report.status import age, endpoints, line, picture, table
 from chronik.report.status_data import as_data, as_json

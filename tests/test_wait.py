@@ -13,11 +13,11 @@ import pytest
 from tools.clock import FakeClock
 from tools.kube_clients import config_map, options_for
 
-from chronik import offline
 from chronik.errors import Forbidden, KindMissing, Unreachable, WatchExpired
 from chronik.kube.informer import Scope, mirror
 from chronik.kube.interface import Listing, WatchEvent, connect
 from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, KIND_BY_NAME, POD, ClusterKey, Manifest, ObjectRef
+from chronik.offline import loading as offline
 from chronik.status.health import Health, State
 from chronik.status.readiness import Readiness, Unready, WaitState, takes_time
 from chronik.wait import cluster_selector, wait_gone, wait_ready

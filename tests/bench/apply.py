@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from render import ROOT, judge
 from render import in_turns as in_turns_of
 
-from chronik import offline
 from chronik.documents.writer import to_yaml_stream
+from chronik.offline import loading as offline
 
 sys.path.insert(0, str(ROOT / "tests"))
 

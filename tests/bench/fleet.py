@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import yaml
 
-from chronik import assets
 from chronik.api.crd import crd
 from chronik.api.rules import RuleBook
 from chronik.manifest import CLUSTER, KIND_BY_NAME
+from chronik.offline import assets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

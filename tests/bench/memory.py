@@ -35,10 +35,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 from tools.fake_server import FakeServer  # noqa: E402  # found only now
 from tools.stub_server import StubServer  # noqa: E402
 
-from chronik import offline  # noqa: E402
 from chronik.api.crd import crd  # noqa: E402
 from chronik.kube.interface import ConnectOptions, connect  # noqa: E402
 from chronik.manifest import CLAIM, CLUSTER, KINDS, POD, Kind  # noqa: E402
+from chronik.offline import loading as offline  # noqa: E402
 
 NAME, NAMESPACE, UID = "templatecluster", "templatenamespace", "00000000-aaaa-bbbb-cccc-"
 TIME = "2026-01-01T00:00:00Z"

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from chronik import offline
 from chronik.documents.writer import to_yaml_stream
-from chronik.inputs import template_reader
-from chronik.output import write_folder
+from chronik.offline import loading as offline
+from chronik.offline.output import write_folder
+from chronik.offline.sources import template_reader
 from chronik.render.cluster import render
 from chronik.render.templates import Templates
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from chronik import cli, offline
+from chronik import cli
 from chronik.manifest import CLUSTER_LABEL, FIELD_MANAGER, KIND_BY_NAME, KINDS, ObjectRef
+from chronik.offline import loading as offline
 
 if TYPE_CHECKING:
     from tools.api import Answer, ApiServer, Request

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from chronik import offline, operator_passes
+from chronik import operator_passes
 from chronik.apply import Execution
 from chronik.kube.interface import ConnectOptions, connect
 from chronik.manifest import (
@@ -25,6 +25,7 @@ from chronik.manifest import (
     Kind,
     ObjectRef,
 )
+from chronik.offline import loading as offline
 from chronik.operator import Operator, Options, timestamp
 from chronik.operator_cache import Cache, Scope
 from chronik.reconcile import reconcile

@@ -11,13 +11,14 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from chronik import assets, inputs
 from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
 from chronik.api.spec import Cluster, Law
-from chronik.caches import KeptRules, bytecode_cache
 from chronik.documents.reader import parse_documents
 from chronik.errors import InvalidDocuments
+from chronik.offline import assets
+from chronik.offline import sources as inputs
+from chronik.offline.caches import KeptRules, bytecode_cache
 from chronik.problem import Problem
 
 if TYPE_CHECKING:

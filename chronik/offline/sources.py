@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chronik import assets
 from chronik.errors import InputError
+from chronik.offline import assets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
