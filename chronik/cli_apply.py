@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chronik.apply import Execution
-from chronik.apply_foretold import foretell
-from chronik.apply_rounds import converge
+from chronik.apply.converge import converge
+from chronik.apply.dry_run import foretell
+from chronik.apply.executor import Execution
+from chronik.apply.observe import observe
 from chronik.cli import print_data, use_colour
 from chronik.cli_connect import (
     Interrupted,
@@ -32,7 +33,6 @@ from chronik.cli_progress import Progress
 from chronik.errors import ChronikError, ConflictError
 from chronik.kube.interface import ConnectOptions, Kube, connect
 from chronik.manifest import ObjectRef
-from chronik.observe import observe
 from chronik.plan.changes import Mask
 from chronik.plan.ownership import operated_by
 from chronik.plan.planner import PlanContext, plan
@@ -183,7 +183,7 @@ class _Work:
 
     async def awaited(self, rendered: Sequence[Rendered], accounts: Sequence[Account], seconds: float) -> list[Account]:
         """Wait for the clusters that were applied without trouble; return all accounts, completed."""
-        from chronik.wait import wait_ready  # noqa: PLC0415  # most applies do not wait
+        from chronik.apply.wait import wait_ready  # noqa: PLC0415  # most applies do not wait
 
         pairs = zip(rendered, accounts, strict=True)
         applied = [each for each, account in pairs if account.failure is None]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chronik.apply import Execution, carry_out
+from chronik.apply.executor import Execution, carry_out
+from chronik.apply.wait import wait_gone
 from chronik.cli import names_argument, print_data, recursive_option, use_colour
 from chronik.cli_connect import Interrupted, Interruption, cluster_options, columns, duration, run_async, tell
 from chronik.cli_progress import Progress
@@ -26,7 +27,6 @@ from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KIND
 from chronik.plan.deletion import Deletion, Remains, deletion
 from chronik.plan.results import Report
 from chronik.report.deletion import Departure, as_json, forecast, outcome, question
-from chronik.wait import wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

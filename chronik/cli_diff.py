@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chronik.apply_foretold import foretell
+from chronik.apply.dry_run import foretell
+from chronik.apply.observe import observe
 from chronik.cli import print_data, use_colour
 from chronik.cli_connect import (
     Interruption,
@@ -26,7 +27,6 @@ from chronik.cli_connect import (
 from chronik.errors import ChronikError, Forbidden, NamespaceMissing
 from chronik.kube.interface import ConnectOptions, Kube, connect
 from chronik.manifest import Kind, ObjectRef
-from chronik.observe import observe
 from chronik.plan.changes import Mask
 from chronik.plan.ownership import operated_by
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
@@ -37,8 +37,8 @@ from chronik.report.summary import Account, exit_code
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from chronik.apply.observe import Observed
     from chronik.cli_connect import Rendered
-    from chronik.observe import Observed
 
 _NAMESPACE = Kind("v1", "Namespace", "namespaces", stage=-1, namespaced=False)
 

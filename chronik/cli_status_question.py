@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chronik.apply.wait import cluster_selector
 from chronik.errors import ObjectMissing
 from chronik.kube.informer import Scope
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, POD, ClusterKey, ObjectRef
 from chronik.status.view_parts import Found
-from chronik.wait import cluster_selector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

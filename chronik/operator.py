@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from chronik.apply import Execution
+from chronik.apply.executor import Execution
 from chronik.kube.interface import ConnectOptions, connect
 from chronik.manifest import CLUSTER
 from chronik.offline import loading as offline

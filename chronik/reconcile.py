@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from chronik.apply import carry_out
-from chronik.apply_rounds import converge
+from chronik.apply.converge import converge
+from chronik.apply.executor import carry_out
+from chronik.apply.observe import named, others
 from chronik.errors import ChronikError, TemplateError
 from chronik.manifest import KIND_BY_NAME, ClusterKey
-from chronik.observe import named, others
 from chronik.plan.actions import Create, Prune
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
 from chronik.plan.replicas import SCALED_KINDS, disputed, without_autoscaler
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from chronik.api.spec import Cluster
-    from chronik.apply import Execution
+    from chronik.apply.executor import Execution
     from chronik.manifest import Manifest, ObjectRef
     from chronik.operator_cache import View
     from chronik.plan.results import Report, Result

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from chronik.api.spec import Cluster, Law
-    from chronik.apply import Execution
+    from chronik.apply.executor import Execution
     from chronik.errors import RetryClass
     from chronik.kube.interface import Kube
     from chronik.manifest import ClusterKey, Manifest, ObjectRef

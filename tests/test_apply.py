@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from tools.kube_clients import config_map, options_for
 
-from chronik import apply as apply_module
-from chronik.apply import Execution, carry_out
-from chronik.apply_foretold import foretell
-from chronik.apply_rounds import converge
+from chronik.apply import executor as apply_module
+from chronik.apply.converge import converge
+from chronik.apply.dry_run import foretell
+from chronik.apply.executor import Execution, carry_out
+from chronik.apply.observe import observe
 from chronik.errors import (
     FieldConflict,
     Forbidden,
@@ -25,7 +26,6 @@ from chronik.errors import (
 )
 from chronik.kube.interface import connect
 from chronik.manifest import CLUSTER_LABEL, MANAGED_BY, ObjectRef
-from chronik.observe import observe
 from chronik.offline import loading as offline
 from chronik.plan.actions import (
     Apply,

@@ -31,7 +31,7 @@ from tools.operators import (
     world_of,
 )
 
-from chronik.apply import Execution
+from chronik.apply.executor import Execution
 from chronik.kube.interface import Clock, ConnectOptions
 from chronik.manifest import FINALIZER, LEASE, ClusterKey, Kind, ObjectRef
 from chronik.operator_cache import Cache, Scope

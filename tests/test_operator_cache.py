@@ -21,6 +21,7 @@ from tools.kube_clients import options_for
 from tools.scripted_kube import ScriptedKube
 
 from chronik.api.crd import crd
+from chronik.apply.observe import observe
 from chronik.errors import Forbidden
 from chronik.kube.interface import Kube, connect
 from chronik.manifest import (
@@ -33,7 +34,6 @@ from chronik.manifest import (
     ClusterKey,
     ObjectRef,
 )
-from chronik.observe import observe
 from chronik.offline import loading as offline
 from chronik.operator_cache import Cache, Scope
 from chronik.plan.planner import PlanContext, plan

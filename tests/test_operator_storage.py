@@ -19,7 +19,7 @@ from tools.operators import (
     with_condition,
 )
 
-from chronik import apply
+from chronik.apply import executor as apply
 from chronik.errors import Unreachable
 from chronik.operator_cache import Scope
 

@@ -13,6 +13,7 @@ import pytest
 from tools.clock import FakeClock
 from tools.kube_clients import config_map, options_for
 
+from chronik.apply.wait import cluster_selector, wait_gone, wait_ready
 from chronik.errors import Forbidden, KindMissing, Unreachable, WatchExpired
 from chronik.kube.informer import Scope, mirror
 from chronik.kube.interface import Listing, WatchEvent, connect
@@ -20,7 +21,6 @@ from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, KIND_BY_NAME, POD, 
 from chronik.offline import loading as offline
 from chronik.status.health import Health, State
 from chronik.status.readiness import Readiness, Unready, WaitState, takes_time
-from chronik.wait import cluster_selector, wait_gone, wait_ready
 
 if TYPE_CHECKING:
     from chronik.api.spec import Cluster

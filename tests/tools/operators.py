@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chronik import operator_passes
-from chronik.apply import Execution
+from chronik.apply.executor import Execution
 from chronik.kube.interface import ConnectOptions, connect
 from chronik.manifest import (
     CLAIM,

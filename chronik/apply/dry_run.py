@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chronik.apply import OUTCOMES, undone
+from chronik.apply.executor import OUTCOMES, undone
 from chronik.plan.results import LEFT_ALONE, WROTE, Report, Result
 
 if TYPE_CHECKING:

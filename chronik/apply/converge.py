@@ -9,17 +9,17 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chronik.apply import OUTCOMES, carry_out
+from chronik.apply.executor import OUTCOMES, carry_out
+from chronik.apply.observe import named, others
 from chronik.errors import ChronikError, FieldConflict, ObjectChanged
 from chronik.manifest import CLAIM, KIND_BY_NAME, ObjectRef
-from chronik.observe import named, others
 from chronik.plan.actions import Create, Handover
 from chronik.plan.planner import plan
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from chronik.apply import Execution
+    from chronik.apply.executor import Execution
     from chronik.kube.interface import Kube
     from chronik.manifest import Manifest
     from chronik.plan.planner import PlanContext
