@@ -15,8 +15,8 @@ import click
 from chronik.cli import domain_option, templates_option
 
 if TYPE_CHECKING:
-    from chronik.operator import Options
-    from chronik.operator_lease import Terms
+    from chronik.operator.app import Options
+    from chronik.operator.lease import Terms
 
 OPERATOR_NAMESPACE = "chronik-operator-system"  # as install.NAMESPACE, which takes longer to load than all options
 _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
@@ -61,7 +61,8 @@ def reconcile(once: bool, log_format: str, **wishes: Any) -> int:
 
     Runs in a pod or anywhere else with access to the cluster, until it gets SIGTERM or Ctrl-C.
     """
-    from chronik import operator_logs, operator_tracing  # noqa: PLC0415  # help and completion stay quick
+    from chronik.operator.telemetry import logs as operator_logs  # noqa: PLC0415  # help and completion stay quick
+    from chronik.operator.telemetry import tracing as operator_tracing  # noqa: PLC0415  # help and completion stay quick
 
     operator_logs.setup(os.environ, sys.stderr, log_format)
     operator_tracing.setup()
@@ -87,8 +88,8 @@ def _options(
 ) -> Options:
     """Return the operator's options; what is not taken apart here has the same name on both sides."""
     from chronik.kube.interface import ConnectOptions  # noqa: PLC0415
-    from chronik.operator import Options  # noqa: PLC0415
-    from chronik.operator_cache import Scope  # noqa: PLC0415
+    from chronik.operator.app import Options  # noqa: PLC0415
+    from chronik.operator.cache.cache import Scope  # noqa: PLC0415
 
     return Options(
         connect=ConnectOptions(kubeconfig=kubeconfig, context=context),
@@ -102,7 +103,7 @@ def _options(
 
 
 def _terms(duration: int, renew_deadline: float, retry: float) -> Terms:
-    from chronik.operator_lease import Terms  # noqa: PLC0415
+    from chronik.operator.lease import Terms  # noqa: PLC0415
 
     try:
         return Terms(duration, renew_deadline, retry)
@@ -119,7 +120,7 @@ def _own_namespace() -> str:
 
 async def _until_told(options: Options) -> int:
     """Run the operator until SIGTERM or Ctrl-C; a second Ctrl-C ends it at once."""
-    from chronik.operator import Operator  # noqa: PLC0415
+    from chronik.operator.app import Operator  # noqa: PLC0415
 
     operator = Operator(options)
     loop = asyncio.get_running_loop()
@@ -136,7 +137,7 @@ async def _until_told(options: Options) -> int:
 
 async def _once(options: Options) -> int:
     """Pass over all clusters once, and say how each is."""
-    from chronik.operator import run_once  # noqa: PLC0415
+    from chronik.operator.app import run_once  # noqa: PLC0415
 
     outcomes = await run_once(replace(options, elect=False))
     for key, outcome in outcomes:

@@ -18,8 +18,8 @@ from chronik import errors
 from chronik.cli import main
 from chronik.errors import ChronikError
 from chronik.offline import loading as offline
-from chronik.operator_fence import NotLeading
-from chronik.operator_metrics import PHASES, Metrics
+from chronik.operator.fence import NotLeading
+from chronik.operator.telemetry.metrics import PHASES, Metrics
 from chronik.quantity import parse_quantity
 
 ROOT = Path(__file__).parents[1]

@@ -34,12 +34,12 @@ from tools.operators import (
 from chronik.apply.executor import Execution
 from chronik.kube.interface import Clock, ConnectOptions
 from chronik.manifest import FINALIZER, LEASE, ClusterKey, Kind, ObjectRef
-from chronik.operator_cache import Cache, Scope
-from chronik.operator_lease import LEASE_NAME, Terms
-from chronik.operator_metrics import Metrics
-from chronik.operator_passes import Passes
-from chronik.operator_queue import WorkQueue
-from chronik.reconcile import reconcile
+from chronik.operator.cache.cache import Cache, Scope
+from chronik.operator.lease import LEASE_NAME, Terms
+from chronik.operator.queue import WorkQueue
+from chronik.operator.reconcile import reconcile
+from chronik.operator.telemetry.metrics import Metrics
+from chronik.operator.worker import Passes
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 USER = USERS[0]
@@ -310,7 +310,7 @@ async def test_a_stop_takes_up_nothing_more(place, monkeypatch):
             await place.launch(small(place.name, name))
         with passes(monkeypatch) as ended:
             await quiet(ended)
-        monkeypatch.setattr("chronik.operator_passes.reconcile", stopped_in_between)
+        monkeypatch.setattr("chronik.operator.worker.reconcile", stopped_in_between)
         for name in "ab":
             await place.change(name, image=SECOND)
         await asyncio.wait_for(operator.stop.wait(), 40)
@@ -422,7 +422,7 @@ async def test_a_spec_that_comes_during_a_pass_is_taken_up_at_once(place, monkey
 
         taken = passes_of(world)
         with monkeypatch.context() as patch:
-            patch.setattr("chronik.operator_passes.reconcile", changed_meanwhile)
+            patch.setattr("chronik.operator.worker.reconcile", changed_meanwhile)
             await taken.take(key(place))
         outcome = await taken.take(key(place))
         too_soon = await taken.take(key(place))
@@ -497,7 +497,7 @@ async def test_a_standby_counts_from_its_turn(place, monkeypatch):
     async def stood_by():
         return waited() > 1.5
 
-    monkeypatch.setattr("chronik.operator_passes.reconcile", timed)
+    monkeypatch.setattr("chronik.operator.worker.reconcile", timed)
     terms = Terms(duration=600, renew_deadline=400, retry=0.1)
     async with running(place.server, place.name, elect=True, identity="standby", terms=terms, workers=1) as operator:
         await eventually(stood_by)
@@ -584,7 +584,7 @@ async def test_a_changed_secret_of_an_override_restarts_pods_once(place, license
 
 async def test_a_missing_secret_is_told_once_secrets_may_be_seen(place, monkeypatch):
     """An operator that is given the right to see Secrets says of a cluster at rest that one is missing."""
-    monkeypatch.setattr("chronik.operator_cache_reflector.FORBIDDEN_PAUSE", 0.2)
+    monkeypatch.setattr("chronik.operator.cache.reflector.FORBIDDEN_PAUSE", 0.2)
     core = ("configmaps", "services", "serviceaccounts", "persistentvolumeclaims", "pods", "events")
     others = ("chronik.stream", "apps", "policy", "autoscaling", "rbac.authorization.k8s.io", "events.k8s.io")
     connect = granted(place, "most", rule("*", core, ("",)), rule("*", ("*",), others))

@@ -30,7 +30,7 @@ from chronik.api.crd import crd
 from chronik.api.rules import RuleBook
 from chronik.manifest import KINDS, ObjectRef
 from chronik.offline import assets
-from chronik.reconcile import reconcile
+from chronik.operator.reconcile import reconcile
 
 UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 

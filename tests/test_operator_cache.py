@@ -35,7 +35,7 @@ from chronik.manifest import (
     ObjectRef,
 )
 from chronik.offline import loading as offline
-from chronik.operator_cache import Cache, Scope
+from chronik.operator.cache.cache import Cache, Scope
 from chronik.plan.planner import PlanContext, plan
 
 if TYPE_CHECKING:

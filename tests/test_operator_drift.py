@@ -25,11 +25,11 @@ from tools.operators import (
 )
 from tools.recorded import at
 
-from chronik import operator_queue
 from chronik.manifest import KIND_BY_NAME, MANAGED_BY, ClusterKey, ObjectRef
+from chronik.operator import queue as operator_queue
+from chronik.operator.reconcile import reconcile
 from chronik.plan.drift import applied_fields, walk
 from chronik.plan.managed_fields import leaves
-from chronik.reconcile import reconcile
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tools.clock import FakeClock
 
 from chronik.errors import Forbidden
 from chronik.kube.interface import ConnectOptions, connect
-from chronik.operator_events import BURST, LONGEST_MESSAGE, REFILL, WINDOW, Recorder, shorten
+from chronik.operator.telemetry.events import BURST, LONGEST_MESSAGE, REFILL, WINDOW, Recorder, shorten
 
 CLUSTER = {
     "apiVersion": "chronik.stream/v1alpha1",

@@ -15,7 +15,7 @@ from tools.operator_process import OperatorProcess, until
 from chronik.errors import ApiError
 from chronik.kube.interface import ConnectOptions, connect
 from chronik.manifest import LEASE, SECRET
-from chronik.operator_lease import LEASE_NAME
+from chronik.operator.lease import LEASE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

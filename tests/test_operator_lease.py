@@ -22,8 +22,8 @@ from tools.virtual_time import simulate, skewed_clock
 from chronik.errors import ObjectChanged, Unreachable
 from chronik.kube.interface import ConnectOptions, connect
 from chronik.manifest import KIND_BY_NAME, ObjectRef
-from chronik.operator_fence import Fenced, NotLeading
-from chronik.operator_lease import Leadership, Terms
+from chronik.operator.fence import Fenced, NotLeading
+from chronik.operator.lease import Leadership, Terms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -597,8 +597,8 @@ async def test_partition_on_a_server(server, namespace, kube, tmp_path):
 OPERATOR = """
 import asyncio, sys, time
 from chronik.kube.interface import ConnectOptions, connect
-from chronik.operator_fence import Fenced, NotLeading
-from chronik.operator_lease import Leadership, Terms
+from chronik.operator.fence import Fenced, NotLeading
+from chronik.operator.lease import Leadership, Terms
 
 async def main(kubeconfig, namespace, name):
     async with connect(ConnectOptions(kubeconfig=kubeconfig)) as kube:

@@ -10,8 +10,9 @@ import re
 
 import pytest
 
-from chronik import operator_logs, operator_tracing
-from chronik.operator_logs import correlated, parse_levels
+from chronik.operator.telemetry import logs as operator_logs
+from chronik.operator.telemetry import tracing as operator_tracing
+from chronik.operator.telemetry.logs import correlated, parse_levels
 
 log = logging.getLogger("chronik.operator.test")
 

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from chronik import __version__
 from chronik.errors import Forbidden, Unreachable
 from chronik.manifest import ClusterKey
-from chronik.operator_metrics import PHASES, Metrics
+from chronik.operator.telemetry.metrics import PHASES, Metrics
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 NAMES = re.compile(r"\b(?:chronik|process)_[a-z0-9_]+\b")

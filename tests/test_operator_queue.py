@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tools.clock import FakeClock
 
 from chronik.manifest import ClusterKey
-from chronik.operator_queue import RETRY_SECONDS, WorkQueue
+from chronik.operator.queue import RETRY_SECONDS, WorkQueue
 
 A, B, C = (ClusterKey("n", name) for name in "abc")
 HOUR = 3600.0

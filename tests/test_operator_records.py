@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chronik.manifest import CLAIM, CLUSTER, KIND_BY_NAME, POD, SECRET, ClusterKey
-from chronik.operator_records import Packer, Record, digest
+from chronik.operator.cache.packing import Packer, Record, digest
 
 ENTRIES = [
     {"manager": "chronik-operator", "operation": "Apply", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:spec": {}}},

@@ -12,7 +12,7 @@ from tools.operators import Namespace, controllers, eventually, in_phase, render
 from chronik.kube.interface import ConnectOptions
 from chronik.manifest import CLAIM, CLUSTER, KIND_BY_NAME, ObjectRef
 from chronik.offline.sources import template_reader
-from chronik.operator_cache import Scope
+from chronik.operator.cache.cache import Scope
 from chronik.render.install import InstallOptions, install_manifests
 from chronik.render.templates import Templates
 

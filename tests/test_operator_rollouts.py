@@ -23,7 +23,7 @@ from tools.operators import (
 
 from chronik.errors import ServerBusy
 from chronik.manifest import ObjectRef
-from chronik.reconcile import reconcile
+from chronik.operator.reconcile import reconcile
 
 ORDER = (("StatefulSet", "controller"), ("StatefulSet", "ingest"), ("Deployment", "search"))
 NEW_IMAGES = {part: f"chronik/{part}:2.0" for _, part in ORDER}

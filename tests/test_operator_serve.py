@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 
 from chronik.errors import InputError
-from chronik.operator_metrics import Metrics
-from chronik.operator_serve import Probes, Workers, serving
+from chronik.operator.telemetry.metrics import Metrics
+from chronik.operator.telemetry.server import Probes, Workers, serving
 
 HOST = "127.0.0.1"
 

@@ -21,11 +21,11 @@ from tools.operators import (
     running,
 )
 
-from chronik import operator_queue
 from chronik.kube.interface import ConnectOptions
 from chronik.manifest import LEASE
-from chronik.operator_cache import Scope
-from chronik.operator_lease import LEASE_NAME
+from chronik.operator import queue as operator_queue
+from chronik.operator.cache.cache import Scope
+from chronik.operator.lease import LEASE_NAME
 
 if TYPE_CHECKING:
     from tools.api import ApiServer

@@ -21,7 +21,7 @@ from tools.operators import (
 
 from chronik.apply import executor as apply
 from chronik.errors import Unreachable
-from chronik.operator_cache import Scope
+from chronik.operator.cache.cache import Scope
 
 
 @pytest.fixture

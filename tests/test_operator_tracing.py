@@ -9,8 +9,8 @@ import sys
 import pytest
 from aiohttp import web
 
-from chronik import operator_tracing
-from chronik.operator_tracing import span
+from chronik.operator.telemetry import tracing as operator_tracing
+from chronik.operator.telemetry.tracing import span
 
 NOT_INSTALLED = "opentelemetry-sdk is not installed: chronik[tracing] has it"
 
@@ -94,7 +94,7 @@ def test_nothing_is_loaded_before_it_is_needed():
     """Importing the module, and using spans without a collector, loads no OpenTelemetry."""
     code = """
 import sys
-from chronik.operator_tracing import setup, span
+from chronik.operator.telemetry.tracing import setup, span
 setup({})
 with span("x"):
     pass

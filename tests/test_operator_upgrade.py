@@ -15,7 +15,7 @@ from tools.operators import (
 
 from chronik import __version__
 from chronik.manifest import ClusterKey
-from chronik.reconcile import reconcile
+from chronik.operator.reconcile import reconcile
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 
 from chronik.manifest import COMPONENT_LABEL, ClusterKey, ObjectRef
 from chronik.offline.loading import load_clusters
+from chronik.operator.rollout import Rollout
 from chronik.plan.actions import Apply, Create
-from chronik.rollout import Rollout
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "standard.yaml"
 KINDS = {"controller": "StatefulSet", "ingest": "StatefulSet", "search": "Deployment"}

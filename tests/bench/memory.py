@@ -197,7 +197,7 @@ def resident() -> Iterator[tuple[str, float]]:
 
 async def cached(kubeconfig: str) -> None:
     """Run the caches until they are synced, and print what that took, as JSON."""
-    from chronik.operator_cache import Cache, Scope  # noqa: PLC0415  # counted from here
+    from chronik.operator.cache.cache import Cache, Scope  # noqa: PLC0415  # counted from here
 
     async with connect(ConnectOptions(kubeconfig=kubeconfig)) as kube:
         cache = Cache(kube, Scope(), wake=lambda _: None)

@@ -17,7 +17,7 @@ from tools.cli_place import SPEC
 from tools.operators import rendered
 
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, KINDS, MANAGED_BY, SECRET, Kind
-from chronik.operator_records import digest
+from chronik.operator.cache.packing import digest
 from chronik.plan.rotation import rotation
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from chronik import operator_passes
 from chronik.apply.executor import Execution
 from chronik.kube.interface import ConnectOptions, connect
 from chronik.manifest import (
@@ -26,10 +25,11 @@ from chronik.manifest import (
     ObjectRef,
 )
 from chronik.offline import loading as offline
-from chronik.operator import Operator, Options, timestamp
-from chronik.operator_cache import Cache, Scope
-from chronik.reconcile import reconcile
-from chronik.reconcile_world import World
+from chronik.operator import worker as operator_passes
+from chronik.operator.app import Operator, Options, timestamp
+from chronik.operator.cache.cache import Cache, Scope
+from chronik.operator.context import World
+from chronik.operator.reconcile import reconcile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.kube.interface import Kube
     from chronik.manifest import Manifest
-    from chronik.reconcile_world import Outcome
+    from chronik.operator.context import Outcome
 
 STATEFUL_SET, DEPLOYMENT = KIND_BY_NAME["StatefulSet"], KIND_BY_NAME["Deployment"]
 SERVICE, CONFIG_MAP = KIND_BY_NAME["Service"], KIND_BY_NAME["ConfigMap"]

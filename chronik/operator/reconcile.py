@@ -16,13 +16,13 @@ from chronik.apply.executor import carry_out
 from chronik.apply.observe import named, others
 from chronik.errors import ChronikError, TemplateError
 from chronik.manifest import KIND_BY_NAME, ClusterKey
+from chronik.operator.context import Outcome, World, status_of
+from chronik.operator.lifecycle import claim, finalize, is_claimed, is_paused, other_upgrade, refuse, tell, write_status
+from chronik.operator.rollout import Rollout
 from chronik.plan.actions import Create, Prune
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
 from chronik.plan.replicas import SCALED_KINDS, disputed, without_autoscaler
 from chronik.plan.rotation import Rotation, rotation, secrets_of
-from chronik.reconcile_cluster import claim, finalize, is_claimed, is_paused, other_upgrade, refuse, tell, write_status
-from chronik.reconcile_world import Outcome, World, status_of
-from chronik.rollout import Rollout
 from chronik.status.assess import NOTHING_DONE, Verdict, as_trouble, invalid, rigid_classes, verdict
 from chronik.status.compute import Observation, derive
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.apply.executor import Execution
     from chronik.manifest import Manifest, ObjectRef
-    from chronik.operator_cache import View
+    from chronik.operator.cache.cache import View
     from chronik.plan.results import Report, Result
 
 

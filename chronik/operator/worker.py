@@ -13,13 +13,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from chronik.errors import ChronikError
-from chronik.operator_fence import NotLeading
-from chronik.operator_logs import correlated
-from chronik.operator_serve import Workers
-from chronik.operator_tracing import span
+from chronik.operator.context import Outcome
+from chronik.operator.fence import NotLeading
+from chronik.operator.reconcile import reconcile
+from chronik.operator.telemetry.logs import correlated
+from chronik.operator.telemetry.server import Workers
+from chronik.operator.telemetry.tracing import span
 from chronik.plan.results import WROTE
-from chronik.reconcile import reconcile
-from chronik.reconcile_world import Outcome
 from chronik.status.assess import as_trouble
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from chronik.kube.retry import Clock
     from chronik.manifest import ClusterKey
-    from chronik.operator_metrics import Metrics
-    from chronik.operator_queue import WorkQueue
-    from chronik.reconcile_world import World
+    from chronik.operator.context import World
+    from chronik.operator.queue import WorkQueue
+    from chronik.operator.telemetry.metrics import Metrics
     from chronik.status.compute import Trouble
 
 _log = logging.getLogger("chronik.operator")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from chronik.kube.interface import Kube, Listing, Propagation, WatchEvent
     from chronik.manifest import Kind, Manifest, ObjectRef
-    from chronik.operator_lease import Leadership
+    from chronik.operator.lease import Leadership
 
 
 class NotLeading(ApiError):

@@ -17,16 +17,16 @@ from chronik.apply.executor import Execution
 from chronik.kube.interface import ConnectOptions, connect
 from chronik.manifest import CLUSTER
 from chronik.offline import loading as offline
-from chronik.operator_cache import Cache, Scope
-from chronik.operator_events import Recorder
-from chronik.operator_fence import Fenced
-from chronik.operator_lease import LEASE_NAME, Leadership, Terms
-from chronik.operator_metrics import Metrics
-from chronik.operator_passes import Passes, run_workers
-from chronik.operator_queue import WorkQueue
-from chronik.operator_renders import RecentRenders
-from chronik.operator_serve import Probes, Serving, Workers, serving
-from chronik.reconcile_world import World
+from chronik.operator.cache.cache import Cache, Scope
+from chronik.operator.context import World
+from chronik.operator.fence import Fenced
+from chronik.operator.lease import LEASE_NAME, Leadership, Terms
+from chronik.operator.operator_renders import RecentRenders
+from chronik.operator.queue import WorkQueue
+from chronik.operator.telemetry.events import Recorder
+from chronik.operator.telemetry.metrics import Metrics
+from chronik.operator.telemetry.server import Probes, Serving, Workers, serving
+from chronik.operator.worker import Passes, run_workers
 from chronik.report.page import counted
 from chronik.tasks import first_of
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from chronik.kube.interface import Kube
     from chronik.kube.retry import Clock
     from chronik.manifest import ClusterKey
-    from chronik.reconcile_world import Outcome
+    from chronik.operator.context import Outcome
 
 _log = logging.getLogger("chronik.operator")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chronik.errors import RetryClass
     from chronik.kube.interface import Kube
     from chronik.manifest import ClusterKey, Manifest, ObjectRef
-    from chronik.operator_cache import Cache
+    from chronik.operator.cache.cache import Cache
     from chronik.plan.planner import Settled
     from chronik.plan.results import Report
     from chronik.status.assess import Announcement

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chronik.manifest import CLUSTER, SECRET, STORAGE_CLASS, ClusterKey, ObjectRef
-from chronik.operator_records import by_others
+from chronik.operator.cache.packing import by_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from chronik.operator_records import Record
+    from chronik.operator.cache.packing import Record
 
 Scope = tuple[str, str | None]
 """A kind, and the namespace that it is watched in: None for all."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.errors import ChronikError, ObjectChanged
 from chronik.kube.retry import Clock
 from chronik.manifest import LEASE
-from chronik.operator_fence import CutOff, NotLeading, Writes
+from chronik.operator.fence import CutOff, NotLeading, Writes
 from chronik.status.assess import as_trouble
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from chronik.kube.interface import Clock, Kube, Listing, WatchEvent
     from chronik.manifest import Kind
-    from chronik.operator_cache_store import Store
-    from chronik.operator_records import Packer
+    from chronik.operator.cache.packing import Packer
+    from chronik.operator.cache.store import Store
 
 LOG = logging.getLogger("chronik.operator.cache")
 

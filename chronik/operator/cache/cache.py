@@ -28,9 +28,9 @@ from chronik.manifest import (
     ClusterKey,
     ObjectRef,
 )
-from chronik.operator_cache_reflector import Reflector, Source, Upkeep
-from chronik.operator_cache_store import Store
-from chronik.operator_records import Packer
+from chronik.operator.cache.packing import Packer
+from chronik.operator.cache.reflector import Reflector, Source, Upkeep
+from chronik.operator.cache.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
-from chronik import operator_tracing
+from chronik.operator.telemetry import tracing as operator_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
