@@ -9,7 +9,7 @@ import sys
 def main() -> None:
     """Run the command line and exit with its code."""
     gc.set_threshold(100_000)  # start-up makes no cycles worth a tenth of its time, which looking for them takes
-    from chronik.cli import run  # noqa: PLC0415  # after that
+    from chronik.cli.main import run  # noqa: PLC0415  # after that
 
     code = run(sys.argv[1:])
     gc.freeze()  # or the collection at exit would walk through all that was imported, for a seventh of a render's time

@@ -21,7 +21,7 @@ from tools.cli_place import SPEC, Place, environment, run
 from tools.fault_proxy import FaultProxy
 from tools.kube_clients import kubeconfig_for
 
-from chronik.cli_connect import Warnings, duration
+from chronik.cli.common import Warnings, duration
 from chronik.manifest import KINDS, ObjectRef
 from chronik.offline import assets
 

@@ -355,7 +355,7 @@ def test_objects_that_change_meanwhile(place, monkeypatch):
     """An object that is written between the look and the deletion is looked at again, and goes all the same."""
     place.apply()
     looked = []
-    from chronik import cli_delete  # noqa: PLC0415  # to step in between
+    from chronik.cli import delete as cli_delete  # noqa: PLC0415  # to step in between
 
     remains = cli_delete._remains
 
@@ -425,7 +425,7 @@ def test_asking(place, answer, left):
 IN_CHARGE = """
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from chronik.cli import run
+from chronik.cli.main import run
 sys.exit(run(sys.argv[1:]))
 """
 """Runs chronik with the terminal on its standard input as its own, so that ^C reaches it."""

@@ -10,11 +10,11 @@ from importlib.util import find_spec
 import click
 import pytest
 
-from chronik import cli
+from chronik.cli import main as cli
 
 LOADED = """
 import sys
-from chronik.cli import main
+from chronik.cli.main import main
 try:
     main.main({arguments!r}, prog_name="chronik")
 finally:

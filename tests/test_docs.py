@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from chronik import errors
-from chronik.cli import main
+from chronik.cli.main import main
 from chronik.errors import ChronikError
 from chronik.offline import loading as offline
 from chronik.operator.fence import NotLeading

@@ -55,7 +55,7 @@ def test_what_is_copied_exists_and_is_let_in():
 
 INSTALL = """
 import sys, chronik
-from chronik.cli import run
+from chronik.cli.main import run
 print(chronik.__file__, file=sys.stderr)
 sys.exit(run(["install", "--service-monitor"]))
 """

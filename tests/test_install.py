@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from chronik import cli
+from chronik.cli import main as cli
 from chronik.errors import InputError, TemplateError
 from chronik.manifest import CLUSTER, KINDS, LEASE, MANAGED_BY, OTHER_KINDS, ObjectRef
 from chronik.offline import assets

@@ -183,7 +183,7 @@ def test_no_import_cycles():
 
 REPORT_LOADED = """
 import sys
-from chronik.cli import run
+from chronik.cli.main import run
 code = run(sys.argv[1:])
 print("loaded:", *sys.modules, file=sys.stderr)
 sys.exit(code)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from chronik import cli
+from chronik.cli import main as cli
 from chronik.manifest import CLUSTER_LABEL, FIELD_MANAGER, KIND_BY_NAME, KINDS, ObjectRef
 from chronik.offline import loading as offline
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chronik.cli import output_dir_option, output_option, print_manifests, templates_option
+from chronik.cli.main import output_dir_option, output_option, print_manifests, templates_option
 from chronik.render.install import IMAGE, NAME, NAMESPACE, InstallOptions, install_manifests
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ import click
 
 from chronik.apply.executor import Execution, carry_out
 from chronik.apply.wait import wait_gone
-from chronik.cli import names_argument, print_data, recursive_option, use_colour
-from chronik.cli_connect import Interrupted, Interruption, cluster_options, columns, duration, run_async, tell
-from chronik.cli_progress import Progress
+from chronik.cli.common import Interrupted, Interruption, cluster_options, columns, duration, run_async, tell
+from chronik.cli.main import names_argument, print_data, recursive_option, use_colour
+from chronik.cli.progress import Progress
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
 from chronik.kube.informer import Mirror, Scope
 from chronik.kube.interface import ConnectOptions, Kube, connect

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chronik.cli import domain_option, templates_option
+from chronik.cli.main import domain_option, templates_option
 
 if TYPE_CHECKING:
     from chronik.operator.app import Options

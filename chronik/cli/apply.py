@@ -17,8 +17,7 @@ from chronik.apply.converge import converge
 from chronik.apply.dry_run import foretell
 from chronik.apply.executor import Execution
 from chronik.apply.observe import observe
-from chronik.cli import print_data, use_colour
-from chronik.cli_connect import (
+from chronik.cli.common import (
     Interrupted,
     Interruption,
     Source,
@@ -29,7 +28,8 @@ from chronik.cli_connect import (
     side_by_side,
     source_options,
 )
-from chronik.cli_progress import Progress
+from chronik.cli.main import print_data, use_colour
+from chronik.cli.progress import Progress
 from chronik.errors import ChronikError, ConflictError
 from chronik.kube.interface import ConnectOptions, Kube, connect
 from chronik.manifest import ObjectRef
@@ -44,7 +44,7 @@ from chronik.report.summary import Account, exit_code
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from chronik.cli_connect import Rendered
+    from chronik.cli.common import Rendered
     from chronik.report.summary import DryRun
 
 

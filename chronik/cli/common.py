@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chronik.cli import domain_option, files_option, recursive_option, show_problems, templates_option
+from chronik.cli.main import domain_option, files_option, recursive_option, show_problems, templates_option
 from chronik.errors import ChronikError
 from chronik.kube.interface import ConnectOptions
 from chronik.report.page import visible

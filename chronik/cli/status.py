@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from chronik.cli import domain_option, names_argument, print_data, recursive_option, use_colour
-from chronik.cli_connect import Interrupted, Interruption, cluster_options, columns, run_async
-from chronik.cli_status_question import Question
+from chronik.cli.common import Interrupted, Interruption, cluster_options, columns, run_async
+from chronik.cli.main import domain_option, names_argument, print_data, recursive_option, use_colour
+from chronik.cli.status_query import Question
 from chronik.kube.informer import Mirror, mirror
 from chronik.kube.interface import connect
 from chronik.manifest import CLUSTER, ClusterKey

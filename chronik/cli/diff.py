@@ -13,8 +13,7 @@ import click
 
 from chronik.apply.dry_run import foretell
 from chronik.apply.observe import observe
-from chronik.cli import print_data, use_colour
-from chronik.cli_connect import (
+from chronik.cli.common import (
     Interruption,
     Source,
     cluster_options,
@@ -24,6 +23,7 @@ from chronik.cli_connect import (
     source_options,
     tell,
 )
+from chronik.cli.main import print_data, use_colour
 from chronik.errors import ChronikError, Forbidden, NamespaceMissing
 from chronik.kube.interface import ConnectOptions, Kube, connect
 from chronik.manifest import Kind, ObjectRef
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chronik.apply.observe import Observed
-    from chronik.cli_connect import Rendered
+    from chronik.cli.common import Rendered
 
 _NAMESPACE = Kind("v1", "Namespace", "namespaces", stage=-1, namespaced=False)
 

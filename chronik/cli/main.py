@@ -99,15 +99,15 @@ def print_manifests(manifests: Sequence[Manifest], output: str, output_dir: str 
 
 
 LAZY_COMMANDS = {
-    "apply": ("chronik.cli_apply:apply", "Apply clusters to the API server, changing only what must change."),
-    "delete": ("chronik.cli_delete:delete", "Delete clusters in reverse order; volumes as their retention says."),
-    "diff": ("chronik.cli_diff:diff", "Show what apply would change, field by field."),
-    "install": ("chronik.cli_install:install", "Print the manifests of the operator itself."),
+    "apply": ("chronik.cli.apply:apply", "Apply clusters to the API server, changing only what must change."),
+    "delete": ("chronik.cli.delete:delete", "Delete clusters in reverse order; volumes as their retention says."),
+    "diff": ("chronik.cli.diff:diff", "Show what apply would change, field by field."),
+    "install": ("chronik.cli.install:install", "Print the manifests of the operator itself."),
     "reconcile": (
-        "chronik.cli_reconcile:reconcile",
+        "chronik.cli.reconcile:reconcile",
         "Run the operator: keep all ChronikClusters as their documents say.",
     ),
-    "status": ("chronik.cli_status:status", "Show how clusters are, and what they wait for."),
+    "status": ("chronik.cli.status:status", "Show how clusters are, and what they wait for."),
 }
 """Where a command is that is not in this module, and the first sentence of its help."""
 
