@@ -53,7 +53,7 @@ def render_cluster() -> RenderCluster:
 @pytest.fixture
 def manifest_snapshot(request: pytest.FixtureRequest) -> Any:
     """Give syrupy's `snapshot`, keeping one YAML file per manifest and name."""
-    from chronik.snapshots import ManifestSnapshotExtension  # noqa: PLC0415  # needs syrupy, others may not have it
+    from chronik.testing.snapshots import ManifestSnapshotExtension  # noqa: PLC0415  # needs syrupy, others may not have it
 
     return request.getfixturevalue("snapshot").use_extension(ManifestSnapshotExtension)
 
