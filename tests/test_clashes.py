@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from chronik.plan.clashes import clashes
+from chronik.plan.conflicts import clashes
 
 KAFKA, METRICS = {"name": "kafka", "port": 9092}, {"name": "metrics", "port": 8080, "protocol": "TCP"}
 

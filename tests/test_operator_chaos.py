@@ -18,7 +18,7 @@ from tools.operator_process import OperatorProcess, until
 
 from chronik.manifest import CLUSTER, KIND_BY_NAME
 from chronik.offline import loading as offline
-from chronik.plan.retention import when_deleted
+from chronik.plan.deletion import when_deleted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

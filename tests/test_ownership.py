@@ -12,10 +12,8 @@ from tools.recorded import FILES, at, recorded, with_value
 from tools.server_side_apply import Conflicts
 
 from chronik.manifest import KINDS
-from chronik.plan.drift import applied_fields, walk
-from chronik.plan.equality import same
-from chronik.plan.managed_fields import field_path, leaves, node_at, server_path
-from chronik.plan.owners import alters, collisions, owners_of
+from chronik.plan.drift import alters, applied_fields, same, walk
+from chronik.plan.managed_fields import collisions, field_path, leaves, node_at, owners_of, server_path
 
 files = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 OURS = "chronik-operator"

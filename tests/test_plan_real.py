@@ -18,10 +18,9 @@ from tools.recorded import FILES, at, recorded, with_value
 from chronik.manifest import KIND_BY_NAME, KINDS, ObjectRef
 from chronik.offline import loading as offline
 from chronik.plan.actions import Apply, Create, GrowClaim, Handover, Prune, Recreate
+from chronik.plan.conflicts import immutable_differences
 from chronik.plan.drift import applied_fields, walk
-from chronik.plan.immutable import immutable_differences
-from chronik.plan.managed_fields import leaves, node_at
-from chronik.plan.owners import collisions
+from chronik.plan.managed_fields import collisions, leaves, node_at
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from tools.hostile import HOSTILE
 
 from chronik.problem import Location, Problem
 from chronik.report.page import cells, visible
-from chronik.report.problems import as_github, as_json, as_text
+from chronik.report.problems import problems_github, problems_json, problems_text
 
 ESCAPE = re.compile("\x1b\\[[0-9;]*m")
 HERE = Location("examples/x.yaml", 12, 14, "    backend: s33")
@@ -37,13 +37,13 @@ def problem(text, column, **changes):
 
 def snippet(text, column, width=80):
     """Return the source line and the line of the caret of a report, without their margin."""
-    lines = as_text([problem(text, column)], width=width, color=False).splitlines()
+    lines = problems_text([problem(text, column)], width=width, color=False).splitlines()
     return lines[3].removeprefix("7 | "), lines[4].removeprefix("  | ")
 
 
 def test_a_report():
     """A problem is one paragraph: what and where, the line with a mark below the value, and what to do."""
-    assert as_text([WRONG], width=80, color=False) == (
+    assert problems_text([WRONG], width=80, color=False) == (
         'error: spec.storage.backend: must be one of local, s3, gcs, azure, not "s33"\n'
         "  --> examples/x.yaml:12:14\n"
         "   |\n"
@@ -57,7 +57,7 @@ def test_a_report():
 
 def test_a_narrow_report():
     """Long messages and hints are wrapped at words, below the words above them."""
-    assert as_text([WRONG], width=44, color=False).startswith(
+    assert problems_text([WRONG], width=44, color=False).startswith(
         "error: spec.storage.backend: must be one of\n"
         '       local, s3, gcs, azure, not "s33"\n'
         "  --> examples/x.yaml:12:14\n"
@@ -66,17 +66,17 @@ def test_a_narrow_report():
 
 def test_no_problems():
     """Nothing is said about nothing."""
-    assert as_text([], width=80, color=True) == as_github([]) == ""
-    assert json.loads(as_json([])) == []
+    assert problems_text([], width=80, color=True) == problems_github([]) == ""
+    assert json.loads(problems_json([])) == []
 
 
 def test_colour():
     """Colour marks what a report says, and takes nothing away from it; errors and warnings differ."""
     problems = [WRONG, problem("a: b", 1, severity="warning")]
 
-    coloured = as_text(problems, width=80, color=True)
+    coloured = problems_text(problems, width=80, color=True)
 
-    assert ESCAPE.sub("", coloured) == as_text(problems, width=80, color=False)
+    assert ESCAPE.sub("", coloured) == problems_text(problems, width=80, color=False)
     assert "\x1b[1;31merror:\x1b[0m" in coloured
     assert "\x1b[1;33mwarning:\x1b[0m" in coloured
     assert coloured.count("\x1b[0m") * 2 == coloured.count("\x1b[")
@@ -94,7 +94,7 @@ def test_summary(severities, files, summary):
     """The last line counts errors, warnings and files."""
     problems = [problem("x", 1, severity=severity, file=file) for severity, file in zip(severities, files, strict=True)]
 
-    assert as_text(problems, width=80, color=False).splitlines()[-1] == summary
+    assert problems_text(problems, width=80, color=False).splitlines()[-1] == summary
 
 
 def test_order():
@@ -107,12 +107,14 @@ def test_order():
         problem("", 1, message="1", location=None),
     ]
 
-    assert [each["message"] for each in json.loads(as_json(problems))] == ["1", "2", "3", "4", "5"]
+    assert [each["message"] for each in json.loads(problems_json(problems))] == ["1", "2", "3", "4", "5"]
 
 
 def test_without_a_place():
     """A problem of no file names its subject instead."""
-    text = as_text([problem("", 1, location=None, subject="streaming/demo", hint="Do this.")], width=80, color=False)
+    text = problems_text(
+        [problem("", 1, location=None, subject="streaming/demo", hint="Do this.")], width=80, color=False
+    )
 
     assert text == "error: wrong\n  --> streaming/demo\nhelp: Do this.\n\n1 error\n"
 
@@ -121,8 +123,8 @@ def test_standard_input():
     """Standard input has a name for people, and is no file to GitHub."""
     problems = [problem("a: b", 4, file="-")]
 
-    assert " --> <stdin>:7:4\n" in as_text(problems, width=80, color=False)
-    assert as_github(problems) == "::error line=7,col=4,title=c::wrong\n"
+    assert " --> <stdin>:7:4\n" in problems_text(problems, width=80, color=False)
+    assert problems_github(problems) == "::error line=7,col=4,title=c::wrong\n"
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_line_of_ten_megabytes():
 
 def test_as_json():
     """JSON has the same eight keys for every problem, with the path as Kubernetes writes it."""
-    assert json.loads(as_json([WRONG, problem("", 1, location=None, path=("a", 0, "b/c"))])) == [
+    assert json.loads(problems_json([WRONG, problem("", 1, location=None, path=("a", 0, "b/c"))])) == [
         {
             "file": None,
             "line": None,
@@ -218,7 +220,7 @@ def test_as_github():
         severity="warning",
     )
 
-    assert as_github([found, WRONG]) == (
+    assert problems_github([found, WRONG]) == (
         "::warning file=a%2Cb%3Ac%25.yaml,line=7,col=3,title=spec.x::spec.x: 100%25 wrong: a,\\nb%0ADo: this.\n"
         "::error file=examples/x.yaml,line=12,col=14,title=spec.storage.backend::spec.storage.backend: must be one of "
         'local, s3, gcs, azure, not "s33"%0ADid you mean "s3"?\n'
@@ -244,7 +246,11 @@ problems = st.builds(
 @given(found=st.lists(problems, min_size=1, max_size=3), width=st.integers(0, 200), color=st.booleans())
 def test_nothing_hostile_reaches_the_terminal(found, width, color):
     """Whatever a document says, a report is printable text and our own colours, and can be written as UTF-8."""
-    for text in (ESCAPE.sub("", as_text(found, width=width, color=color)), as_json(found), as_github(found)):
+    for text in (
+        ESCAPE.sub("", problems_text(found, width=width, color=color)),
+        problems_json(found),
+        problems_github(found),
+    ):
         assert text.replace("\n", "").isprintable()
         assert text.encode()
 
@@ -252,7 +258,7 @@ def test_nothing_hostile_reaches_the_terminal(found, width, color):
 @given(found=st.lists(problems, min_size=1, max_size=3))
 def test_as_many_annotations_as_problems(found):
     """No text in a problem adds a workflow command or takes one away."""
-    lines = as_github(found).splitlines()
+    lines = problems_github(found).splitlines()
 
     assert len(lines) == len(found)
     assert all(re.match(r"::(error|warning) [^\n]*::", line) for line in lines)

@@ -28,7 +28,7 @@ from chronik.plan.changes import Change
 from chronik.plan.results import OBSTACLES, WROTE, Report, Result
 from chronik.report import apply as report
 from chronik.report import diff as diff_report
-from chronik.report.data import as_json
+from chronik.report.data import apply_json
 from chronik.report.diff import Outlook
 from chronik.report.page import cells, wrapped
 from chronik.report.summary import Account, exit_code
@@ -300,7 +300,7 @@ def test_exit_codes_of_several_clusters(accounts, code):
 
 def test_json_is_complete():
     """Every result is an object of the JSON report, with all keys, whatever became of it."""
-    (cluster,) = json.loads(as_json([ALL], "server"))["clusters"]
+    (cluster,) = json.loads(apply_json([ALL], "server"))["clusters"]
     keys = {frozenset(each) for each in cluster["objects"]}
     about = ("kind", "namespace", "name", "outcome", "reason", "hint", "seconds", "error")
 
@@ -314,7 +314,7 @@ def test_json_tells_errors_of_clusters():
     """A cluster that could not be looked at has an error with reason, message, hint and HTTP code."""
     answer = Answer(code=403)
     account = Account(KEY, error=Forbidden("no", hint="Ask.", answer=answer))
-    (cluster,) = json.loads(as_json([account]))["clusters"]
+    (cluster,) = json.loads(apply_json([account]))["clusters"]
 
     assert cluster["error"] == {"reason": "Forbidden", "message": "no", "hint": "Ask.", "code": 403}
     assert (cluster["objects"], cluster["ok"], cluster["unready"]) == ([], False, None)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from chronik.plan.retention import is_data, leftovers, when_deleted
+from chronik.plan.deletion import is_data, leftovers, when_deleted
 
 DELETE = {"storage": {"retention": {"whenDeleted": "Delete"}}}
 

@@ -9,7 +9,7 @@ import yaml
 from tools.hostile import LOOK_ALIKES, ORDINARY
 from tools.kubectl import kubectl_reads
 
-from chronik.documents.scalar_words import is_ambiguous, read_plain
+from chronik.documents.scalars import is_ambiguous, read_plain
 
 # The resolution of YAML 1.2's core schema, https://yaml.org/spec/1.2.2/#1032-tag-resolution
 CORE_1_2 = re.compile(

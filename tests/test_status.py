@@ -13,8 +13,17 @@ from chronik.api.schema import Schema
 from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef
 from chronik.offline import assets
 from chronik.offline.loading import load_clusters
-from chronik.status.compute import OWN_CONDITIONS, Observation, component_statuses, derive, merge_conditions, own
-from chronik.status.status_outcomes import deleting, pending, refused
+from chronik.status.compute import (
+    OWN_CONDITIONS,
+    Observation,
+    component_statuses,
+    deleting,
+    derive,
+    merge_conditions,
+    own,
+    pending,
+    refused,
+)
 
 if TYPE_CHECKING:
     from chronik.api.spec import Cluster

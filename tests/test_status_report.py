@@ -14,9 +14,9 @@ import yaml
 from chronik.documents.writer import to_yaml_stream
 from chronik.manifest import COMPONENT_LABEL, ClusterKey, Manifest, ObjectRef
 from chronik.offline import loading as offline
+from chronik.report.data import status_data, status_json
 from chronik.report.page import cells
 from chronik.report.status import age, endpoints, line, picture, table
-from chronik.report.status_data import as_data, as_json
 from chronik.status.compute import Observation, derive
 from chronik.status.view import ClusterView, cluster_view, live_cluster
 from chronik.status.view_parts import Found, is_growing
@@ -396,7 +396,10 @@ def test_a_paused_cluster():
     assert text(paused).endswith("\nReady as it is: it is paused, and need not be what its document says\n")
     assert "Running (paused)  yes" in table([paused], NOW, width=None, color=False)
     assert line(paused).startswith("default/standard Running (paused): ")
-    assert (as_data([paused])["clusters"][0]["paused"], as_data([view()])["clusters"][0]["paused"]) == (True, False)
+    assert (status_data([paused])["clusters"][0]["paused"], status_data([view()])["clusters"][0]["paused"]) == (
+        True,
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -561,7 +564,7 @@ def test_a_line():
 def test_data():
     """Programs get the same facts, under keys that stay."""
     ill = view(objects=objects(workload("ingest", 1), autoscaler()), pods=[pod("ingest", 1, waiting="ErrImagePull")])
-    (found,) = as_data([ill])["clusters"]
+    (found,) = status_data([ill])["clusters"]
     ingest = found["components"][1]
 
     assert list(found) == [
@@ -606,7 +609,7 @@ def test_data():
 
 def test_data_has_no_invented_times():
     """Without an operator nobody knows since when something is so, and nothing claims to."""
-    (found,) = as_data([view()])["clusters"]
+    (found,) = status_data([view()])["clusters"]
 
     assert "lastUpdated" not in found["status"]
     assert {key for each in found["status"]["conditions"] for key in each} == {"type", "status", "reason", "message"}
@@ -614,11 +617,11 @@ def test_data_has_no_invented_times():
 
 def test_data_as_text():
     """JSON and YAML hold the same; a compact JSON is one line."""
-    data = as_data([view(), view(document=document())])
+    data = status_data([view(), view(document=document())])
 
-    assert json.loads(as_json([view(), view(document=document())])) == data
+    assert json.loads(status_json([view(), view(document=document())])) == data
     assert yaml.safe_load(to_yaml_stream([data])) == data
-    assert as_json([view()], compact=True).count("\n") == 1
+    assert status_json([view()], compact=True).count("\n") == 1
 
 
 @pytest.mark.parametrize(

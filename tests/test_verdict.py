@@ -19,7 +19,7 @@ from chronik.plan.actions import (
     Skip,
     Wait,
 )
-from chronik.plan.refusals import conflict
+from chronik.plan.conflicts import conflict
 from chronik.plan.results import Report, Result
 from chronik.problem import Problem
 from chronik.status.assess import announcements, as_trouble, invalid, rigid_classes, verdict

@@ -13,8 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chronik.apply.apply_clearing import cleared
-from chronik.errors import ChronikError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
+from chronik.errors import ChronikError, ConflictError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
 from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, ObjectRef
 from chronik.plan.actions import (
     Adopt,
@@ -287,3 +286,18 @@ async def _until_gone(kube: Kube, action: Recreate) -> None:
 def _held_by(live: Manifest) -> str:
     finalizers = ", ".join(live["metadata"].get("finalizers") or ())
     return f"It waits for {finalizers}." if finalizers else "Try again."
+
+
+async def cleared(kube: Kube, action: Apply, version: str, *, dry_run: bool) -> str:
+    """Send the patch that has to come before an apply, and return the version that it leaves the object in.
+
+    Raises:
+        ConflictError: this is a dry run, which cannot build one change upon another.
+    """
+    assert action.clearing is not None, "nothing is in the way"
+    if dry_run:
+        fields = ", ".join(owner.path.removeprefix(".") for owner in action.takes)
+        raise ConflictError(f"{fields} would have to go first, which a dry run cannot do", subject=str(action.ref))
+    patch = action.clearing | {"metadata": {"resourceVersion": version}}
+    answer = await kube.merge(KIND_BY_NAME[action.ref.kind], action.ref, patch)
+    return str(answer["metadata"]["resourceVersion"])

@@ -38,7 +38,7 @@ from chronik.plan.ownership import operated_by
 from chronik.plan.planner import PlanContext, plan
 from chronik.plan.results import Report
 from chronik.report.apply import as_text, ready_text, troubles_text, unready_text
-from chronik.report.data import as_json
+from chronik.report.data import apply_json
 from chronik.report.summary import Account, exit_code
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ async def _run(source: Source, options: ConnectOptions, wishes: Wishes, interrup
             _print(ready_text, accounts)
             _print(unready_text, accounts)
         else:
-            print_data(as_json(accounts, wishes.dry_run))
+            print_data(apply_json(accounts, wishes.dry_run))
     return exit_code(accounts)
 
 

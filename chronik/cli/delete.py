@@ -26,7 +26,7 @@ from chronik.kube.interface import ConnectOptions, Kube, connect
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KINDS, POD, ClusterKey, ObjectRef
 from chronik.plan.deletion import Deletion, Remains, deletion
 from chronik.plan.results import Report
-from chronik.report.deletion import Departure, as_json, forecast, outcome, question
+from chronik.report.deletion import Departure, deletion_json, forecast, outcome, question
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,7 +131,7 @@ async def _run(shown: Sequence[Deletion], options: ConnectOptions, wishes: Wishe
             # One after the other: whoever stops it knows how far it came.
             departures = [await work.departure(each) for each in shown]
     if wishes.output == "json":
-        print_data(as_json(departures, dry_run=wishes.dry_run))
+        print_data(deletion_json(departures, dry_run=wishes.dry_run))
     else:
         show = forecast(shown, width=columns(sys.stdout), color=use_colour(sys.stdout)) if wishes.dry_run else ""
         done = outcome(departures, width=columns(sys.stdout), color=use_colour(sys.stdout), dry_run=wishes.dry_run)

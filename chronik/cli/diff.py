@@ -133,9 +133,9 @@ async def _is_missing(kube: Kube, namespace: str) -> bool:
 def _print(outlooks: Sequence[Outlook], output: str) -> None:
     accounts = [outlook.account for outlook in outlooks]
     if output == "json":
-        from chronik.report.data import as_json  # noqa: PLC0415  # text needs none
+        from chronik.report.data import apply_json  # noqa: PLC0415  # text needs none
 
-        print_data(as_json(accounts, "client"))
+        print_data(apply_json(accounts, "client"))
         return
     click.echo(as_text(outlooks, width=columns(sys.stdout), color=use_colour(sys.stdout)), nl=False, color=True)
     failed = [account for account in accounts if account.error]

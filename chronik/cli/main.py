@@ -70,10 +70,10 @@ def show_problems(problems: Sequence[Problem]) -> None:
     """Write problems to stderr for a person to read."""
     if not problems:
         return
-    from chronik.report.problems import as_text  # noqa: PLC0415  # a clean run does not pay for it
+    from chronik.report.problems import problems_text  # noqa: PLC0415  # a clean run does not pay for it
 
     width = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else _NARROW
-    shown = as_text(problems, width=width, color=use_colour(sys.stderr), most=_MOST_SHOWN)
+    shown = problems_text(problems, width=width, color=use_colour(sys.stderr), most=_MOST_SHOWN)
     click.echo(shown, err=True, nl=False, color=True)
     if len(problems) > _MOST_SHOWN:
         click.echo(f"and {len(problems) - _MOST_SHOWN:,} more, which -o json of `chronik validate` lists", err=True)
@@ -245,9 +245,9 @@ def validate(files: tuple[str, ...], recursive: bool, namespace: str | None, tem
     if output == "text":
         show_problems(problems)
     else:
-        from chronik.report.problems import as_github, as_json  # noqa: PLC0415
+        from chronik.report.problems import problems_github, problems_json  # noqa: PLC0415
 
-        print_data((as_json if output == "json" else as_github)(problems))
+        print_data((problems_json if output == "json" else problems_github)(problems))
     if any(problem.severity == "error" for problem in problems):
         return InvalidDocuments.exit_code
     if output == "text":

@@ -202,9 +202,9 @@ class _Viewer:
 
     def _data(self, views: list[ClusterView], *, compact: bool = False) -> str:
         from chronik.documents.writer import to_yaml_stream  # noqa: PLC0415
-        from chronik.report.status_data import as_data, as_json  # noqa: PLC0415
+        from chronik.report.data import status_data, status_json  # noqa: PLC0415
 
-        return as_json(views, compact=compact) if self.output == "json" else to_yaml_stream([as_data(views)])
+        return status_json(views, compact=compact) if self.output == "json" else to_yaml_stream([status_data(views)])
 
 
 def _now() -> str:

@@ -155,3 +155,52 @@ def key_of(text: str, value: Scalar) -> str:
     if spelled == text and not isinstance(value, float):
         return text
     raise ScalarError("key", f"the key {_cut(text)} is read as {spelled}, not as text", "Put it in quotes.")
+
+
+_AMBIGUOUS_WORDS = frozenset([*_WORDS, "<<", "="])
+"""What kubectl, or a parser of YAML 1.1, does not read as text; the last two are merge and value keys of 1.1."""
+_NUMBER_STARTS = frozenset("+-.0123456789")
+_NUMBER = re.compile(
+    r"""
+        [-+]? 0 (?: [bB] [01]* | [oO] [0-7]* | [xX] [0-9a-fA-F]* )
+      | [-+]? [0-9]+ (?: : [0-5]? [0-9] )* (?: \. [0-9]* )?                # 12, 012, 12:30:45, 1.5
+      | [-+]? \. [0-9]+
+      | [-+]? (?: [0-9]+ (?: \. [0-9]* )? | \. [0-9]+ ) [eE] [-+]? [0-9]+  # 1e3, .5E-2
+      | [-+]? \. (?: inf | Inf | INF ) | \. (?: nan | NaN | NAN )
+    """,
+    re.VERBOSE | re.ASCII,
+)
+_TIME = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt\s].*)?", re.ASCII)
+_PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
+_PLAIN_FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+", re.ASCII)
+_AGREED_WORDS: dict[str, Scalar] = {
+    word: value for word, value in _WORDS.items() if word.lower() in {"true", "false"} or value is None
+}
+"""Words that all parsers read alike."""
+
+
+def is_ambiguous(text: str) -> bool:
+    """Say whether some YAML parser would read an unquoted `text` as anything but that string."""
+    if text in _AMBIGUOUS_WORDS:
+        return True
+    if text[0] not in _NUMBER_STARTS:
+        return False
+    # kubectl's parser drops every underscore before it looks for a number: `0_x1F` is 31 to it.
+    return bool(_NUMBER.fullmatch(text.replace("_", "")) or _TIME.fullmatch(text))
+
+
+def read_plain(text: str) -> Scalar:
+    """Return what every YAML parser agrees that an unquoted scalar means; empty and null words are None.
+
+    Raises:
+        ValueError: parsers disagree, so the scalar has to be quoted.
+    """
+    if text in _AGREED_WORDS:
+        return _AGREED_WORDS[text]
+    if _PLAIN_INTEGER.fullmatch(text):
+        return int(text)
+    if _PLAIN_FLOAT.fullmatch(text):
+        return float(text)
+    if is_ambiguous(text):
+        raise ValueError(f"YAML parsers disagree about an unquoted {text}: quote it")
+    return text

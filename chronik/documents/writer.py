@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from chronik.documents.scalar_words import is_ambiguous
+from chronik.documents.scalars import is_ambiguous
 from chronik.errors import InputError
 
 if TYPE_CHECKING:

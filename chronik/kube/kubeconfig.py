@@ -21,7 +21,7 @@ from chronik.kube.retry import Clock, RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chronik.kube.tls import Source
+    from chronik.kube.session import Source
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DEFAULT_KUBECONFIG = Path("~/.kube/config")

@@ -18,7 +18,7 @@ import orjson
 from yarl import URL
 
 from chronik.errors import Answer, ApiError, ConflictError, ServerBusy
-from chronik.kube import tls as kube_tls
+from chronik.kube import session as kube_tls
 from chronik.kube.classify import Reply, Retry, Verdict, fail, refuse
 from chronik.kube.messages import Where, redact
 from chronik.kube.retry import Attempts, Gate

@@ -21,12 +21,11 @@ from chronik.operator.cache.cache import Cache, Scope
 from chronik.operator.context import World
 from chronik.operator.fence import Fenced
 from chronik.operator.lease import LEASE_NAME, Leadership, Terms
-from chronik.operator.operator_renders import RecentRenders
 from chronik.operator.queue import WorkQueue
 from chronik.operator.telemetry.events import Recorder
 from chronik.operator.telemetry.metrics import Metrics
 from chronik.operator.telemetry.server import Probes, Serving, Workers, serving
-from chronik.operator.worker import Passes, run_workers
+from chronik.operator.worker import Passes, RecentRenders, run_workers
 from chronik.report.page import counted
 from chronik.tasks import first_of
 

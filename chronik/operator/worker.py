@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
+
+import orjson
 
 from chronik.errors import ChronikError
 from chronik.operator.context import Outcome
@@ -23,10 +26,11 @@ from chronik.plan.results import WROTE
 from chronik.status.assess import as_trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
+    from chronik.api.spec import Cluster
     from chronik.kube.retry import Clock
-    from chronik.manifest import ClusterKey
+    from chronik.manifest import ClusterKey, Manifest
     from chronik.operator.context import World
     from chronik.operator.queue import WorkQueue
     from chronik.operator.telemetry.metrics import Metrics
@@ -214,3 +218,26 @@ async def run_workers(passes: Passes, count: int, ending: asyncio.Event, within:
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+
+
+_KEPT = 64
+"""Clusters, of some hundred kilobytes each. A whole fleet would be too much to keep."""
+
+
+class RecentRenders:
+    """Render a cluster, or return what it was rendered to a moment ago."""
+
+    def __init__(self, render: Callable[[Cluster], list[Manifest]], kept: int = _KEPT) -> None:
+        self._render = render
+        self._kept = kept
+        self._recent: OrderedDict[tuple[str | bytes, ...], list[Manifest]] = OrderedDict()
+
+    def __call__(self, cluster: Cluster) -> list[Manifest]:
+        """Return the manifests of a cluster."""
+        key = (cluster.namespace, cluster.name, cluster.uid or "", cluster.domain, orjson.dumps(cluster.spec))
+        if key not in self._recent:
+            self._recent[key] = self._render(cluster)
+            if len(self._recent) > self._kept:
+                self._recent.popitem(last=False)
+        self._recent.move_to_end(key)
+        return self._recent[key]

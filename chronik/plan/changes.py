@@ -11,7 +11,7 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from chronik.plan.equality import is_addition, same
+from chronik.plan.drift import is_addition, same
 from chronik.plan.managed_fields import field_path, item_field, keyed, place_of, server_path
 from chronik.problem import format_path
 

@@ -35,14 +35,10 @@ from chronik.plan.actions import (
     stage_of,
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
-from chronik.plan.clashes import clashes
-from chronik.plan.drift import applied_fields, walk
-from chronik.plan.immutable import immutable_differences
-from chronik.plan.owners import BEFORE_FIRST_APPLY, alters, collisions
-from chronik.plan.ownership import Owner, standing
-from chronik.plan.pruning import pruned
-from chronik.plan.recreation import recreation, resumption, retaining, retains
-from chronik.plan.refusals import conflict, still_scaled, unchangeable
+from chronik.plan.conflicts import clashes, conflict, immutable_differences, still_scaled, unchangeable
+from chronik.plan.drift import alters, applied_fields, walk
+from chronik.plan.managed_fields import BEFORE_FIRST_APPLY, collisions
+from chronik.plan.ownership import Owner, pruned, standing
 from chronik.plan.replicas import (
     SCALED_KINDS,
     Autoscalers,
@@ -52,7 +48,16 @@ from chronik.plan.replicas import (
     is_coming_back,
     taking_back,
 )
-from chronik.plan.volumes import at_live_size, only_sizes_differ, owned_claims, volumes
+from chronik.plan.volumes import (
+    at_live_size,
+    only_sizes_differ,
+    owned_claims,
+    recreation,
+    resumption,
+    retaining,
+    retains,
+    volumes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

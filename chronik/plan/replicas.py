@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.errors import FieldOwner
 from chronik.manifest import FIELD_MANAGER, ObjectRef
 from chronik.plan.actions import REPLICAS_MANAGER, Action, Apply, Conflict, Create, Handover
-from chronik.plan.owners import owners_of
+from chronik.plan.managed_fields import owners_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

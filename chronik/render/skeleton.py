@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from chronik.documents.scalar_words import read_plain
+from chronik.documents.scalars import read_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

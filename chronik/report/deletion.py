@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chronik.plan.deletion import Deletion
     from chronik.status.readiness import Unready
 
-__all__ = ["Departure", "as_json", "forecast", "outcome", "question"]
+__all__ = ["Departure", "deletion_json", "forecast", "outcome", "question"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def _write_outcome(page: Page, departure: Departure, *, dry_run: bool) -> None:
         _write_kept(page, deletion)
 
 
-def as_json(departures: Iterable[Departure], *, dry_run: bool) -> str:
+def deletion_json(departures: Iterable[Departure], *, dry_run: bool) -> str:
     """Return deletions as one JSON object, whose keys only ever grow in number."""
     return json.dumps({"clusters": [_data(each, dry_run=dry_run) for each in departures]}, indent=2) + "\n"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
-from chronik.documents.scalar_words import is_ambiguous
+from chronik.documents.scalars import is_ambiguous
 from chronik.documents.writer import to_yaml
 from chronik.plan.actions import Apply, Conflict, Handover, Held, Obstacle, Recreate, Skip
 from chronik.plan.results import LEFT_ALONE, WROTE

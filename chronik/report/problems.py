@@ -25,7 +25,7 @@ _COLOURS = {"error": f"{BOLD};{RED}", "warning": f"{BOLD};{YELLOW}", "help": f"{
 _MARGIN = f"{BOLD};{BLUE}"
 
 
-def as_text(problems: Sequence[Problem], *, width: int, color: bool, most: int | None = None) -> str:
+def problems_text(problems: Sequence[Problem], *, width: int, color: bool, most: int | None = None) -> str:
     """Return the problems for a person to read: each with its line and a caret, and a count at the end.
 
     Text is wrapped to `width` columns, at least 40. `most` problems are told, the first in reading order. Nothing comes
@@ -41,7 +41,7 @@ def as_text(problems: Sequence[Problem], *, width: int, color: bool, most: int |
     return page.text
 
 
-def as_json(problems: Sequence[Problem]) -> str:
+def problems_json(problems: Sequence[Problem]) -> str:
     """Return the problems as a JSON list; file, line and column are null where they are not known."""
     found = [
         {
@@ -59,7 +59,7 @@ def as_json(problems: Sequence[Problem]) -> str:
     return json.dumps(found, indent=2).replace("\x7f", "\\u007f") + "\n"
 
 
-def as_github(problems: Sequence[Problem]) -> str:
+def problems_github(problems: Sequence[Problem]) -> str:
     """Return the problems as GitHub workflow commands, which a run shows as annotations of the changed files.
 
     Source: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands

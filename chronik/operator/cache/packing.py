@@ -28,7 +28,7 @@ from chronik.manifest import (
     STORAGE_CLASS,
     ClusterKey,
 )
-from chronik.plan.recreation import LASTING_ANNOTATIONS
+from chronik.plan.volumes import LASTING_ANNOTATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

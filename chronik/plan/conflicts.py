@@ -1,0 +1,199 @@
+"""Ports of others that leave no room for ours: the same name under another number.
+
+Ports are told apart by number and protocol, and their names must differ. Whoever edits the number of one of our ports
+has made a port of their own that bears our name, and the server refuses ours beside it. So theirs has to go first, with
+a merge patch: an apply takes away nothing but what its own manager has put there. `plan` asks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chronik.manifest import ObjectRef
+from chronik.plan.actions import Action, Apply, Blocked, Conflict, Recreate
+from chronik.plan.drift import alters
+from chronik.plan.managed_fields import FieldPath, item_field, owners_of
+from chronik.plan.replicas import is_scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from chronik.errors import FieldOwner
+    from chronik.manifest import Manifest
+    from chronik.plan.changes import Change
+    from chronik.plan.drift import Difference
+    from chronik.plan.managed_fields import FieldPath, Fields
+
+_CONTAINERS: FieldPath = ("f:spec", "f:template", "f:spec", "f:containers")
+
+
+def clashes(desired: Manifest, live: Manifest) -> tuple[tuple[FieldOwner, ...], Manifest]:
+    """Return who owns the ports in the way of ours, and the merge patch that replaces them, if there are any."""
+    if desired["kind"] == "Service":
+        wanted, there = desired["spec"].get("ports") or (), live["spec"].get("ports") or ()
+        found = _in_the_way(wanted, there, "port")
+        patch = {"spec": {"ports": _replaced(wanted, there, found, "port")}}
+        return _owners(live, ("f:spec", "f:ports"), found, "port"), patch if found else {}
+    if "template" in desired.get("spec", {}):
+        return _in_containers(desired, live)
+    return (), {}
+
+
+def _in_containers(desired: Manifest, live: Manifest) -> tuple[tuple[FieldOwner, ...], Manifest]:
+    wanted = {each["name"]: each for each in _containers(desired)}
+    owners: list[FieldOwner] = []
+    kept = []
+    for container in _containers(live):
+        ports = container.get("ports") or ()
+        ours = wanted.get(container["name"], {}).get("ports") or ()
+        found = _in_the_way(ours, ports, "containerPort")
+        path = (*_CONTAINERS, item_field(container["name"], ("name",)), "f:ports")
+        owners += _owners(live, path, found, "containerPort")
+        kept.append(container | {"ports": _replaced(ours, ports, found, "containerPort")} if found else container)
+    if kept == list(_containers(live)):
+        return (), {}
+    return tuple(owners), {"spec": {"template": {"spec": {"containers": kept}}}}
+
+
+def _containers(workload: Manifest) -> Sequence[Manifest]:
+    found: Sequence[Manifest] = workload["spec"]["template"]["spec"].get("containers") or ()
+    return found
+
+
+def _in_the_way(wanted: Sequence[Manifest], live: Sequence[Manifest], number: str) -> list[Manifest]:
+    """Return the live ports that have a name of ours and are none of ours."""
+    names, keys = {each.get("name") for each in wanted} - {None}, {_key(each, number) for each in wanted}
+    return [each for each in live if each.get("name") in names and _key(each, number) not in keys]
+
+
+def _replaced(
+    wanted: Sequence[Manifest], live: Sequence[Manifest], found: Sequence[Manifest], number: str
+) -> list[Manifest]:
+    """Return the live ports with ours in place of those in the way: a Service must not be without any."""
+    kept = [each for each in live if each not in found]
+    keys = {_key(each, number) for each in kept}
+    return [*kept, *(each for each in wanted if _key(each, number) not in keys)]
+
+
+def _key(port: Manifest, number: str) -> tuple[Any, ...]:
+    return port.get(number), port.get("protocol", "TCP")
+
+
+def _owners(live: Manifest, path: FieldPath, ports: Sequence[Manifest], number: str) -> tuple[FieldOwner, ...]:
+    keys = (item_field(_key(port, number), (number, "protocol")) for port in ports)
+    return tuple(owner for key in keys for owner in owners_of((*path, key), live))
+
+
+def unchangeable(
+    manifest: Manifest,
+    live: Manifest,
+    changes: tuple[Change, ...],
+    stuck: tuple[Change, ...],
+    *,
+    operated: bool = False,
+) -> Recreate | Blocked:
+    """Return what becomes of an object of which fields would have to change that never do: `stuck`.
+
+    `operated`: it is an operator that wants them to.
+    """
+    ref, paths = ObjectRef.of(manifest), ", ".join(change.path for change in stuck)
+    if ref.kind != "RoleBinding":
+        hint = way_out(ref, operated=operated)
+        return Blocked(ref=ref, reason=f"{paths} cannot be changed", hint=hint, changes=changes)
+    return Recreate(
+        ref=ref,
+        reason=f"{paths} cannot be changed; a RoleBinding is safe to create anew",
+        manifest=manifest,
+        propagation="Background",
+        changes=changes,
+        uid=live["metadata"]["uid"],
+        resource_version=live["metadata"]["resourceVersion"],
+    )
+
+
+def conflict(
+    ref: ObjectRef, owners: tuple[FieldOwner, ...], changes: tuple[Change, ...], *, operated: bool = False
+) -> Conflict:
+    """Say who owns fields that are wanted otherwise; `operated`: it is an operator that wants them so."""
+    managers = " and ".join(sorted({owner.manager for owner in owners}))
+    hint = f"Have {managers} let go of them, set the same values, or take them with --force-conflicts."
+    paths = sorted({owner.path.removeprefix(".") for owner in owners})
+    if all(is_scaled(owner) for owner in owners):
+        hint = "A HorizontalPodAutoscaler that is not chronik's scales it. Delete that one, or use spec.autoscaling."
+    elif operated:
+        it = "it" if len(paths) == 1 else "them"
+        hint = f"Remove {it} from the configuration of {managers}, or have {managers} give {it} up."
+    fields = ", ".join(paths)
+    return Conflict(ref=ref, owners=owners, changes=changes, reason=f"{managers} set {fields}", hint=hint)
+
+
+def still_scaled(main: Apply, kept: Action | None, autoscaler: ObjectRef, *, operated: bool = False) -> Blocked:
+    """Say which autoscaler would undo the replica count; `kept` is why it is not pruned. `operated`: as above."""
+    why = f", and {kept.reason}" if kept else ""
+    hint = f"Delete {autoscaler}{'.' if operated else ', or apply with --prune, which does so first.'}"
+    reason = f"{autoscaler} still scales it{why}"
+    return Blocked(ref=main.ref, by=autoscaler, reason=reason, hint=hint, changes=main.changes)
+
+
+_STATEFULSET_MUTABLE = frozenset(
+    {
+        "f:replicas",
+        "f:ordinals",
+        "f:template",
+        "f:updateStrategy",
+        "f:revisionHistoryLimit",
+        "f:persistentVolumeClaimRetentionPolicy",
+        "f:minReadySeconds",
+    }
+)
+_IMMUTABLE: dict[str, tuple[FieldPath, ...]] = {
+    "Deployment": (("f:spec", "f:selector"),),
+    "RoleBinding": (("f:roleRef",),),
+    "Service": (("f:spec", "f:clusterIP"), ("f:spec", "f:clusterIPs"), ("f:spec", "f:loadBalancerClass")),
+}
+_FROZEN: dict[str, tuple[FieldPath, ...]] = {  # once the object itself says `immutable: true`
+    "ConfigMap": (("f:data",), ("f:binaryData",), ("f:immutable",)),
+    "Secret": (("f:data",), ("f:stringData",), ("f:immutable",)),
+}
+_WAYS_OUT = {
+    "StatefulSet": "`{delete} --cascade=orphan` leaves its pods and volumes as they are; {who} then creates it anew.",
+    "Deployment": "`{delete}` stops its pods; {who} then creates it and them anew.",
+    "Service": "`{delete}`, and {who} creates it anew, perhaps with another address.",
+}
+_ANY_WAY_OUT = "`{delete}`, and {who} creates it anew."
+
+
+def immutable_differences(
+    desired: Manifest, live: Manifest, fields: Fields, differences: Iterable[Difference]
+) -> list[Difference]:
+    """Return the differences that no apply can bring about, because their fields never change."""
+    return [
+        difference
+        for difference in differences
+        if _is_immutable(difference, desired, live) and alters(difference, live, fields)
+    ]
+
+
+def way_out(ref: ObjectRef, *, operated: bool = False) -> str:
+    """Say what a person can do about an object whose immutable fields have to change; an operator may see to it."""
+    namespace = f" -n {ref.namespace}" if ref.namespace else ""
+    delete = f"kubectl delete {ref.kind.lower()} {ref.name}{namespace}"
+    who = "the operator" if operated else "apply"
+    return _WAYS_OUT.get(ref.kind, _ANY_WAY_OUT).format(delete=delete, who=who)
+
+
+def _is_immutable(difference: Difference, desired: Manifest, live: Manifest) -> bool:
+    kind, path = live["kind"], difference.path
+    if kind == "StatefulSet":
+        return path[0] == "f:spec" and (len(path) == 1 or path[1] not in _STATEFULSET_MUTABLE)
+    if kind == "Service":
+        return path[:2] in _IMMUTABLE[kind] and _service_keeps(path[1], difference, desired, live)
+    frozen = _FROZEN.get(kind, ()) if live.get("immutable") else ()
+    return any(path[: len(prefix)] == prefix for prefix in (*_IMMUTABLE.get(kind, ()), *frozen))
+
+
+def _service_keeps(field: str, difference: Difference, desired: Manifest, live: Manifest) -> bool:
+    """Tell whether a Service's field stays: an address that is no longer asked for does, and so does a class."""
+    if field == "f:loadBalancerClass":
+        return bool(live["spec"].get("type") == desired["spec"].get("type") == "LoadBalancer")
+    return difference.kind != "extra"
