@@ -1,16 +1,16 @@
-"""Waits for the first of several things, and leaves nothing of the others behind.
-
-`wait_mirror` waits so for a change or for time to pass, `operator` for its turn or the end, `cli_connect` for work or
-somebody who has had enough.
-"""
+"""Runs several things at a time, and leaves nothing of them behind: asyncio's own pieces, as chronik needs them."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+
+T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 async def first_of(*things: Awaitable[object]) -> None:
@@ -27,3 +27,40 @@ async def ended(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Let something run while the block does."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def gathered(*work: Awaitable[T]) -> list[T]:
+    """Do all at once, and return what came of each; of several failures, raise the first in order.
+
+    Nothing is still under way then, so that connections can be closed in peace.
+    """
+    found = await asyncio.gather(*work, return_exceptions=True)
+    for each in found:
+        if isinstance(each, BaseException):
+            raise each
+    return [each for each in found if not isinstance(each, BaseException)]
+
+
+async def side_by_side(work: Callable[[Item], Awaitable[T]], items: Sequence[Item], limit: int) -> list[T]:
+    """Do the same about all items, at most `limit` at a time, and return what came of each, in order."""
+    free = asyncio.Semaphore(limit)
+
+    async def one(each: Item) -> T:
+        async with free:
+            return await work(each)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(each)) for each in items]
+    return [task.result() for task in tasks]

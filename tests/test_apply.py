@@ -24,7 +24,7 @@ from chronik.errors import (
     Unreachable,
     UntrustedServer,
 )
-from chronik.kube.interface import connect
+from chronik.kube import connect
 from chronik.manifest import CLUSTER_LABEL, MANAGED_BY, ObjectRef
 from chronik.offline import loading as offline
 from chronik.plan.actions import (

@@ -22,7 +22,7 @@ from chronik.errors import (
     ServerFailure,
     Unreachable,
 )
-from chronik.kube.interface import ConnectOptions, Kube, connect
+from chronik.kube import ConnectOptions, Kube, connect
 from chronik.kube.retry import RetryPolicy
 from chronik.manifest import KIND_BY_NAME, ObjectRef
 

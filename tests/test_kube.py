@@ -11,7 +11,7 @@ from tools.kube_clients import client, config_map, options_for
 from tools.stub_server import StubServer, answering, refusal
 
 from chronik import __version__, errors
-from chronik.kube.interface import connect
+from chronik.kube import connect
 from chronik.manifest import FIELD_MANAGER, KIND_BY_NAME, Kind, ObjectRef
 
 CONFIG_MAP = KIND_BY_NAME["ConfigMap"]

@@ -14,8 +14,9 @@ from tools.clock import FakeClock
 from tools.kube_clients import kubeconfig_for
 
 from chronik.errors import KubeconfigError
+from chronik.kube import ConnectOptions
 from chronik.kube.credentials import EARLY_SECONDS, AuthProvider, ExecPlugin
-from chronik.kube.kubeconfig import ConnectOptions, find_access
+from chronik.kube.kubeconfig import find_access
 
 
 def cluster(name: str, **value: str) -> dict:

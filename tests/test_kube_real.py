@@ -9,8 +9,8 @@ import pytest
 from tools.kube_clients import config_map, kubeconfig_for, options_for
 
 from chronik import errors
+from chronik.kube import ConnectOptions, connect
 from chronik.kube import client as kube_client
-from chronik.kube.interface import ConnectOptions, connect
 from chronik.manifest import KIND_BY_NAME, Kind, ObjectRef
 
 if TYPE_CHECKING:

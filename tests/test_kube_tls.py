@@ -16,7 +16,7 @@ from tools.kube_clients import kubeconfig_for
 from tools.stub_server import StubServer
 
 from chronik.errors import KubeconfigError, Unreachable, UntrustedServer
-from chronik.kube.interface import ConnectOptions, connect
+from chronik.kube import ConnectOptions, connect
 from chronik.manifest import KIND_BY_NAME
 
 if TYPE_CHECKING:

@@ -32,7 +32,8 @@ from tools.operators import (
 )
 
 from chronik.apply.executor import Execution
-from chronik.kube.interface import Clock, ConnectOptions
+from chronik.clock import Clock
+from chronik.kube import ConnectOptions
 from chronik.manifest import FINALIZER, LEASE, ClusterKey, Kind, ObjectRef
 from chronik.operator.cache.cache import Cache, Scope
 from chronik.operator.lease import LEASE_NAME, Terms

@@ -23,7 +23,7 @@ from tools.scripted_kube import ScriptedKube
 from chronik.api.crd import crd
 from chronik.apply.observe import observe
 from chronik.errors import Forbidden
-from chronik.kube.interface import Kube, connect
+from chronik.kube import Kube, connect
 from chronik.manifest import (
     CLAIM,
     CLUSTER,

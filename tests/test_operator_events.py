@@ -11,7 +11,7 @@ import pytest
 from tools.clock import FakeClock
 
 from chronik.errors import Forbidden
-from chronik.kube.interface import ConnectOptions, connect
+from chronik.kube import ConnectOptions, connect
 from chronik.operator.telemetry.events import BURST, LONGEST_MESSAGE, REFILL, WINDOW, Recorder, shorten
 
 CLUSTER = {

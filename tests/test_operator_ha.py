@@ -13,7 +13,7 @@ from tools.kube_clients import config_map
 from tools.operator_process import OperatorProcess, until
 
 from chronik.errors import ApiError
-from chronik.kube.interface import ConnectOptions, connect
+from chronik.kube import ConnectOptions, connect
 from chronik.manifest import LEASE, SECRET
 from chronik.operator.lease import LEASE_NAME
 

@@ -20,7 +20,7 @@ from tools.kube_clients import config_map, kubeconfig_for
 from tools.virtual_time import simulate, skewed_clock
 
 from chronik.errors import ObjectChanged, Unreachable
-from chronik.kube.interface import ConnectOptions, connect
+from chronik.kube import ConnectOptions, connect
 from chronik.manifest import KIND_BY_NAME, ObjectRef
 from chronik.operator.fence import Fenced, NotLeading
 from chronik.operator.lease import Leadership, Terms
@@ -596,7 +596,7 @@ async def test_partition_on_a_server(server, namespace, kube, tmp_path):
 
 OPERATOR = """
 import asyncio, sys, time
-from chronik.kube.interface import ConnectOptions, connect
+from chronik.kube import ConnectOptions, connect
 from chronik.operator.fence import Fenced, NotLeading
 from chronik.operator.lease import Leadership, Terms
 

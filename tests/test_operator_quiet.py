@@ -7,7 +7,7 @@ import asyncio
 from tools.clock import FakeClock
 from tools.operators import Namespace, in_phase, running, small
 
-from chronik.kube.interface import ConnectOptions
+from chronik.kube import ConnectOptions
 
 MINUTES = 24 * 60
 

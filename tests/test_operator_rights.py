@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tools.operators import Namespace, controllers, eventually, in_phase, rendered, running, small, with_condition
 
-from chronik.kube.interface import ConnectOptions
+from chronik.kube import ConnectOptions
 from chronik.manifest import CLAIM, CLUSTER, KIND_BY_NAME, ObjectRef
 from chronik.offline.sources import template_reader
 from chronik.operator.cache.cache import Scope

@@ -21,7 +21,7 @@ from tools.operators import (
     running,
 )
 
-from chronik.kube.interface import ConnectOptions
+from chronik.kube import ConnectOptions
 from chronik.manifest import LEASE
 from chronik.operator import queue as operator_queue
 from chronik.operator.cache.cache import Scope

@@ -18,7 +18,7 @@ from tools.spec_generator import TEXTS, Generator
 
 from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
-from chronik.api.spec import Law
+from chronik.api.validation import Law
 from chronik.manifest import KIND_BY_NAME
 from chronik.offline import assets
 from chronik.offline import sources as inputs

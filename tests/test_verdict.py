@@ -22,8 +22,9 @@ from chronik.plan.actions import (
 from chronik.plan.conflicts import conflict
 from chronik.plan.results import Report, Result
 from chronik.problem import Problem
-from chronik.status.assess import announcements, as_trouble, invalid, rigid_classes, verdict
+from chronik.status.assess import as_trouble, invalid, rigid_classes, verdict
 from chronik.status.compute import condition
+from chronik.status.events import announcements
 
 REF = ObjectRef("Service", "ns", "c-ingest")
 OTHER = ObjectRef("StatefulSet", "ns", "c-controller")

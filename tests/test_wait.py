@@ -15,8 +15,8 @@ from tools.kube_clients import config_map, options_for
 
 from chronik.apply.wait import cluster_selector, wait_gone, wait_ready
 from chronik.errors import Forbidden, KindMissing, Unreachable, WatchExpired
+from chronik.kube import Listing, WatchEvent, connect
 from chronik.kube.informer import Scope, mirror
-from chronik.kube.interface import Listing, WatchEvent, connect
 from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, KIND_BY_NAME, POD, ClusterKey, Manifest, ObjectRef
 from chronik.offline import loading as offline
 from chronik.status.health import Health, State

@@ -7,18 +7,10 @@ Called by `cli` with documents from files and by `reconcile` with documents from
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, TypedDict
 
-from chronik.manifest import API_VERSION, CLUSTER_KIND, ClusterKey
-from chronik.problem import Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from chronik.api.rules import RuleBook
-    from chronik.api.schema import Schema
+from chronik.manifest import ClusterKey
 
 Quantity = str | int
 ComponentName = Literal["controller", "ingest", "search"]
@@ -226,63 +218,3 @@ class Cluster:
     def key(self) -> ClusterKey:
         """Which cluster it is."""
         return ClusterKey(self.namespace, self.name)
-
-
-class Parsed(NamedTuple):
-    """What became of one document: a cluster if it is valid, and what there is to say about it."""
-
-    cluster: Cluster | None
-    problems: tuple[Problem, ...]
-
-
-class Law:
-    """The schema and the rule book together: what a ChronikCluster document may say."""
-
-    def __init__(self, schema: Schema, rules: RuleBook) -> None:
-        self._schema = schema
-        self.rules = rules
-
-    def parse(
-        self,
-        raw: Any,
-        *,
-        namespace: str | None = None,
-        fallback: str = "default",
-        old: Mapping[str, Any] | None = None,
-    ) -> Parsed:
-        """Check one document and make it a cluster, or say everything that is wrong with it.
-
-        `namespace` is for a document that names none, and must not contradict one that does; without it that is the
-        `fallback`. `old` is the document that this one replaces, if there is one: transition rules compare the two.
-        """
-        stranger = _not_a_cluster(raw)
-        if stranger:
-            return Parsed(None, (stranger,))
-        admitted = self._schema.admit(raw)
-        broken = [problem.path for problem in admitted.problems]
-        problems = (*admitted.problems, *self.rules.check(admitted.document, skip=broken, old=old))
-        metadata = admitted.document["metadata"] if not broken else {}
-        declared = metadata.get("namespace")
-        if declared and namespace and declared != namespace:
-            problems += (_other_namespace(declared, namespace),)
-        if any(problem.severity == "error" for problem in problems):
-            return Parsed(None, problems)
-        spec: ClusterSpec = self._schema.completed_spec(admitted.document["spec"])
-        return Parsed(Cluster(metadata["name"], declared or namespace or fallback, spec, metadata.get("uid")), problems)
-
-
-def _not_a_cluster(raw: Any) -> Problem | None:
-    """Say in one sentence that a document is something else; its every field would be wrong otherwise."""
-    if not isinstance(raw, dict):
-        return Problem("error", "type", (), "a document must be a map that begins with apiVersion and kind")
-    for key, wanted in (("kind", CLUSTER_KIND), ("apiVersion", API_VERSION)):
-        found = raw.get(key)
-        if found != wanted:
-            what = f"not {json.dumps(found)}" if key in raw else "and is missing"
-            return Problem("error", key, (key,) if key in raw else (), f"{key} must be {wanted}, {what}")
-    return None
-
-
-def _other_namespace(declared: str, namespace: str) -> Problem:
-    message = f"the document says namespace {declared}, and --namespace says {namespace}"
-    return Problem("error", "namespace", ("metadata", "namespace"), message, hint="Leave one of the two out.")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from chronik.apply.executor import Execution
-    from chronik.kube.interface import Kube
+    from chronik.kube import Kube
     from chronik.manifest import Manifest
     from chronik.plan.planner import PlanContext
     from chronik.plan.results import Outcome, Report, Result

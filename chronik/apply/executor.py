@@ -37,7 +37,7 @@ from chronik.plan.results import LEFT_ALONE, WROTE, Outcome, Report, Result
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chronik.kube.interface import Kube
+    from chronik.kube import Kube
     from chronik.manifest import Kind, Manifest
     from chronik.plan.actions import Action, Plan, Stage, Step
     from chronik.plan.planner import Settled

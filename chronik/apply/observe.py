@@ -5,19 +5,19 @@ The one-shot commands call it. The operator reads the same things from its cache
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from chronik.errors import Forbidden, NamespaceMissing
 from chronik.manifest import CLAIM, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, KINDS, STORAGE_CLASS, Kind, ObjectRef
 from chronik.plan.volumes import volumes
+from chronik.tasks import gathered
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
-    from chronik.kube.interface import Kube
+    from chronik.kube import Kube
     from chronik.manifest import Manifest
 
 T = TypeVar("T")
@@ -42,25 +42,13 @@ async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, 
         Forbidden: a kind cannot be listed; "nothing is there" would be a guess.
     """
     selector = f"{CLUSTER_LABEL}={cluster.name}"
-    *listings, claims = await _together(
+    *listings, claims = await gathered(
         *(_list(kube, kind, cluster.namespace, selector) for kind in KINDS),
         _claims(kube, cluster.namespace, f"{INSTANCE_LABEL}={cluster.name}"),
     )
     found = {ObjectRef.of(manifest): manifest for listing in listings for manifest in listing}
     found |= await named(kube, desired if complete else others(desired), found)
     return Observed(found, claims, await _expandable(kube, desired, found, claims))
-
-
-async def _together(*work: Awaitable[T]) -> list[T]:
-    """Do all at once, and return what came of each; of several failures, raise the first in order.
-
-    Nothing is still under way then, so that connections can be closed in peace.
-    """
-    found = await asyncio.gather(*work, return_exceptions=True)
-    for each in found:
-        if isinstance(each, BaseException):
-            raise each
-    return [each for each in found if not isinstance(each, BaseException)]
 
 
 async def _list(kube: Kube, kind: Kind, namespace: str, selector: str) -> list[Manifest]:
@@ -88,7 +76,7 @@ async def named(
 ) -> dict[ObjectRef, Manifest]:
     """Return the live objects with the names of desired ones that were not found."""
     missing = {ref: manifest for manifest in desired if (ref := ObjectRef.of(manifest)) not in found}
-    answers = await _together(*(_get(kube, ref, manifest) for ref, manifest in missing.items()))
+    answers = await gathered(*(_get(kube, ref, manifest) for ref, manifest in missing.items()))
     return {ref: live for ref, live in zip(missing, answers, strict=True) if live is not None}
 
 
@@ -114,7 +102,7 @@ async def _expandable(
     templates = [template for manifest in growing for template in manifest["spec"].get("volumeClaimTemplates") or ()]
     named = {claim["spec"].get("storageClassName") for claim in (*templates, *(claims if growing else ()))}
     names = sorted(filter(None, named))
-    return dict(zip(names, await _together(*(_expands(kube, name) for name in names)), strict=True))
+    return dict(zip(names, await gathered(*(_expands(kube, name) for name in names)), strict=True))
 
 
 def _grows(desired: Manifest, live: Manifest, claims: Sequence[Manifest]) -> bool:

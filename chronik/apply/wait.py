@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chronik.clock import Clock
 from chronik.kube.informer import Scope, mirror
-from chronik.kube.retry import Clock
 from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, ClusterKey
 from chronik.status.health import Health, State
 from chronik.status.readiness import WORKLOADS, Readiness, Unready, WaitState, takes_time
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from chronik.api.spec import Cluster
-    from chronik.kube.interface import Kube
+    from chronik.kube import Kube
     from chronik.manifest import Manifest, ObjectRef
 
 __all__ = ["GRACE", "Unready", "WaitState", "cluster_selector", "wait_gone", "wait_ready"]

@@ -17,21 +17,12 @@ from chronik.apply.converge import converge
 from chronik.apply.dry_run import foretell
 from chronik.apply.executor import Execution
 from chronik.apply.observe import observe
-from chronik.cli.common import (
-    Interrupted,
-    Interruption,
-    Source,
-    cluster_options,
-    columns,
-    duration,
-    run_async,
-    side_by_side,
-    source_options,
-)
+from chronik.cli.common import CLUSTERS_AT_ONCE, Source, cluster_options, columns, duration, source_options
+from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import print_data, use_colour
 from chronik.cli.progress import Progress
 from chronik.errors import ChronikError, ConflictError
-from chronik.kube.interface import ConnectOptions, Kube, connect
+from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import ObjectRef
 from chronik.plan.changes import Mask
 from chronik.plan.ownership import operated_by
@@ -40,6 +31,7 @@ from chronik.plan.results import Report
 from chronik.report.apply import as_text, ready_text, troubles_text, unready_text
 from chronik.report.data import apply_json
 from chronik.report.summary import Account, exit_code
+from chronik.tasks import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -140,7 +132,7 @@ class _Work:
     async def applied(self, rendered: Sequence[Rendered]) -> list[Account]:
         """Apply all clusters, and return what became of each."""
         with Progress(sum(len(manifests) for _, manifests in rendered)) as progress:
-            return await side_by_side(lambda each: self._account(each, progress), rendered)
+            return await side_by_side(lambda each: self._account(each, progress), rendered, CLUSTERS_AT_ONCE)
 
     async def _account(self, rendered: Rendered, progress: Progress) -> Account:
         cluster, _ = rendered

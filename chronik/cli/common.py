@@ -5,29 +5,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import shlex
 import shutil
-import signal
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from chronik.cli.main import domain_option, files_option, recursive_option, show_problems, templates_option
-from chronik.errors import ChronikError
-from chronik.kube.interface import ConnectOptions
+from chronik.kube import ConnectOptions
 from chronik.report.page import visible
-from chronik.tasks import ended
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Callable
 
     from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
@@ -164,112 +157,6 @@ def source_options(command: Command) -> Command:
         return command(source=Source(files, recursive, templates, cluster_domain), **others)
 
     return _with(sourced, (files_option, recursive_option, templates_option, domain_option))
-
-
-class Interrupted(Exception):
-    """Somebody asked to stop while nothing was being changed."""
-
-
-class Interruption:
-    """What Ctrl-C and SIGTERM ask for: once, to come to an end; twice, to end at once.
-
-    Whoever changes something looks at `asked`, finishes what is under way, and reports. Everything else is awaited
-    `until_asked`. `notice` is what to say at once when somebody asks, if anything.
-    """
-
-    def __init__(self, notice: str = "") -> None:
-        self.asked = asyncio.Event()
-        self.signal = 0
-        self.notice = notice
-
-    async def until_asked(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await what changes nothing, and give it up as soon as somebody asks to stop.
-
-        Raises:
-            Interrupted: somebody did.
-        """
-        if self.signal:
-            work.close()
-            raise Interrupted
-        task, asked = asyncio.create_task(work), asyncio.create_task(self.asked.wait())
-        try:
-            await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            raise Interrupted
-        finally:
-            await ended(task, asked)
-
-
-def run_async(main: Callable[[Interruption], Awaitable[int]]) -> int:
-    """Run a command's coroutine, and return its exit code, or 128 and the signal's number if it was interrupted."""
-    _load_client()
-    return asyncio.run(_interruptible(main))
-
-
-def _load_client() -> None:
-    """Import the HTTP client without the public certificate authorities, a seventh of the time of a small command.
-
-    aiohttp loads them twice when it is imported, for connections that bring no TLS context; all of ours do.
-    """
-    before = os.environ.get("SSL_CERT_FILE")
-    os.environ["SSL_CERT_FILE"] = os.devnull
-    import_module("chronik.kube.transport")
-    if before is None:
-        del os.environ["SSL_CERT_FILE"]
-    else:
-        os.environ["SSL_CERT_FILE"] = before
-
-
-async def _interruptible(main: Callable[[Interruption], Awaitable[int]]) -> int:
-    interruption = Interruption()
-    _listen(interruption, asyncio.current_task())
-    try:
-        code = await main(interruption)
-    except (asyncio.CancelledError, Interrupted):
-        if not interruption.signal:
-            raise
-        click.echo("interrupted", err=True)
-        code = 0
-    except ChronikError:
-        if not interruption.signal:
-            raise
-        code = 0  # the connection or so broke while it was given up
-    return 128 + interruption.signal if interruption.signal else code
-
-
-def _listen(interruption: Interruption, task: asyncio.Task[Any] | None) -> None:
-    """Have signals ask: the first time to stop, the second time by cancelling, the third by ending the process."""
-    loop, asked = asyncio.get_running_loop(), iter((False, True))
-
-    def ask(number: signal.Signals) -> None:
-        at_once = next(asked, None)
-        if at_once is None or task is None:
-            os._exit(128 + number)
-        if at_once:
-            task.cancel()
-            return
-        interruption.signal = number
-        interruption.asked.set()
-        if interruption.notice:
-            click.echo(interruption.notice, err=True)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, RuntimeError):  # on Windows, and in a thread that somebody runs `run` in
-            loop.add_signal_handler(number, ask, number)
-
-
-async def side_by_side(work: Callable[[Rendered], Awaitable[T]], rendered: Sequence[Rendered]) -> list[T]:
-    """Do the same about all clusters, some at a time, and return what came of each, in order."""
-    free = asyncio.Semaphore(CLUSTERS_AT_ONCE)
-
-    async def one(each: Rendered) -> T:
-        async with free:
-            return await work(each)
-
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(each)) for each in rendered]
-    return [task.result() for task in tasks]
 
 
 def columns(stream: Any) -> int | None:

@@ -17,12 +17,13 @@ import click
 
 from chronik.apply.executor import Execution, carry_out
 from chronik.apply.wait import wait_gone
-from chronik.cli.common import Interrupted, Interruption, cluster_options, columns, duration, run_async, tell
+from chronik.cli.common import cluster_options, columns, duration, tell
+from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import names_argument, print_data, recursive_option, use_colour
 from chronik.cli.progress import Progress
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
+from chronik.kube import ConnectOptions, Kube, connect
 from chronik.kube.informer import Mirror, Scope
-from chronik.kube.interface import ConnectOptions, Kube, connect
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KINDS, POD, ClusterKey, ObjectRef
 from chronik.plan.deletion import Deletion, Remains, deletion
 from chronik.plan.results import Report

@@ -13,19 +13,11 @@ import click
 
 from chronik.apply.dry_run import foretell
 from chronik.apply.observe import observe
-from chronik.cli.common import (
-    Interruption,
-    Source,
-    cluster_options,
-    columns,
-    run_async,
-    side_by_side,
-    source_options,
-    tell,
-)
+from chronik.cli.common import CLUSTERS_AT_ONCE, Source, cluster_options, columns, source_options, tell
+from chronik.cli.interrupt import Interruption, run_async
 from chronik.cli.main import print_data, use_colour
 from chronik.errors import ChronikError, Forbidden, NamespaceMissing
-from chronik.kube.interface import ConnectOptions, Kube, connect
+from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import Kind, ObjectRef
 from chronik.plan.changes import Mask
 from chronik.plan.ownership import operated_by
@@ -33,6 +25,7 @@ from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
 from chronik.report.apply import troubles_text
 from chronik.report.diff import Outlook, as_text
 from chronik.report.summary import Account, exit_code
+from chronik.tasks import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +72,9 @@ async def _outlooks(source: Source, options: ConnectOptions, wishes: _Wishes) ->
     async with connect(options) as kube:
         rendered = source.rendered(options.namespace, kube.namespace)
         command = source.for_operator(options.namespace)
-        return await side_by_side(lambda each: _outlook(kube, each, wishes, (source, command)), rendered)
+        return await side_by_side(
+            lambda each: _outlook(kube, each, wishes, (source, command)), rendered, CLUSTERS_AT_ONCE
+        )
 
 
 async def _outlook(kube: Kube, rendered: Rendered, wishes: _Wishes, origin: tuple[Source, str]) -> Outlook:

@@ -87,7 +87,7 @@ def _options(
     **same: Any,
 ) -> Options:
     """Return the operator's options; what is not taken apart here has the same name on both sides."""
-    from chronik.kube.interface import ConnectOptions  # noqa: PLC0415
+    from chronik.kube import ConnectOptions  # noqa: PLC0415
     from chronik.operator.app import Options  # noqa: PLC0415
     from chronik.operator.cache.cache import Scope  # noqa: PLC0415
 

@@ -10,16 +10,17 @@ import asyncio
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from chronik.cli.common import Interrupted, Interruption, cluster_options, columns, run_async
+from chronik.cli.common import cluster_options, columns
+from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import domain_option, names_argument, print_data, recursive_option, use_colour
 from chronik.cli.status_query import Question
+from chronik.clock import timestamp
+from chronik.kube import connect
 from chronik.kube.informer import Mirror, mirror
-from chronik.kube.interface import connect
 from chronik.manifest import CLUSTER, ClusterKey
 from chronik.report.status import NOT_INSTALLED, line, picture, table
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from chronik.api.spec import Cluster
-    from chronik.kube.interface import ConnectOptions, Kube
+    from chronik.kube import ConnectOptions, Kube
     from chronik.status.view import ClusterView
     from chronik.status.view_parts import Found
 
@@ -172,7 +173,7 @@ class _Viewer:
             text = line(view) if self.output == "table" else self._data([view], compact=True)
             if self.told.get(view.key) != text:
                 self.told[view.key] = text
-                print_data(f"{_now()}  {text}" if self.output == "table" else text)
+                print_data(f"{timestamp()}  {text}" if self.output == "table" else text)
                 sys.stdout.flush()
 
     def _views(self, live: Mirror) -> list[ClusterView]:
@@ -187,28 +188,24 @@ class _Viewer:
 
         given = self.asked.clusters.get(key)
         if given is not None:
-            return cluster_view(given, "file", found, _now())
+            return cluster_view(given, "file", found, timestamp())
         cluster = offline.law().parse(found.document).cluster if found.document else None
         origin: Literal["document", "objects"] = "document" if cluster else "objects"
         cluster = cluster or live_cluster(key, found, offline.law().parse)
-        return cluster_view(replace(cluster, domain=self.asked.domain), origin, found, _now())
+        return cluster_view(replace(cluster, domain=self.asked.domain), origin, found, timestamp())
 
     def _shown(self, views: list[ClusterView], width: int | None, height: int | None = None) -> str:
         if self.output != "table":
             return self._data(views)
         if not (self.asked.clusters or (len(views) == 1 and self.asked.namespace)):
-            return table(views, _now(), width=width, color=use_colour(sys.stdout))
-        return picture(views, _now(), width=width, color=use_colour(sys.stdout), height=height)
+            return table(views, timestamp(), width=width, color=use_colour(sys.stdout))
+        return picture(views, timestamp(), width=width, color=use_colour(sys.stdout), height=height)
 
     def _data(self, views: list[ClusterView], *, compact: bool = False) -> str:
         from chronik.documents.writer import to_yaml_stream  # noqa: PLC0415
         from chronik.report.data import status_data, status_json  # noqa: PLC0415
 
         return status_json(views, compact=compact) if self.output == "json" else to_yaml_stream([status_data(views)])
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _screen() -> Live:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chronik.errors import KubeconfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from chronik.kube.retry import Clock
+    from chronik.clock import Clock
 
 TOKEN_FILE_SECONDS = 60.0  # as client-go: the kubelet replaces a token long before it runs out
 PLUGIN_SECONDS = 300.0  # it may ask a person to log in
@@ -43,6 +42,26 @@ class Credentials(Protocol):
     @property
     def certificate(self) -> Certificate | None:
         """The client certificate that a plugin handed out, if it did."""
+
+
+Pem = Path | bytes
+"""PEM: a file that may be rotated, or the text itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """An API server, and what it takes to be let in; `origin` says in words where that was found."""
+
+    server: str
+    origin: str
+    namespace: str
+    credentials: Credentials
+    authority: Pem | None = None
+    certificate: tuple[Pem, Pem] | None = None
+    verify: bool = True
+    server_name: str = ""
+    proxy: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class FixedToken:

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chronik.clock import Clock
 from chronik.errors import Forbidden, KindMissing, ServerBusy, ServerFailure, Unreachable, WatchExpired
-from chronik.kube.retry import Clock, RetryPolicy
+from chronik.kube.retry import RetryPolicy
 from chronik.manifest import ObjectRef
 from chronik.tasks import ended, first_of
 

@@ -6,12 +6,11 @@ are its parts and nobody else's: the only ones that talk to a cluster or import 
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from chronik.kube.kubeconfig import ConnectOptions, find_access
-from chronik.kube.retry import Clock
+from chronik.clock import Clock
+from chronik.kube.retry import RetryPolicy
 from chronik.manifest import FIELD_MANAGER
 
 if TYPE_CHECKING:
@@ -19,9 +18,28 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Kind, Manifest, ObjectRef
 
-__all__ = ["Clock", "ConnectOptions", "Kube", "Listing", "Propagation", "WatchEvent", "connect"]
-
 Propagation = Literal["Background", "Orphan", "Foreground"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectOptions:
+    """How to connect. Empty means: as kubectl would.
+
+    `request_timeout` bounds one attempt, `retry` all of them together; both in seconds. `on_request` is told verb,
+    kind, HTTP code (0: no answer) and seconds of every attempt; `on_warning` the subject and a warning of the server.
+    `may_write` is asked at the last moment before anything that changes something goes out; if not, it is not sent.
+    """
+
+    kubeconfig: str = ""
+    context: str = ""
+    namespace: str = ""
+    request_timeout: float = 30.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    in_flight: int = 32
+    on_request: Callable[[str, str, int, float], None] = lambda _verb, _kind, _code, _seconds: None
+    on_warning: Callable[[str, str], None] = lambda _subject, _text: None
+    may_write: Callable[[], bool] = lambda: True
+    clock: Clock = field(default_factory=Clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +145,3 @@ class Kube(Protocol):
             WatchExpired: the version is too old: list again.
             Unreachable: the connection broke: go on from the last event's version, after a pause.
         """
-
-
-@asynccontextmanager
-async def connect(options: ConnectOptions | None = None) -> AsyncIterator[Kube]:
-    """Give access to the API server that the options name, for as long as the block lasts.
-
-    Raises:
-        KubeconfigError: nothing usable is configured. No request is sent yet.
-    """
-    from chronik.kube.client import ApiKube  # noqa: PLC0415  # the HTTP client takes 150 ms to import
-    from chronik.kube.transport import open_transport  # noqa: PLC0415
-
-    options = options or ConnectOptions()
-    async with open_transport(find_access(options), options) as transport:
-        yield ApiKube(transport)

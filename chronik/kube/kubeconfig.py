@@ -9,59 +9,23 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from chronik.errors import KubeconfigError
-from chronik.kube.credentials import AuthProvider, Credentials, ExecPlugin, FixedToken, TokenFile
-from chronik.kube.retry import Clock, RetryPolicy
+from chronik.kube.credentials import Access, AuthProvider, Credentials, ExecPlugin, FixedToken, TokenFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from chronik.kube.session import Source
+    from chronik.clock import Clock
+    from chronik.kube.credentials import Pem
+    from chronik.kube.interface import ConnectOptions
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DEFAULT_KUBECONFIG = Path("~/.kube/config")
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectOptions:
-    """How to connect. Empty means: as kubectl would.
-
-    `request_timeout` bounds one attempt, `retry` all of them together; both in seconds. `on_request` is told verb,
-    kind, HTTP code (0: no answer) and seconds of every attempt; `on_warning` the subject and a warning of the server.
-    `may_write` is asked at the last moment before anything that changes something goes out; if not, it is not sent.
-    """
-
-    kubeconfig: str = ""
-    context: str = ""
-    namespace: str = ""
-    request_timeout: float = 30.0
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    in_flight: int = 32
-    on_request: Callable[[str, str, int, float], None] = lambda _verb, _kind, _code, _seconds: None
-    on_warning: Callable[[str, str], None] = lambda _subject, _text: None
-    may_write: Callable[[], bool] = lambda: True
-    clock: Clock = field(default_factory=Clock)
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """An API server, and what it takes to be let in; `origin` says in words where that was found."""
-
-    server: str
-    origin: str
-    namespace: str
-    credentials: Credentials
-    authority: Source | None = None
-    certificate: tuple[Source, Source] | None = None
-    verify: bool = True
-    server_name: str = ""
-    proxy: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
 
 
 def find_access(
@@ -116,7 +80,7 @@ class _Entry:
     value: dict[str, Any]
     folder: Path
 
-    def source(self, key: str) -> Source | None:
+    def source(self, key: str) -> Pem | None:
         """Return `key-data` decoded, else the path under `key`, else nothing; data wins, as for kubectl."""
         data = self.value.get(f"{key}-data")
         if data:
@@ -132,7 +96,7 @@ class _Entry:
 class _Merged:
     """Several kubeconfig files as one: whoever names something first has named it.
 
-    Source: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#merging-kubeconfig-files
+    Pem: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#merging-kubeconfig-files
     """
 
     files: list[Path]

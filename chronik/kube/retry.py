@@ -5,30 +5,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chronik.kube.classify import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
+    from chronik.clock import Clock
     from chronik.kube.classify import Verdict
 
 
 LONGEST_HOLD = 600.0  # a mistaken Retry-After of a day must not silence an operator for a day
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Where time and chance come from: seconds that only go up, a way to wait, and numbers in [0, 1)."""
-
-    now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
-    chance: Callable[[], float] = random.random
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
     from chronik.kube.classify import Fault
-    from chronik.kube.kubeconfig import Access
+    from chronik.kube.credentials import Access, Pem
 
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 60.0  # the server closes idle connections after 90 s and more
@@ -126,10 +126,6 @@ _FAULTS: tuple[tuple[tuple[type[BaseException], ...], Fault], ...] = (
 )
 
 
-Source = Path | bytes
-"""PEM: a file that may be rotated, or the text itself."""
-
-
 def make_context(access: Access) -> ssl.SSLContext | None:
     """Return the context for an https server, None for plain http.
 
@@ -165,12 +161,12 @@ def load(context: ssl.SSLContext, access: Access) -> None:
         raise KubeconfigError(f"certificate or key cannot be used: {error}", subject=access.origin) from error
 
 
-def _load_chain(context: ssl.SSLContext, certificate: Source, key: Source) -> None:
+def _load_chain(context: ssl.SSLContext, certificate: Pem, key: Pem) -> None:
     with ExitStack() as stack:
         context.load_cert_chain(_as_file(certificate, stack), _as_file(key, stack))
 
 
-def _as_file(source: Source, stack: ExitStack) -> str:
+def _as_file(source: Pem, stack: ExitStack) -> str:
     """Return a path, because Python loads keys from files only; a text is put in one, for the moment, for us alone."""
     if isinstance(source, Path):
         return str(source)

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse
     from aiohttp.abc import AbstractStreamWriter
 
-    from chronik.kube.kubeconfig import Access, ConnectOptions
+    from chronik.kube.credentials import Access
+    from chronik.kube.interface import ConnectOptions
     from chronik.kube.messages import Question
     from chronik.kube.requests import Call
 

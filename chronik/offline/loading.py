@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
-from chronik.api.spec import Cluster, Law
+from chronik.api.validation import Law
 from chronik.documents.reader import parse_documents
 from chronik.errors import InvalidDocuments
 from chronik.offline import assets
@@ -24,6 +24,7 @@ from chronik.problem import Problem
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from chronik.api.spec import Cluster
     from chronik.documents.reader import Document
     from chronik.manifest import Manifest
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from chronik.apply.executor import Execution
-from chronik.kube.interface import ConnectOptions, connect
+from chronik.clock import timestamp
+from chronik.kube import ConnectOptions, connect
 from chronik.manifest import CLUSTER
 from chronik.offline import loading as offline
 from chronik.operator.cache.cache import Cache, Scope
@@ -26,14 +26,14 @@ from chronik.operator.telemetry.events import Recorder
 from chronik.operator.telemetry.metrics import Metrics
 from chronik.operator.telemetry.server import Probes, Serving, Workers, serving
 from chronik.operator.worker import Passes, RecentRenders, run_workers
-from chronik.report.page import counted
-from chronik.tasks import first_of
+from chronik.tasks import background, first_of
+from chronik.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Coroutine
+    from collections.abc import Awaitable, Coroutine
 
-    from chronik.kube.interface import Kube
-    from chronik.kube.retry import Clock
+    from chronik.clock import Clock
+    from chronik.kube import Kube
     from chronik.manifest import ClusterKey
     from chronik.operator.context import Outcome
 
@@ -102,7 +102,7 @@ class Operator:
 
     async def _either(self, main: Coroutine[Any, Any, None], support: Coroutine[Any, Any, None]) -> None:
         """Run both until the first one ends; should the second one fail before, so does this."""
-        async with _background(support) as supporting:
+        async with background(support) as supporting:
             leading = asyncio.create_task(main)
             await asyncio.wait({leading, supporting}, return_when=asyncio.FIRST_COMPLETED)
             if not leading.done() and supporting.exception() is not None:
@@ -147,7 +147,7 @@ class Operator:
             ending.set()
 
         self.metrics.leads(yes=True)
-        async with _background(end()):
+        async with background(end()):
             await self._work(kube, cache, ending)
         self.metrics.leads(yes=False)
 
@@ -165,7 +165,7 @@ class Operator:
         self._queue.begin()
         for key in cache.clusters():
             self._queue.add(key)
-        async with _background(recorder.run()):
+        async with background(recorder.run()):
             _log.info("reconciles %s", counted(len(cache.clusters()), "cluster"))
             await run_workers(passes, self.options.workers, ending, _DRAIN_WITHIN)
             await recorder.flush(_EVENTS_WITHIN)
@@ -204,7 +204,7 @@ async def run_once(options: Options) -> list[tuple[ClusterKey, Outcome]]:
     async with connect(options.connect) as kube:
         await _look(kube, options.scope)
         cache = Cache(kube, options.scope, wake=lambda _key: None)
-        async with _background(cache.run()):
+        async with background(cache.run()):
             await cache.wait_synced()
             world = World(
                 kube=kube,
@@ -232,20 +232,3 @@ async def _fully(passes: Passes, key: ClusterKey) -> Outcome:
         assert outcome is not None, "nothing is known of a cluster that no pass has been over"
         if outcome.result != "claimed":
             return outcome
-
-
-@asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
-    """Let something run while the block does."""
-    task = asyncio.create_task(work)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-def timestamp() -> str:
-    """Return the time as the API server writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -12,16 +12,17 @@ from chronik.status.compute import own
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chronik.api.spec import Cluster, Law
+    from chronik.api.spec import Cluster
+    from chronik.api.validation import Law
     from chronik.apply.executor import Execution
     from chronik.errors import RetryClass
-    from chronik.kube.interface import Kube
+    from chronik.kube import Kube
     from chronik.manifest import ClusterKey, Manifest, ObjectRef
     from chronik.operator.cache.cache import Cache
     from chronik.plan.planner import Settled
     from chronik.plan.results import Report
-    from chronik.status.assess import Announcement
     from chronik.status.compute import Trouble
+    from chronik.status.events import Announcement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from chronik.manifest import FIELD_MANAGER
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from chronik.kube.interface import Kube, Listing, Propagation, WatchEvent
+    from chronik.kube import Kube, Listing, Propagation, WatchEvent
     from chronik.manifest import Kind, Manifest, ObjectRef
     from chronik.operator.lease import Leadership
 

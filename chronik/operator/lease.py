@@ -16,12 +16,11 @@ import time
 import uuid
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from chronik.clock import Clock, micro_timestamp
 from chronik.errors import ChronikError, ObjectChanged
-from chronik.kube.retry import Clock
 from chronik.manifest import LEASE
 from chronik.operator.fence import CutOff, NotLeading, Writes
 from chronik.status.assess import as_trouble
@@ -29,7 +28,7 @@ from chronik.status.assess import as_trouble
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chronik.kube.interface import Kube
+    from chronik.kube import Kube
     from chronik.manifest import Manifest
 
 _log = logging.getLogger("chronik.operator.lease")
@@ -255,7 +254,7 @@ class Leadership:
 
     async def _take(self) -> None:
         asked, was_held = self._clock.now(), self.holds
-        mine, now = self.holder == self.identity, _timestamp()
+        mine, now = self.holder == self.identity, micro_timestamp()
         acquired = self._record.get("acquireTime") if mine else None
         transitions = int(self._record.get("leaseTransitions") or 0) + (bool(self._version) and not mine)
         await self._write(acquireTime=acquired or now, renewTime=now, leaseTransitions=transitions)
@@ -272,7 +271,7 @@ class Leadership:
             await self._look()
             if self.holder != self.identity:
                 return
-            now = _timestamp()
+            now = micro_timestamp()
             with suppress(ObjectChanged):
                 await self._write(holderIdentity="", leaseDurationSeconds=1, acquireTime=now, renewTime=now)
                 _log.info("the lease is given away")
@@ -293,8 +292,3 @@ class Leadership:
             subject=f"{LEASE.name}/{self._namespace}/{self._name}",
             hint="Nothing to do: whoever holds it reconciles all clusters anew.",
         )
-
-
-def _timestamp() -> str:
-    """Return the time as a MicroTime, for people only: nobody decides by it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

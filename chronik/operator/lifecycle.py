@@ -14,8 +14,9 @@ from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
 from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, PAUSED_ANNOTATION, ClusterKey, ObjectRef
 from chronik.operator.context import Outcome, World, status_of
 from chronik.plan.deletion import leftovers, when_deleted
-from chronik.status.assess import NOTHING_DONE, Announcement, announcements, as_trouble, pause
+from chronik.status.assess import NOTHING_DONE, as_trouble, pause
 from chronik.status.compute import deleting, pending, refused
+from chronik.status.events import Announcement, announcements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,8 +13,8 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from chronik.clock import Clock
     from chronik.errors import RetryClass
-    from chronik.kube.interface import Clock
     from chronik.manifest import ClusterKey
 
 RETRY_SECONDS: dict[RetryClass, tuple[float, float]] = {

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from chronik.api.spec import Cluster
-    from chronik.kube.retry import Clock
+    from chronik.clock import Clock
     from chronik.manifest import ClusterKey, Manifest
     from chronik.operator.context import World
     from chronik.operator.queue import WorkQueue

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from chronik.plan.actions import Apply, Conflict, GrowClaim, Held, Obstacle, Recreate
 from chronik.plan.results import LEFT_ALONE, OBSTACLES, WROTE
-from chronik.report.page import CYAN, DIM, GREEN, RED, YELLOW, Page, cells, counted, listed, visible
+from chronik.report.page import CYAN, DIM, GREEN, RED, YELLOW, Page, cells, visible
 from chronik.report.summary import counts, deeds
+from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,7 +13,8 @@ from chronik.errors import PartialFailure, WaitTimeout
 from chronik.manifest import CLAIM, ObjectRef
 from chronik.plan.results import Report
 from chronik.report.data import ref_data
-from chronik.report.page import BOLD, RED, YELLOW, Page, counted, listed
+from chronik.report.page import BOLD, RED, YELLOW, Page
+from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

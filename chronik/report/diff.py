@@ -17,8 +17,9 @@ from chronik.documents.writer import to_yaml
 from chronik.plan.actions import Apply, Conflict, Handover, Held, Obstacle, Recreate, Skip
 from chronik.plan.results import LEFT_ALONE, WROTE
 from chronik.report.apply import owned_by, path_of
-from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, cells, counted, listed, visible
+from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, cells, visible
 from chronik.report.summary import changes_of, counts, deeds
+from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

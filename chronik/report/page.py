@@ -100,18 +100,6 @@ def _pieces(words: Iterable[str], longest: int) -> Iterator[str]:
         yield rest
 
 
-def counted(number: int, what: str) -> str:
-    """Write a number of things: `1 object`, `2 objects`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def listed(names: Iterable[object], most: int = 3) -> str:
-    """Write the first few names, and how many more there are."""
-    texts = [str(name) for name in names]
-    more = len(texts) - most
-    return ", ".join(texts) if more <= 0 else f"{', '.join(texts[:most])} and {more} more"
-
-
 def visible(text: str) -> str:
     """Spell out every character that a terminal would not simply show, and cut what is absurdly long."""
     if len(text) > _LONGEST:

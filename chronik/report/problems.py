@@ -10,7 +10,8 @@ import re
 from typing import TYPE_CHECKING
 
 from chronik.problem import format_path
-from chronik.report.page import BLUE, BOLD, CYAN, RED, YELLOW, Page, cells, counted, visible, wrapped
+from chronik.report.page import BLUE, BOLD, CYAN, RED, YELLOW, Page, cells, visible, wrapped
+from chronik.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

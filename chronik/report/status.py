@@ -9,9 +9,10 @@ from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from chronik.report.page import BOLD, DIM, GREEN, RED, YELLOW, Page, cells, counted, listed, visible
+from chronik.report.page import BOLD, DIM, GREEN, RED, YELLOW, Page, cells, visible
 from chronik.status.health import State
 from chronik.status.view_parts import WORDS, is_growing
+from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

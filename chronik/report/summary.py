@@ -13,8 +13,8 @@ from chronik.errors import ConflictError, PartialFailure, WaitTimeout
 from chronik.plan.actions import GrowClaim
 from chronik.plan.changes import Change
 from chronik.plan.results import Report
-from chronik.report.page import counted
 from chronik.status.health import State
+from chronik.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,35 +6,29 @@ Pure: `reconcile` hands in what became of the plan, and writes what comes back i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 from chronik.errors import FieldConflict, Forbidden
-from chronik.manifest import CLUSTER_KIND, FIELD_MANAGER
+from chronik.manifest import CLUSTER_KIND
 from chronik.plan.actions import (
-    Apply,
     Blocked,
     Conflict,
     Foreign,
     GrowClaim,
-    Handover,
     Held,
     Obstacle,
-    Prune,
-    Recreate,
     Wait,
 )
 from chronik.plan.results import Report
-from chronik.plan.rotation import ROTATION_MANAGER
 from chronik.problem import format_path
 from chronik.status.compute import TURN, condition
+from chronik.wording import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any
 
     from chronik.errors import ChronikError, RetryClass
     from chronik.manifest import Manifest, ObjectRef
-    from chronik.plan.results import Result
     from chronik.problem import Problem
     from chronik.status.compute import Condition, Trouble
 
@@ -54,14 +48,6 @@ class Verdict:
     waiting: Trouble | None = None
     retry: RetryClass | None = None
     conditions: tuple[Condition, ...] = ()
-
-
-class Announcement(NamedTuple):
-    """Something that people want to hear of, as an Event."""
-
-    type: Literal["Normal", "Warning"]
-    reason: str
-    note: str
 
 
 def verdict(
@@ -90,14 +76,10 @@ def as_trouble(error: ChronikError) -> Trouble:
     head, *details = (line.strip() for line in error.message.splitlines())
     whole = " ".join(filter(None, (f"{error.subject}:" if error.subject else "", head, "; ".join(details))))
     hint = _GIVE_UP if isinstance(error, FieldConflict) else error.hint
-    return error.reason, f"{_ended(whole)} {hint}" if hint else whole
+    return error.reason, f"{sentence(whole)} {hint}" if hint else whole
 
 
 _GIVE_UP = "Remove these fields from the configuration of their managers, or have those give them up."
-
-
-def _ended(text: str) -> str:
-    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 _CANNOT_GROW = "can be resized"
@@ -142,7 +124,7 @@ def _obstacle(ref: ObjectRef, each: Obstacle) -> str:
         paths = sorted({owner.path.removeprefix(".") for owner in each.owners})
         managers = " and ".join(sorted({owner.manager for owner in each.owners}))
         said = f"{ref}: {', '.join(paths)} {'is' if len(paths) == 1 else 'are'} held by {managers}"
-    return " ".join(filter(None, (_ended(said), each.hint)))
+    return " ".join(filter(None, (sentence(said), each.hint)))
 
 
 def _waiting(report: Report) -> tuple[Trouble | None, RetryClass | None]:
@@ -211,61 +193,3 @@ def _about_secrets(missing: Mapping[ObjectRef, Sequence[str]]) -> list[Condition
 def _about_spec(warnings: Sequence[Problem]) -> list[Condition]:
     texts = [_sentence(problem) for problem in warnings if problem.severity == "warning"]
     return [condition("SpecWarnings", met=True, reason="SpecHasWarnings", message="; ".join(texts))] if texts else []
-
-
-# --- Events ----------------------------------------------------------------------------------------------------------
-
-
-def announcements(report: Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
-    """Return what people want to hear of: what a pass did, and what it changed in the status."""
-    return [*_deeds(report.written), *_news(before, after)]
-
-
-def _deeds(written: Iterable[Result]) -> list[Announcement]:
-    told: list[Announcement] = []
-    for each in written:
-        match each.action:
-            case Apply(takes=takes) if lost := [
-                owner for owner in takes if not owner.manager.startswith(FIELD_MANAGER)
-            ]:
-                fields = ", ".join(f"{owner.path.removeprefix('.')} (from {owner.manager})" for owner in lost)
-                told.append(Announcement("Warning", "FieldsTakenBack", f"{each.ref}: took back {fields}"))
-            case Handover(manager=manager, reason=reason) if manager == ROTATION_MANAGER:
-                told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {reason}"))
-            case Recreate(reason=reason):
-                told.append(Announcement("Normal", "Recreated", f"{each.ref}: {reason}"))
-            case GrowClaim(storage=storage, was=was):
-                told.append(Announcement("Normal", "VolumeGrows", f"{each.ref}: {was} to {storage}"))
-            case Prune(reason=reason):
-                told.append(Announcement("Normal", "Pruned", f"{each.ref} {reason}"))
-        if isinstance(each.action, Apply | Recreate) and each.action.restarts:
-            paths = ", ".join(change.path for change in each.action.restarts[:_MOST_TOLD])
-            told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {paths} changed"))
-    return told
-
-
-_GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable"})
-_TOLD_CONDITIONS = ("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings")
-
-
-def _news(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
-    """Return an announcement for a new phase, and for each condition that has turned bad or says something else."""
-    old, new = _by_type(before), _by_type(after)
-    told = []
-    if after["phase"] != before.get("phase"):
-        ready = new["Ready"]
-        kind: Literal["Normal", "Warning"] = "Warning" if after["phase"] == "Failed" else "Normal"
-        told.append(Announcement(kind, _phase_reason(after["phase"], ready), ready["message"] or after["phase"]))
-    for name in _TOLD_CONDITIONS:
-        now, was = new.get(name), old.get(name)
-        if now and (was is None or was["message"] != now["message"]) and (now["status"] == "True") != (name in _GOOD):
-            told.append(Announcement("Normal" if name == "Paused" else "Warning", now["reason"], now["message"]))
-    return told
-
-
-def _phase_reason(phase: str, ready: Condition) -> str:
-    return str(ready["reason"]) if phase == "Failed" else str(phase)
-
-
-def _by_type(status: Mapping[str, Any]) -> dict[str, Condition]:
-    return {each["type"]: each for each in status.get("conditions") or ()}

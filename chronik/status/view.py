@@ -25,7 +25,8 @@ from chronik.status.view_parts import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from chronik.api.spec import Cluster, ClusterSpec, Parsed
+    from chronik.api.spec import Cluster, ClusterSpec
+    from chronik.api.validation import Parsed
 
 Origin = Literal["document", "file", "objects"]
 """Where a cluster's spec is from: the ChronikCluster, a file, or what its live objects tell of it."""

@@ -36,7 +36,7 @@ from tools.fake_server import FakeServer  # noqa: E402  # found only now
 from tools.stub_server import StubServer  # noqa: E402
 
 from chronik.api.crd import crd  # noqa: E402
-from chronik.kube.interface import ConnectOptions, connect  # noqa: E402
+from chronik.kube import ConnectOptions, connect  # noqa: E402
 from chronik.manifest import CLAIM, CLUSTER, KINDS, POD, Kind  # noqa: E402
 from chronik.offline import loading as offline  # noqa: E402
 

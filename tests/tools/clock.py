@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from chronik.kube.retry import Clock
+from chronik.clock import Clock
 
 
 class FakeClock:

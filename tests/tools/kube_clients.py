@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from tools.api import ADMIN
 from tools.clock import FakeClock
 
+from chronik.kube import ConnectOptions
 from chronik.kube.client import ApiKube
-from chronik.kube.credentials import Credentials, FixedToken
-from chronik.kube.kubeconfig import Access, ConnectOptions
+from chronik.kube.credentials import Access, Credentials, FixedToken
 from chronik.kube.transport import open_transport
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chronik.apply.executor import Execution
-from chronik.kube.interface import ConnectOptions, connect
+from chronik.kube import ConnectOptions, connect
 from chronik.manifest import (
     CLAIM,
     CLUSTER,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tools.api import ApiServer
 
     from chronik.api.spec import Cluster
-    from chronik.kube.interface import Kube
+    from chronik.kube import Kube
     from chronik.manifest import Manifest
     from chronik.operator.context import Outcome
 

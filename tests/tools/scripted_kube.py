@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from chronik.errors import Unreachable, WatchExpired
-from chronik.kube.interface import Listing, WatchEvent
+from chronik.kube import Listing, WatchEvent
 from chronik.manifest import ObjectRef
 
 if TYPE_CHECKING:

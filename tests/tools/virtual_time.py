@@ -10,7 +10,7 @@ import asyncio
 import selectors
 from typing import TYPE_CHECKING, Any
 
-from chronik.kube.retry import Clock
+from chronik.clock import Clock
 
 if TYPE_CHECKING:
     import random

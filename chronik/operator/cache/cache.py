@@ -14,7 +14,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chronik.kube.interface import Clock
+from chronik.clock import Clock
 from chronik.manifest import (
     CLAIM,
     CLUSTER,
@@ -35,7 +35,7 @@ from chronik.operator.cache.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
-    from chronik.kube.interface import Kube
+    from chronik.kube import Kube
     from chronik.manifest import Manifest
 
 LISTS_AT_A_TIME = 2

@@ -20,7 +20,8 @@ from chronik.status.assess import as_trouble
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from chronik.kube.interface import Clock, Kube, Listing, WatchEvent
+    from chronik.clock import Clock
+    from chronik.kube import Kube, Listing, WatchEvent
     from chronik.manifest import Kind
     from chronik.operator.cache.packing import Packer
     from chronik.operator.cache.store import Store

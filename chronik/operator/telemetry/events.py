@@ -12,16 +12,15 @@ import uuid
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from chronik.kube.retry import Clock
+from chronik.clock import Clock, timestamp
 from chronik.manifest import EVENT, FIELD_MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chronik.kube.interface import Kube
+    from chronik.kube import Kube
     from chronik.manifest import Manifest
 
 _log = logging.getLogger("chronik.operator.events")
@@ -95,7 +94,7 @@ class Recorder:
 
         `reason` is CamelCase. The same event within ten minutes is counted, and the next one written has the count.
         """
-        metadata, now, when = involved["metadata"], self._clock.now(), _timestamp()
+        metadata, now, when = involved["metadata"], self._clock.now(), timestamp()
         subject = metadata.get("uid") or (involved["kind"], metadata.get("namespace"), metadata["name"])
         said = self._said.get((subject, type, reason, note), _Said)
         said.first = said.first or when
@@ -167,7 +166,3 @@ def shorten(text: str) -> str:
     if len(raw) <= LONGEST_MESSAGE:
         return text
     return raw[: LONGEST_MESSAGE - len("…".encode())].decode("utf-8", "ignore") + "…"
-
-
-def _timestamp() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

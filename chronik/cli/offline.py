@@ -1,0 +1,113 @@
+"""The commands that need no cluster: render, validate and schema. None of them loads the Kubernetes client."""
+
+from __future__ import annotations
+
+import click
+
+from chronik.cli.main import (
+    domain_option,
+    files_option,
+    namespace_option,
+    output_dir_option,
+    output_option,
+    print_data,
+    print_manifests,
+    recursive_option,
+    show_problems,
+    templates_option,
+)
+from chronik.errors import InvalidDocuments
+
+
+@click.command()
+@files_option
+@recursive_option
+@namespace_option
+@templates_option
+@domain_option
+@output_option
+@output_dir_option
+def render(
+    files: tuple[str, ...],
+    recursive: bool,
+    namespace: str | None,
+    templates: str | None,
+    cluster_domain: str,
+    output: str,
+    output_dir: str | None,
+) -> None:
+    """Print every Kubernetes object of the clusters.
+
+    Needs no cluster. What this prints is, field for field, what apply and the operator send.
+    """
+    from chronik.offline import loading as offline  # noqa: PLC0415  # help and completion stay quick
+
+    clusters, warnings = offline.load_clusters(files, recursive=recursive, namespace=namespace, domain=cluster_domain)
+    manifests = offline.render_clusters(clusters, templates)
+    show_problems(warnings)
+    print_manifests(manifests, output, output_dir, "chronik render")
+
+
+@click.command()
+@files_option
+@recursive_option
+@namespace_option
+@templates_option
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json", "github"]), default="text", show_default=True, help="For whom."
+)
+def validate(files: tuple[str, ...], recursive: bool, namespace: str | None, templates: str | None, output: str) -> int:
+    """Check documents against the schema, the rules and the templates.
+
+    Exits with 2 if there are errors; warnings alone leave it at 0.
+    """
+    from chronik.offline import loading as offline  # noqa: PLC0415
+
+    clusters, problems = offline.check(files, recursive=recursive, namespace=namespace)
+    render = offline.renderer(templates)
+    for cluster in clusters:
+        render(cluster)  # a template can be wrong for one cluster alone
+    if output == "text":
+        show_problems(problems)
+    else:
+        from chronik.report.problems import problems_github, problems_json  # noqa: PLC0415
+
+        print_data((problems_json if output == "json" else problems_github)(problems))
+    if any(problem.severity == "error" for problem in problems):
+        return InvalidDocuments.exit_code
+    if output == "text":
+        click.echo(f"{len(clusters)} cluster{'' if len(clusters) == 1 else 's'} valid")
+    return 0
+
+
+@click.group()
+def schema() -> None:
+    """Print the CRD, the editor schema or the reference page."""
+
+
+@schema.command("crd")
+def schema_crd() -> None:
+    """Print the CustomResourceDefinition, and the policy that makes the API server warn.
+
+    Install with: chronik schema crd | kubectl apply --server-side -f -
+    """
+    from chronik.documents.writer import to_yaml_stream  # noqa: PLC0415
+    from chronik.offline import loading as offline  # noqa: PLC0415
+
+    print_data(to_yaml_stream(offline.definitions()))
+
+
+@schema.command("json")
+def schema_json() -> None:
+    """Print the JSON Schema of a ChronikCluster document, for editors."""
+    from chronik.offline import loading as offline  # noqa: PLC0415
+
+    print_data(offline.editor_schema())
+
+
+@schema.command("docs")
+def schema_docs() -> None:
+    """Print the reference page of the spec, in Markdown."""
+    from chronik.offline import loading as offline  # noqa: PLC0415
+
+    print_data(offline.reference())

@@ -1,0 +1,81 @@
+"""What a pass is worth an Event for: what it did, and what it changed in the status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from chronik.manifest import FIELD_MANAGER
+from chronik.plan.actions import Apply, GrowClaim, Handover, Prune, Recreate
+from chronik.plan.rotation import ROTATION_MANAGER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from chronik.plan.results import Report, Result
+    from chronik.status.compute import Condition
+
+_MOST_TOLD = 3
+
+
+class Announcement(NamedTuple):
+    """Something that people want to hear of, as an Event."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    note: str
+
+
+def announcements(report: Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
+    """Return what people want to hear of: what a pass did, and what it changed in the status."""
+    return [*_deeds(report.written), *_news(before, after)]
+
+
+def _deeds(written: Iterable[Result]) -> list[Announcement]:
+    told: list[Announcement] = []
+    for each in written:
+        match each.action:
+            case Apply(takes=takes) if lost := [
+                owner for owner in takes if not owner.manager.startswith(FIELD_MANAGER)
+            ]:
+                fields = ", ".join(f"{owner.path.removeprefix('.')} (from {owner.manager})" for owner in lost)
+                told.append(Announcement("Warning", "FieldsTakenBack", f"{each.ref}: took back {fields}"))
+            case Handover(manager=manager, reason=reason) if manager == ROTATION_MANAGER:
+                told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {reason}"))
+            case Recreate(reason=reason):
+                told.append(Announcement("Normal", "Recreated", f"{each.ref}: {reason}"))
+            case GrowClaim(storage=storage, was=was):
+                told.append(Announcement("Normal", "VolumeGrows", f"{each.ref}: {was} to {storage}"))
+            case Prune(reason=reason):
+                told.append(Announcement("Normal", "Pruned", f"{each.ref} {reason}"))
+        if isinstance(each.action, Apply | Recreate) and each.action.restarts:
+            paths = ", ".join(change.path for change in each.action.restarts[:_MOST_TOLD])
+            told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {paths} changed"))
+    return told
+
+
+_GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable"})
+_TOLD_CONDITIONS = ("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings")
+
+
+def _news(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
+    """Return an announcement for a new phase, and for each condition that has turned bad or says something else."""
+    old, new = _by_type(before), _by_type(after)
+    told = []
+    if after["phase"] != before.get("phase"):
+        ready = new["Ready"]
+        kind: Literal["Normal", "Warning"] = "Warning" if after["phase"] == "Failed" else "Normal"
+        told.append(Announcement(kind, _phase_reason(after["phase"], ready), ready["message"] or after["phase"]))
+    for name in _TOLD_CONDITIONS:
+        now, was = new.get(name), old.get(name)
+        if now and (was is None or was["message"] != now["message"]) and (now["status"] == "True") != (name in _GOOD):
+            told.append(Announcement("Normal" if name == "Paused" else "Warning", now["reason"], now["message"]))
+    return told
+
+
+def _phase_reason(phase: str, ready: Condition) -> str:
+    return str(ready["reason"]) if phase == "Failed" else str(phase)
+
+
+def _by_type(status: Mapping[str, Any]) -> dict[str, Condition]:
+    return {each["type"]: each for each in status.get("conditions") or ()}
