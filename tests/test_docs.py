@@ -253,14 +253,14 @@ def test_phases():
 def test_conditions():
     """The table of conditions has every condition that status or verdict set, and no other."""
     components = {"ControllersReady", "IngestNodesReady", "SearchNodesReady"}
-    set_somewhere = literals("status", "condition", 0) | literals("verdict", "condition", 0)
+    set_somewhere = literals("status/compute", "condition", 0) | literals("status/assess", "condition", 0)
 
     assert first_names(section("operating.md", "Conditions")) == components | set_somewhere
 
 
 def test_events():
     """The table of Events has every reason that a verdict gives by name."""
-    assert literals("verdict", "Announcement", 1) <= first_names(section("operating.md", "Events"))
+    assert literals("status/events", "Announcement", 1) <= first_names(section("operating.md", "Events"))
 
 
 def test_alerts():

@@ -14,7 +14,7 @@ from chronik.documents import yaml_reader as document_yaml
 from chronik.documents.nodes import Limits
 from chronik.documents.reader import parse_documents
 from chronik.documents.writer import to_yaml
-from chronik.report.problems import as_text
+from chronik.report.problems import problems_text
 
 HERE = Path(__file__).parent
 BROKEN = sorted(path for path in (HERE / "broken").iterdir() if path.suffix != ".txt")
@@ -65,7 +65,7 @@ def test_broken_file(path):
     """The first problem of a broken file reads as the text beside it says."""
     _, problems = parse_documents(path.read_bytes(), path.name)
 
-    report = as_text(problems[:1], width=100, color=False)
+    report = problems_text(problems[:1], width=100, color=False)
     assert report.rpartition("\n\n")[0] + "\n" == path.with_name(f"{path.name}.txt").read_text("utf-8")
 
 

@@ -152,7 +152,7 @@ async def test_events_tell_a_story(place):
 async def test_transition_times_move_with_the_status(place, monkeypatch):
     """A condition keeps its transition time while only its message changes, and names the generation it is about."""
     ticks = iter(f"2026-01-01T00:{minute:02}:00Z" for minute in range(60))
-    monkeypatch.setattr("chronik.operator.timestamp", lambda: next(ticks))
+    monkeypatch.setattr("chronik.operator.app.timestamp", lambda: next(ticks))
     async with running(place.server, place.name):
         await place.secret("first")
         await place.create(small(place.name, controllers=2))

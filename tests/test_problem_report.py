@@ -277,7 +277,7 @@ def test_cells(text):
 
 def test_import_is_light():
     """A report needs none of the large libraries."""
-    code = "import sys, chronik.problem_report as _; print(*sys.modules)"
+    code = "import sys, chronik.report.problems as _; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
     assert {"rich", "yaml", "jsonschema", "jinja2", "kubernetes", "click"}.isdisjoint(loaded)

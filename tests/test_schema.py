@@ -327,7 +327,7 @@ def test_examples_are_valid(path):
 def test_valid_documents_never_load_jsonschema():
     """The quick verdict does without jsonschema, whose import would double the start of the command line."""
     code = (
-        "import sys; from chronik import assets; from chronik.schema import Schema; import yaml;"
+        "import sys; from chronik.offline import assets; from chronik.api.schema import Schema; import yaml;"
         f"assert not Schema(assets.schema()).admit(yaml.safe_load(open({str(EXAMPLES[0])!r}))).problems;"
         "print('jsonschema' in sys.modules)"
     )

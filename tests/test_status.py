@@ -410,7 +410,7 @@ def types_written() -> set[str]:
     """Return the types of all conditions that the code makes; one call makes those that have components' names."""
     calls = [
         node
-        for path in (ROOT / "chronik").glob("*.py")
+        for path in (ROOT / "chronik").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "condition"
     ]
