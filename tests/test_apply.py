@@ -12,8 +12,8 @@ from tools.kube_clients import config_map, options_for
 
 from chronik.apply import executor as apply_module
 from chronik.apply.converge import converge
-from chronik.apply.dry_run import foretell
-from chronik.apply.executor import Execution, carry_out
+from chronik.apply.dry_run import simulate
+from chronik.apply.executor import Execution, execute
 from chronik.apply.observe import observe
 from chronik.errors import (
     FieldConflict,
@@ -31,19 +31,19 @@ from chronik.plan.actions import (
     Apply,
     Conflict,
     Create,
+    Deferred,
     Foreign,
     GrowClaim,
-    Handover,
-    Held,
     Plan,
     Prune,
     Recreate,
     Skip,
     Stage,
     Step,
+    TransferOwnership,
     Wait,
 )
-from chronik.plan.planner import PlanContext, digest
+from chronik.plan.planner import PlanContext, manifest_digest
 
 NS = "n"
 
@@ -136,7 +136,7 @@ def stage(*steps, name="config", prunes=False):
 
 
 def run(kube, *stages, **options):
-    return carry_out(Plan(tuple(stages)), Execution(kube=kube, **options))
+    return execute(Plan(tuple(stages)), Execution(kube=kube, **options))
 
 
 async def everything_sent():
@@ -176,7 +176,7 @@ async def test_concurrency_is_bounded(bound):
 async def test_actions_of_one_object_follow_each_other():
     """The actions of one step are sent one after the other, in their order."""
     kube = Recorder()
-    hand = Handover(ref=ref_of("a"), manager="m", manifest=config_map(NS, "a"))
+    hand = TransferOwnership(ref=ref_of("a"), manager="m", manifest=config_map(NS, "a"))
     await run(kube, stage((hand, change("a"))))
 
     assert [(sent.verb, sent.options.get("manager")) for sent in kube.sent] == [("apply", "m"), ("apply", None)]
@@ -208,7 +208,7 @@ async def test_apply_is_bound_to_the_object_and_force_to_its_version():
 async def test_a_step_expects_the_version_that_it_left():
     """After a hand-over, a forced apply of the same object is bound to the version that the hand-over made."""
     kube = Recorder()
-    hand = Handover(ref=ref_of("a"), manager="m", manifest=config_map(NS, "a"))
+    hand = TransferOwnership(ref=ref_of("a"), manager="m", manifest=config_map(NS, "a"))
     await run(kube, stage((hand, change("a", force=True))))
 
     assert kube.sent[1].version == "101"
@@ -269,7 +269,7 @@ async def test_failure_stops_its_own_step_only():
     """The rest of a step that failed is not tried; all other objects are, in later stages, too."""
     kube = Recorder()
     kube.errors["b"] = [Forbidden("no")]
-    hand = Handover(ref=ref_of("b"), manager="m", manifest=config_map(NS, "b"))
+    hand = TransferOwnership(ref=ref_of("b"), manager="m", manifest=config_map(NS, "b"))
     report = await run(kube, stage(create("a"), (hand, change("b"))), stage(create("c")))
 
     assert [result.outcome for result in report.results] == ["created", "failed", "not-tried", "created"]
@@ -322,7 +322,7 @@ async def test_trouble_while_pruning_ends_pruning():
 async def test_what_is_left_alone_is_no_trouble():
     """Objects that are skipped, kept or held do not keep others from being pruned."""
     kube = Recorder()
-    held = Held(ref=ref_of("h"), code="StorageShrink", hint="")
+    held = Deferred(ref=ref_of("h"), code="StorageShrink", hint="")
     skips = [Skip(ref=ref_of(why), why=why) for why in ("unchanged", "settled", "orphaned", "kept")]
     report = await run(kube, stage(held, *skips), stage(prune("old"), prunes=True))
 
@@ -365,7 +365,7 @@ async def test_dry_run_marks_every_request():
     """With a dry run nothing is sent that would be kept, and a recreation does not go on to create."""
     kube = Recorder()
     again = change("r", Recreate, propagation="Orphan")
-    hand = Handover(ref=ref_of("h"), manager="m", manifest=config_map(NS, "h"))
+    hand = TransferOwnership(ref=ref_of("h"), manager="m", manifest=config_map(NS, "h"))
     stages = (stage(create("c"), change("a"), hand, again), stage(prune("p"), prunes=True))
     report = await run(kube, *stages, dry_run=True)
 
@@ -381,7 +381,7 @@ async def test_difference_that_stays_is_remembered():
     report = await run(kube, stage(create("a")))
 
     ((uid, manifest, _),) = report.settled
-    assert (uid, manifest) == ("u-a", digest(config_map(NS, "a", a="1")))
+    assert (uid, manifest) == ("u-a", manifest_digest(config_map(NS, "a", a="1")))
     assert not (await run(Recorder(), stage(create("a")))).settled
 
 
@@ -403,10 +403,10 @@ async def test_foretold_is_what_comes():
     theirs = Foreign(ref=ref_of("t"))
     for trouble in ((), (theirs,)):
         todo = Plan((stage(create("a"), change("b"), skip, *trouble), stage(prune("c"), prunes=True)))
-        report = await carry_out(todo, Execution(kube=Recorder()))
+        report = await execute(todo, Execution(kube=Recorder()))
 
-        assert outcomes(foretell(todo)) == outcomes(report)
-        assert [result.why for result in foretell(todo).results] == [result.why for result in report.results]
+        assert outcomes(simulate(todo)) == outcomes(report)
+        assert [result.why for result in simulate(todo).results] == [result.why for result in report.results]
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------------
@@ -430,7 +430,7 @@ def rendered(namespace, **spec):
         "metadata": {"name": "c", "namespace": namespace},
         "spec": {**SPEC, **spec},
     }
-    cluster = offline.law().parse(document).cluster
+    cluster = offline.validator().validate(document).cluster
     return cluster, offline.renderer()(cluster)
 
 

@@ -19,7 +19,7 @@ from chronik.cli.main import main
 try:
     main.main({arguments!r}, prog_name="chronik")
 finally:
-    print(*sorted(name for name in sys.modules if name.startswith("chronik.cli.") and name not in SHARED), file=sys.stderr)
+    print(*sorted(name for name in {{*sys.modules}} - SHARED if name.startswith("chronik.cli.")), file=sys.stderr)
 """
 
 

@@ -624,7 +624,7 @@ def _cluster_in(namespace: str) -> list[dict[str, Any]]:
     """Return the manifests of the example that uses every field, moved to a namespace."""
     document = yaml.safe_load((ROOT / "examples" / "production.yaml").read_text())
     document["metadata"]["namespace"] = namespace
-    cluster = offline.law().parse(document).cluster
+    cluster = offline.validator().validate(document).cluster
     assert cluster is not None
     return offline.render_clusters([cluster])
 

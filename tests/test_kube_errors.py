@@ -13,18 +13,18 @@ from tools.stub_server import status
 from chronik import errors
 from chronik.errors import ApiError, ConflictError, FieldOwner
 from chronik.kube import classify as kube_errors
-from chronik.kube.classify import FAULTS, RULES, Reply, Retry, Verdict, fail, refuse
-from chronik.kube.messages import LONGEST_TEXT, Question, Where, redact
+from chronik.kube.classify import FAULTS, RULES, Classification, Reply, Retry, fail, refuse
+from chronik.kube.messages import LONGEST_TEXT, RequestInfo, ServerInfo, redact
 from chronik.manifest import CLUSTER, KIND_BY_NAME
 
-WHERE = Where("https://10.0.0.1:6443", "kubeconfig /home/me/.kube/config, context dev")
+WHERE = ServerInfo("https://10.0.0.1:6443", "kubeconfig /home/me/.kube/config, context dev")
 SECRET = "hunter2-secret"
 CASES: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "api_refusals.yaml").read_text("utf-8"))
 
 
-def ask(about: str = "ConfigMap/kafka/x") -> Question:
+def about(about: str = "ConfigMap/kafka/x") -> RequestInfo:
     kind, namespace, name = about.split("/")
-    return Question("patch", KIND_BY_NAME.get(kind, CLUSTER), namespace, name, secrets=(SECRET,))
+    return RequestInfo("patch", KIND_BY_NAME.get(kind, CLUSTER), namespace, name, secrets=(SECRET,))
 
 
 def reply_of(case: dict[str, Any]) -> Reply:
@@ -32,14 +32,14 @@ def reply_of(case: dict[str, Any]) -> Reply:
     return Reply(case["code"], text, case.get("retry_after"))
 
 
-def refused(body: dict[str, Any], retry_after: float | None = None) -> Verdict:
-    return refuse(ask(), Reply(body["code"], json.dumps(body), retry_after), WHERE)
+def refused(body: dict[str, Any], retry_after: float | None = None) -> Classification:
+    return refuse(about(), Reply(body["code"], json.dumps(body), retry_after), WHERE)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['code']} {case['rule']}")
 def test_answer_becomes_the_error_of_its_row(case):
     """Every answer becomes the error, is retried, and is worded as its row says."""
-    verdict = refuse(ask(case.get("about", "ConfigMap/kafka/x")), reply_of(case), WHERE)
+    verdict = refuse(about(case.get("about", "ConfigMap/kafka/x")), reply_of(case), WHERE)
 
     assert (type(verdict.error).__name__, verdict.retry.name) == (case["error"], case["retry"])
     assert str(verdict.error) == case["says"]
@@ -50,7 +50,7 @@ def test_answer_is_decided_by_the_row_it_names(case):
     """A case is decided by the row that it names, not by another with the same outcome."""
     reply = reply_of(case)
     body = kube_errors._status(reply.text)
-    answer = kube_errors._answer(ask(), reply, body)
+    answer = kube_errors._answer(about(), reply, body)
 
     assert next(rule.name for rule in RULES if rule.matches(reply.code, body, answer)) == case["rule"]
 
@@ -91,7 +91,7 @@ def test_every_error_class_is_used():
 )
 def test_no_answer_is_about_the_server(fault, error, retry):
     """An answer that never came is an error about the server, with the cause and what to check."""
-    verdict = fail(ask(), fault, "Connection refused", WHERE)
+    verdict = fail(about(), fault, "Connection refused", WHERE)
 
     assert (type(verdict.error), verdict.retry) == (error, retry)
     assert verdict.error.subject == WHERE.server

@@ -142,7 +142,7 @@ async def test_forbidden_says_who_may_not_do_what(real_server, place, verb):
     """Access control's no names user, verb, resource and namespace, and how to check."""
     ref = ObjectRef("ConfigMap", place, "a")
     async with connect(options_for(real_server, "alice")) as alice:
-        ask = {
+        send = {
             "get": lambda: alice.get(CONFIG_MAP, place, "a"),
             "list": lambda: alice.list(CONFIG_MAP, place),
             "watch": lambda: anext(alice.watch(CONFIG_MAP, place, resource_version="1")),
@@ -150,7 +150,7 @@ async def test_forbidden_says_who_may_not_do_what(real_server, place, verb):
             "delete": lambda: alice.delete(CONFIG_MAP, ref),
         }[verb]
         with pytest.raises(errors.Forbidden) as caught:
-            await ask()
+            await send()
 
     assert f"alice may not {verb} configmaps in namespace {place}" in str(caught.value)
     assert f"kubectl auth can-i {verb} configmaps -n {place} --as alice" in caught.value.hint

@@ -67,7 +67,7 @@ async def server_with(pair, client_authority: Path | None = None):
         yield stub
 
 
-async def ask(url: str, folder: Path, user: dict | None = None, **cluster: str) -> dict:
+async def send(url: str, folder: Path, user: dict | None = None, **cluster: str) -> dict:
     """Ask for an object with that configuration, and return the answer."""
     options = ConnectOptions(kubeconfig=kubeconfig_for(url, folder, user or {}, **cluster), clock=FakeClock().clock)
     async with connect(options) as kube:
@@ -77,15 +77,15 @@ async def ask(url: str, folder: Path, user: dict | None = None, **cluster: str) 
 async def test_authority_as_text_or_file(pairs, tmp_path):
     """The authority may be in the kubeconfig or in a file."""
     async with server_with(pairs["server"]) as stub:
-        assert await ask(stub.url, tmp_path, **{"certificate-authority-data": data(pairs["server"][0])})
-        assert await ask(stub.url, tmp_path, **{"certificate-authority": str(pairs["server"][0])})
+        assert await send(stub.url, tmp_path, **{"certificate-authority-data": data(pairs["server"][0])})
+        assert await send(stub.url, tmp_path, **{"certificate-authority": str(pairs["server"][0])})
 
 
 async def test_unknown_authority_is_refused(pairs, tmp_path):
     """A certificate that the authority did not sign is not trusted, and the error says so."""
     async with server_with(pairs["server"]) as stub:
         with pytest.raises(UntrustedServer, match=r"self-signed certificate.*\n.*certificate-authority"):
-            await ask(stub.url, tmp_path, **{"certificate-authority": str(pairs["client"][0])})
+            await send(stub.url, tmp_path, **{"certificate-authority": str(pairs["client"][0])})
 
 
 async def test_host_name_must_fit(pairs, tmp_path):
@@ -93,15 +93,15 @@ async def test_host_name_must_fit(pairs, tmp_path):
     authority = {"certificate-authority": str(pairs["named"][0])}
     async with server_with(pairs["named"]) as stub:
         with pytest.raises(UntrustedServer, match=r"mismatch.*127\.0\.0\.1"):
-            await ask(stub.url, tmp_path, **authority)
+            await send(stub.url, tmp_path, **authority)
 
-        assert await ask(stub.url, tmp_path, **authority, **{"tls-server-name": "kube.example.com"})
+        assert await send(stub.url, tmp_path, **authority, **{"tls-server-name": "kube.example.com"})
 
 
 async def test_verification_can_be_left_out(pairs, tmp_path):
     """With insecure-skip-tls-verify any certificate will do."""
     async with server_with(pairs["server"]) as stub:
-        assert await ask(stub.url, tmp_path, **{"insecure-skip-tls-verify": True})
+        assert await send(stub.url, tmp_path, **{"insecure-skip-tls-verify": True})
 
 
 async def test_client_certificate_is_shown(pairs, tmp_path):
@@ -111,10 +111,10 @@ async def test_client_certificate_is_shown(pairs, tmp_path):
     as_text = {"client-certificate-data": data(certificate), "client-key-data": data(key)}
     as_files = {"client-certificate": str(certificate), "client-key": str(key)}
     async with server_with(pairs["server"], certificate) as stub:
-        assert await ask(stub.url, tmp_path, as_text, **authority) == {"client": ["client"]}
-        assert await ask(stub.url, tmp_path, as_files, **authority) == {"client": ["client"]}
+        assert await send(stub.url, tmp_path, as_text, **authority) == {"client": ["client"]}
+        assert await send(stub.url, tmp_path, as_files, **authority) == {"client": ["client"]}
         with pytest.raises((UntrustedServer, Unreachable)):
-            await ask(stub.url, tmp_path, **authority)
+            await send(stub.url, tmp_path, **authority)
 
     assert [path.name for path in tmp_path.iterdir()] == ["kubeconfig"]
 
@@ -140,10 +140,10 @@ async def test_https_is_not_http(tmp_path):
 
     async with StubServer(answer) as stub:
         with pytest.raises(UntrustedServer, match=r"(?i)wrong version number|record layer failure"):
-            await ask(stub.url.replace("http:", "https:"), tmp_path)
+            await send(stub.url.replace("http:", "https:"), tmp_path)
 
 
 async def test_certificate_that_is_none(tmp_path):
     """An authority that is no certificate is an error before anything is sent."""
     with pytest.raises(KubeconfigError, match="certificate or key cannot be used"):
-        await ask("https://127.0.0.1:9", tmp_path, **{"certificate-authority-data": base64.b64encode(b"x").decode()})
+        await send("https://127.0.0.1:9", tmp_path, **{"certificate-authority-data": base64.b64encode(b"x").decode()})

@@ -24,11 +24,23 @@ LAYERS = (
     ("operator",),
     ("cli", "testing"),
 )
-"""From the bottom up. A package imports from layers below its own, and from itself; the first row is chronik's own modules."""
+"""From the bottom up. A package imports from itself and from the layers below; the first row is chronik's own modules."""
 OUTSIDE = ("__init__", "__main__")
 """What stands outside of the layers: the version, which everybody may have, and where the command starts."""
 
-PURE = {"errors", "manifest", "problem", "quantity", "wording", "api", "documents", "render", "plan", "status", "report"}
+PURE = {
+    "errors",
+    "manifest",
+    "problem",
+    "quantity",
+    "wording",
+    "api",
+    "documents",
+    "render",
+    "plan",
+    "status",
+    "report",
+}
 """What may read no file, talk to nobody, look at no clock and print nothing."""
 
 ONLY_IN = {
@@ -146,7 +158,9 @@ def test_every_module_has_a_layer():
 def test_packages_are_small():
     """A package has few modules, and chronik itself no more than a dozen files."""
     folders = [path for path in (PACKAGE, *PACKAGE.rglob("*")) if path.is_dir() and "_data" not in path.parts]
-    counts = {folder.name: len([file for file in folder.glob("*.py") if file.name != "__init__.py"]) for folder in folders}
+    counts = {
+        folder.name: len([file for file in folder.glob("*.py") if file.name != "__init__.py"]) for folder in folders
+    }
 
     assert {name: count for name, count in counts.items() if count > MOST_MODULES} == {}
     assert counts["chronik"] <= MOST_ROOT_MODULES
@@ -164,7 +178,9 @@ def test_imports_point_down(module):
 
 def test_no_import_cycles():
     """No module needs itself, by way of others, to be imported."""
-    graph = {module: {_file_of(each.name) for each in ours(module, at_import=True, running=True)} for module in modules()}
+    graph = {
+        module: {_file_of(each.name) for each in ours(module, at_import=True, running=True)} for module in modules()
+    }
     while graph:
         leaves = [module for module, needed in graph.items() if not needed & graph.keys() - {module}]
         assert leaves, f"these import each other: {graph}"

@@ -35,12 +35,12 @@ from chronik.apply.executor import Execution
 from chronik.clock import Clock
 from chronik.kube import ConnectOptions
 from chronik.manifest import FINALIZER, LEASE, ClusterKey, Kind, ObjectRef
-from chronik.operator.cache.cache import Cache, Scope
+from chronik.operator.cache.cache import Cache, Selection
 from chronik.operator.lease import LEASE_NAME, Terms
 from chronik.operator.queue import WorkQueue
 from chronik.operator.reconcile import reconcile
 from chronik.operator.telemetry.metrics import Metrics
-from chronik.operator.worker import Passes
+from chronik.operator.worker import Workers
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 USER = USERS[0]
@@ -104,7 +104,7 @@ def passes_of(world, **parts):
     """Return passes that a test takes by hand, with a queue that nobody works on."""
     clock = Clock()
     made = {"queue": WorkQueue(clock), "metrics": Metrics(), "clock": clock} | parts
-    return Passes(world=world, **made)
+    return Workers(world=world, **made)
 
 
 def granted(place, name, *rules):
@@ -182,7 +182,7 @@ async def test_a_cluster_deleted_before_its_first_status_is_no_hot_loop(place):
     document["metadata"]["finalizers"] = [FINALIZER]
     await place.create(document)
     async with world_of(place) as world:
-        cache = Cache(world.kube, Scope(namespaces=(place.name,)), wake=lambda _key: None)
+        cache = Cache(world.kube, Selection(namespaces=(place.name,)), wake=lambda _key: None)
         following = asyncio.create_task(cache.run())
         await cache.wait_synced()
         following.cancel()  # from here on it hears of nothing
@@ -347,7 +347,7 @@ class Interrupted:
 async def shard(place):
     """Give a world in which there are only ChronikClusters with a label."""
     async with world_of(place) as world:
-        cache = Cache(world.kube, Scope(namespaces=(place.name,), selector="shard=a"), wake=lambda _key: None)
+        cache = Cache(world.kube, Selection(namespaces=(place.name,), selector="shard=a"), wake=lambda _key: None)
         following = asyncio.create_task(cache.run())
         await cache.wait_synced()
         try:
@@ -397,7 +397,7 @@ async def test_a_cluster_that_left_before_our_answer_is_let_go(place):
         place.server.call("PATCH", place.path(CLUSTER, "c"), MOVED, patch="merge")
         status = {"status": {"phase": "Updating"}}
         answer = place.server.call("PATCH", place.path(CLUSTER, "c", "status"), status, patch="merge")
-        world.cache.wrote(answer.body)
+        world.cache.observe_write(answer.body)
 
         async def lost():
             return world.cache.cluster(key(place)) is None

@@ -35,7 +35,7 @@ from chronik.manifest import (
     ObjectRef,
 )
 from chronik.offline import loading as offline
-from chronik.operator.cache.cache import Cache, Scope
+from chronik.operator.cache.cache import Cache, Selection
 from chronik.plan.planner import PlanContext, plan
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LABELS = {"app.kubernetes.io/managed-by": "chronik-operator"}
 STEP_SECONDS = 10
-EVERYTHING = Scope()
+EVERYTHING = Selection()
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    kube: Kube | ScriptedKube, scope: Scope = EVERYTHING, *, synced: bool = True
+    kube: Kube | ScriptedKube, scope: Selection = EVERYTHING, *, synced: bool = True
 ) -> AsyncIterator[Running]:
     """Run a cache until the block ends."""
     found = Running(None, kube)  # type: ignore[arg-type]  # it is there in the next line
@@ -97,7 +97,7 @@ async def connected(server, user: str = ADMIN) -> AsyncIterator[Kube]:
 
 @asynccontextmanager
 async def on_server(server, namespace: str) -> AsyncIterator[Running]:
-    async with connected(server) as kube, running(kube, Scope((namespace,))) as found:
+    async with connected(server) as kube, running(kube, Selection((namespace,))) as found:
         yield found
 
 
@@ -146,7 +146,7 @@ async def past(found: Running, server, namespace: str) -> None:
 async def test_plans_from_the_cache_are_plans_from_the_server(server, namespace, example):
     """A plan from the cache is, action for action, the plan from what the server lists: at first, and of drift."""
     document = applied(server, cluster_document(namespace, example=example))
-    cluster = offline.law().parse(document).cluster
+    cluster = offline.validator().validate(document).cluster
     desired = offline.render_clusters([cluster])
     for manifest in desired:
         applied(server, manifest)
@@ -327,12 +327,12 @@ async def test_own_writes_are_there_at_once_and_wake_nobody(server, namespace):
     async with on_server(server, namespace) as found:
         found.woken.clear()
         for value in ("1", "2"):
-            found.cache.wrote(applied(server, child(namespace, a=value)))
+            found.cache.observe_write(applied(server, child(namespace, a=value)))
             assert found.cache.view(key).objects[ref]["data"] == {"a": value}
         await past(found, server, namespace)
         uid = found.cache.view(key).objects[ref]["metadata"]["uid"]
         deleted(server, child(namespace))
-        found.cache.gone(ref, uid)
+        found.cache.observe_delete(ref, uid)
         assert found.cache.view(key).objects == {}
         await past(found, server, namespace)
 
@@ -350,7 +350,7 @@ async def test_a_deletion_that_is_held_up_comes_back(server, namespace):
     async with on_server(server, namespace) as found:
         found.woken.clear()
         server.call("DELETE", path_of(held))
-        found.cache.gone(ref, live["metadata"]["uid"])
+        found.cache.observe_delete(ref, live["metadata"]["uid"])
         await found.until(lambda: found.woken)
 
         assert "deletionTimestamp" in found.cache.view(key).objects[ref]["metadata"]
@@ -375,10 +375,10 @@ async def test_shards_keep_to_themselves():
     ("scope", "asked"),
     [
         (
-            Scope(selector="shard=a"),
+            Selection(selector="shard=a"),
             {(None, "shard=a"), (None, OURS := "app.kubernetes.io/managed-by=chronik-operator")},
         ),
-        (Scope(("a", "b")), {("a", ""), ("a", OURS), ("b", ""), ("b", OURS)}),
+        (Selection(("a", "b")), {("a", ""), ("a", OURS), ("b", ""), ("b", OURS)}),
     ],
 )
 async def test_what_is_asked_for(scope, asked):
@@ -425,7 +425,7 @@ async def test_storage_classes():
 async def test_a_watch_that_expired_is_listed_again():
     """After 410, what vanished and what changed meanwhile is found by listing again, and wakes its cluster."""
     server = FakeServer.start()
-    server.install([crd(offline.assets.schema(), offline.law().rules)])
+    server.install([crd(offline.assets.schema(), offline.validator().rules)])
     namespace = server.new_namespace()
     try:
         for name in ("c", "d", "e"):
@@ -481,7 +481,7 @@ async def test_no_relist_storm():
                 yield event
 
     time = FakeClock()
-    cache = Cache(Forgetful(), Scope(("n",)), wake=lambda _: None, clock=time.clock)
+    cache = Cache(Forgetful(), Selection(("n",)), wake=lambda _: None, clock=time.clock)
     task = asyncio.create_task(cache.run())
     await cache.wait_synced()
     async with asyncio.timeout(STEP_SECONDS):
@@ -499,7 +499,7 @@ async def test_no_relist_storm():
 async def test_forbidden_kinds_are_done_without(resource, caplog):
     """If Secrets or StorageClasses may not be listed, that is said once, and the operator does without them."""
     server = FakeServer.start()
-    server.install([crd(offline.assets.schema(), offline.law().rules)])
+    server.install([crd(offline.assets.schema(), offline.validator().rules)])
     server.fail_next("list", kmock.resource(resource), code=403, reason="Forbidden", times=3)
     try:
         async with connected(server) as kube:
@@ -548,7 +548,7 @@ async def test_a_forbidden_kind_is_waited_for(server, namespace, caplog):
     with caplog.at_level(logging.INFO, "chronik.operator.cache"):
         async with (
             connected(server, "nobody") as kube,
-            running(kube, Scope((namespace,)), synced=False) as found,
+            running(kube, Selection((namespace,)), synced=False) as found,
         ):
             if not _refuses(server, namespace):
                 pytest.skip("this server lets everybody in")
@@ -571,10 +571,10 @@ async def test_a_missing_definition_is_waited_for(caplog):
     server = FakeServer.start()
     try:
         namespace = server.new_namespace()
-        async with connected(server) as kube, running(kube, Scope((namespace,)), synced=False) as found:
+        async with connected(server) as kube, running(kube, Selection((namespace,)), synced=False) as found:
             await found.until(lambda: "waited for" in caplog.text)
             assert not found.cache.synced
-            server.install([crd(offline.assets.schema(), offline.law().rules)])
+            server.install([crd(offline.assets.schema(), offline.validator().rules)])
             await found.until(lambda: found.cache.synced)
             applied(server, cluster_document(namespace))
             await found.until(lambda: found.woken == [ClusterKey(namespace, "c")])
@@ -587,7 +587,7 @@ async def test_a_missing_definition_is_waited_for(caplog):
 async def test_a_namespace_that_does_not_exist(server):
     """A namespace that is not there is empty; when it comes, its clusters are found."""
     name = "not-there-yet-" + server.new_namespace()
-    async with connected(server) as kube, running(kube, Scope((name,))) as found:
+    async with connected(server) as kube, running(kube, Selection((name,))) as found:
         assert found.cache.clusters() == []
         assert server.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}}).code == 201
         applied(server, cluster_document(name))
@@ -611,7 +611,7 @@ async def test_a_write_that_carries_somebody_elses_change_wakes():
         found.woken.clear()
         edited = document | {"metadata": document["metadata"] | {"generation": 2}}
         kube.put(edited)
-        found.cache.wrote(kube.put(edited | {"status": {"phase": "Running"}}))
+        found.cache.observe_write(kube.put(edited | {"status": {"phase": "Running"}}))
         assert found.woken == [ClusterKey("n", "c")]
 
         found.woken.clear()
@@ -620,7 +620,7 @@ async def test_a_write_that_carries_somebody_elses_change_wakes():
             {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:data": {}}}
         ]
         kube.put(theirs)
-        found.cache.wrote(kube.put(theirs | {"data": {"a": "1", "b": "2"}}))
+        found.cache.observe_write(kube.put(theirs | {"data": {"a": "1", "b": "2"}}))
         assert found.woken == [ClusterKey("n", "c")]
 
 
@@ -636,7 +636,7 @@ async def test_what_we_wrote_during_a_list_is_newer():
         while kube.lists.count("ConfigMap") == listed:  # noqa: ASYNC110
             await asyncio.sleep(0)
         await asyncio.sleep(0)
-        found.cache.wrote(kube.put(child("n", a="1")))
+        found.cache.observe_write(kube.put(child("n", a="1")))
         for _ in range(50):
             assert _data(found) == {"a": "1"}
             await asyncio.sleep(0)
@@ -652,7 +652,7 @@ async def test_late_events_do_not_bring_back_what_we_deleted():
     async with running(kube) as found:
         found.woken.clear()
         kube.put(child("n", a="2"))
-        found.cache.gone(ObjectRef.of(first), first["metadata"]["uid"])
+        found.cache.observe_delete(ObjectRef.of(first), first["metadata"]["uid"])
         for _ in range(50):
             assert _data(found) is None
             await asyncio.sleep(0)
@@ -672,7 +672,7 @@ async def test_a_late_answer_does_not_bring_back_the_dead():
         await found.until(lambda: _data(found))
         kube.drop(ObjectRef.of(answer))
         await found.until(lambda: not _data(found))
-        found.cache.wrote(answer)
+        found.cache.observe_write(answer)
 
         assert _data(found) is None
 
@@ -686,9 +686,9 @@ async def test_events_of_an_earlier_object_are_ignored():
         found.woken.clear()
         kube.put(child("n", a="2"))
         uid = kube.drop(ObjectRef.of(first))
-        found.cache.gone(ObjectRef.of(first), uid)
+        found.cache.observe_delete(ObjectRef.of(first), uid)
         assert _data(found) is None
-        found.cache.wrote(kube.put(child("n", a="3")))
+        found.cache.observe_write(kube.put(child("n", a="3")))
         for _ in range(50):
             await asyncio.sleep(0)
             assert _data(found) == {"a": "3"}
@@ -767,7 +767,7 @@ class _World:
         answer = self.kube.put(manifest)
         await _turns(number)
         informed = self.seen.get(key) == self.cache.fingerprint(key)
-        self.cache.wrote(answer)
+        self.cache.observe_write(answer)
         if informed:
             self.seen[key] = self.cache.fingerprint(key)
 
@@ -779,7 +779,7 @@ class _World:
             uid = self.kube.drop(ref)
             await _turns(number)
             informed = self.seen.get(key) == self.cache.fingerprint(key)
-            self.cache.gone(ref, uid)
+            self.cache.observe_delete(ref, uid)
             if informed:
                 self.seen[key] = self.cache.fingerprint(key)
 

@@ -12,7 +12,7 @@ from tools.operators import Namespace, controllers, eventually, in_phase, render
 from chronik.kube import ConnectOptions
 from chronik.manifest import CLAIM, CLUSTER, KIND_BY_NAME, ObjectRef
 from chronik.offline.sources import template_reader
-from chronik.operator.cache.cache import Scope
+from chronik.operator.cache.cache import Selection
 from chronik.render.install import InstallOptions, install_manifests
 from chronik.render.templates import Templates
 
@@ -177,12 +177,12 @@ def make_class(server: ApiServer) -> None:
     assert server.call("POST", "/apis/storage.k8s.io/v1/storageclasses", made).code in {201, 409}
 
 
-async def lived(server: ApiServer, scope: Scope, place: Namespace) -> list[Request]:
+async def lived(server: ApiServer, scope: Selection, place: Namespace) -> list[Request]:
     """Let a life be lived, and return what the operator asked of the server."""
     make_class(server)
     connect = ConnectOptions(kubeconfig=str(server.kubeconfig), context=USER)
     before = len([each for each in server.requests() if each.user == USER])
-    async with running(server, place.name, connect=connect, scope=scope), controllers(place):
+    async with running(server, place.name, connect=connect, selection=scope), controllers(place):
         await Life(place).live()
         await asyncio.sleep(0.5)  # for Events that are still on their way
     return [each for each in server.requests() if each.user == USER][before:]
@@ -193,7 +193,7 @@ async def test_rights_are_what_is_needed(real_server):
     found = rules()
     grant(real_server, found)
     place = Namespace(real_server, real_server.new_namespace())
-    requests = await lived(real_server, Scope(selector="rights=examined"), place)
+    requests = await lived(real_server, Selection(selector="rights=examined"), place)
 
     assert [(each.verb, each.path) for each in requests if each.code == 403] == []
     assert granted(found) - used(requests) == set(UNSEEN)
@@ -204,7 +204,7 @@ async def test_namespaced_rights_are_what_is_needed(real_server):
     place = Namespace(real_server, real_server.new_namespace())
     found = rules(namespaced=place.name)
     grant(real_server, found, place.name)
-    requests = await lived(real_server, Scope(namespaces=(place.name,)), place)
+    requests = await lived(real_server, Selection(namespaces=(place.name,)), place)
 
     assert [(each.verb, each.path) for each in requests if each.code == 403] == []
     assert {each.namespace for each in requests} == {place.name}

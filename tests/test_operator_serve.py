@@ -10,7 +10,7 @@ import pytest
 
 from chronik.errors import InputError
 from chronik.operator.telemetry.metrics import Metrics
-from chronik.operator.telemetry.server import Probes, Workers, serving
+from chronik.operator.telemetry.server import Probes, Watchdog, serving
 
 HOST = "127.0.0.1"
 
@@ -72,7 +72,7 @@ async def test_checks_are_asked_each_time():
 def test_stuck_worker_is_named():
     """A piece of work that takes too long fails the check, by name, until it is done."""
     now = [0.0]
-    workers = Workers(limit=600, now=lambda: now[0])
+    workers = Watchdog(limit=600, now=lambda: now[0])
     with workers.busy("n/quick"):
         now[0] = 599
         assert workers.check() == ""
@@ -85,7 +85,7 @@ def test_stuck_worker_is_named():
 def test_worker_that_fails_is_not_stuck():
     """Work that ends in an error has ended."""
     now = [0.0]
-    workers = Workers(limit=600, now=lambda: now[0])
+    workers = Watchdog(limit=600, now=lambda: now[0])
     with pytest.raises(KeyError), workers.busy("n/a"):
         raise KeyError
     now[0] = 10_000

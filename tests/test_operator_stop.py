@@ -24,7 +24,7 @@ from tools.operators import (
 from chronik.kube import ConnectOptions
 from chronik.manifest import LEASE
 from chronik.operator import queue as operator_queue
-from chronik.operator.cache.cache import Scope
+from chronik.operator.cache.cache import Selection
 from chronik.operator.lease import LEASE_NAME
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ async def test_a_lost_right_is_told_and_found_again(server, monkeypatch, caplog)
         await asyncio.to_thread(rights.known, name, status=True)
     here, there = (Namespace(server, name) for name in names)
     connect = ConnectOptions(kubeconfig=str(server.kubeconfig), context=USER)
-    async with running(server, names[0], connect=connect, scope=Scope(namespaces=tuple(names))) as operator:
+    async with running(server, names[0], connect=connect, selection=Selection(namespaces=tuple(names))) as operator:
         for place in (here, there):
             await place.launch()
         rights.revoke(here.name, "status")

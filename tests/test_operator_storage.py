@@ -21,7 +21,7 @@ from tools.operators import (
 
 from chronik.apply import executor as apply
 from chronik.errors import Unreachable
-from chronik.operator.cache.cache import Scope
+from chronik.operator.cache.cache import Selection
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ async def sizes(place):
 async def everywhere(place):
     """Run in a cluster-wide scope, which alone sees StorageClasses, and look after one namespace's clusters."""
     labels = {"metadata": {"labels": {"shard": place.name}}}
-    return {"scope": Scope(selector=f"shard={place.name}")}, labels
+    return {"selection": Selection(selector=f"shard={place.name}")}, labels
 
 
 async def test_what_cannot_grow_is_told(place):

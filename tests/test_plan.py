@@ -19,12 +19,12 @@ from chronik.plan.actions import (
     Blocked,
     Conflict,
     Create,
+    Deferred,
     Foreign,
     GrowClaim,
-    Handover,
-    Held,
     Recreate,
     Skip,
+    TransferOwnership,
     Wait,
 )
 from chronik.plan.changes import Change, Mask
@@ -64,7 +64,7 @@ def rendered(uid=UID, **spec):
         "metadata": {"name": "c", "namespace": NAMESPACE},
         "spec": merged(base, spec),
     }
-    cluster = offline.law().parse(document).cluster
+    cluster = offline.validator().validate(document).cluster
     return offline.render_clusters([replace(cluster, uid=uid)])
 
 
@@ -111,7 +111,7 @@ def test_a_new_cluster_is_created_in_stages():
     assert [stage.name for stage in first.stages] == ["rbac", "config", "network", "workloads", "disruption", "scaling"]
     assert {kind for stage in first.stages for step in stage.steps for kind in kinds(step.actions)} == {
         "Create",
-        "Handover",
+        "TransferOwnership",
     }
     assert [step.ref for step in first.stages[3].steps] == [CONTROLLER, INGEST, SEARCH]
     assert plan(desired[::-1], {}, OPERATOR) == first
@@ -393,7 +393,7 @@ def test_autoscaling_from_the_start():
     desired = rendered(autoscaling=AUTOSCALED)
     world = World()
     done = world.carry_out(plan(desired, {}, OPERATOR))
-    handover = next(action for action in done if isinstance(action, Handover))
+    handover = next(action for action in done if isinstance(action, TransferOwnership))
 
     assert handover.manager == REPLICAS_MANAGER
     assert handover.manifest == {
@@ -411,7 +411,7 @@ def test_autoscaling_is_turned_on_without_a_dip():
     world, desired = running(ingestNodes=5), rendered(ingestNodes=5, autoscaling=AUTOSCALED)
     done = settle(world, desired)
 
-    assert kinds(done) == ["Handover", "Apply", "Create"]
+    assert kinds(done) == ["TransferOwnership", "Apply", "Create"]
     assert set(world.counts["c-ingest"]) == {5}
     world.scale(INGEST, 7)
     assert settle(world, desired) == []
@@ -436,7 +436,7 @@ def test_the_handover_is_let_go_of():
     )
     done = settle(world, desired)
 
-    assert kinds(done) == ["Handover"]
+    assert kinds(done) == ["TransferOwnership"]
     assert "spec" not in done[0].manifest
     assert count_owners(world) == ["keda"]
 
@@ -452,7 +452,7 @@ def test_autoscaling_is_turned_off_without_a_dip(scaled):
     done = settle(world, rendered(ingestNodes=5))
     apply = next(action for action in done if isinstance(action, Apply))
 
-    assert kinds(done)[: done.index(apply)] == (["Handover", "Prune"] if scaled else ["Prune"])
+    assert kinds(done)[: done.index(apply)] == (["TransferOwnership", "Prune"] if scaled else ["Prune"])
     assert apply.restarts == ()
     assert set(world.counts["c-ingest"]) <= {4, 5, scaled}
     assert world.counts["c-ingest"][-1] == 5
@@ -471,7 +471,7 @@ def test_turning_autoscaling_off_survives_a_crash():
     for action in writes(first)[:2]:
         world.carry_out_one(action)
 
-    assert kinds(writes(first)[:2]) == ["Handover", "Prune"]
+    assert kinds(writes(first)[:2]) == ["TransferOwnership", "Prune"]
     settle(world, rendered(ingestNodes=5))
     assert count_owners(world) == ["chronik-operator"]
     assert world.counts["c-ingest"][-1] == 5
@@ -507,7 +507,7 @@ def test_a_workload_that_vanished_comes_back_at_its_scale():
     world.counts.clear()
     done = settle(world, desired)
 
-    assert kinds(done) == ["Create", "Handover", "Apply"]
+    assert kinds(done) == ["Create", "TransferOwnership", "Apply"]
     assert set(world.counts["c-ingest"]) == {7}
 
 
@@ -565,8 +565,8 @@ def test_the_recreated_statefulset_keeps_what_pods_may_see():
     template, world.counts = world.observed[INGEST]["spec"]["template"], {}
     done = [action for action in settle(world, desired) if action.ref == INGEST]
 
-    assert kinds(done) == ["Recreate", "Handover", "Handover", "Handover", "Apply"]
-    assert {action.manager for action in done if isinstance(action, Handover)} == {
+    assert kinds(done) == ["Recreate", "TransferOwnership", "TransferOwnership", "TransferOwnership", "Apply"]
+    assert {action.manager for action in done if isinstance(action, TransferOwnership)} == {
         REPLICAS_MANAGER,
         KEPT_MANAGER,
         "chronik-operator-rotation",
@@ -626,10 +626,10 @@ def test_sizes_out_of_reach_hold_nothing_else_up(size, expandable, code):
     held, apply = decide(world, desired, context)[INGEST]
     settle(world, desired, context)
 
-    assert (type(held), held.code) == (Held, code)
+    assert (type(held), held.code) == (Deferred, code)
     assert isinstance(apply, Apply)
     assert [change.new for change in apply.changes] == ["a:2"]
-    assert kinds(decide(world, desired, context)[INGEST]) == ["Held"]
+    assert kinds(decide(world, desired, context)[INGEST]) == ["Deferred"]
 
 
 def test_claims_that_were_missed_grow_later():

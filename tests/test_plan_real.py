@@ -17,7 +17,7 @@ from tools.recorded import FILES, at, recorded, with_value
 
 from chronik.manifest import KIND_BY_NAME, KINDS, ObjectRef
 from chronik.offline import loading as offline
-from chronik.plan.actions import Apply, Create, GrowClaim, Handover, Prune, Recreate
+from chronik.plan.actions import Apply, Create, GrowClaim, Prune, Recreate, TransferOwnership
 from chronik.plan.conflicts import immutable_differences
 from chronik.plan.drift import applied_fields, walk
 from chronik.plan.managed_fields import collisions, leaves, node_at
@@ -83,7 +83,7 @@ class Namespace:
                 self.applied(manifest)
             case Apply(manifest=manifest):
                 self.applied(manifest, force=action.force)
-            case Handover(manifest=manifest, manager=manager):
+            case TransferOwnership(manifest=manifest, manager=manager):
                 self.applied(manifest, manager)
             case Prune(uid=uid):
                 assert self.server.call("DELETE", url, {"preconditions": {"uid": uid}}).code == 200
@@ -393,7 +393,7 @@ def rendered(namespace, **spec):
         "metadata": metadata,
         "spec": base | spec,
     }
-    return offline.render_clusters([replace(offline.law().parse(document).cluster, uid=None)])
+    return offline.render_clusters([replace(offline.validator().validate(document).cluster, uid=None)])
 
 
 def context_of(place, **more):
@@ -414,7 +414,7 @@ def test_rendered_clusters_need_one_pass(example, place):
 
     again = plan(desired, place.observed(), context)
     assert (writes(again), again.obstacles) == ([], ())
-    assert {type(action) for action in writes(first)} <= {Create, Handover}
+    assert {type(action) for action in writes(first)} <= {Create, TransferOwnership}
 
 
 def test_replicas_never_dip(place):
@@ -483,7 +483,7 @@ def test_volumes_grow_around_running_pods(real_cluster):
     until(lambda: rolled_out(place, ingest))
     live = place.observed()[ingest]
 
-    assert [type(action) for action in done] == [GrowClaim, GrowClaim, Recreate, Handover, Apply]
+    assert [type(action) for action in done] == [GrowClaim, GrowClaim, Recreate, TransferOwnership, Apply]
     assert pods(place) == before
     assert {each["spec"]["resources"]["requests"]["storage"] for each in bound_claims(place)} == {"2Gi"}
     assert live["metadata"]["uid"] != done[2].uid

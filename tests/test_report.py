@@ -15,13 +15,13 @@ from chronik.plan.actions import (
     Blocked,
     Conflict,
     Create,
+    Deferred,
     Foreign,
     GrowClaim,
-    Handover,
-    Held,
     Prune,
     Recreate,
     Skip,
+    TransferOwnership,
     Wait,
 )
 from chronik.plan.changes import Change
@@ -29,9 +29,9 @@ from chronik.plan.results import OBSTACLES, WROTE, Report, Result
 from chronik.report import apply as report
 from chronik.report import diff as diff_report
 from chronik.report.data import apply_json
-from chronik.report.diff import Outlook
+from chronik.report.diff import ClusterDiff
 from chronik.report.page import cells, wrapped
-from chronik.report.summary import Account, exit_code
+from chronik.report.summary import ClusterResult, exit_code
 from chronik.status.health import Health, State
 from chronik.status.readiness import Unready
 
@@ -59,7 +59,9 @@ ACTIONS = {
     "taken": change(name="controller", changes=(REPLICAS,), takes=(OWNER,), force=True, reason="1 change, taken"),
     "adopted": change(Adopt, "config", "ConfigMap", changes=(TEXT,)),
     "recreated": change(Recreate, "search", propagation="Orphan", reason="its volumes grow; pods keep running"),
-    "handed-over": Handover(ref=ref("Deployment", "search"), manager="m", manifest={}, reason="holds the count"),
+    "handed-over": TransferOwnership(
+        ref=ref("Deployment", "search"), manager="m", manifest={}, reason="holds the count"
+    ),
     "grown": GrowClaim(
         ref=ref("PersistentVolumeClaim", "0"), storage="20Gi", was="10Gi", uid="u", resource_version="1"
     ),
@@ -69,7 +71,7 @@ ACTIONS = {
     "unchanged": Skip(ref=ref("Role", "ingest"), reason="is as it should be"),
     "orphaned": Skip(ref=ref("Role", "old"), why="orphaned", reason="is no longer part of the cluster"),
     "kept": Skip(ref=ref("Role", "kept"), why="kept", reason="is annotated"),
-    "held": Held(
+    "held": Deferred(
         ref=ref("StatefulSet", "held"), code="StorageShrink", reason="keeps 20Gi", hint="Volumes never shrink."
     ),
     "conflict": Conflict(
@@ -88,15 +90,15 @@ EVERYTHING = Report(
         Result(change(name="later"), "not-tried", why="because of StatefulSet/streaming/orders-bad"),
     )
 )
-ALL = Account(KEY, EVERYTHING, seconds=0.42)
+ALL = ClusterResult(KEY, EVERYTHING, seconds=0.42)
 UNREADY = (Unready(ref("StatefulSet", "ingest"), Health(State.IN_PROGRESS, "1 of 3 pods ready")),)
 FAILED = (Unready(ref("StatefulSet", "ingest"), Health(State.FAILED, "orders-ingest-0: CrashLoopBackOff")),)
 WORDINGS = {
     "report": report.as_text,
     "troubles": report.troubles_text,
-    "diff": lambda accounts, **how: diff_report.as_text([Outlook(each) for each in accounts], **how),
+    "diff": lambda accounts, **how: diff_report.as_text([ClusterDiff(each) for each in accounts], **how),
     "unready": lambda accounts, **how: report.unready_text(
-        [Account(each.key, unready=UNREADY, waited=300) for each in accounts], **how
+        [ClusterResult(each.key, unready=UNREADY, waited=300) for each in accounts], **how
     ),
 }
 wordings = pytest.mark.parametrize("words", WORDINGS.values(), ids=WORDINGS)
@@ -145,7 +147,7 @@ def test_nothing_gets_to_the_terminal_raw(words):
         hint=f"do{evil}",
     )
     failed = Result(action, "failed", Forbidden(f"no{evil}\nmore{evil}", subject=f"s{evil}", hint=f"h{evil}"))
-    account = Account(ClusterKey("n", "c"), Report((Result(action, "conflict"), failed)))
+    account = ClusterResult(ClusterKey("n", "c"), Report((Result(action, "conflict"), failed)))
     for width in WIDTHS:
         text = words([account], width=width, color=False)
         assert all(line.isprintable() for line in text.splitlines())
@@ -182,7 +184,7 @@ def test_report_in_columns():
 
 def test_report_on_a_narrow_terminal():
     """Without room for columns, what became of an object stands below it."""
-    account = Account(KEY, Report((Result(ACTIONS["changed"], "changed"),)), seconds=0.4)
+    account = ClusterResult(KEY, Report((Result(ACTIONS["changed"], "changed"),)), seconds=0.4)
 
     assert report.as_text([account], width=40, color=False) == (
         "StatefulSet/streaming/orders-ingest\n"
@@ -196,7 +198,7 @@ def test_report_on_a_narrow_terminal():
 def test_every_outcome_has_its_word(outcome):
     """Each outcome that is no everyday one is told, on stdout or on stderr, with its object."""
     results = [result for result in EVERYTHING.results if outcome in {result.outcome, "taken"}]
-    account = Account(KEY, Report(tuple(results[:1])))
+    account = ClusterResult(KEY, Report(tuple(results[:1])))
     out, err = (words([account], width=None, color=False) for words in (report.as_text, report.troubles_text))
     where = str(results[0].ref)
 
@@ -211,7 +213,7 @@ def test_same_trouble_is_told_once():
         Result(Create(ref=ref("Service", str(n)), manifest={}), "failed", Forbidden("no", hint="Ask."))
         for n in range(5)
     ]
-    account = Account(KEY, Report((Result(ACTIONS["created"], "created"), *results)))
+    account = ClusterResult(KEY, Report((Result(ACTIONS["created"], "created"), *results)))
 
     assert report.troubles_text([account], width=None, color=False) == (
         "error: Service/streaming/orders-0, Service/streaming/orders-1, Service/streaming/orders-2 and 2 more: no\n"
@@ -223,7 +225,7 @@ def test_one_cause_for_everything_is_told_of_the_cluster():
     """If nothing could be done for one reason, that is all there is to say: no list of objects."""
     missing = NamespaceMissing("namespace streaming does not exist", subject="Service/x", hint="Create it.")
     failed = [Result(Create(ref=ref("Service", str(n)), manifest={}), "failed", missing) for n in range(3)]
-    account = Account(KEY, Report((*failed, Result(ACTIONS["created"], "not-tried", why="because"))), seconds=1)
+    account = ClusterResult(KEY, Report((*failed, Result(ACTIONS["created"], "not-tried", why="because"))), seconds=1)
 
     assert report.troubles_text([account], width=None, color=False) == (
         "error: streaming/orders: namespace streaming does not exist\n  Create it.\n"
@@ -235,7 +237,7 @@ def test_one_cause_for_everything_is_told_of_the_cluster():
 
 def test_interrupted_before_anything_was_sent():
     """A cluster that nothing was done about, because somebody had enough, says so."""
-    account = Account(KEY, Report((), interrupted=True))
+    account = ClusterResult(KEY, Report((), interrupted=True))
 
     assert report.as_text([account], width=None, color=False) == (
         "streaming/orders: interrupted before anything was sent\n"
@@ -245,32 +247,34 @@ def test_interrupted_before_anything_was_sent():
 def test_object_that_is_changed_back_is_told():
     """If something on the server undoes a change at once, the report says that."""
     result = Result(ACTIONS["changed"], "changed", settled=("u", "1", "d"))
-    text = report.as_text([Account(KEY, Report((result,)))], width=None, color=False)
+    text = report.as_text([ClusterResult(KEY, Report((result,)))], width=None, color=False)
 
     assert "something on the server changes it back" in text
 
 
 def test_waiting_is_reported():
     """What is not ready is named with its reason; what failed for good is told apart from what takes too long."""
-    late, broken, well = (Account(KEY, unready=unready, waited=300.0) for unready in (UNREADY, FAILED, ()))
+    late, broken, well = (ClusterResult(KEY, unready=unready, waited=300.0) for unready in (UNREADY, FAILED, ()))
 
     assert report.unready_text([late], width=None, color=False) == (
         "error: streaming/orders: 1 object not ready after 300 s\n"
         "  StatefulSet/streaming/orders-ingest: 1 of 3 pods ready\n"
     )
     assert ": 1 object failed\n" in report.unready_text([broken], width=None, color=False)
-    both = Account(KEY, unready=(*UNREADY, *FAILED), waited=300.0)
+    both = ClusterResult(KEY, unready=(*UNREADY, *FAILED), waited=300.0)
     assert ": 2 objects not ready, of which 1 failed\n" in report.unready_text([both], width=None, color=False)
     assert "orders-ingest-0: CrashLoopBackOff" in report.unready_text([broken], width=None, color=False)
     assert report.ready_text([well], width=None, color=False) == "streaming/orders: ready after 300.0 s\n"
     assert [exit_code([each]) for each in (late, broken, well)] == [6, 5, 0]
 
 
-WELL = Account(KEY, Report((Result(ACTIONS["created"], "created"),)))
-IN_CONFLICT = Account(KEY, Report((Result(ACTIONS["conflict"], "conflict"), Result(ACTIONS["created"], "created"))))
-GONE = Account(KEY, error=Unreachable("gone"))
-PARTIAL = Account(KEY, EVERYTHING)
-LATE = Account(KEY, unready=UNREADY)
+WELL = ClusterResult(KEY, Report((Result(ACTIONS["created"], "created"),)))
+IN_CONFLICT = ClusterResult(
+    KEY, Report((Result(ACTIONS["conflict"], "conflict"), Result(ACTIONS["created"], "created")))
+)
+GONE = ClusterResult(KEY, error=Unreachable("gone"))
+PARTIAL = ClusterResult(KEY, EVERYTHING)
+LATE = ClusterResult(KEY, unready=UNREADY)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +317,7 @@ def test_json_is_complete():
 def test_json_tells_errors_of_clusters():
     """A cluster that could not be looked at has an error with reason, message, hint and HTTP code."""
     answer = Answer(code=403)
-    account = Account(KEY, error=Forbidden("no", hint="Ask.", answer=answer))
+    account = ClusterResult(KEY, error=Forbidden("no", hint="Ask.", answer=answer))
     (cluster,) = json.loads(apply_json([account]))["clusters"]
 
     assert cluster["error"] == {"reason": "Forbidden", "message": "no", "hint": "Ask.", "code": 403}
@@ -327,7 +331,7 @@ def diffed(*actions, width=None, pods=None):
     """Return the diff of some actions."""
     outcomes = {type(action): outcome for outcome, action in ACTIONS.items() if outcome != "taken"}
     results = tuple(Result(each, each.why if isinstance(each, Skip) else outcomes[type(each)]) for each in actions)
-    return diff_report.as_text([Outlook(Account(KEY, Report(results)), pods or {})], width=width, color=False)
+    return diff_report.as_text([ClusterDiff(ClusterResult(KEY, Report(results)), pods or {})], width=width, color=False)
 
 
 def test_change_on_one_line_or_three():
@@ -403,7 +407,7 @@ def test_what_differs_without_a_change():
     """A cluster differs if something would change or should but cannot; not if things are left over or held back."""
 
     def differs(outcome):
-        return Outlook(Account(KEY, Report((Result(ACTIONS[outcome], outcome),)))).differs
+        return ClusterDiff(ClusterResult(KEY, Report((Result(ACTIONS[outcome], outcome),)))).differs
 
     assert {outcome for outcome in ACTIONS if outcome != "taken" and not differs(outcome)} == {
         "unchanged",

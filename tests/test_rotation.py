@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from chronik.manifest import COMPONENT_LABEL, ObjectRef
-from chronik.plan.actions import Handover
+from chronik.plan.actions import TransferOwnership
 from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER, rotation, secrets_of
 
 ORDER = ("controller", "ingest")
@@ -69,7 +69,7 @@ def test_restarts_are_small_applies_of_their_own():
     """A restart is an apply of one annotation by a field manager of its own."""
     (action,) = found([workload("ingest", "s")], {"s": "2"}, made_with=FIRST).restarts.actions
 
-    assert isinstance(action, Handover)
+    assert isinstance(action, TransferOwnership)
     assert action.manager == ROTATION_MANAGER
     assert action.manifest.keys() == {"apiVersion", "kind", "metadata", "spec"}
 

@@ -262,11 +262,11 @@ def test_completed_spec_names_every_field():
 
 def both_verdicts(document):
     pruned = SCHEMA.prune_nulls(document)
-    return SCHEMA.conforms(pruned), SCHEMA.explain(pruned) == []
+    return SCHEMA.conforms(pruned), SCHEMA.schema_problems(pruned) == []
 
 
 def test_quick_verdict_is_the_long_one():
-    """`conforms` says yes exactly when `explain` has nothing to say, for good, edge-case and broken documents."""
+    """`conforms` says yes exactly when there is nothing to explain, for good, edge-case and broken documents."""
     seen = set()
     for document in Generator(RAW, RULES, seed=20).documents(300):
         quick, long = both_verdicts(document)

@@ -18,7 +18,7 @@ from tools.spec_generator import TEXTS, Generator
 
 from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
-from chronik.api.validation import Law
+from chronik.api.validation import Validator
 from chronik.manifest import KIND_BY_NAME
 from chronik.offline import assets
 from chronik.offline import sources as inputs
@@ -232,10 +232,10 @@ def test_transitions(server: Server, before: dict[str, Any], after: dict[str, An
 
 def test_rendered_objects_are_accepted(server: Server):
     """Whatever is rendered from a valid document is accepted by the server: nothing passes here to fail later."""
-    law, templates = Law(SCHEMA, BOOK), Templates(inputs.template_reader())
+    validator, templates = Validator(SCHEMA, BOOK), Templates(inputs.template_reader())
     refused, count = [], 0
     for document in Generator(RAW, BOOK, seed=3).documents(150):
-        cluster = law.parse(document, namespace=server.namespace).cluster
+        cluster = validator.validate(document, namespace=server.namespace).cluster
         for manifest in render(cluster, templates) if cluster else ():
             code, answer, _ = server.send("PATCH", apply_path(manifest), manifest, "application/apply-patch+yaml")
             count += 1

@@ -23,11 +23,11 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 def test_objects_of_generated_documents_are_accepted(real_server):
     """Whatever document is valid, each of its objects passes a dry run with strict field validation."""
     namespace = real_server.new_namespace()
-    generator = Generator(assets.schema(), offline.law().rules, seed=36)
+    generator = Generator(assets.schema(), offline.validator().rules, seed=36)
     refused, taken = [], 0
     for _ in range(DOCUMENTS):
         document = generator.good()
-        cluster = offline.law().parse(document, namespace=namespace).cluster
+        cluster = offline.validator().validate(document, namespace=namespace).cluster
         if cluster is None:
             continue
         for manifest in offline.render_clusters([cluster]):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tools.hostile import HOSTILE, LOOK_ALIKES
 
 from chronik.render import skeleton
-from chronik.render.skeleton import OMIT, SkeletonError, compile_skeleton, hole
+from chronik.render.skeleton import OMIT, SkeletonError, compile_skeleton, placeholder
 
-A, B = hole(0), hole(1)
+A, B = placeholder(0), placeholder(1)
 
 
 @pytest.fixture(params=[yaml.CSafeLoader, yaml.SafeLoader], ids=["libyaml", "python"], autouse=True)
@@ -84,7 +84,7 @@ def test_strings_stay_strings(text):
 
 def test_several_holes():
     """Holes are filled in their order, in one scalar or in many."""
-    fill = compile_skeleton(f"a: {A}.{B}.svc\nb: {hole(2)}\n")
+    fill = compile_skeleton(f"a: {A}.{B}.svc\nb: {placeholder(2)}\n")
 
     assert fill(["x", "y", 3]) == {"a": "x.y.svc", "b": 3}
     assert fill(["{", "}", "z"]) == {"a": "{.}.svc", "b": "z"}
@@ -209,8 +209,8 @@ def test_kept_skeletons_are_bounded():
 @given(st.text(alphabet="Zq0123Z", max_size=12))
 def test_no_text_passes_for_a_hole(text):
     """Text that is a hole, or has one in it, is refused unless the hole is the one expected; other text is text."""
-    holes = re.findall(r"Zq0q\d+Z", text)
-    if holes in ([], [A]):
+    placeholders = re.findall(r"Zq0q\d+Z", text)
+    if placeholders in ([], [A]):
         assert compile_skeleton(f"'{text}'")(["value"]) == text.replace(A, "value")
     else:
         with pytest.raises(SkeletonError, match="is reserved"):

@@ -175,7 +175,7 @@ def test_statuses_without_a_look(made, phase, reason, before):
     """A cluster of which nothing was looked at has a phase and Ready=False; what was known of its pods stays known."""
     known = derive(cluster(), Observation(objects(), [pod("ingest", 0)], generation=1), EARLIER)
     status = made(known if before is None else before)
-    problems = Schema(assets.schema()).explain({"status": status})
+    problems = Schema(assets.schema()).schema_problems({"status": status})
 
     assert (status["phase"], status["observedGeneration"], status["lastUpdated"]) == (phase, 2, NOW)
     assert (condition(status, "Ready")["status"], condition(status, "Ready")["reason"]) == ("False", reason)
@@ -395,13 +395,13 @@ def test_the_schema_takes_it(live, failure):
     """Every status, the first one too, fits the schema of a ChronikCluster."""
     status = derive(cluster(), Observation(live, [pod("ingest", 0)], generation=1, failure=failure), NOW)
 
-    problems = Schema(assets.schema()).explain({"status": status})
+    problems = Schema(assets.schema()).schema_problems({"status": status})
     assert [problem for problem in problems if problem.path[:1] == ("status",)] == []
 
 
 def test_the_schema_is_asked():
     """The check above can fail: a status that does not fit is found."""
-    problems = Schema(assets.schema()).explain({"status": {"phase": "Flying"}})
+    problems = Schema(assets.schema()).schema_problems({"status": {"phase": "Flying"}})
 
     assert ("status", "phase") in {problem.path for problem in problems}
 

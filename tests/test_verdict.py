@@ -11,9 +11,9 @@ from chronik.plan.actions import (
     Blocked,
     Conflict,
     Create,
+    Deferred,
     Foreign,
     GrowClaim,
-    Held,
     Prune,
     Recreate,
     Skip,
@@ -22,7 +22,7 @@ from chronik.plan.actions import (
 from chronik.plan.conflicts import conflict
 from chronik.plan.results import Report, Result
 from chronik.problem import Problem
-from chronik.status.assess import as_trouble, invalid, rigid_classes, verdict
+from chronik.status.assess import assess, describe_error, invalid, rigid_classes
 from chronik.status.compute import condition
 from chronik.status.events import announcements
 
@@ -74,7 +74,7 @@ VERDICTS = {
 def test_verdicts(case):
     """What a pass amounts to, and when to try again: what an event tells of needs no time."""
     results, failure, waiting, retry = VERDICTS[case]
-    found = verdict(report(*results))
+    found = assess(report(*results))
 
     assert (found.failure and found.failure[0], found.waiting and found.waiting[0]) == (failure, waiting)
     assert found.retry == retry
@@ -84,9 +84,9 @@ def test_messages_name_what_and_what_to_do():
     """A message says which object, what is wrong, and what to do; many are cut short, and the same told once."""
     many = [(replace(FOREIGN[0], ref=REF._replace(name=f"s{number}")), "foreign", None) for number in range(5)]
 
-    assert verdict(report(FOREIGN)).failure[1] == "Service/ns/c-ingest is somebody else's. Delete it."
-    assert verdict(report(*many)).failure[1].endswith(" Delete it. (and 2 more)")
-    assert verdict(report(BUSY, BUSY)).waiting[1] == "busy"
+    assert assess(report(FOREIGN)).failure[1] == "Service/ns/c-ingest is somebody else's. Delete it."
+    assert assess(report(*many)).failure[1].endswith(" Delete it. (and 2 more)")
+    assert assess(report(BUSY, BUSY)).waiting[1] == "busy"
 
 
 def test_conflicts_are_told_in_sentences():
@@ -96,7 +96,7 @@ def test_conflicts_are_told_in_sentences():
 
     both = "Remove them from the configuration of flux and mesh, or have flux and mesh give them up."
 
-    assert [verdict(report((each, "conflict", None))).failure[1] for each in (one, two)] == [
+    assert [assess(report((each, "conflict", None))).failure[1] for each in (one, two)] == [
         f"{REF}: spec.type is held by mesh. Remove it from the configuration of mesh, or have mesh give it up.",
         f"{REF}: spec.ports, spec.type are held by flux and mesh. {both}",
     ]
@@ -120,10 +120,10 @@ def test_errors_are_told_in_sentences(case):
     """An error becomes one line: what it is about, what is wrong, and what to do, with a stop in between."""
     error, told = ERRORS[case]
 
-    assert as_trouble(error) == (error.reason, told)
+    assert describe_error(error) == (error.reason, told)
 
 
-HELD = (Held(ref=OTHER, code="StorageShrink", reason="never shrinks", hint="Ask for more."), "held", None)
+HELD = (Deferred(ref=OTHER, code="StorageShrink", reason="never shrinks", hint="Ask for more."), "held", None)
 CONDITIONS = {
     "conflict": ([CONFLICT], {}, "FieldConflict", "True", f"{REF}: spec.type is held by mesh"),
     "held": ([HELD], {}, "StorageResizable", "False", f"{OTHER}: never shrinks. Ask for more."),
@@ -144,16 +144,16 @@ CONDITIONS = {
 def test_conditions(case):
     """What should be known, but stops nothing, is a condition; without it there is none."""
     results, more, kind, status, message = CONDITIONS[case]
-    (found,) = verdict(report(*results), **more).conditions
+    (found,) = assess(report(*results), **more).conditions
 
     assert (found["type"], found["status"]) == (kind, status)
     assert message in found["message"]
-    assert verdict(report(FINE)).conditions == ()
+    assert assess(report(FINE)).conditions == ()
 
 
 def test_a_held_volume_is_no_failure():
     """Volumes that cannot be resized leave the verdict good."""
-    found = verdict(report(HELD))
+    found = assess(report(HELD))
 
     assert (found.failure, found.waiting, found.retry) == (None, None, None)
 

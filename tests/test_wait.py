@@ -16,7 +16,7 @@ from tools.kube_clients import config_map, options_for
 from chronik.apply.wait import cluster_selector, wait_gone, wait_ready
 from chronik.errors import Forbidden, KindMissing, Unreachable, WatchExpired
 from chronik.kube import Listing, WatchEvent, connect
-from chronik.kube.informer import Scope, mirror
+from chronik.kube.informer import KindSelector, informer
 from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, KIND_BY_NAME, POD, ClusterKey, Manifest, ObjectRef
 from chronik.offline import loading as offline
 from chronik.status.health import Health, State
@@ -247,7 +247,7 @@ def event(kind: str, name: str, version: int, value: str = "") -> WatchEvent:
     return WatchEvent(kind, manifest)  # type: ignore[arg-type]  # a literal, said by the caller
 
 
-ALL = [Scope(CONFIG_MAP, "ns", "a=b")]
+ALL = [KindSelector(CONFIG_MAP, "ns", "a=b")]
 
 
 async def until(happened: Any) -> None:
@@ -259,7 +259,7 @@ async def until(happened: Any) -> None:
 
 async def names_after(kube: Script) -> list[str]:
     """Return which objects a mirror holds after its first change, once everything has run that can."""
-    async with mirror(kube, ALL, FakeClock(frozen=True).clock) as live:  # type: ignore[arg-type]  # as much of a Kube as is asked for
+    async with informer(kube, ALL, FakeClock(frozen=True).clock) as live:  # type: ignore[arg-type]  # as much of a Kube as is asked for
         async with asyncio.timeout(5):
             await live.change(1e9)
         for _ in range(20):
@@ -281,7 +281,7 @@ async def test_a_broken_watch_goes_on_where_it_was():
     clock = FakeClock()
     kube = Script([[]], [[event("ADDED", "a", 11), Unreachable("gone")], [event("BOOKMARK", "", 15)], []])
 
-    async with mirror(kube, ALL, clock.clock) as live:
+    async with informer(kube, ALL, clock.clock) as live:
         await live.change(1)
         await until(lambda: len(kube.asked) >= 5)
         assert len(live.of(CONFIG_MAP)) == 1
@@ -295,7 +295,7 @@ async def test_pauses_grow():
     clock = FakeClock()
     kube = Script([[]], [[Unreachable("gone")] for _ in range(8)])
 
-    async with mirror(kube, ALL, clock.clock) as live:
+    async with informer(kube, ALL, clock.clock) as live:
         await live.change(0)
         await until(lambda: not kube.watches)
 
@@ -317,7 +317,7 @@ async def test_who_has_seen_enough_watches_nothing():
     """Watches are opened by whoever waits for a change, and by nobody else."""
     kube = Script([[config_map("ns", "a")]], [])
 
-    async with mirror(kube, ALL) as live:
+    async with informer(kube, ALL) as live:
         assert len(live.of(CONFIG_MAP)) == 1
         await asyncio.sleep(0)
 
@@ -328,10 +328,10 @@ async def test_who_has_seen_enough_watches_nothing():
 async def test_what_may_not_be_read(refusal):
     """A scope that may not be read is an error, unless the picture is true without it."""
     with pytest.raises(type(refusal)):
-        async with mirror(Script([refusal], []), ALL):
+        async with informer(Script([refusal], []), ALL):
             pass
 
-    async with mirror(Script([refusal], []), [replace(ALL[0], optional=True)]) as live:
+    async with informer(Script([refusal], []), [replace(ALL[0], optional=True)]) as live:
         assert live.of(CONFIG_MAP) == []
 
 
@@ -339,7 +339,7 @@ async def test_rights_that_are_lost_underway():
     """Losing the right to watch is told to whoever waits for a change, who would wait for ever otherwise."""
     kube = Script([[]], [[Forbidden("no more")]])
 
-    async with mirror(kube, ALL, FakeClock(frozen=True).clock) as live:
+    async with informer(kube, ALL, FakeClock(frozen=True).clock) as live:
         with pytest.raises(Forbidden):
             await asyncio.wait_for(live.change(1e9), 5)
 
@@ -581,7 +581,7 @@ async def test_wait_until_gone(kube, namespace):
     """What is deleted is waited for until it is gone; one of the same name that comes after is another object."""
     first = await kube.apply(config_map(namespace, "a"))
     await kube.apply(config_map(namespace, "b"))
-    scopes = [Scope(CONFIG_MAP, namespace)]
+    scopes = [KindSelector(CONFIG_MAP, namespace)]
     ref, uid = ObjectRef.of(first), first["metadata"]["uid"]
     task = asyncio.create_task(wait_gone(kube, scopes, {uid}, timeout=30))
     await asyncio.sleep(0.05)
@@ -600,7 +600,7 @@ async def test_what_is_not_gone_in_time(kube, namespace):
     live = await kube.apply(held)
     await kube.delete(CONFIG_MAP, ObjectRef.of(live))
 
-    (left,) = await wait_gone(kube, [Scope(CONFIG_MAP, namespace)], {live["metadata"]["uid"]}, timeout=0.1)
+    (left,) = await wait_gone(kube, [KindSelector(CONFIG_MAP, namespace)], {live["metadata"]["uid"]}, timeout=0.1)
 
     assert left.health == Health(State.TERMINATING, "is being deleted; finalizer example.com/hold holds it")
 

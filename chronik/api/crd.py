@@ -18,7 +18,7 @@ from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_KIND, Manifest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chronik.api.rules import Place, Rule, RuleBook
+    from chronik.api.rules import Rule, RuleBook, SchemaPath
 
 GROUP, VERSION = API_VERSION.split("/")
 POLICY_NAME = "chronik-warnings"
@@ -122,7 +122,7 @@ def _admission(kind: str, spec: dict[str, Any]) -> Manifest:
     return {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": name, "spec": spec}
 
 
-def _about_object(place: Place, rule: str) -> str:
+def _about_object(place: SchemaPath, rule: str) -> str:
     """Bind `self` to a place of `object`, so that the rule's own text can stay as it is; an absent place is fine."""
     paths = ["object." + ".".join(place[:length]) for length in range(1, len(place) + 1)]
     return " || ".join([*(f"!has({path})" for path in paths), f"[{paths[-1]}].all(self, {rule})"])
@@ -134,7 +134,7 @@ def _about_object(place: Place, rule: str) -> str:
 def _root(schema: Mapping[str, Any], rules: RuleBook) -> Raw:
     """Return the schema of the object; of metadata a CRD can say something about the name only."""
     root = inlined(schema, dict(schema))
-    used: set[Place] = set()
+    used: set[SchemaPath] = set()
     parts = {name: _structural(root["properties"][name], (name,), rules, used) for name in ("spec", "status")}
     stray = [rule.name for rule in rules.rules if not used.issuperset(rule.places)]
     if stray:
@@ -153,7 +153,7 @@ def _root(schema: Mapping[str, Any], rules: RuleBook) -> Raw:
     }
 
 
-def _structural(raw: Raw, place: Place, rules: RuleBook, used: set[Place]) -> Raw:
+def _structural(raw: Raw, place: SchemaPath, rules: RuleBook, used: set[SchemaPath]) -> Raw:
     unknown = raw.keys() - _DROPPED - _TURNED - set(_SAME)
     if unknown:
         raise SchemaError(f"{'.'.join(place)}: a CRD cannot say {', '.join(sorted(unknown))}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ITEMS = "[]"
 """The segment of a place that stands for every item of a list."""
 
-Place = tuple[str, ...]
+SchemaPath = tuple[str, ...]
 """Where a rule applies, without indices: `("spec", "tolerations", "[]")`."""
 
 _GUARD = re.compile(r"!has\(self\.(\w+)\) \|\| ")
@@ -43,7 +43,7 @@ class Rule(NamedTuple):
 
     name: str
     path: str
-    places: tuple[Place, ...]
+    places: tuple[SchemaPath, ...]
     rule: str
     message: str
     severity: Literal["error", "warning"]
@@ -89,7 +89,7 @@ class RuleBook:
             for place in rule.places:
                 self._root.at(place).add(rule)
 
-    def at(self, place: Place) -> tuple[Rule, ...]:
+    def at(self, place: SchemaPath) -> tuple[Rule, ...]:
         """Return the rules of one place, in the order of the book."""
         return tuple(rule for rule in self.rules if place in rule.places)
 
@@ -144,7 +144,7 @@ class _Spot:
     groups: dict[tuple[bool, str], _Group] = field(default_factory=dict)
     below: dict[str, _Spot] = field(default_factory=dict)
 
-    def at(self, place: Place) -> _Spot:
+    def at(self, place: SchemaPath) -> _Spot:
         """Return the spot of a place from here, made if need be."""
         return self.below.setdefault(place[0], _Spot(self.kept)).at(place[1:]) if place else self
 

@@ -2,7 +2,7 @@
 
 The order is the server's: nulls go, types and bounds are checked, defaults come in; rules (`rules`) follow. A valid
 document never meets jsonschema, whose import alone costs more than rendering: the schema is compiled once into closures
-that answer yes or no (`structure`), and only a no is explained (`explain`). `spec` calls this; the schema is handed in.
+that answer yes or no (`structural`), and only a no is explained (`schema_errors`). The schema is handed in.
 
 Source: k8s.io/apiextensions-apiserver, pkg/apiserver/schema/defaulting and pkg/apiserver/validation.
 """
@@ -13,7 +13,7 @@ import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.structural import Compiler, Node
+from chronik.api.structural import Compiler, SchemaNode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Schema:
         self._raw = raw
 
     @cached_property
-    def root(self) -> Node:
+    def root(self) -> SchemaNode:
         """The compiled node of a whole document."""
         return Compiler(self._raw).node(dict(self._raw))
 
@@ -46,7 +46,7 @@ class Schema:
         and what another version wrote there must not make a spec invalid.
         """
         judged = self.prune_nulls({key: value for key, value in document.items() if key != "status"})
-        problems = () if self.conforms(judged) else tuple(self.explain(judged))
+        problems = () if self.conforms(judged) else tuple(self.schema_problems(judged))
         completed = self.apply_defaults(judged)
         if "status" in document:
             completed = {**completed, "status": document["status"]}
@@ -64,14 +64,14 @@ class Schema:
         return _defaulted(document, self.root)
 
     def conforms(self, document: Any) -> bool:
-        """Say whether types, bounds and patterns hold; exactly when `explain` finds nothing."""
+        """Say whether types, bounds and patterns hold; exactly when `schema_problems` finds nothing."""
         return self.root.check(document)
 
-    def explain(self, document: Any) -> list[Problem]:
+    def schema_problems(self, document: Any) -> list[Problem]:
         """Return what is wrong with types, bounds and patterns, one problem per violation."""
-        from chronik.api.schema_errors import explain  # noqa: PLC0415  # loads jsonschema; only an invalid document pays for it
+        from chronik.api.schema_errors import schema_problems  # noqa: PLC0415  # loads jsonschema; only an invalid document pays for it
 
-        return explain(self._raw, document)
+        return schema_problems(self._raw, document)
 
     def completed_spec(self, spec: Any) -> Any:
         """Return a valid, defaulted spec with None for every known field that is absent.
@@ -81,7 +81,7 @@ class Schema:
         return _completed(spec, self.root.properties["spec"])
 
 
-def _pruned(value: Any, node: Node) -> Any:
+def _pruned(value: Any, node: SchemaNode) -> Any:
     if isinstance(value, dict) and (node.properties or node.values):
         kept = {}
         for key, item in value.items():
@@ -98,7 +98,7 @@ def _pruned(value: Any, node: Node) -> Any:
     return value
 
 
-def _defaulted(value: Any, node: Node) -> Any:
+def _defaulted(value: Any, node: SchemaNode) -> Any:
     if not node.fills:
         return value
     if isinstance(value, dict):
@@ -114,7 +114,7 @@ def _defaulted(value: Any, node: Node) -> Any:
     return value
 
 
-def _completed(value: Any, node: Node) -> Any:
+def _completed(value: Any, node: SchemaNode) -> Any:
     if node.verbatim:
         return value
     if node.properties:

@@ -38,11 +38,11 @@ _TYPE_NAMES = {
 }
 _YES_NO = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
 
-Words = tuple[str, str, str]
+Explanation = tuple[str, str, str]
 """Code, message and hint of a problem."""
 
 
-def explain(schema: Mapping[str, Any], document: Any) -> list[Problem]:
+def schema_problems(schema: Mapping[str, Any], document: Any) -> list[Problem]:
     """Return one problem per violation; floods are cut short, and say so."""
     raw = inlined(schema, dict(schema))
     places = _places(raw)
@@ -65,7 +65,7 @@ def explain(schema: Mapping[str, Any], document: Any) -> list[Problem]:
     return problems
 
 
-def _words(violation: ValidationError, places: Mapping[str, list[str]]) -> Words:
+def _words(violation: ValidationError, places: Mapping[str, list[str]]) -> Explanation:
     keyword, schema, value = str(violation.validator), dict(violation.schema), violation.instance  # type: ignore[arg-type]  # our schemas are maps
     if keyword == "additionalProperties":
         return _unknown_field(violation.message, schema, places)
@@ -77,7 +77,7 @@ def _words(violation: ValidationError, places: Mapping[str, list[str]]) -> Words
     return _WORDS[keyword](value, schema)
 
 
-def _unknown_field(name: str, schema: Raw, places: Mapping[str, list[str]]) -> Words:
+def _unknown_field(name: str, schema: Raw, places: Mapping[str, list[str]]) -> Explanation:
     known = list(schema["properties"])
     close = _closest(name, known)
     if close:
@@ -114,7 +114,7 @@ def _places(raw: Raw) -> dict[str, list[str]]:
     return found
 
 
-def _type(value: Any, schema: Raw) -> Words:
+def _type(value: Any, schema: Raw) -> Explanation:
     return "type", f"must be {_wanted(schema)}, not {_described(value)}", _type_hint(value, schema)
 
 
@@ -140,7 +140,7 @@ def _type_hint(value: Any, schema: Raw) -> str:
     return ""
 
 
-def _enum_words(value: Any, schema: Raw) -> Words:
+def _enum_words(value: Any, schema: Raw) -> Explanation:
     close = _closest(value, schema["enum"])
     return "enum", f"must be {_one_of(schema['enum'])}, not {_shown(value)}", f"Did you mean {close}?" if close else ""
 
@@ -149,36 +149,36 @@ def _one_of(values: list[str]) -> str:
     return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
 
 
-def _bound(word: str, keyword: str) -> Callable[[Any, Raw], Words]:
+def _bound(word: str, keyword: str) -> Callable[[Any, Raw], Explanation]:
     return lambda value, schema: ("bounds", f"must be {word} {schema[keyword]}, not {_plain_scalar(value)}", "")
 
 
-def _count(word: str, keyword: str, thing: str) -> Callable[[Any, Raw], Words]:
-    def words(value: Any, schema: Raw) -> Words:
+def _count(word: str, keyword: str, thing: str) -> Callable[[Any, Raw], Explanation]:
+    def words(value: Any, schema: Raw) -> Explanation:
         things = thing if schema[keyword] == 1 else f"{thing}s"
         return "length", f"must have {word} {schema[keyword]} {things}, not {len(value)}", ""
 
     return words
 
 
-def _pattern_words(value: Any, schema: Raw) -> Words:
+def _pattern_words(value: Any, schema: Raw) -> Explanation:
     hint = _type_hint(value, schema)  # "5", where 5 would do
     return "pattern", f"must be {schema['x-allowed']}, not {_shown(value)}", hint
 
 
-def _short(value: Any, schema: Raw) -> Words:
+def _short(value: Any, schema: Raw) -> Explanation:
     """Speak of the length only where nothing else is wrong."""
     if "x-allowed" in schema and not (value and matches(value, schema)):
         return _pattern_words(value, schema)
     return _count("at least", "minLength", "character")(value, schema)
 
 
-def _twice(value: Any, schema: Raw) -> Words:
+def _twice(value: Any, schema: Raw) -> Explanation:
     del schema
     return "duplicate", f"must not have {_described(value[double(value) or 0])} twice", ""
 
 
-_WORDS: dict[str, Callable[[Any, Raw], Words]] = {
+_WORDS: dict[str, Callable[[Any, Raw], Explanation]] = {
     "type": _type,
     "enum": _enum_words,
     "minimum": _bound("at least", "minimum"),

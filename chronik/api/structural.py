@@ -22,7 +22,7 @@ class SchemaError(ValueError):
     """The schema itself is broken, or says something that a structural schema cannot."""
 
 
-class Node(NamedTuple):
+class SchemaNode(NamedTuple):
     """One place in a document. `values` is the node of a map's values; `check` is the whole verdict on a value.
 
     `fills` says whether any default lies here or below, so that defaulting skips the rest.
@@ -30,9 +30,9 @@ class Node(NamedTuple):
 
     types: tuple[str, ...]
     check: Callable[[Any], bool]
-    properties: dict[str, Node]
-    values: Node | None = None
-    items: Node | None = None
+    properties: dict[str, SchemaNode]
+    values: SchemaNode | None = None
+    items: SchemaNode | None = None
     default: Any = _ABSENT
     verbatim: bool = False
     fills: bool = False
@@ -115,9 +115,9 @@ class Compiler:
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
-        self._definitions: dict[str, Node] = {}
+        self._definitions: dict[str, SchemaNode] = {}
 
-    def node(self, raw: Raw) -> Node:
+    def node(self, raw: Raw) -> SchemaNode:
         """Return the node of a schema.
 
         Raises:
@@ -131,12 +131,12 @@ class Compiler:
         shared = self._definitions[pointer]
         return shared._replace(default=raw["default"], fills=True) if "default" in raw else shared
 
-    def _compile(self, raw: Raw) -> Node:
+    def _compile(self, raw: Raw) -> SchemaNode:
         properties = {name: self.node(child) for name, child in raw.get("properties", {}).items()}
         values = self.node(raw["additionalProperties"]) if raw.get("additionalProperties") else None
         items = self.node(raw["items"]) if "items" in raw else None
         children = [*properties.values(), *filter(None, (values, items))]
-        return Node(
+        return SchemaNode(
             types=types_of(raw),
             check=self._check(raw, properties, values, items),
             properties=properties,
@@ -148,7 +148,7 @@ class Compiler:
         )
 
     def _check(
-        self, raw: Raw, properties: dict[str, Node], values: Node | None, items: Node | None
+        self, raw: Raw, properties: dict[str, SchemaNode], values: SchemaNode | None, items: SchemaNode | None
     ) -> Callable[[Any], bool]:
         match types_of(raw):
             case ("object",) if values:

@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from chronik.api.spec import ClusterSpec
 
 
-class Parsed(NamedTuple):
+class Validated(NamedTuple):
     """What became of one document: a cluster if it is valid, and what there is to say about it."""
 
     cluster: Cluster | None
     problems: tuple[Problem, ...]
 
 
-class Law:
+class Validator:
     """The schema and the rule book together: what a ChronikCluster document may say."""
 
     def __init__(self, schema: Schema, rules: RuleBook) -> None:
         self._schema = schema
         self.rules = rules
 
-    def parse(
+    def validate(
         self,
         raw: Any,
         *,
         namespace: str | None = None,
         fallback: str = "default",
         old: Mapping[str, Any] | None = None,
-    ) -> Parsed:
+    ) -> Validated:
         """Check one document and make it a cluster, or say everything that is wrong with it.
 
         `namespace` is for a document that names none, and must not contradict one that does; without it that is the
@@ -46,7 +46,7 @@ class Law:
         """
         stranger = _not_a_cluster(raw)
         if stranger:
-            return Parsed(None, (stranger,))
+            return Validated(None, (stranger,))
         admitted = self._schema.admit(raw)
         broken = [problem.path for problem in admitted.problems]
         problems = (*admitted.problems, *self.rules.check(admitted.document, skip=broken, old=old))
@@ -55,9 +55,11 @@ class Law:
         if declared and namespace and declared != namespace:
             problems += (_other_namespace(declared, namespace),)
         if any(problem.severity == "error" for problem in problems):
-            return Parsed(None, problems)
+            return Validated(None, problems)
         spec: ClusterSpec = self._schema.completed_spec(admitted.document["spec"])
-        return Parsed(Cluster(metadata["name"], declared or namespace or fallback, spec, metadata.get("uid")), problems)
+        return Validated(
+            Cluster(metadata["name"], declared or namespace or fallback, spec, metadata.get("uid")), problems
+        )
 
 
 def _not_a_cluster(raw: Any) -> Problem | None:

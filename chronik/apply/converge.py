@@ -9,11 +9,11 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chronik.apply.executor import OUTCOMES, carry_out
+from chronik.apply.executor import OUTCOMES, execute
 from chronik.apply.observe import named, others
 from chronik.errors import ChronikError, FieldConflict, ObjectChanged
 from chronik.manifest import CLAIM, KIND_BY_NAME, ObjectRef
-from chronik.plan.actions import Create, Handover
+from chronik.plan.actions import Create, TransferOwnership
 from chronik.plan.planner import plan
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def converge(
     found = dict(observed)
     rounds: list[Report] = []
     while True:
-        report = await carry_out(plan(desired, found, context), execution)
+        report = await execute(plan(desired, found, context), execution)
         rounds.append(report)
         stale = [result for result in report.failed if _is_stale(result)]
         if not stale or len(rounds) == _ROUNDS or report.interrupted:
@@ -84,7 +84,7 @@ def _is_stale(result: Result) -> bool:
 
     That a Create is in conflict with anybody says that the object is there: it had lost the label that it is found by.
     """
-    held_otherwise = isinstance(result.action, Handover | Create) and isinstance(result.error, FieldConflict)
+    held_otherwise = isinstance(result.action, TransferOwnership | Create) and isinstance(result.error, FieldConflict)
     return isinstance(result.error, ObjectChanged) or held_otherwise
 
 

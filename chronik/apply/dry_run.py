@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from chronik.plan.actions import Action, Plan
 
 
-def foretell(todo: Plan) -> Report:
-    """Return the report that `apply.carry_out` would give of a plan."""
+def simulate(todo: Plan) -> Report:
+    """Return the report that `apply.execute` would give of a plan."""
     results: list[Result] = []
     for stage in todo.stages:
         trouble = next((result.ref for result in results if result.outcome not in WROTE | LEFT_ALONE), None)

@@ -20,14 +20,14 @@ from chronik.plan.actions import (
     Apply,
     Conflict,
     Create,
+    Deferred,
     Foreign,
     GrowClaim,
-    Handover,
-    Held,
     Obstacle,
     Prune,
     Recreate,
     Skip,
+    TransferOwnership,
     Wait,
 )
 from chronik.plan.drift import applied_fields, walk
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from chronik.kube import Kube
     from chronik.manifest import Kind, Manifest
     from chronik.plan.actions import Action, Plan, Stage, Step
-    from chronik.plan.planner import Settled
+    from chronik.plan.planner import Flapping
 
 ABSENT = "1"
 """A resource version that no object has: a server-side apply with it creates what is missing, or is refused.
@@ -73,7 +73,7 @@ class Execution:
     on_result: Callable[[Result], None] = _ignore
 
 
-async def carry_out(todo: Plan, execution: Execution) -> Report:
+async def execute(todo: Plan, execution: Execution) -> Report:
     """Carry out a plan, and report what became of each of its actions, in its order.
 
     A failure stops the rest of its own step, and whatever would be pruned; everything else goes on. Only if the API
@@ -167,7 +167,7 @@ class _Run:
                     version = await cleared(kube, action, version, dry_run=dry_run)
                 pinned = _at(manifest, version, action.uid) if force else _at(manifest, None, action.uid)
                 return await kube.apply(pinned, force=force, dry_run=dry_run)
-            case Handover(manifest=manifest, manager=manager):
+            case TransferOwnership(manifest=manifest, manager=manager):
                 return await kube.apply(manifest, manager=manager, dry_run=dry_run)
             case GrowClaim():
                 return await kube.apply(_claim(action), manager=FIELD_MANAGER, force=True, dry_run=dry_run)
@@ -202,7 +202,7 @@ OUTCOMES: dict[type[Action], Outcome] = {
     Apply: "changed",
     Adopt: "adopted",
     Recreate: "recreated",
-    Handover: "handed-over",
+    TransferOwnership: "handed-over",
     GrowClaim: "grown",
     Prune: "pruned",
 }
@@ -217,7 +217,7 @@ def undone(action: Action) -> Result:
     match action:
         case Skip(why=why):
             return Result(action, why)
-        case Held():
+        case Deferred():
             return Result(action, "held")
         case Conflict():
             return Result(action, "conflict")
@@ -254,7 +254,7 @@ def _claim(action: GrowClaim) -> Manifest:
     }
 
 
-def _settled(action: Action, answer: Manifest | None) -> Settled | None:
+def _settled(action: Action, answer: Manifest | None) -> Flapping | None:
     """Return what to remember of an apply that left a difference, or None if it left none."""
     if not isinstance(action, Create | Apply) or answer is None:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chronik.clock import Clock
-from chronik.kube.informer import Scope, mirror
+from chronik.kube.informer import KindSelector, informer
 from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, ClusterKey
 from chronik.status.health import Health, State
 from chronik.status.readiness import WORKLOADS, Readiness, Unready, WaitState, takes_time
@@ -55,7 +55,7 @@ async def wait_ready(  # noqa: PLR0913  # what the caller chooses goes by name, 
     readiness = Readiness(waited_for, grace)
     deadline = clock.now() + timeout
     told: WaitState | None = None
-    async with mirror(kube, _scopes(waited_for), clock) as live:
+    async with informer(kube, _scopes(waited_for), clock) as live:
         while True:
             now = clock.now()
             state = readiness.look(live.objects, now)
@@ -71,7 +71,7 @@ async def wait_ready(  # noqa: PLR0913  # what the caller chooses goes by name, 
 
 async def wait_gone(
     kube: Kube,
-    scopes: Sequence[Scope],
+    scopes: Sequence[KindSelector],
     uids: Collection[str],
     *,
     timeout: float,  # noqa: ASYNC109
@@ -88,7 +88,7 @@ async def wait_gone(
     clock = clock or Clock()
     deadline = clock.now() + timeout
     told: WaitState | None = None
-    async with mirror(kube, scopes, clock) as live:
+    async with informer(kube, scopes, clock) as live:
         while True:
             state = _leaving(live.objects, uids)
             if state != told:
@@ -123,17 +123,17 @@ def cluster_selector(names: Sequence[str]) -> str:
     return f"{CLUSTER_LABEL} in ({','.join(sorted(names))})" if len(names) > 1 else f"{CLUSTER_LABEL}={names[0]}"
 
 
-def _scopes(desired: Mapping[ClusterKey, Sequence[Manifest]]) -> list[Scope]:
+def _scopes(desired: Mapping[ClusterKey, Sequence[Manifest]]) -> list[KindSelector]:
     """Return what to look at: in each namespace the kinds that are waited for there, and the pods."""
     wanted: dict[str, tuple[set[str], set[str]]] = {}
     for key, manifests in desired.items():
         names, kinds = wanted.setdefault(key.namespace, (set(), set()))
         names.add(key.name)
         kinds.update(manifest["kind"] for manifest in manifests if takes_time(manifest))
-    scopes: list[Scope] = []
+    scopes: list[KindSelector] = []
     for namespace, (names, kinds) in wanted.items():
         selector = cluster_selector(sorted(names))
-        scopes += [Scope(KIND_BY_NAME[kind], namespace, selector) for kind in sorted(kinds)]
+        scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector) for kind in sorted(kinds)]
         if kinds & set(WORKLOADS):
-            scopes.append(Scope(POD, namespace, selector, optional=True))
+            scopes.append(KindSelector(POD, namespace, selector, optional=True))
     return scopes

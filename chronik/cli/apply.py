@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik.apply.converge import converge
-from chronik.apply.dry_run import foretell
+from chronik.apply.dry_run import simulate
 from chronik.apply.executor import Execution
 from chronik.apply.observe import observe
-from chronik.cli.common import CLUSTERS_AT_ONCE, Source, cluster_options, columns, duration, source_options
+from chronik.cli.common import CLUSTERS_AT_ONCE, DocumentSource, cluster_options, columns, duration, source_options
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import print_data, use_colour
 from chronik.cli.progress import Progress
@@ -30,7 +30,7 @@ from chronik.plan.planner import PlanContext, plan
 from chronik.plan.results import Report
 from chronik.report.apply import as_text, ready_text, troubles_text, unready_text
 from chronik.report.data import apply_json
-from chronik.report.summary import Account, exit_code
+from chronik.report.summary import ClusterResult, exit_code
 from chronik.tasks import side_by_side
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ApplyFlags:
     """How to apply, and how to tell what came of it. `wait` is how many seconds to wait, None for not at all."""
 
     prune: bool
@@ -69,7 +69,7 @@ class Wishes:
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to report."
 )
 def apply(
-    source: Source,
+    source: DocumentSource,
     options: ConnectOptions,
     prune: bool,
     force_conflicts: bool,
@@ -88,31 +88,31 @@ def apply(
     """
     if wait and dry_run != "none":
         raise click.UsageError("--wait waits for objects, which a dry run does not make")
-    wishes = Wishes(prune, force_conflicts, dry_run, timeout if wait else None, output)
-    return run_async(lambda interruption: _run(source, options, wishes, interruption))
+    flags = ApplyFlags(prune, force_conflicts, dry_run, timeout if wait else None, output)
+    return run_async(lambda interruption: _run(source, options, flags, interruption))
 
 
 _NOTICE = "interrupted: finishing what is under way; Ctrl-C again ends at once"
 
 
-async def _run(source: Source, options: ConnectOptions, wishes: Wishes, interruption: Interruption) -> int:
+async def _run(source: DocumentSource, options: ConnectOptions, flags: ApplyFlags, interruption: Interruption) -> int:
     async with connect(options) as kube:
         rendered = source.rendered(options.namespace, kube.namespace)
         interruption.notice = _NOTICE
-        work = _Work(kube, wishes, interruption, source.for_operator(options.namespace))
+        work = _Applying(kube, flags, interruption, source.for_operator(options.namespace))
         accounts = await work.applied(rendered)
-        if wishes.output == "text":
-            _print(as_text, accounts, dry_run=wishes.dry_run)
+        if flags.output == "text":
+            _print(as_text, accounts, dry_run=flags.dry_run)
             _print(troubles_text, accounts)
-        if wishes.wait is not None:
+        if flags.wait is not None:
             interruption.notice = "interrupted while waiting: what was applied stays"
             with suppress(Interrupted):  # what was applied is reported all the same
-                accounts = await work.awaited(rendered, accounts, wishes.wait)
-        if wishes.output == "text":
+                accounts = await work.awaited(rendered, accounts, flags.wait)
+        if flags.output == "text":
             _print(ready_text, accounts)
             _print(unready_text, accounts)
         else:
-            print_data(apply_json(accounts, wishes.dry_run))
+            print_data(apply_json(accounts, flags.dry_run))
     return exit_code(accounts)
 
 
@@ -121,20 +121,20 @@ class _Operated(ConflictError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _Applying:
     """What is done about each cluster; `command` is what hands the same documents to an operator."""
 
     kube: Kube
-    wishes: Wishes
+    flags: ApplyFlags
     interruption: Interruption
     command: str
 
-    async def applied(self, rendered: Sequence[Rendered]) -> list[Account]:
+    async def applied(self, rendered: Sequence[Rendered]) -> list[ClusterResult]:
         """Apply all clusters, and return what became of each."""
         with Progress(sum(len(manifests) for _, manifests in rendered)) as progress:
             return await side_by_side(lambda each: self._account(each, progress), rendered, CLUSTERS_AT_ONCE)
 
-    async def _account(self, rendered: Rendered, progress: Progress) -> Account:
+    async def _account(self, rendered: Rendered, progress: Progress) -> ClusterResult:
         cluster, _ = rendered
         key, began = cluster.key, time.monotonic()
         try:
@@ -143,12 +143,12 @@ class _Work:
             report = Report((), interrupted=True)
         except ChronikError as error:
             operator = isinstance(error, _Operated)
-            return Account(key, error=error, seconds=time.monotonic() - began, operator=operator)
-        return Account(key, report, seconds=time.monotonic() - began)
+            return ClusterResult(key, error=error, seconds=time.monotonic() - began, operator=operator)
+        return ClusterResult(key, report, seconds=time.monotonic() - began)
 
     async def _report(self, rendered: Rendered, progress: Progress) -> Report:
         cluster, manifests = rendered
-        client_side = self.wishes.dry_run == "client"
+        client_side = self.flags.dry_run == "client"
         found = await self.interruption.until_asked(observe(self.kube, cluster, manifests, complete=client_side))
         if operated_by(found.objects.values(), cluster.name) is not None:
             message = "an operator manages this cluster, so nothing was sent"
@@ -156,24 +156,26 @@ class _Work:
         context = PlanContext(
             cluster=cluster.name,
             namespace=cluster.namespace,
-            prune=self.wishes.prune,
-            force_conflicts=self.wishes.force,
+            prune=self.flags.prune,
+            force_conflicts=self.flags.force,
             claims=found.claims,
             expandable=found.expandable,
             mask=Mask.over((*manifests, *found.objects.values())),
         )
         if client_side:
-            return foretell(plan(manifests, found.objects, context))
+            return simulate(plan(manifests, found.objects, context))
         execution = Execution(
             kube=self.kube,
-            dry_run=self.wishes.dry_run == "server",
+            dry_run=self.flags.dry_run == "server",
             stop=self.interruption.asked,
             on_start=progress.started,
             on_result=progress.ended,
         )
         return await converge(manifests, found.objects, context, execution)
 
-    async def awaited(self, rendered: Sequence[Rendered], accounts: Sequence[Account], seconds: float) -> list[Account]:
+    async def awaited(
+        self, rendered: Sequence[Rendered], accounts: Sequence[ClusterResult], seconds: float
+    ) -> list[ClusterResult]:
         """Wait for the clusters that were applied without trouble; return all accounts, completed."""
         from chronik.apply.wait import wait_ready  # noqa: PLC0415  # most applies do not wait
 
@@ -195,7 +197,7 @@ class _Work:
         ]
 
 
-def _print(words: Callable[..., str], accounts: Sequence[Account], **options: Any) -> None:
+def _print(words: Callable[..., str], accounts: Sequence[ClusterResult], **options: Any) -> None:
     """Write what some words make of the accounts: troubles to stderr, everything else to stdout."""
     error = words in {troubles_text, unready_text}
     stream = sys.stderr if error else sys.stdout

@@ -102,7 +102,7 @@ class Warnings:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DocumentSource:
     """Where clusters are described, and what they are rendered with."""
 
     files: tuple[str, ...]
@@ -154,7 +154,7 @@ def source_options(command: Command) -> Command:
     def sourced(
         *, files: tuple[str, ...], recursive: bool, templates: str | None, cluster_domain: str, **others: Any
     ) -> Any:
-        return command(source=Source(files, recursive, templates, cluster_domain), **others)
+        return command(source=DocumentSource(files, recursive, templates, cluster_domain), **others)
 
     return _with(sourced, (files_option, recursive_option, templates_option, domain_option))
 

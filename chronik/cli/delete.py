@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chronik.apply.executor import Execution, carry_out
+from chronik.apply.executor import Execution, execute
 from chronik.apply.wait import wait_gone
 from chronik.cli.common import cluster_options, columns, duration, tell
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
@@ -23,11 +23,11 @@ from chronik.cli.main import names_argument, print_data, recursive_option, use_c
 from chronik.cli.progress import Progress
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
 from chronik.kube import ConnectOptions, Kube, connect
-from chronik.kube.informer import Mirror, Scope
+from chronik.kube.informer import Informer, KindSelector
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KINDS, POD, ClusterKey, ObjectRef
 from chronik.plan.deletion import Deletion, Remains, deletion
 from chronik.plan.results import Report
-from chronik.report.deletion import Departure, deletion_json, forecast, outcome, question
+from chronik.report.deletion import DeletionResult, deletion_json, forecast, outcome, question
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ _ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class DeleteFlags:
     """How to delete; `wait` is how many seconds to wait until all is gone, None for not at all."""
 
     yes: bool
@@ -79,8 +79,8 @@ def delete(
     """
     if bool(names) == bool(files):
         raise click.UsageError("say which clusters: by name, or by file with -f")
-    wishes = Wishes(yes or dry_run, dry_run, timeout if wait and not dry_run else None, output)
-    if not wishes.yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+    flags = DeleteFlags(yes or dry_run, dry_run, timeout if wait and not dry_run else None, output)
+    if not flags.yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise click.UsageError(
             "nobody is there to be asked: confirm with --yes, or see what it would do with --dry-run"
         )
@@ -93,9 +93,9 @@ def delete(
         return 0
 
     code = run_async(look)
-    if code or not _confirmed(shown, wishes):
+    if code or not _confirmed(shown, flags):
         return code
-    return run_async(lambda interruption: _run(shown, options, wishes, interruption))
+    return run_async(lambda interruption: _run(shown, options, flags, interruption))
 
 
 def _wanted(
@@ -110,12 +110,12 @@ def _wanted(
     return {cluster.key: cluster.spec["storage"]["retention"]["whenDeleted"] for cluster in clusters}
 
 
-def _confirmed(shown: Sequence[Deletion], wishes: Wishes) -> bool:
+def _confirmed(shown: Sequence[Deletion], flags: DeleteFlags) -> bool:
     """Show what goes and what stays, and return whether it may; an error forbids it."""
     for each in shown:
         if each.error is not None:
             raise each.error
-    if wishes.yes or not any(each.uids for each in shown):
+    if flags.yes or not any(each.uids for each in shown):
         return True
     tell(forecast(shown, width=columns(sys.stderr), color=use_colour(sys.stderr)))
     if click.confirm(question(shown), err=True):
@@ -124,67 +124,69 @@ def _confirmed(shown: Sequence[Deletion], wishes: Wishes) -> bool:
     return False
 
 
-async def _run(shown: Sequence[Deletion], options: ConnectOptions, wishes: Wishes, interruption: Interruption) -> int:
+async def _run(
+    shown: Sequence[Deletion], options: ConnectOptions, flags: DeleteFlags, interruption: Interruption
+) -> int:
     interruption.notice = "interrupted: finishing what is under way; Ctrl-C again ends at once"
     async with connect(options) as kube:
         with Progress(sum(len(each.removes) for each in shown)) as progress:
-            work = _Work(kube, wishes, interruption, progress)
+            work = _Deleting(kube, flags, interruption, progress)
             # One after the other: whoever stops it knows how far it came.
             departures = [await work.departure(each) for each in shown]
-    if wishes.output == "json":
-        print_data(deletion_json(departures, dry_run=wishes.dry_run))
+    if flags.output == "json":
+        print_data(deletion_json(departures, dry_run=flags.dry_run))
     else:
-        show = forecast(shown, width=columns(sys.stdout), color=use_colour(sys.stdout)) if wishes.dry_run else ""
-        done = outcome(departures, width=columns(sys.stdout), color=use_colour(sys.stdout), dry_run=wishes.dry_run)
+        show = forecast(shown, width=columns(sys.stdout), color=use_colour(sys.stdout)) if flags.dry_run else ""
+        done = outcome(departures, width=columns(sys.stdout), color=use_colour(sys.stdout), dry_run=flags.dry_run)
         click.echo(show + done, nl=False, color=True)
     return _exit_code(departures)
 
 
-def _exit_code(departures: Sequence[Departure]) -> int:
+def _exit_code(departures: Sequence[DeletionResult]) -> int:
     codes = {departure.failure.exit_code if departure.failure else 0 for departure in departures}
     return codes.pop() if len(codes) == 1 else PartialFailure.exit_code
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _Deleting:
     """What is done about each cluster."""
 
     kube: Kube
-    wishes: Wishes
+    flags: DeleteFlags
     interruption: Interruption
     progress: Progress
 
-    async def departure(self, shown: Deletion) -> Departure:
+    async def departure(self, shown: Deletion) -> DeletionResult:
         """Delete one cluster, and wait until it is gone; what goes wrong is in the answer."""
         try:
             if shown.document is not None:
                 await self._delete_document(shown.document)
             report = await self._objects(shown)
         except ChronikError as error:
-            return Departure(shown, document=error)
-        departure = Departure(shown, report)
-        if self.wishes.wait is None or departure.failure or self.interruption.asked.is_set():
+            return DeletionResult(shown, document=error)
+        departure = DeletionResult(shown, report)
+        if self.flags.wait is None or departure.failure or self.interruption.asked.is_set():
             return departure
         with suppress(Interrupted):
-            return await self.interruption.until_asked(self._gone(departure, self.wishes.wait))
+            return await self.interruption.until_asked(self._gone(departure, self.flags.wait))
         return departure
 
     async def _delete_document(self, document: Manifest) -> None:
         ref, uid = ObjectRef.of(document), document["metadata"]["uid"]
-        await self.kube.delete(CLUSTER, ref, uid=uid, dry_run=self.wishes.dry_run)
+        await self.kube.delete(CLUSTER, ref, uid=uid, dry_run=self.flags.dry_run)
 
     async def _objects(self, shown: Deletion) -> Report:
         """Carry out a deletion; look again at what has changed meanwhile, but touch nothing that was not shown."""
         execution = Execution(
             kube=self.kube,
-            dry_run=self.wishes.dry_run,
+            dry_run=self.flags.dry_run,
             stop=self.interruption.asked,
             on_start=self.progress.started,
             on_result=self.progress.ended,
         )
         todo, done = shown.plan, Report(())
         for _ in range(_ROUNDS):
-            report = await carry_out(todo, execution)
+            report = await execute(todo, execution)
             done = replace(report, results=(*done.written, *report.results))
             if report.interrupted or not any(isinstance(each.error, ObjectChanged) for each in report.failed):
                 break
@@ -192,7 +194,7 @@ class _Work:
             todo = deletion(shown.key, replace(found, document=None), shown.retention).only(shown.uids).plan
         return done
 
-    async def _gone(self, departure: Departure, seconds: float) -> Departure:
+    async def _gone(self, departure: DeletionResult, seconds: float) -> DeletionResult:
         shown, began = departure.deletion, time.monotonic()
         left = await wait_gone(
             self.kube, _scopes(shown.key), shown.uids, timeout=seconds, on_change=self.progress.waits
@@ -206,7 +208,7 @@ async def _looked(kube: Kube, wanted: Mapping[ClusterKey, str | None]) -> list[D
 
 
 async def _remains(kube: Kube, key: ClusterKey) -> Remains:
-    live = Mirror(kube, _scopes(key))
+    live = Informer(kube, _scopes(key))
     await live.read()
     objects = {ObjectRef.of(manifest): manifest for kind in KINDS for manifest in live.of(kind)}
     try:
@@ -216,12 +218,12 @@ async def _remains(kube: Kube, key: ClusterKey) -> Remains:
     return Remains(document, objects, live.of(POD), live.of(CLAIM))
 
 
-def _scopes(key: ClusterKey) -> list[Scope]:
+def _scopes(key: ClusterKey) -> list[KindSelector]:
     """Return what a cluster is made of; what has to go must not be overlooked, so nothing but pods is optional."""
     selector = f"{CLUSTER_LABEL}={key.name}"
     return [
-        *(Scope(kind, key.namespace, selector) for kind in KINDS),
-        Scope(POD, key.namespace, selector, optional=True),
-        Scope(CLAIM, key.namespace, f"{INSTANCE_LABEL}={key.name}", optional=True),
-        Scope(CLUSTER, key.namespace, optional=True),
+        *(KindSelector(kind, key.namespace, selector) for kind in KINDS),
+        KindSelector(POD, key.namespace, selector, optional=True),
+        KindSelector(CLAIM, key.namespace, f"{INSTANCE_LABEL}={key.name}", optional=True),
+        KindSelector(CLUSTER, key.namespace, optional=True),
     ]

@@ -89,11 +89,11 @@ def _options(
     """Return the operator's options; what is not taken apart here has the same name on both sides."""
     from chronik.kube import ConnectOptions  # noqa: PLC0415
     from chronik.operator.app import Options  # noqa: PLC0415
-    from chronik.operator.cache.cache import Scope  # noqa: PLC0415
+    from chronik.operator.cache.cache import Selection  # noqa: PLC0415
 
     return Options(
         connect=ConnectOptions(kubeconfig=kubeconfig, context=context),
-        scope=Scope(namespaces=namespaces, selector=selector),
+        selection=Selection(namespaces=namespaces, selector=selector),
         namespace=lease_namespace or os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),
         identity=os.environ.get("OPERATOR_NAME", ""),
         terms=_terms(lease_duration, renew_deadline, retry_period),

@@ -17,10 +17,10 @@ import click
 from chronik.cli.common import cluster_options, columns
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import domain_option, names_argument, print_data, recursive_option, use_colour
-from chronik.cli.status_query import Question
+from chronik.cli.status_query import StatusQuery
 from chronik.clock import timestamp
 from chronik.kube import connect
-from chronik.kube.informer import Mirror, mirror
+from chronik.kube.informer import Informer, informer
 from chronik.manifest import CLUSTER, ClusterKey
 from chronik.report.status import NOT_INSTALLED, line, picture, table
 
@@ -81,7 +81,7 @@ def status(
 
     async def main(interruption: Interruption) -> int:
         async with connect(options) as kube:
-            asked = Question(
+            asked = StatusQuery(
                 None if all_namespaces else kube.namespace,
                 _clusters(names, files, recursive, options.namespace, kube.namespace),
                 cluster_domain,
@@ -109,7 +109,7 @@ def _clusters(
 class _Viewer:
     """Answers one question, once or again and again."""
 
-    def __init__(self, kube: Kube, asked: Question, output: Output) -> None:
+    def __init__(self, kube: Kube, asked: StatusQuery, output: Output) -> None:
         self.kube = kube
         self.asked = asked
         self.output = output
@@ -122,7 +122,7 @@ class _Viewer:
         Raises:
             ObjectMissing: a cluster that was asked for does not exist.
         """
-        live = Mirror(self.kube, self.asked.scopes())
+        live = Informer(self.kube, self.asked.scopes())
         await live.read()
         views = self._views(live)
         self.asked.refuse_missing(view.key for view in views)
@@ -138,7 +138,7 @@ class _Viewer:
         """Show every change until somebody asks to stop, or nothing is left; return the exit code."""
 
         async def look() -> None:
-            async with mirror(self.kube, self.asked.scopes()) as live:
+            async with informer(self.kube, self.asked.scopes()) as live:
                 self.asked.refuse_missing(view.key for view in self._views(live))
                 await self._follow(live)
 
@@ -149,7 +149,7 @@ class _Viewer:
                 interruption.signal = 0  # whoever looked on until all was ready has seen what he wanted to
         return self.code
 
-    async def _follow(self, live: Mirror) -> None:
+    async def _follow(self, live: Informer) -> None:
         redraws = self.output == "table" and sys.stdout.isatty()
         with ExitStack() as stack:
             show = self._redraw(stack.enter_context(_screen())) if redraws else self._append
@@ -176,7 +176,7 @@ class _Viewer:
                 print_data(f"{timestamp()}  {text}" if self.output == "table" else text)
                 sys.stdout.flush()
 
-    def _views(self, live: Mirror) -> list[ClusterView]:
+    def _views(self, live: Informer) -> list[ClusterView]:
         """Return all clusters that were asked for and exist, and note whether they are ready."""
         views = [self._view(key, found) for key, found in self.asked.found(live).items()]
         self.code = 0 if views and all(view.ready for view in views) else NOT_READY
@@ -189,9 +189,9 @@ class _Viewer:
         given = self.asked.clusters.get(key)
         if given is not None:
             return cluster_view(given, "file", found, timestamp())
-        cluster = offline.law().parse(found.document).cluster if found.document else None
+        cluster = offline.validator().validate(found.document).cluster if found.document else None
         origin: Literal["document", "objects"] = "document" if cluster else "objects"
-        cluster = cluster or live_cluster(key, found, offline.law().parse)
+        cluster = cluster or live_cluster(key, found, offline.validator().validate)
         return cluster_view(replace(cluster, domain=self.asked.domain), origin, found, timestamp())
 
     def _shown(self, views: list[ClusterView], width: int | None, height: int | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from chronik.apply.wait import cluster_selector
 from chronik.errors import ObjectMissing
-from chronik.kube.informer import Scope
+from chronik.kube.informer import KindSelector
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, POD, ClusterKey, ObjectRef
 from chronik.status.view_parts import Found
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from chronik.api.spec import Cluster
-    from chronik.kube.informer import Mirror
+    from chronik.kube.informer import Informer
     from chronik.manifest import Manifest
 
 _WORKLOADS = ("StatefulSet", "Deployment")
@@ -26,7 +26,7 @@ _OPTIONAL = ("Service", "HorizontalPodAutoscaler")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class StatusQuery:
     """Which clusters somebody asked about: by name, from files, or all of a namespace (None: of all namespaces).
 
     A cluster from a file comes with what the file says of it.
@@ -41,21 +41,21 @@ class Question:
             return ", ".join(map(str, self.clusters))
         return f"namespace {self.namespace}" if self.namespace else "any namespace"
 
-    def scopes(self) -> list[Scope]:
+    def scopes(self) -> list[KindSelector]:
         """Return what to read: what clusters are made of, as far as the question is about it."""
         scopes = []
         namespaces: list[str | None] = [*sorted({key.namespace for key in self.clusters})]
         for namespace in namespaces or [self.namespace]:
             selector = cluster_selector([key.name for key in self.clusters if key.namespace == namespace])
             instances = selector.replace(CLUSTER_LABEL, INSTANCE_LABEL)
-            scopes += [Scope(KIND_BY_NAME[kind], namespace, selector) for kind in _WORKLOADS]
-            scopes += [Scope(KIND_BY_NAME[kind], namespace, selector, optional=True) for kind in _OPTIONAL]
-            scopes.append(Scope(POD, namespace, selector, optional=True))
-            scopes.append(Scope(CLAIM, namespace, instances, optional=True))
-            scopes.append(Scope(CLUSTER, namespace, optional=True))
+            scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector) for kind in _WORKLOADS]
+            scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector, optional=True) for kind in _OPTIONAL]
+            scopes.append(KindSelector(POD, namespace, selector, optional=True))
+            scopes.append(KindSelector(CLAIM, namespace, instances, optional=True))
+            scopes.append(KindSelector(CLUSTER, namespace, optional=True))
         return scopes
 
-    def found(self, live: Mirror) -> dict[ClusterKey, Found]:
+    def found(self, live: Informer) -> dict[ClusterKey, Found]:
         """Sort what was read by cluster: those that were asked for and exist, or all."""
         documents = {ClusterKey(*ObjectRef.of(each)[1:]): each for each in live.of(CLUSTER)}
         parts = [manifest for kind in (*_WORKLOADS, *_OPTIONAL) for manifest in live.of(KIND_BY_NAME[kind])]

@@ -17,7 +17,7 @@ import yaml
 
 from chronik.documents.json_reader import JsonReader, split_json
 from chronik.documents.nodes import Abandoned, Limits, Mistake, Node, tree_of
-from chronik.documents.syntax_errors import explain
+from chronik.documents.syntax_errors import syntax_mistake
 from chronik.documents.yaml_reader import YamlReader
 from chronik.problem import Location, Problem
 
@@ -209,7 +209,7 @@ class _Reading:
         except Abandoned:
             pass
         except yaml.YAMLError as error:
-            reader.mistakes.append(explain(error, self._file.text[chunk.start : chunk.end]))
+            reader.mistakes.append(syntax_mistake(error, self._file.text[chunk.start : chunk.end]))
         self._values = reader.values
         for mistake in sorted(reader.mistakes, key=lambda mistake: mistake.start):
             self._add(mistake, chunk.start)

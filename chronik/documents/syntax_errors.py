@@ -42,7 +42,7 @@ class _Complaint(NamedTuple):
         return "\n" not in self.text[self.begin : self.stop]
 
 
-def explain(error: yaml.YAMLError, text: str) -> Mistake:
+def syntax_mistake(error: yaml.YAMLError, text: str) -> Mistake:
     """Return the mistake behind a parser's error, at its offset in `text`."""
     fields: dict[str, Any] = vars(error)
     words = " ".join(filter(None, (fields.get("context"), fields.get("problem"))))

@@ -90,7 +90,7 @@ def _unwritable(error: UnicodeEncodeError) -> InputError:
     return InputError(f"the text {around!r} holds half of a surrogate pair", hint="Write the whole character instead.")
 
 
-def digest(data: Any) -> str:
+def content_digest(data: Any) -> str:
     """Return the SHA-256 of data as canonical JSON: equal data have equal digests, whatever the order of keys."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

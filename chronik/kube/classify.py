@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chronik import errors
 from chronik.errors import Answer, ApiError, Cause, ConflictError, FieldOwner
-from chronik.kube.messages import Where, redact, word
+from chronik.kube.messages import ServerInfo, redact, word
 
 if TYPE_CHECKING:
-    from chronik.kube.messages import Question
+    from chronik.kube.messages import RequestInfo
 
 ErrorType = type[ApiError | ConflictError]
 ANY = range(1000)
@@ -44,7 +44,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Classification:
     """What to raise, if not to be tried again; `pause` is how long the server wants the whole client to wait."""
 
     error: ApiError | ConflictError
@@ -53,7 +53,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ErrorRule:
     """One row: all that is given must match. `text` is searched in the message, `cause` is one of details.causes."""
 
     name: str
@@ -76,40 +76,42 @@ class Rule:
         )
 
 
-RULES: tuple[Rule, ...] = (
-    Rule("webhook silent", ANY, errors.WebhookUnavailable, Retry.AMBIGUOUS, text=r"failed calling webhook"),
-    Rule(
+RULES: tuple[ErrorRule, ...] = (
+    ErrorRule("webhook silent", ANY, errors.WebhookUnavailable, Retry.AMBIGUOUS, text=r"failed calling webhook"),
+    ErrorRule(
         "conversion silent", ANY, errors.WebhookUnavailable, Retry.AMBIGUOUS, text=r"conversion webhook for .* failed"
     ),
-    Rule("webhook denies", ANY, errors.AdmissionDenied, text=r"admission webhook .* denied the request"),
-    Rule("policy denies", ANY, errors.AdmissionDenied, text=r"AdmissionPolicy .* denied request"),
-    Rule("pod security denies", (403,), errors.AdmissionDenied, text=r"violates PodSecurity"),
-    Rule("credentials refused", (401,), errors.Unauthorized, Retry.CREDENTIALS),
-    Rule("quota used up", (403,), errors.QuotaExceeded, text=r"exceeded quota"),
-    Rule("quota not known yet", (403,), errors.QuotaExceeded, text=r"status unknown for quota"),
-    Rule("namespace going", (403,), errors.NamespaceTerminating, cause="NamespaceTerminating"),
-    Rule("namespace going, old servers", (403,), errors.NamespaceTerminating, text=r"because it is being terminated"),
-    Rule("forbidden", (403,), errors.Forbidden),
-    Rule("namespace missing", (404,), errors.NamespaceMissing, text=r'^namespaces "[^"]*" not found'),
-    Rule("group missing", (404,), errors.KindMissing, text=r"^404 page not found"),
-    Rule("kind missing", (404,), errors.KindMissing, text=r"could not find the requested resource"),
-    Rule("object missing", (404,), errors.ObjectMissing),
-    Rule("fields owned by others", (409,), errors.FieldConflict, cause="FieldManagerConflict"),
-    Rule("exists", (409,), errors.AlreadyExists, Retry.CONFLICT, reason="AlreadyExists"),
-    Rule("changed", (409,), errors.ObjectChanged, Retry.CONFLICT),
-    Rule("replaced", (422,), errors.ObjectChanged, text=r"metadata\.uid: Invalid value: .* field is immutable"),
-    Rule("version too old", (410,), errors.WatchExpired),
-    Rule("too many requests", (429,), errors.ServerBusy, Retry.UNPROCESSED),
-    Rule("unavailable for a while", (503,), errors.ServerBusy, Retry.UNPROCESSED, with_retry_after=True),
-    Rule("unavailable", (503,), errors.ServerBusy, Retry.AMBIGUOUS),
+    ErrorRule("webhook denies", ANY, errors.AdmissionDenied, text=r"admission webhook .* denied the request"),
+    ErrorRule("policy denies", ANY, errors.AdmissionDenied, text=r"AdmissionPolicy .* denied request"),
+    ErrorRule("pod security denies", (403,), errors.AdmissionDenied, text=r"violates PodSecurity"),
+    ErrorRule("credentials refused", (401,), errors.Unauthorized, Retry.CREDENTIALS),
+    ErrorRule("quota used up", (403,), errors.QuotaExceeded, text=r"exceeded quota"),
+    ErrorRule("quota not known yet", (403,), errors.QuotaExceeded, text=r"status unknown for quota"),
+    ErrorRule("namespace going", (403,), errors.NamespaceTerminating, cause="NamespaceTerminating"),
+    ErrorRule(
+        "namespace going, old servers", (403,), errors.NamespaceTerminating, text=r"because it is being terminated"
+    ),
+    ErrorRule("forbidden", (403,), errors.Forbidden),
+    ErrorRule("namespace missing", (404,), errors.NamespaceMissing, text=r'^namespaces "[^"]*" not found'),
+    ErrorRule("group missing", (404,), errors.KindMissing, text=r"^404 page not found"),
+    ErrorRule("kind missing", (404,), errors.KindMissing, text=r"could not find the requested resource"),
+    ErrorRule("object missing", (404,), errors.ObjectMissing),
+    ErrorRule("fields owned by others", (409,), errors.FieldConflict, cause="FieldManagerConflict"),
+    ErrorRule("exists", (409,), errors.AlreadyExists, Retry.CONFLICT, reason="AlreadyExists"),
+    ErrorRule("changed", (409,), errors.ObjectChanged, Retry.CONFLICT),
+    ErrorRule("replaced", (422,), errors.ObjectChanged, text=r"metadata\.uid: Invalid value: .* field is immutable"),
+    ErrorRule("version too old", (410,), errors.WatchExpired),
+    ErrorRule("too many requests", (429,), errors.ServerBusy, Retry.UNPROCESSED),
+    ErrorRule("unavailable for a while", (503,), errors.ServerBusy, Retry.UNPROCESSED, with_retry_after=True),
+    ErrorRule("unavailable", (503,), errors.ServerBusy, Retry.AMBIGUOUS),
     # Server-side apply answers 500 to a field that the schema does not have: not a failure of the server.
-    Rule("field not in schema", (500,), errors.InvalidObject, text=r"^failed to create typed (patch|live) object"),
-    Rule("value not decodable", (500,), errors.InvalidObject, text=r"^failed to convert new object"),
-    Rule("server failure", range(500, 600), errors.ServerFailure, Retry.AMBIGUOUS),
-    Rule("request timed out", (408,), errors.ServerFailure, Retry.AMBIGUOUS),
-    Rule("plain HTTP", (400,), errors.UntrustedServer, text=r"HTTP request to an HTTPS server"),
-    Rule("invalid", (400, 413, 415, 422), errors.InvalidObject),
-    Rule("not an API server", ANY, ApiError),
+    ErrorRule("field not in schema", (500,), errors.InvalidObject, text=r"^failed to create typed (patch|live) object"),
+    ErrorRule("value not decodable", (500,), errors.InvalidObject, text=r"^failed to convert new object"),
+    ErrorRule("server failure", range(500, 600), errors.ServerFailure, Retry.AMBIGUOUS),
+    ErrorRule("request timed out", (408,), errors.ServerFailure, Retry.AMBIGUOUS),
+    ErrorRule("plain HTTP", (400,), errors.UntrustedServer, text=r"HTTP request to an HTTPS server"),
+    ErrorRule("invalid", (400, 413, 415, 422), errors.InvalidObject),
+    ErrorRule("not an API server", ANY, ApiError),
 )
 
 Fault = Literal["refused", "unknown host", "timeout", "cut", "certificate", "tls", "garbage"]
@@ -126,28 +128,28 @@ FAULTS: dict[Fault, tuple[ErrorType, Retry]] = {
 }
 
 
-def refuse(question: Question, reply: Reply, where: Where) -> Verdict:
+def refuse(info: RequestInfo, reply: Reply, where: ServerInfo) -> Classification:
     """Classify an answer that is no success.
 
     Source: the Status object of
     https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/, and what kube-apiserver 1.36 sends.
     """
     status = _status(reply.text)
-    answer = _answer(question, reply, status)
+    answer = _answer(info, reply, status)
     rule = next(rule for rule in RULES if rule.matches(reply.code, status, answer))
-    text = redact(status["message"], question.secrets)
-    message, hint = word(rule.error, question, answer, text, where)
-    subject = where.server if rule.error in _ABOUT_THE_SERVER else question.subject
+    text = redact(status["message"], info.secrets)
+    message, hint = word(rule.error, info, answer, text, where)
+    subject = where.server if rule.error in _ABOUT_THE_SERVER else info.subject
     error = rule.error(message, subject=subject, hint=hint, answer=answer)
-    return Verdict(error, rule.retry, answer.retry_after if rule.error is errors.ServerBusy else None)
+    return Classification(error, rule.retry, answer.retry_after if rule.error is errors.ServerBusy else None)
 
 
-def fail(question: Question, fault: Fault, detail: str, where: Where) -> Verdict:
+def fail(info: RequestInfo, fault: Fault, detail: str, where: ServerInfo) -> Classification:
     """Classify an answer that never came; `detail` is what the operating system or TLS said."""
     error, retry = FAULTS[fault]
-    answer = Answer(question.verb, question.resource)
-    message, hint = word(error, question, answer, redact(detail), where)
-    return Verdict(error(message, subject=where.server, hint=hint, answer=answer), retry)
+    answer = Answer(info.verb, info.resource)
+    message, hint = word(error, info, answer, redact(detail), where)
+    return Classification(error(message, subject=where.server, hint=hint, answer=answer), retry)
 
 
 _ABOUT_THE_SERVER = (errors.Unauthorized, errors.UntrustedServer, ApiError)
@@ -164,12 +166,12 @@ def _status(text: str) -> dict[str, Any]:
     return {"message": text.strip()}
 
 
-def _answer(question: Question, reply: Reply, status: dict[str, Any]) -> Answer:
+def _answer(info: RequestInfo, reply: Reply, status: dict[str, Any]) -> Answer:
     details = status.get("details") or {}
-    causes = tuple(dict.fromkeys(_cause(cause, question) for cause in details.get("causes") or ()))
+    causes = tuple(dict.fromkeys(_cause(cause, info) for cause in details.get("causes") or ()))
     return Answer(
-        verb=question.verb,
-        resource=question.resource,
+        verb=info.verb,
+        resource=info.resource,
         code=reply.code,
         reason=status.get("reason", ""),
         causes=causes,
@@ -178,8 +180,8 @@ def _answer(question: Question, reply: Reply, status: dict[str, Any]) -> Answer:
     )
 
 
-def _cause(cause: dict[str, str], question: Question) -> Cause:
-    message = redact(cause.get("message", ""), question.secrets)
+def _cause(cause: dict[str, str], info: RequestInfo) -> Cause:
+    message = redact(cause.get("message", ""), info.secrets)
     return Cause(cause.get("field", ""), message, cause.get("reason", ""))
 
 

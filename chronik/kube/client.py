@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 from chronik.errors import KindMissing, NamespaceMissing, ObjectMissing, WatchExpired
 from chronik.kube.classify import Reply, refuse
 from chronik.kube.interface import Listing, WatchEvent
-from chronik.kube.messages import Question
+from chronik.kube.messages import RequestInfo
 from chronik.kube.requests import (
-    Call,
     Query,
-    apply_call,
-    create_call,
-    delete_call,
-    get_call,
-    list_call,
-    merge_call,
+    Request,
+    apply_request,
+    create_request,
+    delete_request,
+    get_request,
+    list_request,
+    merge_request,
     query,
     secrets_of,
-    watch_call,
+    watch_request,
 )
 from chronik.manifest import FIELD_MANAGER, KINDS, OTHER_KINDS, Kind, Manifest, ObjectRef
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 PAGE_SIZE = 500
 EVERYTHING = 0
 WATCH_SECONDS = 300  # at least, and up to twice that, as client-go
-VERSION = Call(Question("get", Kind("v1", "Version", "version", stage=-1, namespaced=False)), "GET", "/version")
+VERSION = Request(RequestInfo("get", Kind("v1", "Version", "version", stage=-1, namespaced=False)), "GET", "/version")
 
 
 class ApiKube:
@@ -57,12 +57,12 @@ class ApiKube:
 
     async def version(self) -> dict[str, Any]:
         """Return the server's version."""
-        return await self._transport.ask(VERSION)
+        return await self._transport.send(VERSION)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if it does not exist."""
         try:
-            return await self._transport.ask(get_call(self._object("get", kind, namespace, name)))
+            return await self._transport.send(get_request(self._object("get", kind, namespace, name)))
         except ObjectMissing:
             return None
 
@@ -79,21 +79,21 @@ class ApiKube:
 
         If the server forgets underway what version the pages are of (410), start again, the last time without pages.
         """
-        question = Question("list", kind, namespace or "")
+        info = RequestInfo("list", kind, namespace or "")
         selectors = query(labelSelector=label_selector, fieldSelector=field_selector)
         for _ in range(2):
             with suppress(WatchExpired):
-                return await self._list(question, selectors, PAGE_SIZE, keep)
-        return await self._list(question, selectors, EVERYTHING, keep)
+                return await self._list(info, selectors, PAGE_SIZE, keep)
+        return await self._list(info, selectors, EVERYTHING, keep)
 
     async def _list(
-        self, question: Question, selectors: Query, limit: int, keep: Callable[[Manifest], Manifest]
+        self, info: RequestInfo, selectors: Query, limit: int, keep: Callable[[Manifest], Manifest]
     ) -> Listing:
-        identity = {"apiVersion": question.kind.api_version, "kind": question.kind.name}
+        identity = {"apiVersion": info.kind.api_version, "kind": info.kind.name}
         items: list[Manifest] = []
         token = ""
         while True:
-            page = await self._transport.ask(list_call(question, selectors=selectors, limit=limit, token=token))
+            page = await self._transport.send(list_request(info, selectors=selectors, limit=limit, token=token))
             items += [keep({**identity, **item}) for item in page["items"] or ()]
             token = page["metadata"].get("continue", "")
             if not token:
@@ -109,17 +109,17 @@ class ApiKube:
         subresource: str = "",
     ) -> Manifest:
         """Apply a manifest on the server; unknown fields are refused."""
-        question = await self._about(manifest, "patch", subresource)
-        return await self._transport.ask(apply_call(question, manifest, manager=manager, force=force, dry_run=dry_run))
+        info = await self._about(manifest, "patch", subresource)
+        return await self._transport.send(apply_request(info, manifest, manager=manager, force=force, dry_run=dry_run))
 
     async def merge(self, kind: Kind, ref: ObjectRef, patch: Manifest) -> Manifest:
         """Merge a patch into an object."""
-        question = self._object("patch", kind, ref.namespace, ref.name)
-        return await self._transport.ask(merge_call(question, patch))
+        info = self._object("patch", kind, ref.namespace, ref.name)
+        return await self._transport.send(merge_request(info, patch))
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object."""
-        return await self._transport.ask(create_call(await self._about(manifest, "create"), manifest))
+        return await self._transport.send(create_request(await self._about(manifest, "create"), manifest))
 
     async def delete(
         self,
@@ -132,7 +132,7 @@ class ApiKube:
         dry_run: bool = False,
     ) -> None:
         """Delete an object; what is not there is deleted already."""
-        call = delete_call(
+        request = delete_request(
             self._object("delete", kind, ref.namespace, ref.name),
             uid=uid,
             resource_version=resource_version,
@@ -140,7 +140,7 @@ class ApiKube:
             dry_run=dry_run,
         )
         with suppress(ObjectMissing, KindMissing, NamespaceMissing):
-            await self._transport.ask(call)
+            await self._transport.send(request)
 
     async def watch(
         self,
@@ -152,24 +152,24 @@ class ApiKube:
         field_selector: str = "",
     ) -> AsyncIterator[WatchEvent]:
         """Yield changes after a resource version, bookmarks included."""
-        question = Question("watch", kind, namespace or "")
+        info = RequestInfo("watch", kind, namespace or "")
         seconds = int(WATCH_SECONDS * (1 + self._transport.options.clock.chance()))
         selectors = query(labelSelector=label_selector, fieldSelector=field_selector)
-        call = watch_call(question, resource_version=resource_version, selectors=selectors, seconds=seconds)
-        async with self._transport.stream(call) as events:
+        request = watch_request(info, resource_version=resource_version, selectors=selectors, seconds=seconds)
+        async with self._transport.stream(request) as events:
             async for event in events:
                 if event["type"] == "ERROR":
-                    raise self._refusal(question, event["object"])
+                    raise self._refusal(info, event["object"])
                 yield WatchEvent(event["type"], event["object"])
 
-    async def _about(self, manifest: Manifest, verb: str, subresource: str = "") -> Question:
+    async def _about(self, manifest: Manifest, verb: str, subresource: str = "") -> RequestInfo:
         kind = await self.kind(manifest["apiVersion"], manifest["kind"])
         metadata = manifest["metadata"]
-        question = self._object(verb, kind, metadata.get("namespace", ""), metadata.get("name", ""))
-        return replace(question, subresource=subresource, secrets=secrets_of(manifest))
+        info = self._object(verb, kind, metadata.get("namespace", ""), metadata.get("name", ""))
+        return replace(info, subresource=subresource, secrets=secrets_of(manifest))
 
-    def _object(self, verb: str, kind: Kind, namespace: str, name: str) -> Question:
-        return Question(verb, kind, (namespace or self.namespace) if kind.namespaced else "", name)
+    def _object(self, verb: str, kind: Kind, namespace: str, name: str) -> RequestInfo:
+        return RequestInfo(verb, kind, (namespace or self.namespace) if kind.namespaced else "", name)
 
     async def kind(self, api_version: str, name: str) -> Kind:
         """Return how the server names a kind."""
@@ -179,12 +179,12 @@ class ApiKube:
         return known
 
     async def _discover(self, api_version: str, name: str) -> Kind:
-        question = Question("get", Kind(api_version, name, plural="", stage=-1))
-        found = await self._transport.ask(get_call(question))
+        info = RequestInfo("get", Kind(api_version, name, plural="", stage=-1))
+        found = await self._transport.send(get_request(info))
         for resource in found["resources"]:
             if resource["kind"] == name and "/" not in resource["name"]:
                 return Kind(api_version, name, resource["name"], stage=-1, namespaced=resource["namespaced"])
-        raise self._refusal(question, {"code": 404, "message": "the server could not find the requested resource"})
+        raise self._refusal(info, {"code": 404, "message": "the server could not find the requested resource"})
 
-    def _refusal(self, question: Question, status: dict[str, Any]) -> ApiError | ConflictError:
-        return refuse(question, Reply(status.get("code", 0), json.dumps(status)), self._transport.where).error
+    def _refusal(self, info: RequestInfo, status: dict[str, Any]) -> ApiError | ConflictError:
+        return refuse(info, Reply(status.get("code", 0), json.dumps(status)), self._transport.where).error

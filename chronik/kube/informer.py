@@ -28,7 +28,7 @@ _PASSING = (Unreachable, ServerBusy, ServerFailure)
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class KindSelector:
     """What to look at: one kind in one namespace (None: in all), by label.
 
     What is `optional` counts as empty if it may not be read or is not installed: a picture without it is still true.
@@ -40,15 +40,15 @@ class Scope:
     optional: bool = False
 
 
-class Mirror:
-    """The objects of some scopes, as they are now; see `mirror`. `unknown` are kinds that are not installed."""
+class Informer:
+    """The objects of some scopes, as they are now; see `informer`. `unknown` are kinds that are not installed."""
 
-    def __init__(self, kube: Kube, scopes: Iterable[Scope], clock: Clock | None = None) -> None:
+    def __init__(self, kube: Kube, scopes: Iterable[KindSelector], clock: Clock | None = None) -> None:
         self._kube = kube
         self._clock = clock or Clock()
-        self._held: dict[Scope, dict[ObjectRef, Manifest]] = {scope: {} for scope in scopes}
+        self._held: dict[KindSelector, dict[ObjectRef, Manifest]] = {scope: {} for scope in scopes}
         self._changed = asyncio.Event()
-        self._versions: dict[Scope, str] = {}
+        self._versions: dict[KindSelector, str] = {}
         self._following: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
         self.unknown: set[Kind] = set()
@@ -102,7 +102,7 @@ class Mirror:
         finally:
             await ended(*tasks)
 
-    async def _load(self, scope: Scope) -> str | None:
+    async def _load(self, scope: KindSelector) -> str | None:
         """Read a scope, and return the version to watch from; None if there is nothing to watch."""
         try:
             listing = await self._kube.list(scope.kind, scope.namespace, label_selector=scope.selector)
@@ -115,7 +115,7 @@ class Mirror:
         self._held[scope] = {ObjectRef.of(manifest): manifest for manifest in listing.items}
         return listing.resource_version
 
-    async def _follow(self, scope: Scope, version: str | None) -> None:
+    async def _follow(self, scope: KindSelector, version: str | None) -> None:
         """Watch one scope; go on where a watch broke, and read anew what the server has forgotten."""
         failures = 0
         while True:
@@ -143,7 +143,7 @@ class Mirror:
                 self._changed.set()
                 return
 
-    def _note(self, scope: Scope, change: str, manifest: Manifest) -> None:
+    def _note(self, scope: KindSelector, change: str, manifest: Manifest) -> None:
         if change == "BOOKMARK":
             return
         ref = ObjectRef.of(manifest)
@@ -161,13 +161,13 @@ class Mirror:
 
 
 @asynccontextmanager
-async def mirror(kube: Kube, scopes: Sequence[Scope], clock: Clock | None = None) -> AsyncIterator[Mirror]:
+async def informer(kube: Kube, scopes: Sequence[KindSelector], clock: Clock | None = None) -> AsyncIterator[Informer]:
     """Give a mirror of some scopes that has been read, and follows the server as long as the block lasts.
 
     Raises:
         ApiError: a scope that is not optional cannot be read.
     """
-    held = Mirror(kube, scopes, clock)
+    held = Informer(kube, scopes, clock)
     await held.read()
     try:
         yield held

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from chronik.errors import Answer, FieldOwner
 
-Words = tuple[str, str]
+Wording = tuple[str, str]
 """The message, and the hint: what to do."""
 
 LONGEST_TEXT = 1200
@@ -25,7 +25,7 @@ _SHORTEST_SECRET = 3  # masking every `a` of a text hides nothing and garbles it
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class RequestInfo:
     """What was asked: `verb` is access control's word, `secrets` are values that no message may repeat."""
 
     verb: str
@@ -48,16 +48,16 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class ServerInfo:
     """Which server was asked, and which configuration led there."""
 
     server: str
     origin: str
 
 
-def word(error: type[Exception], question: Question, answer: Answer, text: str, where: Where) -> Words:
+def word(error: type[Exception], info: RequestInfo, answer: Answer, text: str, where: ServerInfo) -> Wording:
     """Return message and hint for an error of that class; `text` is what the server, or the network, said."""
-    return _WORDS[error](_Case(question, answer, text, where))
+    return _WORDS[error](_Case(info, answer, text, where))
 
 
 _PAYLOADS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -82,13 +82,13 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    question: Question
+    info: RequestInfo
     answer: Answer
     text: str
-    where: Where
+    where: ServerInfo
 
 
-def _server_says(case: _Case) -> Words:
+def _server_says(case: _Case) -> Wording:
     return _essence(case), ""
 
 
@@ -105,12 +105,12 @@ _NAME_FIRST = re.compile(
 )
 
 
-def _unreachable(case: _Case) -> Words:
+def _unreachable(case: _Case) -> Wording:
     hint = f"Check that the API server runs, and that {case.where.origin} names the right one."
     return f"the API server did not answer: {case.text}", hint
 
 
-def _untrusted(case: _Case) -> Words:
+def _untrusted(case: _Case) -> Wording:
     if case.answer.code:  # so TLS was not even tried
         return case.text, f"The server address in {case.where.origin} must start with https://."
     hint = (
@@ -120,7 +120,7 @@ def _untrusted(case: _Case) -> Words:
     return f"no trusted connection to the API server: {case.text}", hint
 
 
-def _unauthorized(case: _Case) -> Words:
+def _unauthorized(case: _Case) -> Wording:
     hint = "A token may have expired: log in again, or renew what the configuration points to."
     return f"the API server does not accept the credentials of {case.where.origin}", hint
 
@@ -132,7 +132,7 @@ _RBAC = re.compile(
 _ESCALATION = "attempting to grant RBAC permissions not currently held"
 
 
-def _forbidden(case: _Case) -> Words:
+def _forbidden(case: _Case) -> Wording:
     match = _RBAC.search(case.text)
     if match is None:
         grants = _ESCALATION in case.text
@@ -152,18 +152,18 @@ def _can_i(match: re.Match[str], resource: str) -> str:
     return f"kubectl auth can-i {match['verb']} {resource}{subresource} {scope} --as {match['user']}"
 
 
-def _quota(case: _Case) -> Words:
-    namespace = case.question.namespace
+def _quota(case: _Case) -> Wording:
+    namespace = case.info.namespace
     return _essence(case), f"Raise the quota or ask for less: kubectl describe quota -n {namespace}"
 
 
-def _terminating(case: _Case) -> Words:
-    namespace = case.question.namespace
+def _terminating(case: _Case) -> Wording:
+    namespace = case.info.namespace
     hint = f"Wait until it is gone, then create it again: kubectl wait --for=delete namespace/{namespace}"
     return f"namespace {namespace} is being deleted, so nothing can be created in it", hint
 
 
-def _webhook(case: _Case) -> Words:
+def _webhook(case: _Case) -> Wording:
     hint = (
         "Bring that webhook back, or have it removed: "
         "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations,crds"
@@ -171,15 +171,15 @@ def _webhook(case: _Case) -> Words:
     return _essence(case), hint
 
 
-def _invalid(case: _Case) -> Words:
+def _invalid(case: _Case) -> Wording:
     causes = [f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in case.answer.causes]
     if len(causes) > 1:
         return "the API server refuses it:" + "".join(f"\n  {cause}" for cause in causes), ""
     return f"the API server refuses it: {causes[0] if causes else _essence(case)}", ""
 
 
-def _kind_missing(case: _Case) -> Words:
-    kind = case.question.kind
+def _kind_missing(case: _Case) -> Wording:
+    kind = case.info.kind
     message = f"the cluster does not know the kind {kind.name} ({kind.api_version})"
     if kind == CLUSTER:
         return message, "Install its definition: chronik schema crd | kubectl apply --server-side -f -"
@@ -187,12 +187,12 @@ def _kind_missing(case: _Case) -> Words:
     return message, f"See what it knows: kubectl api-resources --api-group={group!r}"
 
 
-def _namespace_missing(case: _Case) -> Words:
-    namespace = case.question.namespace
+def _namespace_missing(case: _Case) -> Wording:
+    namespace = case.info.namespace
     return f"namespace {namespace} does not exist", f"Create it: kubectl create namespace {namespace}"
 
 
-def _field_conflict(case: _Case) -> Words:
+def _field_conflict(case: _Case) -> Wording:
     owners = case.answer.owners
     listed = "".join(f"\n  {owner.path}: {owner.manager} ({_how(owner)})" for owner in owners)
     message = f"other field managers own {len(owners)} of the fields that it sets:{listed}"
@@ -203,25 +203,25 @@ def _how(owner: FieldOwner) -> str:
     return f"{owner.operation.lower()} of {owner.subresource}" if owner.subresource else owner.operation.lower()
 
 
-def _changed(case: _Case) -> Words:
+def _changed(case: _Case) -> Wording:
     return f"it changed in the meantime: {_essence(case)}", ""
 
 
-def _busy(case: _Case) -> Words:
+def _busy(case: _Case) -> Wording:
     seconds = case.answer.retry_after
     when = f", come back in {seconds:g} s" if seconds is not None else ""
     return f"the API server is busy ({case.answer.code}){when}: {_essence(case)}", ""
 
 
-def _failure(case: _Case) -> Words:
+def _failure(case: _Case) -> Wording:
     return f"the API server failed ({case.answer.code}): {_essence(case)}", ""
 
 
-def _expired(case: _Case) -> Words:
+def _expired(case: _Case) -> Wording:
     return f"the resource version is too old to go on from: {case.text}", ""
 
 
-def _strange(case: _Case) -> Words:
+def _strange(case: _Case) -> Wording:
     code = f" {case.answer.code}" if case.answer.code else ""
     return (
         f"unexpected answer{code}: {_essence(case)}",
@@ -229,7 +229,7 @@ def _strange(case: _Case) -> Words:
     )
 
 
-_WORDS: dict[type[Exception], Callable[[_Case], Words]] = {
+_WORDS: dict[type[Exception], Callable[[_Case], Wording]] = {
     errors.ApiError: _strange,
     errors.Unreachable: _unreachable,
     errors.UntrustedServer: _untrusted,

@@ -18,7 +18,7 @@ from chronik.manifest import FIELD_MANAGER
 
 if TYPE_CHECKING:
     from chronik.kube.interface import Propagation
-    from chronik.kube.messages import Question
+    from chronik.kube.messages import RequestInfo
     from chronik.manifest import Manifest
 
 WATCH_GRACE_SECONDS = 30  # the server should have ended a watch so long after the time it was given
@@ -27,14 +27,14 @@ Query = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Request:
     """One request: what is asked, and as HTTP.
 
     `idempotent`: asking twice is as good as once. `conditional`: it names a version or uid, so after a conflict
     asking again is no use. `timeout`: seconds for one attempt, instead of the client's own.
     """
 
-    question: Question
+    info: RequestInfo
     method: str
     path: str
     query: Query = ()
@@ -45,17 +45,17 @@ class Call:
     timeout: float | None = None
 
 
-def get_call(question: Question) -> Call:
+def get_request(info: RequestInfo) -> Request:
     """Ask for one object."""
-    return Call(question, "GET", url_path(question))
+    return Request(info, "GET", url_path(info))
 
 
-def list_call(question: Question, *, selectors: Query, limit: int, token: str) -> Call:
+def list_request(info: RequestInfo, *, selectors: Query, limit: int, token: str) -> Request:
     """Ask for a collection, or one page of it; a limit of 0 means all."""
-    return Call(question, "GET", url_path(question), (*selectors, *query(limit=limit), *query(**{"continue": token})))
+    return Request(info, "GET", url_path(info), (*selectors, *query(limit=limit), *query(**{"continue": token})))
 
 
-def watch_call(question: Question, *, resource_version: str, selectors: Query, seconds: int) -> Call:
+def watch_request(info: RequestInfo, *, resource_version: str, selectors: Query, seconds: int) -> Request:
     """Ask for all changes of a collection after a version, for so many seconds."""
     parameters = query(
         watch="true",
@@ -63,15 +63,15 @@ def watch_call(question: Question, *, resource_version: str, selectors: Query, s
         resourceVersion=resource_version,
         timeoutSeconds=seconds,
     )
-    return Call(question, "GET", url_path(question), (*parameters, *selectors), timeout=seconds + WATCH_GRACE_SECONDS)
+    return Request(info, "GET", url_path(info), (*parameters, *selectors), timeout=seconds + WATCH_GRACE_SECONDS)
 
 
-def apply_call(question: Question, manifest: Manifest, *, manager: str, force: bool, dry_run: bool) -> Call:
+def apply_request(info: RequestInfo, manifest: Manifest, *, manager: str, force: bool, dry_run: bool) -> Request:
     """Apply on the server. Applying twice is as good as once, unless it is bound to a version or uid."""
-    return Call(
-        question,
+    return Request(
+        info,
         "PATCH",
-        url_path(question),
+        url_path(info),
         query(
             fieldManager=manager,
             fieldValidation="Strict",
@@ -84,12 +84,12 @@ def apply_call(question: Question, manifest: Manifest, *, manager: str, force: b
     )
 
 
-def merge_call(question: Question, patch: Manifest) -> Call:
+def merge_request(info: RequestInfo, patch: Manifest) -> Request:
     """Merge a patch into an object; doing so twice is as good as once, unless it is bound to a version."""
-    return Call(
-        question,
+    return Request(
+        info,
         "PATCH",
-        url_path(question),
+        url_path(info),
         query(fieldManager=FIELD_MANAGER, fieldValidation="Strict"),
         encode(patch),
         "application/merge-patch+json",
@@ -97,42 +97,42 @@ def merge_call(question: Question, patch: Manifest) -> Call:
     )
 
 
-def create_call(question: Question, manifest: Manifest) -> Call:
+def create_request(info: RequestInfo, manifest: Manifest) -> Request:
     """Create an object, under its own or a generated name."""
-    return Call(
-        question,
+    return Request(
+        info,
         "POST",
-        url_path(replace(question, name="")),
+        url_path(replace(info, name="")),
         query(fieldManager=FIELD_MANAGER, fieldValidation="Strict"),
         encode(manifest),
         idempotent=False,
     )
 
 
-def delete_call(
-    question: Question, *, uid: str | None, resource_version: str | None, propagation: Propagation, dry_run: bool
-) -> Call:
+def delete_request(
+    info: RequestInfo, *, uid: str | None, resource_version: str | None, propagation: Propagation, dry_run: bool
+) -> Request:
     """Delete an object. Without a uid it must not be repeated when in doubt, lest it hit a new one of that name."""
     conditions = {name: value for name, value in (("uid", uid), ("resourceVersion", resource_version)) if value}
     options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
     options |= {"preconditions": conditions} if conditions else {}
     options |= {"dryRun": ["All"]} if dry_run else {}
-    return Call(
-        question,
+    return Request(
+        info,
         "DELETE",
-        url_path(question),
+        url_path(info),
         body=encode(options),
         idempotent=bool(uid),
         conditional=bool(conditions),
     )
 
 
-def url_path(question: Question) -> str:
+def url_path(info: RequestInfo) -> str:
     """Return the path of an object, of a collection if the question names none, or of a group if its kind has none."""
-    root = "apis" if "/" in question.kind.api_version else "api"
-    namespace = ("namespaces", question.namespace) if question.namespace and question.kind.namespaced else ()
-    parts = (*namespace, question.kind.plural, question.name, question.subresource)
-    return "/".join(("", root, question.kind.api_version, *(quote(part, safe=":") for part in parts if part)))
+    root = "apis" if "/" in info.kind.api_version else "api"
+    namespace = ("namespaces", info.namespace) if info.namespace and info.kind.namespaced else ()
+    parts = (*namespace, info.kind.plural, info.name, info.subresource)
+    return "/".join(("", root, info.kind.api_version, *(quote(part, safe=":") for part in parts if part)))
 
 
 def query(**parameters: str | int) -> Query:

@@ -12,7 +12,7 @@ from chronik.kube.classify import Retry
 
 if TYPE_CHECKING:
     from chronik.clock import Clock
-    from chronik.kube.classify import Verdict
+    from chronik.kube.classify import Classification
 
 
 LONGEST_HOLD = 600.0  # a mistaken Retry-After of a day must not silence an operator for a day
@@ -38,7 +38,7 @@ class RetryPolicy:
         return whole * (0.5 + chance / 2)
 
 
-class Gate:
+class RetryAfterGate:
     """What the whole client waits at when the server has asked for a pause (Retry-After)."""
 
     def __init__(self, clock: Clock) -> None:
@@ -89,17 +89,17 @@ class Attempts:
         """How many seconds of the budget are left."""
         return self._policy.budget if self._ends is None else max(0.0, self._ends - self._clock.now())
 
-    def pause_after(self, verdict: Verdict, *, reached: bool) -> float | None:
+    def pause_after(self, classification: Classification, *, reached: bool) -> float | None:
         """Count an attempt that ended so, and return the seconds to wait, or None: give up.
 
         `reached` says whether the server has ever answered this client.
         """
         self.count += 1
-        self._conflicts += verdict.retry is Retry.CONFLICT
-        if self.count >= self._policy.attempts or not self._may_repeat(verdict.retry, reached=reached):
+        self._conflicts += classification.retry is Retry.CONFLICT
+        if self.count >= self._policy.attempts or not self._may_repeat(classification.retry, reached=reached):
             return None
         pause = self._policy.pause(self.count - 1, self._clock.chance())
-        pause = max(pause, verdict.error.answer.retry_after or 0.0)
+        pause = max(pause, classification.error.answer.retry_after or 0.0)
         return pause if pause <= self.remaining else None
 
     def _may_repeat(self, retry: Retry, *, reached: bool) -> bool:

@@ -19,9 +19,9 @@ from yarl import URL
 
 from chronik.errors import Answer, ApiError, ConflictError, ServerBusy
 from chronik.kube import session as kube_tls
-from chronik.kube.classify import Reply, Retry, Verdict, fail, refuse
-from chronik.kube.messages import Where, redact
-from chronik.kube.retry import Attempts, Gate
+from chronik.kube.classify import Classification, Reply, Retry, fail, refuse
+from chronik.kube.messages import ServerInfo, redact
+from chronik.kube.retry import Attempts, RetryAfterGate
 from chronik.kube.session import (
     CONNECT_SECONDS,
     TRANSPORT_ERRORS,
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from chronik.kube.credentials import Access
     from chronik.kube.interface import ConnectOptions
-    from chronik.kube.messages import Question
-    from chronik.kube.requests import Call
+    from chronik.kube.messages import RequestInfo
+    from chronik.kube.requests import Request
 
 T = TypeVar("T")
 
@@ -51,9 +51,9 @@ _FIRST_BAD_CODE = 300
 class _Failed(Exception):
     """An attempt that failed: what to make of it, and which Authorization header it was sent with."""
 
-    def __init__(self, verdict: Verdict, authorization: str) -> None:
-        super().__init__(str(verdict.error))
-        self.verdict = verdict
+    def __init__(self, classification: Classification, authorization: str) -> None:
+        super().__init__(str(classification.error))
+        self.classification = classification
         self.authorization = authorization
 
 
@@ -84,8 +84,8 @@ class Transport:
         self.access = access
         self.options = options
         self._tls = tls
-        self.where = Where(access.server, access.origin)
-        self._gate = Gate(options.clock)
+        self.where = ServerInfo(access.server, access.origin)
+        self._gate = RetryAfterGate(options.clock)
         self._slots = asyncio.Semaphore(options.in_flight)
         self._reached = False
         self._proxy = access.proxy or proxy_of_environment(access.server)
@@ -97,7 +97,7 @@ class Transport:
         await self._session.close()
         await self._sockets.closed()
 
-    async def ask(self, call: Call) -> dict[str, Any]:
+    async def send(self, request: Request) -> dict[str, Any]:
         """Send a request and return the object that comes back; retried as its class of failure allows.
 
         Raises:
@@ -106,50 +106,52 @@ class Transport:
 
         async def attempt(attempts: Attempts) -> dict[str, Any]:
             async with self._slots:
-                return await self._attempt(call, attempts, _read_object)
+                return await self._attempt(request, attempts, _read_object)
 
-        return await self._retrying(call, attempt)
+        return await self._retrying(request, attempt)
 
     @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    async def stream(self, request: Request) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """Send a request and yield the objects of its answer, one a line, as they come; it takes no slot.
 
         Only the start is retried: what fails later is raised from the iterator.
         """
-        async with await self._retrying(call, lambda attempts: self._attempt(call, attempts, _keep_open)) as response:
+        async with await self._retrying(
+            request, lambda attempts: self._attempt(request, attempts, _keep_open)
+        ) as response:
             try:
-                yield self._objects(call, response)
+                yield self._objects(request, response)
             finally:
                 _hang_up(response)
 
-    async def _retrying(self, call: Call, attempt: Callable[[Attempts], Awaitable[T]]) -> T:
+    async def _retrying(self, request: Request, attempt: Callable[[Attempts], Awaitable[T]]) -> T:
         attempts = Attempts(
-            self.options.retry, self.options.clock, idempotent=call.idempotent, conditional=call.conditional
+            self.options.retry, self.options.clock, idempotent=request.idempotent, conditional=request.conditional
         )
         renewed = False
         while True:
             try:
                 return await attempt(attempts)
             except _Failed as failure:
-                verdict, authorization, cause = failure.verdict, failure.authorization, failure.__cause__
-            if verdict.pause is not None:
-                self._gate.hold(verdict.pause)
-            if verdict.retry is Retry.CREDENTIALS and not renewed:
+                classification, authorization, cause = failure.classification, failure.authorization, failure.__cause__
+            if classification.pause is not None:
+                self._gate.hold(classification.pause)
+            if classification.retry is Retry.CREDENTIALS and not renewed:
                 renewed = True
                 if await self._renew(authorization):
                     continue
-            pause = attempts.pause_after(verdict, reached=self._reached)
-            if pause is None or (call.body is not None and not self.options.may_write()):
-                raise _with_count(verdict.error, attempts.count) from cause
+            pause = attempts.pause_after(classification, reached=self._reached)
+            if pause is None or (request.body is not None and not self.options.may_write()):
+                raise _with_count(classification.error, attempts.count) from cause
             await self.options.clock.sleep(pause)
 
-    async def _pass_gate(self, call: Call, attempts: Attempts) -> None:
+    async def _pass_gate(self, request: Request, attempts: Attempts) -> None:
         if not await self._gate.wait(attempts.remaining, self.options.retry.first):
             seconds = self._gate.remaining
             raise ServerBusy(
                 f"the API server asked this client to wait for {seconds:.0f} s more",
-                subject=call.question.subject,
-                answer=Answer(call.question.verb, call.question.resource, retry_after=seconds),
+                subject=request.info.subject,
+                answer=Answer(request.info.verb, request.info.resource, retry_after=seconds),
             )
 
     async def _renew(self, rejected: str) -> bool:
@@ -160,47 +162,47 @@ class Transport:
         kube_tls.load(self._tls, self.access)
         return renewed or isinstance(self.access.authority, Path) or self.access.certificate is not None
 
-    async def _attempt(self, call: Call, attempts: Attempts, read: Callable[[ClientResponse], Awaitable[T]]) -> T:
+    async def _attempt(self, request: Request, attempts: Attempts, read: Callable[[ClientResponse], Awaitable[T]]) -> T:
         attempts.begin()
-        await self._pass_gate(call, attempts)  # last, so that nothing slips through while it waits for its turn
+        await self._pass_gate(request, attempts)  # last, so that nothing slips through while it waits for its turn
         authorization = await self.access.credentials.authorization()
-        question, started, code = call.question, self.options.clock.now(), 0
+        info, started, code = request.info, self.options.clock.now(), 0
         try:
-            response = await self._session.request(call.method, **self._arguments(call, authorization))
+            response = await self._session.request(request.method, **self._arguments(request, authorization))
             self._reached, code = True, response.status
             if code >= _FIRST_BAD_CODE:
-                raise _Failed(refuse(question, await _reply(response), self.where), authorization)
-            self._pass_on_warnings(question, response)
+                raise _Failed(refuse(info, await _reply(response), self.where), authorization)
+            self._pass_on_warnings(info, response)
             return await read(response)
         except TRANSPORT_ERRORS as error:
             fault, detail = diagnose(error)
-            raise _Failed(fail(question, fault, detail, self.where), authorization) from error
+            raise _Failed(fail(info, fault, detail, self.where), authorization) from error
         finally:
-            self.options.on_request(question.verb, question.kind.name, code, self.options.clock.now() - started)
+            self.options.on_request(info.verb, info.kind.name, code, self.options.clock.now() - started)
 
-    def _arguments(self, call: Call, authorization: str) -> dict[str, Any]:
+    def _arguments(self, request: Request, authorization: str) -> dict[str, Any]:
         headers = {"Authorization": authorization} if authorization else {}
-        if call.body is not None:
-            headers["Content-Type"] = call.content_type
-        query = f"?{urlencode(call.query)}" if call.query else ""
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
+        query = f"?{urlencode(request.query)}" if request.query else ""
         return {
-            "url": URL(f"{self.access.server}{call.path}{query}", encoded=True),
+            "url": URL(f"{self.access.server}{request.path}{query}", encoded=True),
             "headers": headers,
-            "data": None if call.body is None else _Body(call.body, self.options.may_write),
+            "data": None if request.body is None else _Body(request.body, self.options.may_write),
             "timeout": aiohttp.ClientTimeout(
-                total=call.timeout or self.options.request_timeout, sock_connect=CONNECT_SECONDS
+                total=request.timeout or self.options.request_timeout, sock_connect=CONNECT_SECONDS
             ),
             "allow_redirects": False,
             "proxy": self._proxy or None,
             "server_hostname": self.access.server_name or None,
         }
 
-    def _pass_on_warnings(self, question: Question, response: ClientResponse) -> None:
+    def _pass_on_warnings(self, info: RequestInfo, response: ClientResponse) -> None:
         for header in response.headers.getall("Warning", ()):
             for text in _WARNING.findall(header):
-                self.options.on_warning(question.subject, redact(re.sub(r"\\(.)", r"\1", text), question.secrets))
+                self.options.on_warning(info.subject, redact(re.sub(r"\\(.)", r"\1", text), info.secrets))
 
-    async def _objects(self, call: Call, response: ClientResponse) -> AsyncIterator[dict[str, Any]]:
+    async def _objects(self, request: Request, response: ClientResponse) -> AsyncIterator[dict[str, Any]]:
         rest = b""
         try:
             async for chunk in response.content.iter_any():
@@ -209,9 +211,9 @@ class Transport:
                     yield orjson.loads(line)
         except TRANSPORT_ERRORS as error:
             fault, detail = diagnose(error)
-            raise fail(call.question, fault, detail, self.where).error from error
+            raise fail(request.info, fault, detail, self.where).error from error
         if rest:
-            raise fail(call.question, "cut", "it ended within a line", self.where).error
+            raise fail(request.info, "cut", "it ended within a line", self.where).error
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
-from chronik.api.validation import Law
+from chronik.api.validation import Validator
 from chronik.documents.reader import parse_documents
 from chronik.errors import InvalidDocuments
 from chronik.offline import assets
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 @cache
-def law() -> Law:
+def validator() -> Validator:
     """Return the schema and the rules that every document is held to."""
-    return Law(Schema(assets.schema()), RuleBook(assets.rules_text(), _kept_rules()))
+    return Validator(Schema(assets.schema()), RuleBook(assets.rules_text(), _kept_rules()))
 
 
 @cache
@@ -89,8 +89,8 @@ def parse_document(
     document: Document, namespace: str | None = None, fallback: str = "default"
 ) -> tuple[Cluster | None, list[Problem]]:
     """Check one document; its problems say where in the file they are."""
-    parsed = law().parse(document.tree, namespace=namespace, fallback=fallback)
-    return parsed.cluster, [_placed(document, problem) for problem in parsed.problems]
+    validated = validator().validate(document.tree, namespace=namespace, fallback=fallback)
+    return validated.cluster, [_placed(document, problem) for problem in validated.problems]
 
 
 def _placed(document: Document, problem: Problem) -> Problem:
@@ -121,7 +121,7 @@ def definitions() -> list[Manifest]:
     """Return the CustomResourceDefinition, and the admission policy that carries the warnings."""
     from chronik.api.crd import crd, warning_policy  # noqa: PLC0415
 
-    rules = law().rules
+    rules = validator().rules
     return [crd(assets.schema(), rules), *warning_policy(rules)]
 
 
@@ -136,4 +136,4 @@ def reference() -> str:
     """Return the reference page of the spec, in Markdown."""
     from chronik.api.reference import reference_page  # noqa: PLC0415
 
-    return reference_page(assets.schema(), law().rules)
+    return reference_page(assets.schema(), validator().rules)

@@ -17,15 +17,15 @@ from chronik.clock import timestamp
 from chronik.kube import ConnectOptions, connect
 from chronik.manifest import CLUSTER
 from chronik.offline import loading as offline
-from chronik.operator.cache.cache import Cache, Scope
-from chronik.operator.context import World
+from chronik.operator.cache.cache import Cache, Selection
+from chronik.operator.context import ReconcileContext
 from chronik.operator.fence import Fenced
 from chronik.operator.lease import LEASE_NAME, Leadership, Terms
 from chronik.operator.queue import WorkQueue
 from chronik.operator.telemetry.events import Recorder
 from chronik.operator.telemetry.metrics import Metrics
-from chronik.operator.telemetry.server import Probes, Serving, Workers, serving
-from chronik.operator.worker import Passes, RecentRenders, run_workers
+from chronik.operator.telemetry.server import Probes, Serving, Watchdog, serving
+from chronik.operator.worker import RecentRenders, Workers, run_workers
 from chronik.tasks import background, first_of
 from chronik.wording import counted
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from chronik.clock import Clock
     from chronik.kube import Kube
     from chronik.manifest import ClusterKey
-    from chronik.operator.context import Outcome
+    from chronik.operator.context import ReconcileResult
 
 _log = logging.getLogger("chronik.operator")
 
@@ -55,13 +55,13 @@ class Options:
     """
 
     connect: ConnectOptions = field(default_factory=ConnectOptions)
-    scope: Scope = field(default_factory=Scope)
+    selection: Selection = field(default_factory=Selection)
     namespace: str = "default"
     identity: str = ""
     elect: bool = True
     lease: str = LEASE_NAME
     terms: Terms = field(default_factory=Terms)
-    workers: int = 16
+    watchdog: int = 16
     resync: float = 60.0
     templates: str | None = None
     domain: str = "cluster.local"
@@ -81,7 +81,7 @@ class Operator:
         self._leadership: Leadership | None = None
         self._clock: Clock = options.connect.clock
         self._queue = WorkQueue(self._clock)
-        self._workers = Workers(now=self._clock.now)
+        self._watchdog = Watchdog(now=self._clock.now)
         self.metrics.watch(depth=lambda: self._queue.depth, oldest=lambda: self._queue.oldest_wait)
 
     async def run(self) -> None:
@@ -89,9 +89,9 @@ class Operator:
         async with AsyncExitStack() as stack:
             fenced = replace(self._counted(), may_write=self._may_write)
             kube = await stack.enter_async_context(connect(fenced))
-            cache = Cache(kube, self.options.scope, wake=self._queue.add, on_relist=self.metrics.relisted)
+            cache = Cache(kube, self.options.selection, wake=self._queue.add, on_relist=self.metrics.relisted)
             probes = Probes(
-                live={"workers": self._workers.check},
+                live={"workers": self._watchdog.check},
                 ready={"caches": lambda: "" if cache.synced else cache.trouble or "not everything has been listed yet"},
             )
             options = self.options
@@ -154,27 +154,27 @@ class Operator:
     async def _work(self, kube: Kube, cache: Cache, ending: asyncio.Event) -> None:
         """Pass over all clusters, and then over each whenever it may have changed, until `ending` is set."""
         recorder = Recorder(kube, self.options.identity or "chronik-operator")
-        passes = Passes(
+        workers = Workers(
             world=self._world(kube, cache, ending, recorder),
             queue=self._queue,
             metrics=self.metrics,
             clock=self._clock,
             resync=self.options.resync,
-            workers=self._workers,
+            watchdog=self._watchdog,
         )
         self._queue.begin()
         for key in cache.clusters():
             self._queue.add(key)
         async with background(recorder.run()):
             _log.info("reconciles %s", counted(len(cache.clusters()), "cluster"))
-            await run_workers(passes, self.options.workers, ending, _DRAIN_WITHIN)
+            await run_workers(workers, self.options.watchdog, ending, _DRAIN_WITHIN)
             await recorder.flush(_EVENTS_WITHIN)
 
-    def _world(self, kube: Kube, cache: Cache, ending: asyncio.Event, recorder: Recorder) -> World:
-        return World(
+    def _world(self, kube: Kube, cache: Cache, ending: asyncio.Event, recorder: Recorder) -> ReconcileContext:
+        return ReconcileContext(
             kube=kube,
             cache=cache,
-            law=offline.law(),
+            validator=offline.validator(),
             render=RecentRenders(offline.renderer(self.options.templates)),
             now=timestamp,
             execution=Execution(kube=kube, stop=ending),
@@ -193,7 +193,7 @@ class Operator:
         return replace(self.options.connect, on_request=self.metrics.requested)
 
 
-async def run_once(options: Options) -> list[tuple[ClusterKey, Outcome]]:
+async def run_once(options: Options) -> list[tuple[ClusterKey, ReconcileResult]]:
     """Pass over every cluster once, and return how each pass ended. Nobody else must be at it.
 
     Raises:
@@ -202,33 +202,33 @@ async def run_once(options: Options) -> list[tuple[ClusterKey, Outcome]]:
     metrics = Metrics()
     queue = WorkQueue(options.connect.clock)
     async with connect(options.connect) as kube:
-        await _look(kube, options.scope)
-        cache = Cache(kube, options.scope, wake=lambda _key: None)
+        await _look(kube, options.selection)
+        cache = Cache(kube, options.selection, wake=lambda _key: None)
         async with background(cache.run()):
             await cache.wait_synced()
-            world = World(
+            world = ReconcileContext(
                 kube=kube,
                 cache=cache,
-                law=offline.law(),
+                validator=offline.validator(),
                 render=offline.renderer(options.templates),
                 now=timestamp,
                 execution=Execution(kube=kube),
                 domain=options.domain,
             )
-            passes = Passes(world=world, queue=queue, metrics=metrics, clock=options.connect.clock)
-            return [(key, await _fully(passes, key)) for key in sorted(cache.clusters())]
+            workers = Workers(world=world, queue=queue, metrics=metrics, clock=options.connect.clock)
+            return [(key, await _fully(workers, key)) for key in sorted(cache.clusters())]
 
 
-async def _look(kube: Kube, scope: Scope) -> None:
+async def _look(kube: Kube, selection: Selection) -> None:
     """Raise what keeps us from ChronikClusters; whether there are any does not matter."""
-    for namespace in scope.namespaces or (None,):
+    for namespace in selection.namespaces or (None,):
         await kube.list(CLUSTER, namespace, field_selector="metadata.name=any")  # none, so that the answer is small
 
 
-async def _fully(passes: Passes, key: ClusterKey) -> Outcome:
+async def _fully(workers: Workers, key: ClusterKey) -> ReconcileResult:
     """Pass over a cluster; a new one takes two passes, for the first only says that it was seen."""
     while True:
-        outcome = await passes.take(key)
+        outcome = await workers.take(key)
         assert outcome is not None, "nothing is known of a cluster that no pass has been over"
         if outcome.result != "claimed":
             return outcome

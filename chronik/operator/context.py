@@ -13,49 +13,50 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from chronik.api.spec import Cluster
-    from chronik.api.validation import Law
+    from chronik.api.validation import Validator
     from chronik.apply.executor import Execution
     from chronik.errors import RetryClass
     from chronik.kube import Kube
     from chronik.manifest import ClusterKey, Manifest, ObjectRef
     from chronik.operator.cache.cache import Cache
-    from chronik.plan.planner import Settled
+    from chronik.plan.planner import Flapping
     from chronik.plan.results import Report
-    from chronik.status.compute import Trouble
+    from chronik.status.compute import Reason
     from chronik.status.events import Announcement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class ReconcileContext:
     """Everything that a pass needs besides the name of a cluster.
 
     `now` returns an RFC 3339 time in UTC. `announce` is told what people want to hear of. `settled` remembers applies
-    that did not help; losing it costs one such apply for each. `turns` are the clusters that this process has begun to
-    bring to its own version, so that two passes side by side do not both begin; what began earlier, their status tells.
+    that did not help; losing it costs one such apply for each. `upgrading` are the clusters that this process has
+    begun to bring to its own version, so that two passes side by side do not both begin; what began earlier, their
+    status tells.
     """
 
     kube: Kube
     cache: Cache
-    law: Law
+    validator: Validator
     render: Callable[[Cluster], list[Manifest]]
     now: Callable[[], str]
     execution: Execution
     announce: Callable[[Manifest, Announcement], None] = lambda _cluster, _news: None
     domain: str = "cluster.local"
     version: str = __version__
-    settled: dict[ClusterKey, dict[ObjectRef, Settled]] = field(default_factory=dict)
-    turns: set[ClusterKey] = field(default_factory=set)
+    settled: dict[ClusterKey, dict[ObjectRef, Flapping]] = field(default_factory=dict)
+    upgrading: set[ClusterKey] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReconcileResult:
     """How a pass ended. `retry` says how soon to try again, None for not before something happens."""
 
     result: Literal["ok", "waiting", "failed", "paused", "claimed", "deleted", "gone"]
     retry: RetryClass | None = None
     phase: str = ""
     report: Report = NOTHING_DONE
-    trouble: Trouble | None = None
+    trouble: Reason | None = None
     wrote: bool = False
     """Whether anything was written, the status included."""
 

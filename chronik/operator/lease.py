@@ -23,7 +23,7 @@ from chronik.clock import Clock, micro_timestamp
 from chronik.errors import ChronikError, ObjectChanged
 from chronik.manifest import LEASE
 from chronik.operator.fence import CutOff, NotLeading, Writes
-from chronik.status.assess import as_trouble
+from chronik.status.assess import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -189,7 +189,7 @@ class Leadership:
             async with asyncio.timeout(self._terms.attempt), self._writing:
                 await self._attempt()
         except ChronikError as error:
-            self._complain(as_trouble(error)[1])
+            self._complain(describe_error(error)[1])
         except TimeoutError:
             self._complain(f"{self._subject}: no answer in {self._terms.attempt:.0f} s")
         except Exception:  # noqa: BLE001  # a loop that ended without a word would leave nobody to lead

@@ -9,12 +9,12 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from chronik.apply.executor import carry_out
+from chronik.apply.executor import execute
 from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
 from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, PAUSED_ANNOTATION, ClusterKey, ObjectRef
-from chronik.operator.context import Outcome, World, status_of
+from chronik.operator.context import ReconcileContext, ReconcileResult, status_of
 from chronik.plan.deletion import leftovers, when_deleted
-from chronik.status.assess import NOTHING_DONE, as_trouble, pause
+from chronik.status.assess import NOTHING_DONE, describe_error, pause
 from chronik.status.compute import deleting, pending, refused
 from chronik.status.events import Announcement, announcements
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
     from chronik.plan.results import Report
-    from chronik.status.compute import Trouble
+    from chronik.status.compute import Reason
 
 _log = logging.getLogger("chronik.operator")
 
@@ -41,30 +41,30 @@ def is_claimed(document: Manifest) -> bool:
     return FINALIZER in (document["metadata"].get("finalizers") or ()) and bool(status_of(document).get("phase"))
 
 
-async def claim(document: Manifest, secrets: Mapping[str, str], world: World) -> Outcome:
+async def claim(document: Manifest, secrets: Mapping[str, str], world: ReconcileContext) -> ReconcileResult:
     """Hold a cluster that is new, so that its deletion waits for us, and say that it was seen, with which Secrets."""
     if FINALIZER not in (document["metadata"].get("finalizers") or ()):
         held = _identity(document)
         held["metadata"]["finalizers"] = [FINALIZER]
-        world.cache.wrote(await world.kube.apply(held))
+        world.cache.observe_write(await world.kube.apply(held))
     if not status_of(document).get("phase"):
         digests = {"secretDigests": dict(secrets)} if secrets else {}
         await write_status(document, pending(digests, world.now(), _generation(document)), world)
     now = world.cache.cluster(ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"]))
     done = now is not None and is_claimed(now)  # if not, it has gone, and an event is on its way that says so
-    return Outcome("claimed" if done else "waiting", phase="Pending")
+    return ReconcileResult("claimed" if done else "waiting", phase="Pending")
 
 
-async def refuse(document: Manifest, failure: Trouble, world: World) -> Outcome:
+async def refuse(document: Manifest, failure: Reason, world: ReconcileContext) -> ReconcileResult:
     """Say that a spec cannot be used; nothing is created or changed for it."""
     told = pause(paused=is_paused(document))
     status = refused(status_of(document), failure, world.now(), _generation(document), told)
     wrote = await write_status(document, status, world)
     tell(document, NOTHING_DONE, status, world)
-    return Outcome("failed", "permanent", "Failed", trouble=failure, wrote=wrote)
+    return ReconcileResult("failed", "permanent", "Failed", trouble=failure, wrote=wrote)
 
 
-def tell(document: Manifest, report: Report, status: Mapping[str, Any], world: World) -> None:
+def tell(document: Manifest, report: Report, status: Mapping[str, Any], world: ReconcileContext) -> None:
     """Say what people want to hear of, as Events and in the log; how the pass itself ends is logged elsewhere."""
     for news in announcements(report, status_of(document), status):
         if news.type == "Warning" and news.reason != status["conditions"][0]["reason"]:
@@ -72,37 +72,37 @@ def tell(document: Manifest, report: Report, status: Mapping[str, Any], world: W
         world.announce(document, news)
 
 
-async def finalize(document: Manifest, world: World) -> Outcome:
+async def finalize(document: Manifest, world: ReconcileContext) -> ReconcileResult:
     """Do what the garbage collector cannot when a cluster goes, then let it go. The spec need not be valid."""
     if FINALIZER not in (document["metadata"].get("finalizers") or ()):
-        return Outcome("deleted", phase="Deleting")
+        return ReconcileResult("deleted", phase="Deleting")
     if status_of(document).get("phase") != "Deleting":
         await _say(document, deleting(status_of(document), world.now(), _generation(document)), world)
     try:
         report = await _cleared(document, world)
     except ChronikError as error:
-        trouble = as_trouble(error)
+        trouble = describe_error(error)
         await _say(document, deleting(status_of(document), world.now(), _generation(document), trouble), world)
         world.announce(document, Announcement("Warning", *trouble))
         raise
     await _let_go(document, world)
     _log.info("lets the cluster go; the garbage collector deletes its objects")
-    return Outcome("deleted", phase="Deleting", report=report)
+    return ReconcileResult("deleted", phase="Deleting", report=report)
 
 
-async def _say(document: Manifest, status: Mapping[str, Any], world: World) -> None:
+async def _say(document: Manifest, status: Mapping[str, Any], world: ReconcileContext) -> None:
     """Write a status if that can be done: a document that no apply is taken for any more has to go, too."""
     try:
         await write_status(document, status, world)
     except ApiError as error:
-        _log.warning("its status cannot be written: %s", as_trouble(error)[1])
+        _log.warning("its status cannot be written: %s", describe_error(error)[1])
 
 
-async def _cleared(document: Manifest, world: World) -> Report:
+async def _cleared(document: Manifest, world: ReconcileContext) -> Report:
     """Delete the volumes that are to go with a cluster and that nothing else would take along."""
     key = ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"])
     children = await _children(key, world) if when_deleted(document) == "Delete" else []
-    report = await carry_out(leftovers(document, world.cache.view(key).claims, children), world.execution)
+    report = await execute(leftovers(document, world.cache.view(key).claims, children), world.execution)
     error = report.error()
     if error is not None:
         raise error
@@ -113,7 +113,7 @@ def _generation(document: Manifest) -> int:
     return int(document["metadata"]["generation"])
 
 
-async def _let_go(document: Manifest, world: World) -> None:
+async def _let_go(document: Manifest, world: ReconcileContext) -> None:
     """Take our finalizer off, whoever else may have written it too, and leave those of others.
 
     An apply without it would not do: somebody who once applied an exported document owns it as well.
@@ -130,7 +130,7 @@ async def _let_go(document: Manifest, world: World) -> None:
         version = live["metadata"]["resourceVersion"]
         with suppress(ObjectMissing, ObjectChanged):
             patch = {"metadata": {"resourceVersion": version, "finalizers": kept}}
-            world.cache.wrote(await world.kube.merge(CLUSTER, ref, patch))
+            world.cache.observe_write(await world.kube.merge(CLUSTER, ref, patch))
             return
     raise ObjectChanged("keeps being changed by others, so it could not be let go of", subject=str(ref))
 
@@ -145,7 +145,7 @@ def _identity(document: Manifest) -> Manifest:
     }
 
 
-async def _children(key: ClusterKey, world: World) -> list[Manifest]:
+async def _children(key: ClusterKey, world: ReconcileContext) -> list[Manifest]:
     """Return what a cluster has, asked of the server itself: before data is deleted, a cache is not good enough."""
     kinds = (KIND_BY_NAME[name] for name in ("ConfigMap", "StatefulSet"))
     selector = f"{CLUSTER_LABEL}={key.name}"
@@ -154,7 +154,7 @@ async def _children(key: ClusterKey, world: World) -> list[Manifest]:
     ]
 
 
-async def write_status(document: Manifest, status: Mapping[str, Any], world: World) -> bool:
+async def write_status(document: Manifest, status: Mapping[str, Any], world: ReconcileContext) -> bool:
     """Write a status, if it says anything new, and tell whether it did."""
     if status == status_of(document):
         return False
@@ -162,11 +162,11 @@ async def write_status(document: Manifest, status: Mapping[str, Any], world: Wor
         answer = await world.kube.apply(_identity(document) | {"status": status}, force=True, subresource="status")
     except (ObjectMissing, ObjectChanged):
         return True  # the cluster has gone, and an event is on its way that says so
-    world.cache.wrote(answer)
+    world.cache.observe_write(answer)
     return True
 
 
-def other_upgrade(document: Manifest, world: World) -> ClusterKey | None:
+def other_upgrade(document: Manifest, world: ReconcileContext) -> ClusterKey | None:
     """Return another cluster that is being updated, if this one's pods would restart for no reason but a new chronik.
 
     A person who changed the spec does not wait for others.
@@ -177,17 +177,17 @@ def other_upgrade(document: Manifest, world: World) -> ClusterKey | None:
     if status.get("observedGeneration") != metadata["generation"]:
         return None
     mine = ClusterKey(metadata["namespace"], metadata["name"])
-    for other in (*sorted(world.turns), *sorted(world.cache.clusters())):
+    for other in (*sorted(world.upgrading), *sorted(world.cache.clusters())):
         if other != mine and _is_updating(other, world):
             return other
-    world.turns.add(mine)
+    world.upgrading.add(mine)
     return None
 
 
-def _is_updating(key: ClusterKey, world: World) -> bool:
+def _is_updating(key: ClusterKey, world: ReconcileContext) -> bool:
     document = world.cache.cluster(key)
     if document is None or is_paused(document):  # a paused one stays as it is for as long as a person wants
         return False
     status = status_of(document)
-    begun = key in world.turns and status.get("operatorVersion") != world.version
+    begun = key in world.upgrading and status.get("operatorVersion") != world.version
     return status.get("phase") == "Updating" or (begun and status.get("phase") == "Running")

@@ -12,18 +12,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from chronik.apply.converge import converge
-from chronik.apply.executor import carry_out
+from chronik.apply.executor import execute
 from chronik.apply.observe import named, others
 from chronik.errors import ChronikError, TemplateError
 from chronik.manifest import KIND_BY_NAME, ClusterKey
-from chronik.operator.context import Outcome, World, status_of
+from chronik.operator.context import ReconcileContext, ReconcileResult, status_of
 from chronik.operator.lifecycle import claim, finalize, is_claimed, is_paused, other_upgrade, refuse, tell, write_status
 from chronik.operator.rollout import Rollout
 from chronik.plan.actions import Create, Prune
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
 from chronik.plan.replicas import SCALED_KINDS, disputed, without_autoscaler
 from chronik.plan.rotation import Rotation, rotation, secrets_of
-from chronik.status.assess import NOTHING_DONE, Verdict, as_trouble, invalid, rigid_classes, verdict
+from chronik.status.assess import NOTHING_DONE, Assessment, assess, describe_error, invalid, rigid_classes
 from chronik.status.compute import Observation, derive
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from chronik.plan.results import Report, Result
 
 
-async def reconcile(key: ClusterKey, world: World) -> Outcome:
+async def reconcile(key: ClusterKey, world: ReconcileContext) -> ReconcileResult:
     """Bring one cluster to what its document says, and its status to what is there.
 
     Raises:
@@ -47,19 +47,19 @@ async def reconcile(key: ClusterKey, world: World) -> Outcome:
     if document is None:
         world.settled.pop(key, None)
         world.cache.uses(key, ())
-        return Outcome("gone")
+        return ReconcileResult("gone")
     if "deletionTimestamp" in document["metadata"]:
         return await finalize(document, world)
-    parsed = world.law.parse(document)
+    validated = world.validator.validate(document)
     if not is_claimed(document):
-        return await claim(document, _first_secrets(parsed.cluster, world), world)
-    if parsed.cluster is None:
-        return await refuse(document, invalid(parsed.problems), world)
-    cluster = replace(parsed.cluster, domain=world.domain)
+        return await claim(document, _first_secrets(validated.cluster, world), world)
+    if validated.cluster is None:
+        return await refuse(document, invalid(validated.problems), world)
+    cluster = replace(validated.cluster, domain=world.domain)
     try:
         desired = world.render(cluster)
     except TemplateError as error:
-        return await refuse(document, as_trouble(error), world)
+        return await refuse(document, describe_error(error), world)
 
     world.cache.uses(key, {name for manifest in desired for name in secrets_of(manifest)})
     view = world.cache.view(key)
@@ -69,12 +69,12 @@ async def reconcile(key: ClusterKey, world: World) -> Outcome:
     after = world.cache.view(key)
     secrets = _rotation(cluster, desired, after, world, rollout, report)
     if secrets.restarts.stages and not paused:
-        report = (await carry_out(secrets.restarts, _execution(key, world))).after(report)
+        report = (await execute(secrets.restarts, _execution(key, world))).after(report)
         after = world.cache.view(key)
     if report.interrupted:  # whoever comes next finds out how far this one came
-        return Outcome("waiting", report=report, wrote=bool(report.written))
+        return ReconcileResult("waiting", report=report, wrote=bool(report.written))
 
-    judged = verdict(report, parsed.problems, secrets.missing, paused=paused)
+    judged = assess(report, validated.problems, secrets.missing, paused=paused)
     details = _details(document, report, secrets, world)
     status = derive(cluster, _observation(document, after, judged, details, paused=paused), world.now())
     wrote = await write_status(document, status, world)
@@ -83,7 +83,7 @@ async def reconcile(key: ClusterKey, world: World) -> Outcome:
     return replace(outcome, wrote=wrote or bool(report.written))
 
 
-def _context(cluster: Cluster, view: View, rollout: Rollout, world: World) -> PlanContext:
+def _context(cluster: Cluster, view: View, rollout: Rollout, world: ReconcileContext) -> PlanContext:
     key = cluster.key
     return PlanContext(
         cluster=cluster.name,
@@ -99,7 +99,9 @@ def _context(cluster: Cluster, view: View, rollout: Rollout, world: World) -> Pl
     )
 
 
-async def _converged(cluster: Cluster, desired: list[Manifest], view: View, rollout: Rollout, world: World) -> Report:
+async def _converged(
+    cluster: Cluster, desired: list[Manifest], view: View, rollout: Rollout, world: ReconcileContext
+) -> Report:
     """Bring a cluster to its manifests, and try once more if the server now tells what the caches could not."""
     key = cluster.key
     context, execution = _context(cluster, view, rollout, world), _execution(key, world)
@@ -114,7 +116,7 @@ async def _converged(cluster: Cluster, desired: list[Manifest], view: View, roll
     return replace(again, results=(*report.written, *again.results))
 
 
-async def _better_informed(context: PlanContext, report: Report, world: World) -> PlanContext | None:
+async def _better_informed(context: PlanContext, report: Report, world: ReconcileContext) -> PlanContext | None:
     """Return the context with what has become known since, or None if that is nothing.
 
     Which StorageClasses expand volumes is not known to an operator that only sees some namespaces: then larger volumes
@@ -132,21 +134,21 @@ async def _better_informed(context: PlanContext, report: Report, world: World) -
     return replace(context, expandable={**context.expandable, **dict.fromkeys(rigid, False)}, unscaled=unscaled)
 
 
-def _execution(key: ClusterKey, world: World) -> Execution:
+def _execution(key: ClusterKey, world: ReconcileContext) -> Execution:
     return replace(world.execution, on_result=lambda result: _remember(key, result, world))
 
 
-def _remember(key: ClusterKey, result: Result, world: World) -> None:
+def _remember(key: ClusterKey, result: Result, world: ReconcileContext) -> None:
     """Let the cache see at once what was written, so that its own event wakes nobody and the next look sees it."""
     if result.answer is not None:
-        world.cache.wrote(result.answer)
+        world.cache.observe_write(result.answer)
     elif isinstance(result.action, Prune) and result.outcome == "pruned":
-        world.cache.gone(result.ref, result.action.uid)
+        world.cache.observe_delete(result.ref, result.action.uid)
     if result.settled:
         world.settled.setdefault(key, {})[result.ref] = result.settled
 
 
-def _rollout(document: Manifest, cluster: Cluster, view: View, world: World) -> Rollout:
+def _rollout(document: Manifest, cluster: Cluster, view: View, world: ReconcileContext) -> Rollout:
     secret = _secret_of(cluster, world)
 
     def missing(workload: Manifest) -> str | None:
@@ -156,7 +158,7 @@ def _rollout(document: Manifest, cluster: Cluster, view: View, world: World) -> 
 
 
 def _rotation(
-    cluster: Cluster, desired: list[Manifest], now: View, world: World, rollout: Rollout, report: Report
+    cluster: Cluster, desired: list[Manifest], now: View, world: ReconcileContext, rollout: Rollout, report: Report
 ) -> Rotation:
     """Compare Secrets; `now` is the cluster as it is by now, `rollout` knows it as it was when the pass began.
 
@@ -180,7 +182,7 @@ def _rotation(
     return rotation(desired, now.objects, made_with, secret, may_restart)
 
 
-def _first_secrets(cluster: Cluster | None, world: World) -> Mapping[str, str]:
+def _first_secrets(cluster: Cluster | None, world: ReconcileContext) -> Mapping[str, str]:
     """Return what the Secrets of a new cluster are before its pods are made, should we be killed right after that."""
     if cluster is None:
         return {}
@@ -193,14 +195,14 @@ def _first_secrets(cluster: Cluster | None, world: World) -> Mapping[str, str]:
     return {}
 
 
-def _secret_of(cluster: Cluster, world: World) -> Callable[[str], str | None] | None:
+def _secret_of(cluster: Cluster, world: ReconcileContext) -> Callable[[str], str | None] | None:
     """Return what tells one state of a Secret from another, by name; None if nobody may see Secrets."""
     if not world.cache.sees_secrets(cluster.namespace):
         return None
     return lambda name: world.cache.secret_digest(cluster.namespace, name)
 
 
-def _details(document: Manifest, report: Report, secrets: Rotation, world: World) -> dict[str, Any]:
+def _details(document: Manifest, report: Report, secrets: Rotation, world: ReconcileContext) -> dict[str, Any]:
     """Return what else the status says: which version did it, and what the Secrets were."""
     version = world.version if report.ok and report.results else status_of(document).get("operatorVersion")
     return {
@@ -209,7 +211,7 @@ def _details(document: Manifest, report: Report, secrets: Rotation, world: World
 
 
 def _observation(
-    document: Manifest, view: View, judged: Verdict, details: Mapping[str, Any], *, paused: bool
+    document: Manifest, view: View, judged: Assessment, details: Mapping[str, Any], *, paused: bool
 ) -> Observation:
     """Return what status is derived from; while paused, a new spec counts as not seen."""
     generation = document["metadata"]["generation"]
@@ -225,7 +227,7 @@ def _observation(
     )
 
 
-def _outcome(report: Report, judged: Verdict, status: Mapping[str, Any], *, paused: bool) -> Outcome:
+def _outcome(report: Report, judged: Assessment, status: Mapping[str, Any], *, paused: bool) -> ReconcileResult:
     result: Literal["failed", "waiting", "paused", "ok"] = "ok"
     if judged.failure:
         result = "failed"
@@ -233,4 +235,4 @@ def _outcome(report: Report, judged: Verdict, status: Mapping[str, Any], *, paus
         result = "waiting"
     elif paused:
         result = "paused"
-    return Outcome(result, judged.retry, str(status["phase"]), report, judged.failure or judged.waiting)
+    return ReconcileResult(result, judged.retry, str(status["phase"]), report, judged.failure or judged.waiting)

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 import orjson
 
 from chronik.errors import ChronikError
-from chronik.operator.context import Outcome
+from chronik.operator.context import ReconcileResult
 from chronik.operator.fence import NotLeading
 from chronik.operator.reconcile import reconcile
 from chronik.operator.telemetry.logs import correlated
-from chronik.operator.telemetry.server import Workers
+from chronik.operator.telemetry.server import Watchdog
 from chronik.operator.telemetry.tracing import span
 from chronik.plan.results import WROTE
-from chronik.status.assess import as_trouble
+from chronik.status.assess import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -31,32 +31,32 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.clock import Clock
     from chronik.manifest import ClusterKey, Manifest
-    from chronik.operator.context import World
+    from chronik.operator.context import ReconcileContext
     from chronik.operator.queue import WorkQueue
     from chronik.operator.telemetry.metrics import Metrics
-    from chronik.status.compute import Trouble
+    from chronik.status.compute import Reason
 
 _log = logging.getLogger("chronik.operator")
 
 _LOOK_AGAIN = 10.0
 """Seconds until a cluster that waits for an event is looked at in any case."""
-_BREATH = 0.2
+_COOLDOWN = 0.2
 """Seconds between two passes over a cluster, so that a burst of events, as pods start, makes one pass and one write."""
 _JITTER = 0.2
 
 
 @dataclass(slots=True, kw_only=True)
-class Passes:
+class Workers:
     """The passes of one operator. `clean` knows what a cluster looked like before a pass that found nothing to do."""
 
-    world: World
+    world: ReconcileContext
     queue: WorkQueue
     metrics: Metrics
     clock: Clock
     resync: float = 60.0
-    workers: Workers = field(default_factory=Workers)
+    watchdog: Watchdog = field(default_factory=Watchdog)
     clean: dict[ClusterKey, Hashable] = field(default_factory=dict)
-    told: dict[ClusterKey, Trouble] = field(default_factory=dict)
+    told: dict[ClusterKey, Reason] = field(default_factory=dict)
     ended: dict[ClusterKey, tuple[float, object]] = field(default_factory=dict)
     running: int = 0
 
@@ -74,13 +74,13 @@ class Passes:
             finally:
                 self.queue.done(key)
 
-    async def take(self, key: ClusterKey) -> Outcome | None:
+    async def take(self, key: ClusterKey) -> ReconcileResult | None:
         """Pass over one cluster, and put it back into the queue for when to look again.
 
         If it looks exactly as it did when nothing was left to do, or the last pass has only just ended and nobody
         has changed the spec since, nothing is done, and None comes back.
         """
-        breath = self._breath(key)
+        breath = self._cooldown(key)
         if breath > 0:
             self.queue.add_after(key, breath)
             return None
@@ -92,7 +92,7 @@ class Passes:
         generation = self._generation(key)
         self.running += 1
         try:
-            with self.workers.busy(key), correlated(str(key)), span("reconcile", cluster=str(key)):
+            with self.watchdog.busy(key), correlated(str(key)), span("reconcile", cluster=str(key)):
                 outcome = await self._pass(key)
         finally:
             self.running -= 1
@@ -105,39 +105,39 @@ class Passes:
         self._schedule(key, outcome)
         return outcome
 
-    async def _pass(self, key: ClusterKey) -> Outcome:
+    async def _pass(self, key: ClusterKey) -> ReconcileResult:
         began = self.clock.now()
         try:
             outcome = await reconcile(key, self.world)
         except NotLeading as error:
             _log.info("not the leader any more: %s", error.message)
-            outcome = Outcome("waiting")
+            outcome = ReconcileResult("waiting")
         except ChronikError as error:
             self.metrics.failed(error)
-            outcome = Outcome("failed", error.retry_class, trouble=as_trouble(error))
+            outcome = ReconcileResult("failed", error.retry_class, trouble=describe_error(error))
         except Exception as error:  # noqa: BLE001  # one cluster's bug must not stop the fleet
             self.metrics.failed(error)
             _log.exception("a bug in chronik stopped this pass; please report it")
-            outcome = Outcome("failed", "unknown", trouble=("InternalError", "see the log"))
+            outcome = ReconcileResult("failed", "unknown", trouble=("InternalError", "see the log"))
         seconds = self.clock.now() - began
         self.metrics.reconciled(outcome.result, seconds)
         _tell(outcome, seconds, news=outcome.trouble != self.told.get(key))
         self._tell_once(key, outcome)
         return outcome
 
-    def _tell_once(self, key: ClusterKey, outcome: Outcome) -> None:
+    def _tell_once(self, key: ClusterKey, outcome: ReconcileResult) -> None:
         """Remember what was told of a cluster, so that the same is not told again with each pass."""
         if outcome.trouble:
             self.told[key] = outcome.trouble
         else:
             self.told.pop(key, None)
 
-    def _breath(self, key: ClusterKey) -> float:
+    def _cooldown(self, key: ClusterKey) -> float:
         """Return how many seconds a cluster is to be left alone; none at all if its spec is a new one."""
         ended, generation = self.ended.get(key, (0.0, None))
         if generation is None or generation != self._generation(key):
             return 0.0
-        return ended + _BREATH - self.clock.now()
+        return ended + _COOLDOWN - self.clock.now()
 
     def _generation(self, key: ClusterKey) -> object:
         document = self.world.cache.cluster(key)
@@ -147,7 +147,7 @@ class Passes:
         document = self.world.cache.cluster(key)
         return self.world.cache.fingerprint(key), document and document["metadata"]["resourceVersion"]
 
-    def _note(self, key: ClusterKey, outcome: Outcome) -> None:
+    def _note(self, key: ClusterKey, outcome: ReconcileResult) -> None:
         """Count what a pass did, and note the phase that it leaves its cluster in."""
         for result in outcome.report.results:
             if result.outcome == "unchanged":
@@ -174,7 +174,7 @@ class Passes:
             return datetime.fromisoformat(times[0]).timestamp() if times else None
         return None
 
-    def _schedule(self, key: ClusterKey, outcome: Outcome) -> None:
+    def _schedule(self, key: ClusterKey, outcome: ReconcileResult) -> None:
         if outcome.retry is not None:
             seconds = self.queue.retry(key, outcome.retry)
             _log.debug("tries again in %.0f s, or when something changes", seconds)
@@ -192,7 +192,7 @@ class Passes:
         self.queue.add_after(key, seconds * (1 + _JITTER * (2 * self.clock.chance() - 1)))
 
 
-def _tell(outcome: Outcome, seconds: float, *, news: bool) -> None:
+def _tell(outcome: ReconcileResult, seconds: float, *, news: bool) -> None:
     """Log how a pass ended: what it did, and what it waits for or why it failed, if that is news."""
     for result in outcome.report.written:
         _log.info("%s: %s", result.ref, result.outcome, extra={"reason": result.action.reason})
@@ -203,21 +203,21 @@ def _tell(outcome: Outcome, seconds: float, *, news: bool) -> None:
     _log.debug("pass ended: %s", outcome.result, extra={"seconds": round(seconds, 4), "phase": outcome.phase})
 
 
-async def run_workers(passes: Passes, count: int, ending: asyncio.Event, within: float) -> None:
+async def run_workers(workers: Workers, count: int, ending: asyncio.Event, within: float) -> None:
     """Let workers work until `ending` is set; then give passes under way some seconds to end.
 
     What is cut off after that is taken up by whoever comes next: a pass may be cut off anywhere.
     """
-    workers = [asyncio.create_task(passes.work(), name=f"worker-{number}") for number in range(count)]
+    watchdog = [asyncio.create_task(workers.work(), name=f"worker-{number}") for number in range(count)]
     try:
         await ending.wait()
-        deadline = passes.clock.now() + within
-        while passes.running and passes.clock.now() < deadline:
-            await passes.clock.sleep(0.05)
+        deadline = workers.clock.now() + within
+        while workers.running and workers.clock.now() < deadline:
+            await workers.clock.sleep(0.05)
     finally:
-        for worker in workers:
+        for worker in watchdog:
             worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        await asyncio.gather(*watchdog, return_exceptions=True)
 
 
 _KEPT = 64

@@ -78,7 +78,7 @@ class Recreate(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Handover(Action):
+class TransferOwnership(Action):
     """Apply `manifest`, a few fields only, as the field manager `manager`, to hold them while others let go of them.
 
     A manifest without fields lets go of all. Never forced: if a value has changed since, the server answers with a
@@ -121,7 +121,7 @@ class Skip(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held(Action):
+class Deferred(Action):
     """Part of the object stays as it is, though something else is wanted; the rest goes on. `hint`: what to do."""
 
     code: Literal["StorageNotExpandable", "StorageShrink"]

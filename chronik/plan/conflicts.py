@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _CONTAINERS: FieldPath = ("f:spec", "f:template", "f:spec", "f:containers")
 
 
-def clashes(desired: Manifest, live: Manifest) -> tuple[tuple[FieldOwner, ...], Manifest]:
+def port_collisions(desired: Manifest, live: Manifest) -> tuple[tuple[FieldOwner, ...], Manifest]:
     """Return who owns the ports in the way of ours, and the merge patch that replaces them, if there are any."""
     if desired["kind"] == "Service":
         wanted, there = desired["spec"].get("ports") or (), live["spec"].get("ports") or ()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from chronik.errors import ConflictError
 from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef, apply_order
 from chronik.plan.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step, stage_of
-from chronik.plan.ownership import Owner, pruned, standing
+from chronik.plan.ownership import Owner, ownership_of, pruned
 from chronik.plan.replicas import SCALED_KINDS
 
 if TYPE_CHECKING:
@@ -179,9 +179,9 @@ def _decided(live: Manifest, key: ClusterKey, document_uid: str | None) -> Prune
 
 def _goes_by_itself(live: Manifest, key: ClusterKey, document_uid: str | None) -> bool:
     """Tell whether an object goes along with its ChronikCluster, or is on its way out already."""
-    if document_uid and standing(live, key.name, document_uid).owner is Owner.OURS:
+    if document_uid and ownership_of(live, key.name, document_uid).owner is Owner.OURS:
         return True
-    return standing(live, key.name, None).owner is Owner.PASSING
+    return ownership_of(live, key.name, None).owner is Owner.TERMINATING
 
 
 def _plan(prunes: Iterable[Prune], claims: Iterable[Prune]) -> Plan:

@@ -192,7 +192,7 @@ def alters(difference: Difference, live: Manifest, fields: Fields) -> bool:
     return any(all(node_at(tree, leaf) is None for tree in others) for leaf in ours)
 
 
-Place = tuple[str, str]
+FieldPlace = tuple[str, str]
 """Where a value stands: the name of the enclosing field, and its own; list items bear their list's name."""
 
 _QUANTITY_MAPS = frozenset({"requests", "limits", "overhead", "capacity"})
@@ -206,7 +206,7 @@ _QUANTITIES = frozenset(
         ("target", "value"),
     }
 )
-_ADDED: dict[Place, Any] = {
+_ADDED: dict[FieldPlace, Any] = {
     ("fieldRef", "apiVersion"): "v1",
     ("ports", "protocol"): "TCP",
     ("resourceFieldRef", "divisor"): "0",
@@ -221,7 +221,7 @@ _ADDED: dict[Place, Any] = {
 """What the server adds inside atomic values; tests/test_plan_real.py finds out when it learns another."""
 _TELLING = frozenset({"labelSelector", "namespaceSelector", "tolerationSeconds"})
 """Fields that say one thing when they are empty or zero, and another when they are not there."""
-_FILLED: dict[Place, Any] = {
+_FILLED: dict[FieldPlace, Any] = {
     ("spec", "metrics"): [
         {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
     ],
@@ -229,7 +229,7 @@ _FILLED: dict[Place, Any] = {
 """What the server puts where an empty list was applied."""
 
 
-def same(want: Any, live: Any, place: Place) -> bool:
+def same(want: Any, live: Any, place: FieldPlace) -> bool:
     """Tell whether the server shows `live` where `want` was applied; both are owned whole."""
     if want == live:
         return True
@@ -242,7 +242,7 @@ def same(want: Any, live: Any, place: Place) -> bool:
     return _same_scalars(want, live, place)
 
 
-def holds(live: Any, want: Any, place: Place) -> bool:
+def holds(live: Any, want: Any, place: FieldPlace) -> bool:
     """Tell whether everything of `want` is in `live`, whatever else is there: would an apply change any value?
 
     Lists of objects may hold more items, in any order; lists of scalars are compared as they are.
@@ -256,12 +256,12 @@ def holds(live: Any, want: Any, place: Place) -> bool:
     return same(want, live, place)
 
 
-def is_addition(value: Any, place: Place) -> bool:
+def is_addition(value: Any, place: FieldPlace) -> bool:
     """Tell whether a value that nobody asked for, inside one that is owned whole, is the server's own doing."""
     return (not value and place[1] not in _TELLING) or _ADDED.get(place) == value
 
 
-def is_quantity_place(place: Place) -> bool:
+def is_quantity_place(place: FieldPlace) -> bool:
     """Tell whether values in a place are quantities: there, and only there, `1` and `1000m` are one value."""
     return place[0] in _QUANTITY_MAPS or place in _QUANTITIES
 
@@ -274,7 +274,7 @@ def _same_maps(want: dict[str, Any], live: Any, name: str) -> bool:
     )
 
 
-def _same_lists(want: list[Any], live: Any, place: Place) -> bool:
+def _same_lists(want: list[Any], live: Any, place: FieldPlace) -> bool:
     if not want and live == _FILLED.get(place):
         return True
     return (
@@ -284,7 +284,7 @@ def _same_lists(want: list[Any], live: Any, place: Place) -> bool:
     )
 
 
-def _same_scalars(want: Any, live: Any, place: Place) -> bool:
+def _same_scalars(want: Any, live: Any, place: FieldPlace) -> bool:
     if live is None:  # the server leaves out most zeroes, so what is owned and zero may be nowhere to be seen
         return not want
     if is_quantity_place(place) and not isinstance(live, dict | list):

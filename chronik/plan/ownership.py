@@ -31,17 +31,17 @@ KEEP = "keep"
 
 
 class Owner(Enum):
-    """Whose an object is; see `Standing`."""
+    """Whose an object is; see `Ownership`."""
 
     OURS = "ours"
     UNOWNED = "unowned"
     """Applied by chronik from the command line: an operator may adopt it."""
-    PASSING = "passing"
+    TERMINATING = "passing"
     """Being deleted, or left over from a cluster of the same name that is no more."""
     FOREIGN = "foreign"
 
 
-class Standing(NamedTuple):
+class Ownership(NamedTuple):
     """Whose an object is, why, and what a person can do about it."""
 
     owner: Owner
@@ -57,20 +57,20 @@ _HINT_UNLABELLED = (
     f" kubectl label {{kind}} {{name}}{{place}} {CLUSTER_LABEL}={{cluster}} {_LABELS}, and run `chronik apply`."
 )
 _HINT_OPERATOR = "Delete it, and the operator makes its own; or give the cluster another name."
-_OURS = Standing(Owner.OURS)
-_UNOWNED = Standing(Owner.UNOWNED, "was applied from the command line; the cluster becomes its owner")
-_NEVER_APPLIED = Standing(
+_OURS = Ownership(Owner.OURS)
+_UNOWNED = Ownership(Owner.UNOWNED, "was applied from the command line; the cluster becomes its owner")
+_NEVER_APPLIED = Ownership(
     Owner.FOREIGN,
     "has chronik's labels, but chronik never applied it",
     _HINT_OPERATOR,
 )
 
 
-def standing(live: Manifest, cluster: str, owner_uid: str | None) -> Standing:
+def ownership_of(live: Manifest, cluster: str, owner_uid: str | None) -> Ownership:
     """Tell whose an object is, seen from a cluster: by an operator for the cluster's uid, or by the CLI without one."""
-    found = _standing(live, cluster, owner_uid)
+    found = _ownership_of(live, cluster, owner_uid)
     if "deletionTimestamp" in live["metadata"]:
-        return Standing(Owner.PASSING, "is being deleted")
+        return Ownership(Owner.TERMINATING, "is being deleted")
     return found
 
 
@@ -98,14 +98,14 @@ def _is_cluster(owner: dict[str, Any], cluster: str) -> bool:
     return bool(owner.get("controller")) and (owner["kind"], group, owner["name"]) == (CLUSTER_KIND, _GROUP, cluster)
 
 
-def _standing(live: Manifest, cluster: str, owner_uid: str | None) -> Standing:
+def _ownership_of(live: Manifest, cluster: str, owner_uid: str | None) -> Ownership:
     owners = live["metadata"].get("ownerReferences") or ()
     controller = next((owner for owner in owners if owner.get("controller")), None)
     if controller is not None:
         return _controlled(controller, cluster, owner_uid)
     if not _has_our_labels(live, cluster):
         hint = _hand_over(live, cluster) if owner_uid is None else _HINT_OPERATOR
-        return Standing(Owner.FOREIGN, "is not chronik's, though it has this name", hint)
+        return Ownership(Owner.FOREIGN, "is not chronik's, though it has this name", hint)
     if owner_uid is None:
         return _OURS
     return _UNOWNED if applied_by_us(live) else _NEVER_APPLIED
@@ -118,16 +118,16 @@ def _hand_over(live: Manifest, cluster: str) -> str:
     return _HINT_UNLABELLED.format(kind=kind, name=metadata["name"], place=place, cluster=cluster)
 
 
-def _controlled(controller: dict[str, Any], cluster: str, owner_uid: str | None) -> Standing:
+def _controlled(controller: dict[str, Any], cluster: str, owner_uid: str | None) -> Ownership:
     kind, name, group = controller["kind"], controller["name"], controller["apiVersion"].split("/")[0]
     if owner_uid is not None and controller["uid"] == owner_uid:
         return _OURS
     if (kind, group) == (CLUSTER_KIND, _GROUP) and owner_uid is None:
         hint = f"Change that document instead: `kubectl edit {kind.lower()} {name}`."
-        return Standing(Owner.FOREIGN, f"is managed by an operator, for {kind}/{name}", hint)
+        return Ownership(Owner.FOREIGN, f"is managed by an operator, for {kind}/{name}", hint)
     if (kind, group, name) == (CLUSTER_KIND, _GROUP, cluster):
-        return Standing(Owner.PASSING, f"belongs to an earlier {kind}/{name}, and is about to be collected")
-    return Standing(Owner.FOREIGN, f"is controlled by {kind}/{name}", _HINT_CONTROLLED)
+        return Ownership(Owner.TERMINATING, f"belongs to an earlier {kind}/{name}, and is about to be collected")
+    return Ownership(Owner.FOREIGN, f"is controlled by {kind}/{name}", _HINT_CONTROLLED)
 
 
 def _has_our_labels(live: Manifest, cluster: str) -> bool:
@@ -159,7 +159,7 @@ def pruned(live: Manifest, cluster: str, owner_uid: str | None, *, prune: bool) 
 
 def _why_kept(live: Manifest, cluster: str, owner_uid: str | None) -> str:
     metadata = live["metadata"]
-    whose = standing(live, cluster, owner_uid)
+    whose = ownership_of(live, cluster, owner_uid)
     if whose.owner is not Owner.OURS:
         return whose.reason
     if live["kind"] not in KIND_BY_NAME:

@@ -1,7 +1,7 @@
 """What has to be done to make a cluster what its manifests say: the decision of every verb and of the operator.
 
 `plan` compares what is wanted with what is there, object by object, and returns actions in the order in which they are
-to be carried out; nothing is sent from here. Whose an object is comes first (`standing`), then whether anything
+to be carried out; nothing is sent from here. Whose an object is comes first (`ownership_of`), then whether anything
 differs (`ownership`), whether it can be changed (`immutable`, `volumes`), and whether somebody minds (`owners`,
 `handover`). `reconcile` and the commands call it, `apply` carries it out.
 """
@@ -24,21 +24,21 @@ from chronik.plan.actions import (
     Blocked,
     Create,
     Foreign,
-    Handover,
     Obstacle,
     Plan,
     Prune,
     Skip,
     Stage,
     Step,
+    TransferOwnership,
     Wait,
     stage_of,
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
-from chronik.plan.conflicts import clashes, conflict, immutable_differences, still_scaled, unchangeable
+from chronik.plan.conflicts import conflict, immutable_differences, port_collisions, still_scaled, unchangeable
 from chronik.plan.drift import alters, applied_fields, walk
 from chronik.plan.managed_fields import BEFORE_FIRST_APPLY, collisions
-from chronik.plan.ownership import Owner, pruned, standing
+from chronik.plan.ownership import Owner, ownership_of, pruned
 from chronik.plan.replicas import (
     SCALED_KINDS,
     Autoscalers,
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from chronik.plan.drift import Difference
     from chronik.plan.volumes import Volumes
 
-    Gate = Callable[[Create | Apply, tuple[ObjectRef, ...]], ObjectRef | None]
+    RolloutGate = Callable[[Create | Apply, tuple[ObjectRef, ...]], ObjectRef | None]
 
 HUMAN_MANAGERS = (
     *("kubectl*", "oc", "k9s*", "lens*", "node-fetch*", "headlamp*", "rancher*", "dashboard*", "Mozilla*"),
@@ -76,7 +76,7 @@ HUMAN_MANAGERS = (
 )
 """Field managers that people write with; what an operator owns by contract, it takes back from them."""
 
-Settled = tuple[str, str, str]
+Flapping = tuple[str, str, str]
 """An apply that did not help: uid of the object, digest of the manifest, digest of the differences that it left."""
 
 
@@ -99,13 +99,13 @@ class PlanContext:
     prune: bool = False
     force_conflicts: bool = False
     take_back_managers: tuple[str, ...] = ()
-    settled: Collection[Settled] = frozenset()
+    settled: Collection[Flapping] = frozenset()
     claims: Sequence[Manifest] = ()
     pods: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
     unscaled: Collection[ObjectRef] = frozenset()
     mask: Mask = NO_SECRETS
-    gate: Gate | None = None
+    gate: RolloutGate | None = None
 
 
 def plan(desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], context: PlanContext) -> Plan:
@@ -117,16 +117,16 @@ def plan(desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], co
     return _Planner(desired, observed, context).plan()
 
 
-def digest(manifest: Manifest) -> str:
+def manifest_digest(manifest: Manifest) -> str:
     """Return what tells two manifests apart, whatever the order of their keys; for `PlanContext.settled`."""
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def left_over(manifest: Manifest, live: Manifest, differences: Iterable[Difference]) -> Settled:
+def left_over(manifest: Manifest, live: Manifest, differences: Iterable[Difference]) -> Flapping:
     """Return how `PlanContext.settled` knows differences that an apply has left, whatever else changes since."""
     left = [[each.kind, each.path, each.live] for each in differences]
-    return live["metadata"]["uid"], digest(manifest), digest({"left": left})
+    return live["metadata"]["uid"], manifest_digest(manifest), manifest_digest({"left": left})
 
 
 class _Planner:
@@ -156,10 +156,10 @@ class _Planner:
         live = self.observed.get(ref)
         if live is None:
             return Step(ref, tuple(self._created(manifest)))
-        whose = standing(live, self.context.cluster, self.context.owner_uid)
+        whose = ownership_of(live, self.context.cluster, self.context.owner_uid)
         if whose.owner is Owner.FOREIGN:
             return Step(ref, (Foreign(ref=ref, reason=whose.reason, hint=whose.hint),))
-        if whose.owner is Owner.PASSING:
+        if whose.owner is Owner.TERMINATING:
             return Step(ref, (Wait(ref=ref, reason=whose.reason),))
         return Step(ref, tuple(self._existing(manifest, live, whose.reason)))
 
@@ -199,7 +199,9 @@ class _Planner:
             if gone is not None:
                 self.gone.add(gone.ref)
                 main = taking_back(main)
-        after = after_apply(manifest, live, self.autoscalers, holds=any(isinstance(each, Handover) for each in before))
+        after = after_apply(
+            manifest, live, self.autoscalers, holds=any(isinstance(each, TransferOwnership) for each in before)
+        )
         return [*before, main, *([after] if after else ())]
 
     def _resized(self, found: Volumes, live: Manifest, adoption: str) -> list[Action]:
@@ -236,7 +238,7 @@ class _Planner:
             return Skip(
                 ref=ref, why="settled", reason="is changed back by something else on every apply", changes=changes
             )
-        in_the_way, clearing = clashes(manifest, live)
+        in_the_way, clearing = port_collisions(manifest, live)
         owners = (*owners, *in_the_way)
         refused = tuple(owner for owner in owners if not self._may_take(owner, live, autoscaler))
         if refused:

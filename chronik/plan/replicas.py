@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.errors import FieldOwner
 from chronik.manifest import FIELD_MANAGER, ObjectRef
-from chronik.plan.actions import REPLICAS_MANAGER, Action, Apply, Conflict, Create, Handover
+from chronik.plan.actions import REPLICAS_MANAGER, Action, Apply, Conflict, Create, TransferOwnership
 from chronik.plan.managed_fields import owners_of
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def creation(desired: Manifest, autoscalers: Autoscalers) -> list[Action]:
     return [Create(ref=ref, reason="does not exist", manifest=manifest), held]
 
 
-def before_apply(desired: Manifest, live: Manifest, autoscaler: Manifest | None) -> Handover | None:
+def before_apply(desired: Manifest, live: Manifest, autoscaler: Manifest | None) -> TransferOwnership | None:
     """Return who has to hold the count before the apply: `autoscaler` is the one that is in the way of it."""
     owners = _owners(live)
     if autoscaler is not None:
@@ -85,7 +85,9 @@ def before_apply(desired: Manifest, live: Manifest, autoscaler: Manifest | None)
     return None
 
 
-def after_apply(desired: Manifest, live: Manifest, autoscalers: Autoscalers, *, holds: bool) -> Handover | None:
+def after_apply(
+    desired: Manifest, live: Manifest, autoscalers: Autoscalers, *, holds: bool
+) -> TransferOwnership | None:
     """Return who comes to hold the count, or lets go of it, once the apply is through.
 
     `holds` says that `before_apply` came before.
@@ -139,13 +141,13 @@ def without_autoscaler(workloads: Iterable[ObjectRef], autoscalers: Iterable[Man
     return frozenset(ref for ref in workloads if (ref.kind, ref.namespace, ref.name) not in scaled)
 
 
-def handover(workload: Manifest, manager: str, fields: Manifest, reason: str) -> Handover:
+def handover(workload: Manifest, manager: str, fields: Manifest, reason: str) -> TransferOwnership:
     """Return the apply of a few fields of an object by a manager of their own."""
     ref = ObjectRef.of(workload)
     name = {"name": ref.name} | ({"namespace": ref.namespace} if ref.namespace else {})
     identity = {"apiVersion": workload["apiVersion"], "kind": ref.kind}
     manifest = identity | fields | {"metadata": name | fields.get("metadata", {})}
-    return Handover(ref=ref, reason=reason, manager=manager, manifest=manifest)
+    return TransferOwnership(ref=ref, reason=reason, manager=manager, manifest=manifest)
 
 
 def counting(workload: Manifest, replicas: int | None) -> Manifest:
@@ -153,7 +155,7 @@ def counting(workload: Manifest, replicas: int | None) -> Manifest:
     return workload if replicas is None else workload | {"spec": {"replicas": replicas} | workload["spec"]}
 
 
-def _handover(workload: Manifest, replicas: int | None, reason: str) -> Handover:
+def _handover(workload: Manifest, replicas: int | None, reason: str) -> TransferOwnership:
     fields = {} if replicas is None else {"spec": {"replicas": replicas}}
     return handover(workload, REPLICAS_MANAGER, fields, reason)
 

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from chronik.errors import ChronikError
     from chronik.manifest import Manifest, ObjectRef
     from chronik.plan.actions import Action
-    from chronik.plan.planner import Settled
+    from chronik.plan.planner import Flapping
 
 Wrote = Literal["created", "changed", "adopted", "recreated", "handed-over", "grown", "pruned"]
-LeftAlone = Literal["unchanged", "settled", "orphaned", "kept", "held"]
-Hindered = Literal["conflict", "foreign", "blocked", "waiting"]
-Outcome = Wrote | LeftAlone | Hindered | Literal["failed", "not-tried"]
+Untouched = Literal["unchanged", "settled", "orphaned", "kept", "held"]
+BlockedOutcome = Literal["conflict", "foreign", "blocked", "waiting"]
+Outcome = Wrote | Untouched | BlockedOutcome | Literal["failed", "not-tried"]
 
 WROTE: frozenset[Outcome] = frozenset(get_args(Wrote))
-LEFT_ALONE: frozenset[Outcome] = frozenset(get_args(LeftAlone))
-OBSTACLES: frozenset[Outcome] = frozenset(get_args(Hindered))
+LEFT_ALONE: frozenset[Outcome] = frozenset(get_args(Untouched))
+OBSTACLES: frozenset[Outcome] = frozenset(get_args(BlockedOutcome))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Result:
     answer: Manifest | None = None
     why: str = ""
     seconds: float = 0.0
-    settled: Settled | None = None
+    settled: Flapping | None = None
 
     @property
     def ref(self) -> ObjectRef:
@@ -78,7 +78,7 @@ class Report:
         return self._with({"not-tried"})
 
     @property
-    def settled(self) -> frozenset[Settled]:
+    def settled(self) -> frozenset[Flapping]:
         """What `PlanContext.settled` needs to know next time."""
         return frozenset(result.settled for result in self.results if result.settled)
 

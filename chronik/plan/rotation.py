@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chronik.manifest import COMPONENT_LABEL, ObjectRef
-from chronik.plan.actions import Handover, Plan, Stage, Step
+from chronik.plan.actions import Plan, Stage, Step, TransferOwnership
 from chronik.plan.replicas import SCALED_KINDS, handover
 
 if TYPE_CHECKING:
@@ -106,6 +106,6 @@ def _held(live: Manifest) -> str | None:
     return held
 
 
-def _restart(workload: Manifest, digest: str) -> Handover:
+def _restart(workload: Manifest, digest: str) -> TransferOwnership:
     fields = {"spec": {"template": {"metadata": {"annotations": {ANNOTATION: digest}}}}}
     return handover(workload, ROTATION_MANAGER, fields, "a Secret that its pods use has changed; they restart")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from chronik.manifest import FIELD_MANAGER, Manifest, ObjectRef
-from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, GrowClaim, Held, Recreate
+from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Deferred, GrowClaim, Recreate
 from chronik.plan.drift import same
 from chronik.plan.managed_fields import Fields, item_field, key_names, keyed, owned_key
 from chronik.plan.replicas import counting, handover
@@ -40,7 +40,7 @@ class Volumes:
     manifest: Manifest
     claims: tuple[Manifest, ...]
     grow: tuple[GrowClaim, ...]
-    held: tuple[Held, ...]
+    held: tuple[Deferred, ...]
     larger: bool
 
 
@@ -52,7 +52,7 @@ def volumes(desired: Manifest, live: Manifest, claims: Sequence[Manifest], expan
     present = {_name(template): template for template in _templates(live)}
     mine: list[Manifest] = []
     grow: list[GrowClaim] = []
-    held: list[Held] = []
+    held: list[Deferred] = []
     sizes: dict[str, str] = {}
     larger = False
     for template in _templates(desired):
@@ -93,11 +93,11 @@ def owned_claims(claims: Sequence[Manifest], uid: str) -> list[str]:
 
 def _hold(
     ref: ObjectRef, wanted: Manifest, live: Manifest, small: Sequence[Manifest], expandable: Mapping[str, bool]
-) -> Held | None:
+) -> Deferred | None:
     """Say why the volumes of a claim template cannot have the wanted size, if they cannot."""
     sizes = f"{_size(live)} to {_size(wanted)}"
     if _amount(wanted) < _amount(live):
-        return Held(
+        return Deferred(
             ref=ref,
             code="StorageShrink",
             reason=f"volumes {_name(wanted)!r} would have to shrink from {sizes}, and volumes never shrink",
@@ -109,7 +109,7 @@ def _hold(
     rigid = sorted(name for name in classes if name and expandable.get(name) is False)
     if not rigid:
         return None
-    return Held(
+    return Deferred(
         ref=ref,
         code="StorageNotExpandable",
         reason=f"volumes {_name(wanted)!r} cannot grow from {sizes}: StorageClass {rigid[0]!r} allows no expansion",

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.components import Component, components
-from chronik.documents.writer import digest, ordered
+from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
 from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, Manifest, ObjectRef, apply_order
 
@@ -75,7 +75,7 @@ def _manifests(cluster: Cluster, templates: Templates) -> Iterator[tuple[str, Ma
         templates, CONFIG_TEMPLATE, {**shared, "name": f"{cluster.name}-config", "labels": _labels(cluster, "config")}
     )
     yield CONFIG_TEMPLATE, config_map
-    config_hash = digest([config_map.get("data", {}), config_map.get("binaryData", {})])
+    config_hash = content_digest([config_map.get("data", {}), config_map.get("binaryData", {})])
     for component in components(cluster):
         variables = {
             **shared,

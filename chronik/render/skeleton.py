@@ -47,7 +47,7 @@ class SkeletonError(Exception):
         self.line = line
 
 
-def hole(number: int) -> str:
+def placeholder(number: int) -> str:
     """Return the token that stands for the value with that number."""
     return f"{HOLE_MARK}{number}Z"
 
@@ -68,10 +68,10 @@ def compile_skeleton(text: str) -> Fill:
             raise SkeletonError("a template makes one document, and a second one starts here", _line(start))
         fill = _compile(next(events), events)
 
-    def fill_all(holes: list[Any]) -> Any:
-        if len(printed) > len(holes):
-            raise SkeletonError(f"the text {hole(len(holes))} is reserved", printed[len(holes)])
-        return fill(holes)
+    def fill_all(placeholders: list[Any]) -> Any:
+        if len(printed) > len(placeholders):
+            raise SkeletonError(f"the text {placeholder(len(placeholders))} is reserved", printed[len(placeholders)])
+        return fill(placeholders)
 
     return fill_all
 
@@ -155,20 +155,20 @@ def _compile_key(event: yaml.Event, literal_keys: set[str]) -> Fill:
 
 
 def _fill_known_keys(entries: list[tuple[str, Fill]]) -> Fill:
-    def fill(holes: list[Any]) -> dict[str, Any]:
-        return {key: bound for key, value in entries if (bound := value(holes)) is not OMIT}
+    def fill(placeholders: list[Any]) -> dict[str, Any]:
+        return {key: bound for key, value in entries if (bound := value(placeholders)) is not OMIT}
 
     return fill
 
 
 def _fill_any_keys(entries: list[tuple[Fill, Fill, int]]) -> Fill:
-    def fill(holes: list[Any]) -> dict[str, Any]:
+    def fill(placeholders: list[Any]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key, value, line in entries:
-            name = key(holes)
+            name = key(placeholders)
             if name in result:
                 raise SkeletonError(f"the key {name} stands here a second time", line)
-            if (bound := value(holes)) is not OMIT:
+            if (bound := value(placeholders)) is not OMIT:
                 result[name] = bound
         return result
 
@@ -182,8 +182,8 @@ def _compile_sequence(events: Iterator[yaml.Event]) -> Fill:
             break
         items.append(_compile(event, events))
 
-    def fill(holes: list[Any]) -> list[Any]:
-        return [bound for item in items if (bound := item(holes)) is not OMIT]
+    def fill(placeholders: list[Any]) -> list[Any]:
+        return [bound for item in items if (bound := item(placeholders)) is not OMIT]
 
     return fill
 
@@ -215,8 +215,8 @@ def _constant(value: Any) -> Fill:
 
 
 def _whole(number: int, line: int) -> Fill:
-    def fill(holes: list[Any]) -> Any:
-        value = holes[number]
+    def fill(placeholders: list[Any]) -> Any:
+        value = placeholders[number]
         if value is None:
             raise SkeletonError("the value is null: guard it with {% if %}, or add `| optional` to drop the key", line)
         return value
@@ -228,10 +228,10 @@ def _compile_text(text: str, line: int) -> Fill:
     pieces = _HOLE.split(text)  # text, number, text, number, … text
     literals, numbers = pieces[0::2], [int(number) for number in pieces[1::2]]
 
-    def fill(holes: list[Any]) -> str:
+    def fill(placeholders: list[Any]) -> str:
         words = [literals[0]]
         for number, literal in zip(numbers, literals[1:], strict=True):
-            words += (_as_text(holes[number], line), literal)
+            words += (_as_text(placeholders[number], line), literal)
         return "".join(words)
 
     return fill

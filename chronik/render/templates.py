@@ -28,7 +28,7 @@ from jinja2.utils import missing, object_type_repr
 
 from chronik.errors import TemplateError
 from chronik.render.filters import FILTERS, FUNCTIONS
-from chronik.render.skeleton import HOLE_MARK, OMIT, SkeletonError, compile_skeleton, hole
+from chronik.render.skeleton import HOLE_MARK, OMIT, SkeletonError, compile_skeleton, placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from jinja2.bccache import BytecodeCache
     from jinja2.runtime import Context
 
-_HOLES = "chronik holes"  # no identifier, so no template can name it
+_PLACEHOLDERS = "chronik holes"  # no identifier, so no template can name it
 _DEPTH = "chronik depth"
 _CHECKED = "chronik checked"  # by identity: what parts have made so far
 _NOTHING = object()
@@ -117,10 +117,10 @@ class Templates:
             TemplateError: the template is missing or broken, names something that does not exist, or binds a value
                 where it does not fit; it carries the template's name and line.
         """
-        holes: list[Any] = []
-        text = self._text(name, {_CHECKED: {}, **variables, _HOLES: holes})
+        placeholders: list[Any] = []
+        text = self._text(name, {_CHECKED: {}, **variables, _PLACEHOLDERS: placeholders})
         try:
-            return compile_skeleton(text)(holes)
+            return compile_skeleton(text)(placeholders)
         except SkeletonError as error:
             line = self._template_line(name, variables, error.line)
             raise TemplateError(error.message, template=name, line=line) from error
@@ -147,7 +147,7 @@ class Templates:
 
     def _template_line(self, name: str, variables: Mapping[str, Any], skeleton_line: int) -> int | None:
         """Find the template's line behind a line of its skeleton: render once more, with every line marked."""
-        text = _run(self._environment.marked(name), {_CHECKED: {}, **variables, _HOLES: []})
+        text = _run(self._environment.marked(name), {_CHECKED: {}, **variables, _PLACEHOLDERS: []})
         lines = text.split("\n")[:skeleton_line]
         here = _LINE_MARK.search(lines.pop()) if len(lines) == skeleton_line else None
         before = _LINE_MARK.findall("".join(lines))
@@ -244,9 +244,9 @@ def _bind(context: Context, value: Any) -> str:
     # What None and OMIT mean depends on where they stand; what a part has made was checked as it was made.
     if value is not None and value is not OMIT and context[_CHECKED].get(id(value), _NOTHING) is not value:
         _require_data(value)
-    holes: list[Any] = context[_HOLES]
-    holes.append(value)
-    return hole(len(holes) - 1)
+    placeholders: list[Any] = context[_PLACEHOLDERS]
+    placeholders.append(value)
+    return placeholder(len(placeholders) - 1)
 
 
 def _require_data(value: Any) -> None:

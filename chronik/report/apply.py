@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from chronik.plan.actions import Apply, Conflict, GrowClaim, Held, Obstacle, Recreate
+from chronik.plan.actions import Apply, Conflict, Deferred, GrowClaim, Obstacle, Recreate
 from chronik.plan.results import LEFT_ALONE, OBSTACLES, WROTE
 from chronik.report.page import CYAN, DIM, GREEN, RED, YELLOW, Page, cells, visible
 from chronik.report.summary import counts, deeds
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from chronik.errors import ChronikError, FieldOwner
     from chronik.plan.results import Outcome, Report, Result
-    from chronik.report.summary import Account, Deed, DryRun
+    from chronik.report.summary import ClusterResult, DryRun, ObjectResult
 
 
 # --- what goes to stdout ----------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ _DRY: dict[DryRun, str] = {
 }
 
 
-def as_text(accounts: Sequence[Account], *, width: int | None, color: bool, dry_run: DryRun = "none") -> str:
+def as_text(accounts: Sequence[ClusterResult], *, width: int | None, color: bool, dry_run: DryRun = "none") -> str:
     """Return a line for each object that something became of, and a count for each cluster."""
     page = Page(width, color=color)
     for account in accounts:
@@ -57,7 +57,7 @@ def _one_cause(report: Report) -> ChronikError | None:
     return report.failed[0].error if alike else None
 
 
-def _table(page: Page, told: Sequence[Deed]) -> None:
+def _table(page: Page, told: Sequence[ObjectResult]) -> None:
     """Write a line per object in columns, or two per object where there is no room for columns."""
     names = max((cells(visible(str(deed.ref))) for deed in told), default=0)
     words = max((len(_word(deed.outcome)) for deed in told), default=0)
@@ -81,7 +81,7 @@ def _word(outcome: Outcome) -> str:
     return _WORDS.get(outcome, outcome)
 
 
-def _reason(deed: Deed) -> str:
+def _reason(deed: ObjectResult) -> str:
     """Return in a few words why; nothing where the outcome says it all."""
     result = next(result for result in deed.results if result.outcome == deed.outcome)
     action = result.action
@@ -100,7 +100,7 @@ def _reason(deed: Deed) -> str:
     return "" if result.outcome == "created" else action.reason
 
 
-def _taken(deed: Deed) -> tuple[FieldOwner, ...]:
+def _taken(deed: ObjectResult) -> tuple[FieldOwner, ...]:
     return tuple(
         owner
         for result in deed.results
@@ -120,7 +120,7 @@ def owned_by(owner: FieldOwner) -> str:
     return f"{owner.manager} ({how})"
 
 
-def _summary(account: Account, dry_run: DryRun) -> str:
+def _summary(account: ClusterResult, dry_run: DryRun) -> str:
     if account.report.interrupted and not account.report.results:
         return f"{account.key}: interrupted before anything was sent"
     number = ", ".join(f"{count} {_word(outcome)}" for outcome, count in counts(account.report).items())
@@ -139,7 +139,7 @@ class _Trouble(NamedTuple):
     hint: str
 
 
-def troubles_text(accounts: Sequence[Account], *, width: int | None, color: bool) -> str:
+def troubles_text(accounts: Sequence[ClusterResult], *, width: int | None, color: bool) -> str:
     """Return what went wrong or was left alone, each with what to do about it."""
     page = Page(width, color=color)
     for account in accounts:
@@ -153,7 +153,7 @@ def troubles_text(accounts: Sequence[Account], *, width: int | None, color: bool
     return page.text
 
 
-def _write_troubles(page: Page, account: Account) -> None:
+def _write_troubles(page: Page, account: ClusterResult) -> None:
     found: dict[_Trouble, list[str]] = {}
     for result in account.report.results:
         for trouble, subject in _troubles(result):
@@ -178,7 +178,7 @@ def _troubles(result: Result) -> Iterator[tuple[_Trouble, str]]:
         yield _Trouble("error", message, action.hint), ref
     elif isinstance(action, Obstacle):
         yield _Trouble("error", action.reason, action.hint), ref
-    elif isinstance(action, Held):
+    elif isinstance(action, Deferred):
         yield _Trouble("note", action.reason, action.hint), ref
     elif result.outcome == "orphaned":
         yield _Trouble("note", "no longer part of the cluster", "chronik apply --prune removes what is not."), ref
@@ -189,7 +189,7 @@ def _troubles(result: Result) -> Iterator[tuple[_Trouble, str]]:
 # --- what comes after a wait ------------------------------------------------------------------------------------------
 
 
-def ready_text(accounts: Sequence[Account], *, width: int | None, color: bool) -> str:
+def ready_text(accounts: Sequence[ClusterResult], *, width: int | None, color: bool) -> str:
     """Return a line for each cluster that became ready; nothing if nobody waited."""
     page = Page(width, color=color)
     for account in accounts:
@@ -198,7 +198,7 @@ def ready_text(accounts: Sequence[Account], *, width: int | None, color: bool) -
     return page.text
 
 
-def unready_text(accounts: Sequence[Account], *, width: int | None, color: bool) -> str:
+def unready_text(accounts: Sequence[ClusterResult], *, width: int | None, color: bool) -> str:
     """Return what did not become ready, and why."""
     page = Page(width, color=color)
     for account in accounts:

@@ -30,9 +30,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from chronik.errors import NO_ANSWER
-from chronik.plan.actions import Apply, Conflict, Held, Obstacle
+from chronik.plan.actions import Apply, Conflict, Deferred, Obstacle
 from chronik.plan.results import WROTE
-from chronik.report.summary import changes_of, counts
+from chronik.report.summary import action_changes, counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
     from chronik.errors import ChronikError
     from chronik.manifest import ObjectRef
     from chronik.plan.results import Result
-    from chronik.report.summary import Account, DryRun
+    from chronik.report.summary import ClusterResult, DryRun
     from chronik.status.view import ClusterView
     from chronik.status.view_parts import Address, Autoscaler, ComponentView, Pod, Volume
 
 
-def apply_json(accounts: Sequence[Account], dry_run: DryRun = "none") -> str:
+def apply_json(accounts: Sequence[ClusterResult], dry_run: DryRun = "none") -> str:
     """Return all clusters as one JSON object."""
     text = json.dumps({"clusters": [_account(account, dry_run) for account in accounts]}, indent=2)
     return text.replace("\x7f", "\\u007f") + "\n"
 
 
-def _account(account: Account, dry_run: DryRun) -> dict[str, Any]:
+def _account(account: ClusterResult, dry_run: DryRun) -> dict[str, Any]:
     report = account.report
     return {
         "namespace": account.key.namespace,
@@ -79,8 +79,8 @@ def _object(result: Result) -> dict[str, Any]:
         **ref_data(result.ref),
         "outcome": result.outcome,
         "reason": result.why or action.reason,
-        "hint": action.hint if isinstance(action, Obstacle | Held) else "",
-        "changes": [asdict(change) for change in changes_of(action)],
+        "hint": action.hint if isinstance(action, Obstacle | Deferred) else "",
+        "changes": [asdict(change) for change in action_changes(action)],
         "restarts": [change.path for change in getattr(action, "restarts", ())],
         "owners": [owner._asdict() for owner in (action.owners if isinstance(action, Conflict) else ())],
         "taken": [owner._asdict() for owner in takes],

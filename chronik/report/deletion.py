@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from chronik.plan.deletion import Deletion
     from chronik.status.readiness import Unready
 
-__all__ = ["Departure", "deletion_json", "forecast", "outcome", "question"]
+__all__ = ["DeletionResult", "deletion_json", "forecast", "outcome", "question"]
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
+class DeletionResult:
     """What became of one deletion: `document` is what went wrong with the ChronikCluster, `left` what is still there.
 
     `left` is None if nobody waited.
@@ -115,7 +115,7 @@ def _write_kept(page: Page, deletion: Deletion) -> None:
     page.hanging(f"kubectl delete pvc -n {deletion.key.namespace} {' '.join(names)}", "    ")
 
 
-def outcome(departures: Iterable[Departure], *, width: int | None, color: bool, dry_run: bool) -> str:
+def outcome(departures: Iterable[DeletionResult], *, width: int | None, color: bool, dry_run: bool) -> str:
     """Return what became of deletions."""
     page = Page(width, color=color)
     for departure in departures:
@@ -123,7 +123,7 @@ def outcome(departures: Iterable[Departure], *, width: int | None, color: bool, 
     return page.text
 
 
-def _write_outcome(page: Page, departure: Departure, *, dry_run: bool) -> None:
+def _write_outcome(page: Page, departure: DeletionResult, *, dry_run: bool) -> None:
     deletion, report = departure.deletion, departure.report
     done = len(report.written) + (deletion.document is not None and departure.document is None)
     if not deletion.uids:
@@ -141,12 +141,12 @@ def _write_outcome(page: Page, departure: Departure, *, dry_run: bool) -> None:
         _write_kept(page, deletion)
 
 
-def deletion_json(departures: Iterable[Departure], *, dry_run: bool) -> str:
+def deletion_json(departures: Iterable[DeletionResult], *, dry_run: bool) -> str:
     """Return deletions as one JSON object, whose keys only ever grow in number."""
     return json.dumps({"clusters": [_data(each, dry_run=dry_run) for each in departures]}, indent=2) + "\n"
 
 
-def _data(departure: Departure, *, dry_run: bool) -> dict[str, Any]:
+def _data(departure: DeletionResult, *, dry_run: bool) -> dict[str, Any]:
     deletion, report = departure.deletion, departure.report
     document = [ObjectRef.of(deletion.document)] if deletion.document and departure.document is None else []
     return {

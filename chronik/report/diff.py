@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.documents.scalars import is_ambiguous
 from chronik.documents.writer import to_yaml
-from chronik.plan.actions import Apply, Conflict, Handover, Held, Obstacle, Recreate, Skip
+from chronik.plan.actions import Apply, Conflict, Deferred, Obstacle, Recreate, Skip, TransferOwnership
 from chronik.plan.results import LEFT_ALONE, WROTE
 from chronik.report.apply import owned_by, path_of
 from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, cells, visible
-from chronik.report.summary import changes_of, counts, deeds
+from chronik.report.summary import action_changes, counts, deeds
 from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from chronik.plan.actions import Action
     from chronik.plan.changes import Change
     from chronik.plan.results import Outcome, Result
-    from chronik.report.summary import Account, Deed
+    from chronik.report.summary import ClusterResult, ObjectResult
 
 _CONTEXT_LINES = 2
 _MOST_LISTED = 8
@@ -72,14 +72,14 @@ _NUMBERS: dict[Outcome, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class ClusterDiff:
     """What an apply would do to one cluster: the account of it, as if all went well.
 
     `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet. `command` is
     what hands the document to the operator that manages the cluster, if one does.
     """
 
-    account: Account
+    account: ClusterResult
     pods: Mapping[ObjectRef, int] = field(default_factory=dict)
     new_namespace: bool = False
     command: str = ""
@@ -93,7 +93,7 @@ class Outlook:
         return any(result.outcome not in LEFT_ALONE for result in self.account.report.results)
 
 
-def as_text(outlooks: Sequence[Outlook], *, width: int | None, color: bool) -> str:
+def as_text(outlooks: Sequence[ClusterDiff], *, width: int | None, color: bool) -> str:
     """Return what would change, object by object, and a count for each cluster that differs."""
     page = Page(width, color=color)
     for outlook in outlooks:
@@ -111,14 +111,14 @@ def as_text(outlooks: Sequence[Outlook], *, width: int | None, color: bool) -> s
     return page.text
 
 
-def _operators(outlook: Outlook) -> str:
+def _operators(outlook: ClusterDiff) -> str:
     """Say who would do what is shown, and when."""
     something = any(result.outcome in WROTE for result in outlook.account.report.results)
     will = f" It will do this once the document is applied with {outlook.command}." if something else ""
     return f"{outlook.account.key}: an operator manages this cluster.{will}"
 
 
-def _summary(outlook: Outlook) -> str:
+def _summary(outlook: ClusterDiff) -> str:
     report = outlook.account.report
     found = {outcome: number for outcome, number in counts(report).items() if number and outcome != "unchanged"}
     numbers = [f"{number} {_NUMBERS.get(outcome, outcome)}" for outcome, number in found.items()]
@@ -129,7 +129,7 @@ def _summary(outlook: Outlook) -> str:
 class _Entry:
     """What is written about one object."""
 
-    def __init__(self, page: Page, outlook: Outlook, deed: Deed) -> None:
+    def __init__(self, page: Page, outlook: ClusterDiff, deed: ObjectResult) -> None:
         self._page = page
         self._outlook = outlook
         self._deed = deed
@@ -145,8 +145,8 @@ class _Entry:
         action = result.action
         if result.why or _is_explained(action):
             self._note(result.why or action.reason)
-        changes = [change for change in changes_of(action) if change.old != change.new]
-        taken_over = [change.path for change in changes_of(action) if change.old == change.new]
+        changes = [change for change in action_changes(action) if change.old != change.new]
+        taken_over = [change.path for change in action_changes(action) if change.old == change.new]
         if taken_over:
             self._note(f"taken over, same value: {listed(taken_over, _MOST_LISTED)}")
         verb, owners = _owners(action)
@@ -158,7 +158,7 @@ class _Entry:
                 self._note(f"{path_of(owner)} is {verb} {owned_by(owner)}")
         if isinstance(action, Apply | Recreate) and action.restarts:
             self._restarts(action.restarts)
-        if isinstance(action, Obstacle | Held) and action.hint:
+        if isinstance(action, Obstacle | Deferred) and action.hint:
             self._note(action.hint)
 
     def _note(self, text: str, colour: str = "") -> None:
@@ -193,7 +193,9 @@ class _Entry:
 def _is_explained(action: Action) -> bool:
     """Say whether an action's reason tells more than the changes, and the line above them."""
     kept = isinstance(action, Skip) and action.why == "kept"
-    return kept or (isinstance(action, Recreate | Obstacle | Handover | Held) and not isinstance(action, Conflict))
+    return kept or (
+        isinstance(action, Recreate | Obstacle | TransferOwnership | Deferred) and not isinstance(action, Conflict)
+    )
 
 
 def _owners(action: Action) -> tuple[str, tuple[FieldOwner, ...]]:

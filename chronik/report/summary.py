@@ -29,7 +29,7 @@ DryRun = Literal["none", "client", "server"]
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ClusterResult:
     """What became of one cluster.
 
     `error` is why it could not even be looked at, or was not looked at any more. `unready` are the objects that did not
@@ -65,7 +65,7 @@ class Account:
 _ALSO_BESIDE_SUCCESS = {ConflictError.exit_code, WaitTimeout.exit_code}
 
 
-def exit_code(accounts: Sequence[Account]) -> int:
+def exit_code(accounts: Sequence[ClusterResult]) -> int:
     """Return 0 if all went well, the one code of all failures if they agree, and that of a partial failure else."""
     codes = {failure.exit_code for account in accounts if (failure := account.failure)}
     if not codes:
@@ -75,7 +75,7 @@ def exit_code(accounts: Sequence[Account]) -> int:
     return PartialFailure.exit_code if partly else agreed
 
 
-class Deed(NamedTuple):
+class ObjectResult(NamedTuple):
     """What became of one object: the outcome that says most, and the results of all that was done about it."""
 
     ref: ObjectRef
@@ -92,13 +92,13 @@ _TELLING: tuple[Outcome, ...] = (
 _COUNTED_ALWAYS: tuple[Outcome, ...] = ("created", "changed", "unchanged")
 
 
-def deeds(report: Report) -> list[Deed]:
+def deeds(report: Report) -> list[ObjectResult]:
     """Return what became of each object, in the order of the plan."""
     found: dict[ObjectRef, list[Result]] = {}
     for result in report.results:
         found.setdefault(result.ref, []).append(result)
     return [
-        Deed(ref, min((result.outcome for result in results), key=_TELLING.index), tuple(results))
+        ObjectResult(ref, min((result.outcome for result in results), key=_TELLING.index), tuple(results))
         for ref, results in found.items()
     ]
 
@@ -109,7 +109,7 @@ def counts(report: Report) -> dict[Outcome, int]:
     return {each: found[each] for each in (*_COUNTED_ALWAYS, *_TELLING) if found[each] or each in _COUNTED_ALWAYS}
 
 
-def changes_of(action: Action) -> tuple[Change, ...]:
+def action_changes(action: Action) -> tuple[Change, ...]:
     """Return what an action changes, field by field; nothing for what is created or deleted whole."""
     if isinstance(action, GrowClaim):
         return (Change("spec.resources.requests.storage", action.was, action.storage),)

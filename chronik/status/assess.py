@@ -13,9 +13,9 @@ from chronik.manifest import CLUSTER_KIND
 from chronik.plan.actions import (
     Blocked,
     Conflict,
+    Deferred,
     Foreign,
     GrowClaim,
-    Held,
     Obstacle,
     Wait,
 )
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chronik.errors import ChronikError, RetryClass
     from chronik.manifest import Manifest, ObjectRef
     from chronik.problem import Problem
-    from chronik.status.compute import Condition, Trouble
+    from chronik.status.compute import Condition, Reason
 
 NOTHING_DONE = Report(())
 _MOST_TOLD = 3
@@ -38,40 +38,40 @@ _PAUSED = "Reconciliation is paused by the annotation chronik.stream/paused"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Assessment:
     """What a pass amounts to; `failure` and `waiting` are a reason in one word and a message.
 
     `retry` says how soon to try again what failed; None if nothing did, or if an event will tell.
     """
 
-    failure: Trouble | None = None
-    waiting: Trouble | None = None
+    failure: Reason | None = None
+    waiting: Reason | None = None
     retry: RetryClass | None = None
     conditions: tuple[Condition, ...] = ()
 
 
-def verdict(
+def assess(
     report: Report,
     warnings: Sequence[Problem] = (),
     missing: Mapping[ObjectRef, Sequence[str]] | None = None,
     *,
     paused: bool = False,
-) -> Verdict:
+) -> Assessment:
     """Judge what became of a plan. `missing` are Secrets that workloads need and that do not exist."""
     failure, retry = _failure(report)
     waiting = None
     if failure is None:
         waiting, retry = _waiting(report)
     found = [*pause(paused=paused), *_about_fields(report), *_held(report), *_settled(report)]
-    return Verdict(failure, waiting, retry, (*found, *_about_secrets(missing or {}), *_about_spec(warnings)))
+    return Assessment(failure, waiting, retry, (*found, *_about_secrets(missing or {}), *_about_spec(warnings)))
 
 
-def invalid(problems: Iterable[Problem]) -> Trouble:
+def invalid(problems: Iterable[Problem]) -> Reason:
     """Return what a spec in error amounts to: every error, in one message."""
     return "InvalidSpec", "; ".join(_sentence(problem) for problem in problems if problem.severity == "error")
 
 
-def as_trouble(error: ChronikError) -> Trouble:
+def describe_error(error: ChronikError) -> Reason:
     """Return an error as a reason and a message, in sentences; what to do has to fit the operator."""
     head, *details = (line.strip() for line in error.message.splitlines())
     whole = " ".join(filter(None, (f"{error.subject}:" if error.subject else "", head, "; ".join(details))))
@@ -97,7 +97,7 @@ def rigid_classes(report: Report, claims: Iterable[Manifest]) -> frozenset[str]:
     return frozenset(filter(None, found))
 
 
-def _failure(report: Report) -> tuple[Trouble | None, RetryClass | None]:
+def _failure(report: Report) -> tuple[Reason | None, RetryClass | None]:
     """Return what will not go away by itself, if anything, and when to look again all the same.
 
     Nothing tells the operator when an object that is not its own has gone, so it looks as soon as after a hiccup.
@@ -114,7 +114,7 @@ def _failure(report: Report) -> tuple[Trouble | None, RetryClass | None]:
         return ("ImmutableField", _told(blocked)), "permanent"
     errors = [each.error for each in report.failed if each.error and each.error.retry_class == "permanent"]
     if errors:
-        return (errors[0].reason, _told([as_trouble(error)[1] for error in errors])), "permanent"
+        return (errors[0].reason, _told([describe_error(error)[1] for error in errors])), "permanent"
     return None, None
 
 
@@ -127,11 +127,11 @@ def _obstacle(ref: ObjectRef, each: Obstacle) -> str:
     return " ".join(filter(None, (sentence(said), each.hint)))
 
 
-def _waiting(report: Report) -> tuple[Trouble | None, RetryClass | None]:
+def _waiting(report: Report) -> tuple[Reason | None, RetryClass | None]:
     errors = [each.error for each in report.failed if each.error]
     if errors:
         unknown = any(error.retry_class == "unknown" for error in errors)
-        told = _told([as_trouble(error)[1] for error in errors])
+        told = _told([describe_error(error)[1] for error in errors])
         return (errors[0].reason, told), "unknown" if unknown else "transient"
     waits = [(each.ref, each.action) for each in report.obstacles if isinstance(each.action, Wait | Blocked)]
     if not waits:
@@ -170,7 +170,7 @@ def _about_fields(report: Report) -> list[Condition]:
 
 
 def _held(report: Report) -> list[Condition]:
-    held = [each.action for each in report.results if isinstance(each.action, Held)]
+    held = [each.action for each in report.results if isinstance(each.action, Deferred)]
     if not held:
         return []
     message = _told([f"{each.ref}: {each.reason}. {each.hint}" for each in held])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
 
 Condition = dict[str, Any]
-Trouble = tuple[str, str]
+Reason = tuple[str, str]
 
 TURN = "WaitingForTurn"
 """The reason of a cluster that is as its spec says, and waits for others before a newer chronik restarts its pods."""
@@ -65,9 +65,9 @@ class Observation:
     pods: Sequence[Manifest] = ()
     previous: Mapping[str, Any] = field(default_factory=dict)
     generation: int | None = None
-    failure: Trouble | None = None
+    failure: Reason | None = None
     """Reason and message of a permanent error, if the last pass ended in one."""
-    waiting: Trouble | None = None
+    waiting: Reason | None = None
     """Reason and message of what the last pass could not do yet, and will try again by itself."""
     extra: Sequence[Condition] = ()
     """Further conditions, which are shown as they are."""
@@ -285,7 +285,7 @@ _OF_THE_DOCUMENT = frozenset({"Paused", "SpecWarnings"})
 
 
 def refused(
-    previous: Mapping[str, Any], failure: Trouble, now: str, generation: int, extra: Sequence[Condition] = ()
+    previous: Mapping[str, Any], failure: Reason, now: str, generation: int, extra: Sequence[Condition] = ()
 ) -> dict[str, Any]:
     """Return the status of a cluster whose spec cannot be used, for a reason and with a message.
 
@@ -306,7 +306,7 @@ def pending(previous: Mapping[str, Any], now: str, generation: int) -> dict[str,
     return _on_its_way("Pending", "The operator has seen the cluster", previous, now, generation)
 
 
-def deleting(previous: Mapping[str, Any], now: str, generation: int, trouble: Trouble | None = None) -> dict[str, Any]:
+def deleting(previous: Mapping[str, Any], now: str, generation: int, trouble: Reason | None = None) -> dict[str, Any]:
     """Return the status of a cluster that is being deleted; `trouble` is what keeps it from going."""
     held = f", which fails: {trouble[1]}" if trouble else ""
     return _on_its_way("Deleting", f"The cluster is being deleted{held}", previous, now, generation)

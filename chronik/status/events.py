@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from chronik.manifest import FIELD_MANAGER
-from chronik.plan.actions import Apply, GrowClaim, Handover, Prune, Recreate
+from chronik.plan.actions import Apply, GrowClaim, Prune, Recreate, TransferOwnership
 from chronik.plan.rotation import ROTATION_MANAGER
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _deeds(written: Iterable[Result]) -> list[Announcement]:
             ]:
                 fields = ", ".join(f"{owner.path.removeprefix('.')} (from {owner.manager})" for owner in lost)
                 told.append(Announcement("Warning", "FieldsTakenBack", f"{each.ref}: took back {fields}"))
-            case Handover(manager=manager, reason=reason) if manager == ROTATION_MANAGER:
+            case TransferOwnership(manager=manager, reason=reason) if manager == ROTATION_MANAGER:
                 told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {reason}"))
             case Recreate(reason=reason):
                 told.append(Announcement("Normal", "Recreated", f"{each.ref}: {reason}"))

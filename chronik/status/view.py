@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from chronik.api.spec import Cluster, ClusterSpec
-    from chronik.api.validation import Parsed
+    from chronik.api.validation import Validated
 
 Origin = Literal["document", "file", "objects"]
 """Where a cluster's spec is from: the ChronikCluster, a file, or what its live objects tell of it."""
@@ -68,15 +68,17 @@ class ClusterView:
         return (*self.waits_besides, *(f"{part.words}: {part.reason}" for part in self.waiting))
 
 
-def live_cluster(key: ClusterKey, found: Found, parse: Callable[[Manifest], Parsed]) -> Cluster:
+def live_cluster(key: ClusterKey, found: Found, validate: Callable[[Manifest], Validated]) -> Cluster:
     """Return a cluster that would have about the objects that are there, whether or not a document may say so.
 
     Somebody may have scaled a component to nothing, or given the label a value that no cluster can have as a name.
     """
-    parsed = parse(_live_document(found, key)).cluster
-    assert parsed is not None, "what is made up here is valid"
+    validated = validate(_live_document(found, key)).cluster
+    assert validated is not None, "what is made up here is valid"
     counts = {count: _replicas(found, key, name) for name, count in COUNT_FIELDS.items()}
-    return replace(parsed, name=key.name, namespace=key.namespace, spec=cast("ClusterSpec", {**parsed.spec, **counts}))
+    return replace(
+        validated, name=key.name, namespace=key.namespace, spec=cast("ClusterSpec", {**validated.spec, **counts})
+    )
 
 
 def _replicas(found: Found, key: ClusterKey, name: str) -> int:

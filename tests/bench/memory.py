@@ -48,13 +48,13 @@ Object = dict[str, Any]
 def one_cluster(example: str) -> dict[str, list[Object]]:
     """Return the live objects of one cluster by plural, as a server has them."""
     server = FakeServer.start()
-    server.install([crd(offline.assets.schema(), offline.law().rules)])
+    server.install([crd(offline.assets.schema(), offline.validator().rules)])
     server.call("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
     try:
         document = yaml.safe_load((ROOT / "examples" / f"{example}.yaml").read_text())
         document["metadata"] |= {"name": NAME, "namespace": NAMESPACE}
         live = _applied(server, document, CLUSTER)
-        cluster = offline.law().parse(live).cluster
+        cluster = offline.validator().validate(live).cluster
         assert cluster is not None
         objects = {CLUSTER.plural: [live | {"status": _cluster_status()}]}
         for manifest in offline.render_clusters([cluster]):
@@ -197,10 +197,10 @@ def resident() -> Iterator[tuple[str, float]]:
 
 async def cached(kubeconfig: str) -> None:
     """Run the caches until they are synced, and print what that took, as JSON."""
-    from chronik.operator.cache.cache import Cache, Scope  # noqa: PLC0415  # counted from here
+    from chronik.operator.cache.cache import Cache, Selection  # noqa: PLC0415  # counted from here
 
     async with connect(ConnectOptions(kubeconfig=kubeconfig)) as kube:
-        cache = Cache(kube, Scope(), wake=lambda _: None)
+        cache = Cache(kube, Selection(), wake=lambda _: None)
         found: dict[str, Any] = {"before": dict(resident())["VmRSS"]}
         began, cpu = time.perf_counter(), time.process_time()
         task = asyncio.create_task(cache.run())

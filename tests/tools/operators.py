@@ -27,8 +27,8 @@ from chronik.manifest import (
 from chronik.offline import loading as offline
 from chronik.operator import worker as operator_passes
 from chronik.operator.app import Operator, Options, timestamp
-from chronik.operator.cache.cache import Cache, Scope
-from chronik.operator.context import World
+from chronik.operator.cache.cache import Cache, Selection
+from chronik.operator.context import ReconcileContext
 from chronik.operator.reconcile import reconcile
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def running(server: ApiServer, namespace: str, **options: Any) -> AsyncIte
     """Run an operator for one namespace while the block does, and end it as SIGTERM would."""
     defaults: dict[str, Any] = {
         "connect": ConnectOptions(kubeconfig=str(server.kubeconfig)),
-        "scope": Scope(namespaces=(namespace,)),
+        "selection": Selection(namespaces=(namespace,)),
         "namespace": namespace,
         "elect": False,
         "host": "127.0.0.1",
@@ -298,16 +298,16 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[ClusterKey, O
 
 
 @asynccontextmanager
-async def world_of(place: Namespace, **parts: Any) -> AsyncIterator[World]:
+async def world_of(place: Namespace, **parts: Any) -> AsyncIterator[ReconcileContext]:
     """Give a world to call `reconcile` in by hand, with caches that are kept up to date; `parts` replace its own."""
     async with connect(ConnectOptions(kubeconfig=str(place.server.kubeconfig))) as kube:
-        cache = Cache(kube, Scope(namespaces=(place.name,)), wake=lambda _key: None)
+        cache = Cache(kube, Selection(namespaces=(place.name,)), wake=lambda _key: None)
         following = asyncio.create_task(cache.run())
         await cache.wait_synced()
-        world = World(
+        world = ReconcileContext(
             kube=kube,
             cache=cache,
-            law=offline.law(),
+            validator=offline.validator(),
             render=offline.renderer(),
             now=timestamp,
             execution=Execution(kube=kube),
@@ -386,9 +386,9 @@ async def with_condition(place: Namespace, name: str, kind: str, *said: str) -> 
 
 def rendered(manifest: Manifest) -> dict[ObjectRef, Manifest]:
     """Return what a ChronikCluster renders to."""
-    parsed = offline.law().parse(manifest)
-    assert parsed.cluster, parsed.problems
-    return {ObjectRef.of(each): each for each in offline.renderer()(parsed.cluster)}
+    validated = offline.validator().validate(manifest)
+    assert validated.cluster, validated.problems
+    return {ObjectRef.of(each): each for each in offline.renderer()(validated.cluster)}
 
 
 def key_of(manifest: Manifest) -> ClusterKey:

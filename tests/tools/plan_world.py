@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tools.field_model import KINDS, FieldModel
 
 from chronik.manifest import ObjectRef
-from chronik.plan.actions import Apply, Create, GrowClaim, Handover, Held, Obstacle, Prune, Recreate, Skip
+from chronik.plan.actions import Apply, Create, Deferred, GrowClaim, Obstacle, Prune, Recreate, Skip, TransferOwnership
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +66,7 @@ class World:
             case Apply(manifest=manifest, force=force):
                 assert self.models[action.ref].live["metadata"]["uid"] == action.uid
                 self._apply(manifest, "chronik-operator", force=force)
-            case Handover(manifest=manifest, manager=manager):
+            case TransferOwnership(manifest=manifest, manager=manager):
                 self._apply(manifest, manager, force=False)
             case Recreate(manifest=manifest):
                 del self.models[action.ref]
@@ -97,7 +97,7 @@ class World:
 
 def writes(plan: Plan) -> list[Action]:
     """Return the actions that send something to the cluster; none if the cluster is as it should be."""
-    return [action for action in plan.actions if not isinstance(action, Skip | Held | Obstacle)]
+    return [action for action in plan.actions if not isinstance(action, Skip | Deferred | Obstacle)]
 
 
 def merged(value: Any, change: Any) -> Any:

@@ -2,7 +2,8 @@
 
 `operator` runs one `Cache`: it lists and watches each kind once, for the whole fleet, so that reconciling reads from
 memory and asks the server nothing. Whatever changes wakes its cluster; what the operator has written itself is put in
-at once (`wrote`, `gone`), so that a reconcile never sees less than the one before it did, and wakes nobody.
+at once (`observe_write`, `observe_delete`), so that a reconcile never sees less than the one before it did, and wakes
+nobody.
 
 A reconcile takes `fingerprint` before it takes `view`. If it then finds nothing to do, there is nothing to do until the
 fingerprint changes.
@@ -29,7 +30,7 @@ from chronik.manifest import (
     ObjectRef,
 )
 from chronik.operator.cache.packing import Packer
-from chronik.operator.cache.reflector import Reflector, Source, Upkeep
+from chronik.operator.cache.reflector import KindSelector, Reflector, Upkeep
 from chronik.operator.cache.store import Store
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ NO_HELM = "type!=helm.sh/release.v1"
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class Selection:
     """What to look after: namespaces (none: all of them), and of the ChronikClusters there those with these labels."""
 
     namespaces: tuple[str, ...] = ()
@@ -69,16 +70,16 @@ class Cache:
     def __init__(
         self,
         kube: Kube,
-        scope: Scope,
+        selection: Selection,
         *,
         wake: Callable[[ClusterKey], None],
         clock: Clock | None = None,
         on_relist: Callable[[str, str], None] = lambda _kind, _why: None,
     ) -> None:
-        self._scope = scope
+        self._selection = selection
         self._store = Store(wake)
         upkeep = Upkeep(kube, self._store, clock or Clock(), asyncio.Semaphore(LISTS_AT_A_TIME), on_relist)
-        sources = list(_sources(scope))
+        sources = list(_sources(selection))
         self._packers = {source.kind.name: Packer(source.kind) for source in sources}
         self._reflectors = [Reflector(source, upkeep, self._packers[source.kind.name]) for source in sources]
 
@@ -143,7 +144,7 @@ class Cache:
         """Take in which Secrets the pods of a cluster use: when one changes, that concerns the cluster."""
         self._store.uses(key, secrets)
 
-    def wrote(self, manifest: Manifest) -> None:
+    def observe_write(self, manifest: Manifest) -> None:
         """Take in the server's answer to a write of our own, whose event will then wake nobody.
 
         A ChronikCluster that we have just lost, because it no longer bears the labels that we look after, stays lost.
@@ -151,15 +152,17 @@ class Cache:
         ref = ObjectRef.of(manifest)
         if ref.kind == CLUSTER.name and self._store.get(ref) is None:
             return
-        if ref.kind in self._packers and (not self._scope.namespaces or ref.namespace in self._scope.namespaces):
-            self._store.wrote(ref, self._packers[ref.kind].pack(manifest))
+        if ref.kind in self._packers and (
+            not self._selection.namespaces or ref.namespace in self._selection.namespaces
+        ):
+            self._store.observe_write(ref, self._packers[ref.kind].pack(manifest))
 
-    def gone(self, ref: ObjectRef, uid: str) -> None:
+    def observe_delete(self, ref: ObjectRef, uid: str) -> None:
         """Take in that we have deleted an object, and that this has an end; its event will wake nobody.
 
         If a finalizer holds it up, it comes back with the next event, with its deletionTimestamp.
         """
-        self._store.gone(ref, uid)
+        self._store.observe_delete(ref, uid)
 
     def secret_digest(self, namespace: str, name: str) -> str | None:
         """Return what changes with the data of a Secret; None if there is none, or it was never to be seen."""
@@ -180,13 +183,13 @@ class Cache:
         return {ref.name: bool(record.manifest.get("allowVolumeExpansion")) for ref, record in classes.items()}
 
 
-def _sources(scope: Scope) -> Iterator[Source]:
+def _sources(selection: Selection) -> Iterator[KindSelector]:
     """Yield what to follow; nothing that lies outside of namespaces if the scope names some."""
-    for namespace in dict.fromkeys(scope.namespaces) or (None,):
-        yield Source(CLUSTER, namespace, scope.selector)
+    for namespace in dict.fromkeys(selection.namespaces) or (None,):
+        yield KindSelector(CLUSTER, namespace, selection.selector)
         for kind in (*KINDS, POD):
-            yield Source(kind, namespace, OURS)
-        yield Source(CLAIM, namespace, CLAIMS)
-        yield Source(SECRET, namespace, fields=NO_HELM, optional=True)
-    if not scope.namespaces:
-        yield Source(STORAGE_CLASS, optional=True)
+            yield KindSelector(kind, namespace, OURS)
+        yield KindSelector(CLAIM, namespace, CLAIMS)
+        yield KindSelector(SECRET, namespace, fields=NO_HELM, optional=True)
+    if not selection.namespaces:
+        yield KindSelector(STORAGE_CLASS, optional=True)

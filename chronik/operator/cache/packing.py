@@ -86,7 +86,7 @@ class Packer:
         record = Record(
             uid=metadata["uid"],
             version=int(metadata["resourceVersion"]),
-            mark=hash(_text(_stirring(kept)) if is_cluster else text),
+            mark=hash(_text(_waking(kept)) if is_cluster else text),
             packed=zipper.compress(text) + zipper.flush(),
             dictionary=self._dictionary,
             cluster=_cluster_of(kept),
@@ -109,12 +109,12 @@ def by_others(manifest: Manifest) -> Any:
     """Return what our own writes leave alone in an object: if that changed, somebody else was there too."""
     metadata = manifest["metadata"]
     if manifest["kind"] == CLUSTER_KIND:
-        return _stirring(manifest) | {"finalizers": None}
+        return _waking(manifest) | {"finalizers": None}
     foreign = [entry for entry in metadata.get("managedFields") or () if not entry["manager"].startswith(FIELD_MANAGER)]
     return manifest.get("status"), metadata.get("deletionTimestamp"), foreign
 
 
-def digest(manifest: Manifest) -> str:
+def data_digest(manifest: Manifest) -> str:
     """Return what tells two states of a Secret's data apart, whatever the order of its keys.
 
     Namespace and name go in too, so that digests, which are shown, do not tell which Secrets are alike.
@@ -168,7 +168,7 @@ def _secrets_in(value: Any) -> Iterator[str]:
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
-def _stirring(cluster: Manifest) -> dict[str, Any]:
+def _waking(cluster: Manifest) -> dict[str, Any]:
     """Return what of a ChronikCluster is not our own status: the spec is told by its generation."""
     metadata = cluster["metadata"]
     fields = ("uid", "generation", "annotations", "labels", "deletionTimestamp", "finalizers")
@@ -273,7 +273,7 @@ def _claim(manifest: Manifest) -> Manifest:
 
 def _secret(manifest: Manifest) -> Manifest:
     metadata = _only(manifest["metadata"], "name", "namespace", "uid")
-    return _only(manifest, "apiVersion", "kind") | {"metadata": metadata, "digest": digest(manifest)}
+    return _only(manifest, "apiVersion", "kind") | {"metadata": metadata, "digest": data_digest(manifest)}
 
 
 def _storage_class(manifest: Manifest) -> Manifest:

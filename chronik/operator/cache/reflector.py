@@ -2,7 +2,7 @@
 
 `operator_cache` runs one `Reflector` for each. Whatever breaks is tried again after a pause that grows; a list is
 repeated only when the server says that the watch's version is too old, or when it has taken the kind away meanwhile.
-Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+KindSelector: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from chronik.errors import ChronikError, Forbidden, KindMissing, NamespaceMissing, WatchExpired
 from chronik.manifest import ObjectRef
-from chronik.status.assess import as_trouble
+from chronik.status.assess import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -36,7 +36,7 @@ HEALTHY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class KindSelector:
     """What to follow; an `optional` kind is done without if access control says no."""
 
     kind: Kind
@@ -63,12 +63,12 @@ class Upkeep:
 class Reflector:
     """Follows one source for ever; `ready` is set once it has been listed, or is known to be out of reach."""
 
-    def __init__(self, source: Source, upkeep: Upkeep, packer: Packer) -> None:
+    def __init__(self, source: KindSelector, upkeep: Upkeep, packer: Packer) -> None:
         self.source = source
         self.ready = asyncio.Event()
         self._upkeep = upkeep
         self._packer = packer
-        self._scope = (source.kind.name, source.namespace)
+        self._selection = (source.kind.name, source.namespace)
         self._failures = 0
         self.trouble = ""  # why it cannot be listed, in words
         self._trouble: type[ChronikError] | None = None
@@ -88,7 +88,7 @@ class Reflector:
             try:
                 listing = await self._list()
             except NamespaceMissing:
-                self._upkeep.store.replace(self._scope, {}, None)
+                self._upkeep.store.replace(self._selection, {}, None)
                 self.ready.set()
                 self._failures += 1
             except ChronikError as error:
@@ -109,7 +109,7 @@ class Reflector:
 
     def _replaced(self, listing: Listing) -> str:
         records = {item["ref"]: item["record"] for item in listing.items}
-        self._upkeep.store.replace(self._scope, records, int(listing.resource_version))
+        self._upkeep.store.replace(self._selection, records, int(listing.resource_version))
         if self._trouble is not None:
             LOG.info("%s can be listed again", self.source)
             self._trouble, self._failures = None, 0
@@ -154,14 +154,14 @@ class Reflector:
         store, version = self._upkeep.store, int(event.resource_version)
         if event.type == "DELETED":
             store.remove(ObjectRef.of(event.object), event.object["metadata"]["uid"], version)
-        elif event.type != "BOOKMARK" and store.lacks(ref := ObjectRef.of(event.object), version):
+        elif event.type != "BOOKMARK" and store.is_stale(ref := ObjectRef.of(event.object), version):
             store.take(ref, self._packer.pack(event.object))
-        store.reached(self._scope, version)
+        store.reached(self._selection, version)
 
     def _missed(self, error: ChronikError) -> None:
         """Make a note of a list that failed; the same trouble is told once."""
         self._failures += 1
-        _, words = as_trouble(error)
+        _, words = describe_error(error)
         self.trouble = f"{self.source} cannot be listed: {words}"
         if type(error) is not self._trouble:
             self._trouble = type(error)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from chronik.operator.cache.packing import Record
 
-Scope = tuple[str, str | None]
+ListScope = tuple[str, str | None]
 """A kind, and the namespace that it is watched in: None for all."""
 
 _64_BITS = (1 << 64) - 1
@@ -43,7 +43,7 @@ class Store:
         self._users: dict[ObjectRef, set[ClusterKey]] = {}
         self._named: dict[ClusterKey, frozenset[ObjectRef]] = {}
         self._gone: dict[ObjectRef, str] = {}
-        self._reached: dict[Scope, int] = {}
+        self._reached: dict[ListScope, int] = {}
 
     def get(self, ref: ObjectRef) -> Record | None:
         """Return what is known of an object."""
@@ -86,7 +86,7 @@ class Store:
         if not users:
             del self._users[secret]
 
-    def lacks(self, ref: ObjectRef, version: int) -> bool:
+    def is_stale(self, ref: ObjectRef, version: int) -> bool:
         """Tell whether what happened to an object in that version is not known yet."""
         known = self.get(ref)
         return known is None or known.version < version
@@ -94,7 +94,7 @@ class Store:
     def take(self, ref: ObjectRef, record: Record) -> None:
         """Take in an event or a listed object."""
         known = self.get(ref)
-        if not self.lacks(ref, record.version):
+        if not self.is_stale(ref, record.version):
             return
         if known is None and self._gone.get(ref) == record.uid:
             if "deletionTimestamp" not in record.manifest["metadata"]:
@@ -102,7 +102,7 @@ class Store:
             del self._gone[ref]
         self._put(ref, record)
         if known is None or known.mark != record.mark:
-            self._stir(ref, known, record)
+            self._notify(ref, known, record)
 
     def remove(self, ref: ObjectRef, uid: str, version: int) -> None:
         """Take in that an object is no more, or no longer among those that are watched."""
@@ -113,29 +113,29 @@ class Store:
         outdated = known is not None and known.version > version and ref.kind != CLUSTER.name
         if known is not None and known.uid == uid and not outdated:
             self._drop(ref, known)
-            self._stir(ref, known)
+            self._notify(ref, known)
 
-    def replace(self, scope: Scope, listed: Mapping[ObjectRef, Record], version: int | None) -> None:
+    def replace(self, selection: ListScope, listed: Mapping[ObjectRef, Record], version: int | None) -> None:
         """Take in a list of a kind in a namespace, or all: what it lacks is gone, unless it is newer than the list."""
-        kind, namespace = scope
+        kind, namespace = selection
         for ref, record in listed.items():
             self.take(ref, record)
         for ref, known in list(self._records[kind].items()):
             missing = ref not in listed and namespace in {None, ref.namespace}
             if missing and (version is None or known.version <= version):
                 self._drop(ref, known)
-                self._stir(ref, known)
+                self._notify(ref, known)
         for ref in [ref for ref in self._gone if ref.kind == kind and namespace in {None, ref.namespace}]:
             if ref not in listed:
                 del self._gone[ref]
         if version is not None:
-            self.reached(scope, version)
+            self.reached(selection, version)
 
-    def reached(self, scope: Scope, version: int) -> None:
+    def reached(self, selection: ListScope, version: int) -> None:
         """Take in that everything up to a version has been told."""
-        self._reached[scope] = max(version, self._reached.get(scope, 0))
+        self._reached[selection] = max(version, self._reached.get(selection, 0))
 
-    def wrote(self, ref: ObjectRef, record: Record) -> None:
+    def observe_write(self, ref: ObjectRef, record: Record) -> None:
         """Take in the answer to a write of our own: nobody is woken, unless others have changed something meanwhile.
 
         That change's own event is older than the answer, and will be ignored when it comes.
@@ -145,9 +145,9 @@ class Store:
             return  # if it is not known, it is deleted since, and that has been told already
         self._put(ref, record)
         if known is not None and by_others(known.manifest) != by_others(record.manifest):
-            self._stir(ref, known, record)
+            self._notify(ref, known, record)
 
-    def gone(self, ref: ObjectRef, uid: str) -> None:
+    def observe_delete(self, ref: ObjectRef, uid: str) -> None:
         """Take in that we have deleted an object ourselves; events from before that change nothing."""
         known = self.get(ref)
         if known is not None and known.uid == uid:
@@ -180,7 +180,7 @@ class Store:
         for secret in _secret_refs(ref, record):
             self._unused(secret, ClusterKey(ref.namespace, ref.name))
 
-    def _stir(self, ref: ObjectRef, *states: Record | None) -> None:
+    def _notify(self, ref: ObjectRef, *states: Record | None) -> None:
         """Wake the clusters that have to do with an object that was and is in these states."""
         if ref.kind == CLUSTER.name:
             self._wake(ClusterKey(ref.namespace, ref.name))

@@ -44,7 +44,7 @@ class Probes:
     ready: Mapping[str, Check] = field(default_factory=dict)
 
 
-class Workers:
+class Watchdog:
     """Which piece of work each worker is at, and for how long; `check` is for `Probes.live`.
 
     A worker is stuck after `limit` seconds: far longer than all retries of one reconcile may take.
