@@ -24,7 +24,7 @@ LAYERS = (
     ("operator",),
     ("cli", "testing"),
 )
-"""From the bottom up. A package imports from itself and from the layers below; the first row is chronik's own modules."""
+"""From the bottom up: a package imports from itself and from layers below. The first row is chronik's own modules."""
 OUTSIDE = ("__init__", "__main__")
 """What stands outside of the layers: the version, which everybody may have, and where the command starts."""
 

@@ -110,8 +110,8 @@ def render_clusters(clusters: Sequence[Cluster], templates: str | None = None) -
 
 def renderer(templates: str | None = None) -> Callable[[Cluster], list[Manifest]]:
     """Return the function that renders a cluster with chronik's templates and those of a folder that replace some."""
-    from chronik.render.cluster import render  # noqa: PLC0415
-    from chronik.render.templates import Templates  # noqa: PLC0415  # schema commands need no templates
+    from chronik.render.cluster import render  # noqa: PLC0415  # schema commands need no templates
+    from chronik.render.templates import Templates  # noqa: PLC0415
 
     compiled = Templates(inputs.template_reader(templates), bytecode_cache())
     return lambda cluster: render(cluster, compiled)
