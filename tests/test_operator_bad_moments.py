@@ -104,7 +104,7 @@ def passes_of(world, **parts):
     """Return passes that a test takes by hand, with a queue that nobody works on."""
     clock = Clock()
     made = {"queue": WorkQueue(clock), "metrics": Metrics(), "clock": clock} | parts
-    return Workers(world=world, **made)
+    return Workers(context=world, **made)
 
 
 def granted(place, name, *rules):

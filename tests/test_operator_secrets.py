@@ -105,7 +105,7 @@ async def test_a_kill_before_the_first_status_forgets_no_secret(place, monkeypat
             raise Killed
 
         with monkeypatch.context() as patch:
-            patch.setattr("chronik.operator.reconcile.write_status", cut)
+            patch.setattr("chronik.operator.lifecycle.write_status", cut)
             with pytest.raises(Killed):
                 await reconcile(key, world)
     assert (await templates(place)).keys() == {"c-controller", "c-ingest"}

@@ -61,7 +61,7 @@ class Options:
     elect: bool = True
     lease: str = LEASE_NAME
     terms: Terms = field(default_factory=Terms)
-    watchdog: int = 16
+    workers: int = 16
     resync: float = 60.0
     templates: str | None = None
     domain: str = "cluster.local"
@@ -155,7 +155,7 @@ class Operator:
         """Pass over all clusters, and then over each whenever it may have changed, until `ending` is set."""
         recorder = Recorder(kube, self.options.identity or "chronik-operator")
         workers = Workers(
-            world=self._world(kube, cache, ending, recorder),
+            context=self._context(kube, cache, ending, recorder),
             queue=self._queue,
             metrics=self.metrics,
             clock=self._clock,
@@ -167,10 +167,10 @@ class Operator:
             self._queue.add(key)
         async with background(recorder.run()):
             _log.info("reconciles %s", counted(len(cache.clusters()), "cluster"))
-            await run_workers(workers, self.options.watchdog, ending, _DRAIN_WITHIN)
+            await run_workers(workers, self.options.workers, ending, _DRAIN_WITHIN)
             await recorder.flush(_EVENTS_WITHIN)
 
-    def _world(self, kube: Kube, cache: Cache, ending: asyncio.Event, recorder: Recorder) -> ReconcileContext:
+    def _context(self, kube: Kube, cache: Cache, ending: asyncio.Event, recorder: Recorder) -> ReconcileContext:
         return ReconcileContext(
             kube=kube,
             cache=cache,
@@ -206,7 +206,7 @@ async def run_once(options: Options) -> list[tuple[ClusterKey, ReconcileResult]]
         cache = Cache(kube, options.selection, wake=lambda _key: None)
         async with background(cache.run()):
             await cache.wait_synced()
-            world = ReconcileContext(
+            context = ReconcileContext(
                 kube=kube,
                 cache=cache,
                 validator=offline.validator(),
@@ -215,7 +215,7 @@ async def run_once(options: Options) -> list[tuple[ClusterKey, ReconcileResult]]
                 execution=Execution(kube=kube),
                 domain=options.domain,
             )
-            workers = Workers(world=world, queue=queue, metrics=metrics, clock=options.connect.clock)
+            workers = Workers(context=context, queue=queue, metrics=metrics, clock=options.connect.clock)
             return [(key, await _fully(workers, key)) for key in sorted(cache.clusters())]
 
 

@@ -41,7 +41,7 @@ class ReconcileContext:
     render: Callable[[Cluster], list[Manifest]]
     now: Callable[[], str]
     execution: Execution
-    announce: Callable[[Manifest, Announcement], None] = lambda _cluster, _news: None
+    announce: Callable[[Manifest, Announcement], None] = lambda _cluster, _event: None
     domain: str = "cluster.local"
     version: str = __version__
     settled: dict[ClusterKey, dict[ObjectRef, Flapping]] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """What the operator does to a ChronikCluster itself: claim it, write its status, and let it go.
 
-`reconcile` calls these. Each writes with a server-side apply that holds only for the very object that was read.
+Each writes with a server-side apply that holds only for the very object that was read.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ _log = logging.getLogger("chronik.operator")
 _TRIES = 5
 
 
+def is_deleting(document: Manifest) -> bool:
+    """Tell whether a cluster is being deleted."""
+    return "deletionTimestamp" in document["metadata"]
+
+
 def is_paused(document: Manifest) -> bool:
     """Tell whether somebody wants the operator to keep its hands off."""
     return (document["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
@@ -41,68 +46,77 @@ def is_claimed(document: Manifest) -> bool:
     return FINALIZER in (document["metadata"].get("finalizers") or ()) and bool(status_of(document).get("phase"))
 
 
-async def claim(document: Manifest, secrets: Mapping[str, str], world: ReconcileContext) -> ReconcileResult:
+def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
+    """Drop what is remembered of a cluster that is no more."""
+    context.settled.pop(key, None)
+    context.cache.uses(key, ())
+    return ReconcileResult("gone")
+
+
+async def claim(document: Manifest, secrets: Mapping[str, str], context: ReconcileContext) -> ReconcileResult:
     """Hold a cluster that is new, so that its deletion waits for us, and say that it was seen, with which Secrets."""
     if FINALIZER not in (document["metadata"].get("finalizers") or ()):
         held = _identity(document)
         held["metadata"]["finalizers"] = [FINALIZER]
-        world.cache.observe_write(await world.kube.apply(held))
+        context.cache.observe_write(await context.kube.apply(held))
     if not status_of(document).get("phase"):
         digests = {"secretDigests": dict(secrets)} if secrets else {}
-        await write_status(document, pending(digests, world.now(), _generation(document)), world)
-    now = world.cache.cluster(ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"]))
+        await write_status(document, pending(digests, context.now(), _generation(document)), context)
+    now = context.cache.cluster(ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"]))
     done = now is not None and is_claimed(now)  # if not, it has gone, and an event is on its way that says so
     return ReconcileResult("claimed" if done else "waiting", phase="Pending")
 
 
-async def refuse(document: Manifest, failure: Reason, world: ReconcileContext) -> ReconcileResult:
-    """Say that a spec cannot be used; nothing is created or changed for it."""
+async def reject(document: Manifest, failure: Reason, context: ReconcileContext) -> ReconcileResult:
+    """Say in the status that a spec cannot be used; nothing is created or changed for it."""
     told = pause(paused=is_paused(document))
-    status = refused(status_of(document), failure, world.now(), _generation(document), told)
-    wrote = await write_status(document, status, world)
-    tell(document, NOTHING_DONE, status, world)
+    status = refused(status_of(document), failure, context.now(), _generation(document), told)
+    wrote = await write_status(document, status, context)
+    record_events(document, NOTHING_DONE, status, context)
     return ReconcileResult("failed", "permanent", "Failed", trouble=failure, wrote=wrote)
 
 
-def tell(document: Manifest, report: Report, status: Mapping[str, Any], world: ReconcileContext) -> None:
-    """Say what people want to hear of, as Events and in the log; how the pass itself ends is logged elsewhere."""
-    for news in announcements(report, status_of(document), status):
-        if news.type == "Warning" and news.reason != status["conditions"][0]["reason"]:
-            _log.warning("%s: %s", news.reason, news.note)
-        world.announce(document, news)
+def record_events(document: Manifest, report: Report, status: Mapping[str, Any], context: ReconcileContext) -> None:
+    """Record what people want to hear of, as Events and in the log; how the pass itself ends is logged elsewhere."""
+    for event in announcements(report, status_of(document), status):
+        if event.type == "Warning" and event.reason != status["conditions"][0]["reason"]:
+            _log.warning("%s: %s", event.reason, event.note)
+        context.announce(document, event)
 
 
-async def finalize(document: Manifest, world: ReconcileContext) -> ReconcileResult:
+async def finalize(document: Manifest, context: ReconcileContext) -> ReconcileResult:
     """Do what the garbage collector cannot when a cluster goes, then let it go. The spec need not be valid."""
     if FINALIZER not in (document["metadata"].get("finalizers") or ()):
         return ReconcileResult("deleted", phase="Deleting")
     if status_of(document).get("phase") != "Deleting":
-        await _say(document, deleting(status_of(document), world.now(), _generation(document)), world)
+        await _write_if_possible(document, deleting(status_of(document), context.now(), _generation(document)), context)
     try:
-        report = await _cleared(document, world)
+        report = await _cleared(document, context)
     except ChronikError as error:
         trouble = describe_error(error)
-        await _say(document, deleting(status_of(document), world.now(), _generation(document), trouble), world)
-        world.announce(document, Announcement("Warning", *trouble))
+        await _write_if_possible(
+            document, deleting(status_of(document), context.now(), _generation(document), trouble), context
+        )
+        context.announce(document, Announcement("Warning", *trouble))
         raise
-    await _let_go(document, world)
+    await _let_go(document, context)
     _log.info("lets the cluster go; the garbage collector deletes its objects")
     return ReconcileResult("deleted", phase="Deleting", report=report)
 
 
-async def _say(document: Manifest, status: Mapping[str, Any], world: ReconcileContext) -> None:
+async def _write_if_possible(document: Manifest, status: Mapping[str, Any], context: ReconcileContext) -> None:
     """Write a status if that can be done: a document that no apply is taken for any more has to go, too."""
     try:
-        await write_status(document, status, world)
+        await write_status(document, status, context)
     except ApiError as error:
         _log.warning("its status cannot be written: %s", describe_error(error)[1])
 
 
-async def _cleared(document: Manifest, world: ReconcileContext) -> Report:
+async def _cleared(document: Manifest, context: ReconcileContext) -> Report:
     """Delete the volumes that are to go with a cluster and that nothing else would take along."""
     key = ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"])
-    children = await _children(key, world) if when_deleted(document) == "Delete" else []
-    report = await execute(leftovers(document, world.cache.view(key).claims, children), world.execution)
+    children = await _children(key, context) if when_deleted(document) == "Delete" else []
+    report = await execute(leftovers(document, context.cache.view(key).claims, children), context.execution)
     error = report.error()
     if error is not None:
         raise error
@@ -113,14 +127,14 @@ def _generation(document: Manifest) -> int:
     return int(document["metadata"]["generation"])
 
 
-async def _let_go(document: Manifest, world: ReconcileContext) -> None:
+async def _let_go(document: Manifest, context: ReconcileContext) -> None:
     """Take our finalizer off, whoever else may have written it too, and leave those of others.
 
     An apply without it would not do: somebody who once applied an exported document owns it as well.
     """
     ref = ObjectRef.of(document)
     for _ in range(_TRIES):
-        live = await world.kube.get(CLUSTER, ref.namespace, ref.name)
+        live = await context.kube.get(CLUSTER, ref.namespace, ref.name)
         if live is None or live["metadata"]["uid"] != document["metadata"]["uid"]:
             return
         finalizers = live["metadata"].get("finalizers") or ()
@@ -130,7 +144,7 @@ async def _let_go(document: Manifest, world: ReconcileContext) -> None:
         version = live["metadata"]["resourceVersion"]
         with suppress(ObjectMissing, ObjectChanged):
             patch = {"metadata": {"resourceVersion": version, "finalizers": kept}}
-            world.cache.observe_write(await world.kube.merge(CLUSTER, ref, patch))
+            context.cache.observe_write(await context.kube.merge(CLUSTER, ref, patch))
             return
     raise ObjectChanged("keeps being changed by others, so it could not be let go of", subject=str(ref))
 
@@ -145,49 +159,51 @@ def _identity(document: Manifest) -> Manifest:
     }
 
 
-async def _children(key: ClusterKey, world: ReconcileContext) -> list[Manifest]:
+async def _children(key: ClusterKey, context: ReconcileContext) -> list[Manifest]:
     """Return what a cluster has, asked of the server itself: before data is deleted, a cache is not good enough."""
     kinds = (KIND_BY_NAME[name] for name in ("ConfigMap", "StatefulSet"))
     selector = f"{CLUSTER_LABEL}={key.name}"
     return [
-        child for kind in kinds for child in (await world.kube.list(kind, key.namespace, label_selector=selector)).items
+        child
+        for kind in kinds
+        for child in (await context.kube.list(kind, key.namespace, label_selector=selector)).items
     ]
 
 
-async def write_status(document: Manifest, status: Mapping[str, Any], world: ReconcileContext) -> bool:
+async def write_status(document: Manifest, status: Mapping[str, Any], context: ReconcileContext) -> bool:
     """Write a status, if it says anything new, and tell whether it did."""
     if status == status_of(document):
         return False
     try:
-        answer = await world.kube.apply(_identity(document) | {"status": status}, force=True, subresource="status")
+        answer = await context.kube.apply(_identity(document) | {"status": status}, force=True, subresource="status")
     except (ObjectMissing, ObjectChanged):
         return True  # the cluster has gone, and an event is on its way that says so
-    world.cache.observe_write(answer)
+    context.cache.observe_write(answer)
     return True
 
 
-def other_upgrade(document: Manifest, world: ReconcileContext) -> ClusterKey | None:
+def other_upgrade(document: Manifest, context: ReconcileContext) -> ClusterKey | None:
     """Return another cluster that is being updated, if this one's pods would restart for no reason but a new chronik.
 
     A person who changed the spec does not wait for others.
     """
     status, metadata = status_of(document), document["metadata"]
-    if status.get("operatorVersion") in {None, world.version}:
+    if status.get("operatorVersion") in {None, context.version}:
         return None
     if status.get("observedGeneration") != metadata["generation"]:
         return None
     mine = ClusterKey(metadata["namespace"], metadata["name"])
-    for other in (*sorted(world.upgrading), *sorted(world.cache.clusters())):
-        if other != mine and _is_updating(other, world):
+    for other in (*sorted(context.upgrading), *sorted(context.cache.clusters())):
+        if other != mine and _is_updating(other, context):
             return other
-    world.upgrading.add(mine)
+    context.upgrading.add(mine)
     return None
 
 
-def _is_updating(key: ClusterKey, world: ReconcileContext) -> bool:
-    document = world.cache.cluster(key)
+def _is_updating(key: ClusterKey, context: ReconcileContext) -> bool:
+    document = context.cache.cluster(key)
     if document is None or is_paused(document):  # a paused one stays as it is for as long as a person wants
         return False
     status = status_of(document)
-    begun = key in world.upgrading and status.get("operatorVersion") != world.version
+    begun = key in context.upgrading and status.get("operatorVersion") != context.version
     return status.get("phase") == "Updating" or (begun and status.get("phase") == "Running")

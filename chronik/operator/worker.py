@@ -49,14 +49,14 @@ _JITTER = 0.2
 class Workers:
     """The passes of one operator. `clean` knows what a cluster looked like before a pass that found nothing to do."""
 
-    world: ReconcileContext
+    context: ReconcileContext
     queue: WorkQueue
     metrics: Metrics
     clock: Clock
     resync: float = 60.0
     watchdog: Watchdog = field(default_factory=Watchdog)
     clean: dict[ClusterKey, Hashable] = field(default_factory=dict)
-    told: dict[ClusterKey, Reason] = field(default_factory=dict)
+    last_logged: dict[ClusterKey, Reason] = field(default_factory=dict)
     ended: dict[ClusterKey, tuple[float, object]] = field(default_factory=dict)
     running: int = 0
 
@@ -64,7 +64,7 @@ class Workers:
         """Take clusters from the queue and pass over them, one at a time, until told to stop."""
         while (key := await self.queue.get()) is not None:
             try:
-                if self.world.execution.stop.is_set():
+                if self.context.execution.stop.is_set():
                     return  # whoever works next begins with every cluster
                 await self.take(key)
             except Exception as error:  # noqa: BLE001  # a worker that ended without a word would be missed for ever
@@ -108,7 +108,7 @@ class Workers:
     async def _pass(self, key: ClusterKey) -> ReconcileResult:
         began = self.clock.now()
         try:
-            outcome = await reconcile(key, self.world)
+            outcome = await reconcile(key, self.context)
         except NotLeading as error:
             _log.info("not the leader any more: %s", error.message)
             outcome = ReconcileResult("waiting")
@@ -121,16 +121,16 @@ class Workers:
             outcome = ReconcileResult("failed", "unknown", trouble=("InternalError", "see the log"))
         seconds = self.clock.now() - began
         self.metrics.reconciled(outcome.result, seconds)
-        _tell(outcome, seconds, news=outcome.trouble != self.told.get(key))
-        self._tell_once(key, outcome)
+        _log_pass(outcome, seconds, changed=outcome.trouble != self.last_logged.get(key))
+        self._remember_logged(key, outcome)
         return outcome
 
-    def _tell_once(self, key: ClusterKey, outcome: ReconcileResult) -> None:
+    def _remember_logged(self, key: ClusterKey, outcome: ReconcileResult) -> None:
         """Remember what was told of a cluster, so that the same is not told again with each pass."""
         if outcome.trouble:
-            self.told[key] = outcome.trouble
+            self.last_logged[key] = outcome.trouble
         else:
-            self.told.pop(key, None)
+            self.last_logged.pop(key, None)
 
     def _cooldown(self, key: ClusterKey) -> float:
         """Return how many seconds a cluster is to be left alone; none at all if its spec is a new one."""
@@ -140,12 +140,12 @@ class Workers:
         return ended + _COOLDOWN - self.clock.now()
 
     def _generation(self, key: ClusterKey) -> object:
-        document = self.world.cache.cluster(key)
+        document = self.context.cache.cluster(key)
         return document and (document["metadata"]["generation"], "deletionTimestamp" in document["metadata"])
 
     def _looks(self, key: ClusterKey) -> Hashable:
-        document = self.world.cache.cluster(key)
-        return self.world.cache.fingerprint(key), document and document["metadata"]["resourceVersion"]
+        document = self.context.cache.cluster(key)
+        return self.context.cache.fingerprint(key), document and document["metadata"]["resourceVersion"]
 
     def _note(self, key: ClusterKey, outcome: ReconcileResult) -> None:
         """Count what a pass did, and note the phase that it leaves its cluster in."""
@@ -167,7 +167,7 @@ class Workers:
 
     def _since(self, key: ClusterKey) -> float | None:
         """Return since when a cluster is ready or not, in seconds since 1970: a restart of ours is no news."""
-        document = self.world.cache.cluster(key) or {}
+        document = self.context.cache.cluster(key) or {}
         conditions = (document.get("status") or {}).get("conditions") or ()
         times = [each["lastTransitionTime"] for each in conditions if each["type"] == "Ready"]
         with suppress(ValueError, OverflowError):  # somebody else can write there what no clock shows
@@ -192,13 +192,13 @@ class Workers:
         self.queue.add_after(key, seconds * (1 + _JITTER * (2 * self.clock.chance() - 1)))
 
 
-def _tell(outcome: ReconcileResult, seconds: float, *, news: bool) -> None:
+def _log_pass(outcome: ReconcileResult, seconds: float, *, changed: bool) -> None:
     """Log how a pass ended: what it did, and what it waits for or why it failed, if that is news."""
     for result in outcome.report.written:
         _log.info("%s: %s", result.ref, result.outcome, extra={"reason": result.action.reason})
     if outcome.trouble:
         level = logging.WARNING if outcome.result == "failed" else logging.INFO
-        level = level if news else logging.DEBUG
+        level = level if changed else logging.DEBUG
         _log.log(level, "%s: %s", *outcome.trouble)
     _log.debug("pass ended: %s", outcome.result, extra={"seconds": round(seconds, 4), "phase": outcome.phase})
 
@@ -208,16 +208,16 @@ async def run_workers(workers: Workers, count: int, ending: asyncio.Event, withi
 
     What is cut off after that is taken up by whoever comes next: a pass may be cut off anywhere.
     """
-    watchdog = [asyncio.create_task(workers.work(), name=f"worker-{number}") for number in range(count)]
+    tasks = [asyncio.create_task(workers.work(), name=f"worker-{number}") for number in range(count)]
     try:
         await ending.wait()
         deadline = workers.clock.now() + within
         while workers.running and workers.clock.now() < deadline:
             await workers.clock.sleep(0.05)
     finally:
-        for worker in watchdog:
-            worker.cancel()
-        await asyncio.gather(*watchdog, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 _KEPT = 64
