@@ -1,8 +1,9 @@
 """chronik turns one ChronikCluster document into every Kubernetes object that runs it, and keeps them so.
 
-Start at `reconcile.py`: the whole product in one function. What a cluster may be is in `spec.py` and `schema/`;
-how it becomes manifests is in `render.py` beside one file of `templates/`; what has to change is decided in `plan.py`.
-Everything but assets, kube, apply, reconcile, operator and cli is pure: no network, disk, clock, environment, printing.
+Six files, one a folder, show the whole: `operator/reconcile.py` (one pass, in five steps), `api/spec.py` (what a
+cluster may be), `render/cluster.py` (how it becomes manifests), `plan/planner.py` (what has to change),
+`apply/executor.py` (how that is sent), `status/compute.py` (how a cluster is). Packages import downwards only;
+tests/test_layers.py has the table.
 """
 
 __version__ = "0.1.0"

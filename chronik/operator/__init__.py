@@ -1,1 +1,4 @@
-"""TODO."""
+"""The long-running operator: it watches, queues, reconciles, and tells.
+
+May import everything but cli. Open `reconcile.py` first: one pass in five steps.
+"""
