@@ -271,14 +271,20 @@ def test_alerts():
     assert first_names(section("operating.md", "Alerts")) == there
 
 
-def test_modules():
-    """The pages for contributors have a place for every module, and name none that is not there."""
-    listed = first_names(section("architecture.md", "Pure core") + section("architecture.md", "Shell"))
-    patterns = {name: re.compile(re.escape(name).replace(r"\*", r"\w*") + r"\Z") for name in listed}
-    modules = {path.stem for path in (ROOT / "chronik").glob("*.py") if not path.stem.startswith("__")}
+def test_packages():
+    """The page for contributors has a row for every package, and every module that it names is there."""
+    page = text(ROOT / "docs" / "architecture.md")
+    table = [row for row in rows(section("architecture.md", "Packages")) if row[0].isdigit()]
+    named = {name.strip("/") for row in table for name in names(row[1])}
+    packages = {str(path.parent.relative_to(ROOT / "chronik")) for path in (ROOT / "chronik").rglob("__init__.py")}
+    files = {name for name in names(page) if re.fullmatch(r"[a-z_]+(/[a-z_]+)*\.py", name)}
 
-    assert {module for module in modules if not any(each.match(module) for each in patterns.values())} == set()
-    assert {name for name, each in patterns.items() if not any(each.match(module) for module in modules)} == set()
+    assert named == {package for package in packages if package != "."}
+    assert {file for file in files if not any((ROOT / top / file).exists() for top in ("chronik", ""))} == set()
+    for _, where, _, sought in table:
+        folders = [ROOT / "chronik" / name for name in ("", *names(where))]
+        modules = {name for part in sought.split(";") for name in names(part.rpartition(":")[2])}
+        assert {name for name in modules if not any((folder / f"{name}.py").exists() for folder in folders)} == set()
 
 
 # --- the quick start --------------------------------------------------------------------------------------------------
