@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from chronik.plan.conflicts import clashes
+from chronik.plan.conflicts import port_collisions
 
 KAFKA, METRICS = {"name": "kafka", "port": 9092}, {"name": "metrics", "port": 8080, "protocol": "TCP"}
 
@@ -26,7 +26,7 @@ def workload(*containers):
 def test_a_port_with_our_name_is_in_the_way():
     """A port of somebody's that has the name of ours is named with its owner, and ours takes its place."""
     theirs, other = {"name": "kafka", "port": 1}, {"name": "debug", "port": 2}
-    owners, patch = clashes(service(KAFKA, METRICS), service(theirs, METRICS, other, owned=1))
+    owners, patch = port_collisions(service(KAFKA, METRICS), service(theirs, METRICS, other, owned=1))
 
     assert patch == {"spec": {"ports": [METRICS, other, KAFKA]}}
     assert [(each.path, each.manager) for each in owners] == [('.spec.ports[port=1,protocol="TCP"]', "kubectl-edit")]
@@ -39,20 +39,20 @@ def test_a_port_with_our_name_is_in_the_way():
 )
 def test_other_ports_are_no_matter(ports):
     """Ports under other names, and ours by their numbers, leave room for ours."""
-    assert clashes(service(KAFKA, METRICS), service(*ports)) == ((), {})
+    assert port_collisions(service(KAFKA, METRICS), service(*ports)) == ((), {})
 
 
 def test_ports_of_containers():
     """In a workload it is the ports of the same container that count, and the others stay as they are."""
     desired, live = workload(("c", 9090)), workload(("sidecar", 7), ("c", 7, 8))
-    _, patch = clashes(desired, live)
+    _, patch = port_collisions(desired, live)
     sidecar, ours = patch["spec"]["template"]["spec"]["containers"]
 
     assert sidecar == live["spec"]["template"]["spec"]["containers"][0]
     assert ours["ports"] == [{"containerPort": 8}, {"name": "grpc", "containerPort": 9090}]
-    assert clashes(desired, workload(("sidecar", 7), ("c", 9090))) == ((), {})
+    assert port_collisions(desired, workload(("sidecar", 7), ("c", 9090))) == ((), {})
 
 
 def test_other_kinds_have_no_ports():
     """An object without ports has none in the way."""
-    assert clashes({"kind": "ConfigMap"}, {"kind": "ConfigMap", "metadata": {}}) == ((), {})
+    assert port_collisions({"kind": "ConfigMap"}, {"kind": "ConfigMap", "metadata": {}}) == ((), {})

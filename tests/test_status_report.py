@@ -489,7 +489,7 @@ def test_nothing_but_a_document():
 )
 def test_a_spec_from_live_objects(found, counts):
     """Where nobody knows the spec, the objects tell as much of it as matters here."""
-    spec = live_cluster(KEY, found, offline.validator().parse).spec
+    spec = live_cluster(KEY, found, offline.validator().validate).spec
 
     assert (spec["controllers"], spec["ingestNodes"], spec["searchNodes"]) == counts
     assert bool(spec["autoscaling"]) == any(ref.kind == "HorizontalPodAutoscaler" for ref in found.objects)
@@ -499,7 +499,7 @@ def test_a_spec_from_live_objects(found, counts):
 def test_what_no_document_may_say_can_be_looked_at(key):
     """A component that was scaled to nothing, or a label that is no name of a cluster, is shown as it is."""
     found = Found(objects=objects(workload("controller", 0, 0)))
-    seen = cluster_view(live_cluster(key, found, offline.validator().parse), "objects", found, NOW)
+    seen = cluster_view(live_cluster(key, found, offline.validator().validate), "objects", found, NOW)
 
     assert seen.key == key
     assert table([seen], NOW, width=None, color=False)
