@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chronik.manifest import CLAIM, CLUSTER, KIND_BY_NAME, POD, SECRET, ClusterKey
-from chronik.operator.cache.packing import Packer, Record, digest
+from chronik.operator.cache.packing import Packer, Record, data_digest
 
 ENTRIES = [
     {"manager": "chronik-operator", "operation": "Apply", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:spec": {}}},
@@ -136,17 +136,17 @@ def test_secret_values_are_not_kept():
     record = packed(live("Secret", data={"p": value}, metadata={"annotations": annotation}))
 
     assert value not in json.dumps(record.manifest)
-    assert record.manifest["digest"] == digest(live("Secret", data={"p": value}))
+    assert record.manifest["digest"] == data_digest(live("Secret", data={"p": value}))
 
 
 def test_digests():
     """A digest depends on the data, not on its order, nor on labels; and alike Secrets do not look alike."""
-    one = digest(live("Secret", data={"a": "MQ==", "b": "Mg=="}))
+    one = data_digest(live("Secret", data={"a": "MQ==", "b": "Mg=="}))
 
-    assert one == digest(live("Secret", data={"b": "Mg==", "a": "MQ=="}, metadata={"labels": {}}))
-    assert one != digest(live("Secret", data={"a": "MQ==", "b": "Mg=A"}))
-    assert one != digest(live("Secret", data={"a": "MQ==", "b": "Mg=="}, metadata={"name": "other"}))
-    assert digest(live("Secret")) == digest(live("Secret", data=None))
+    assert one == data_digest(live("Secret", data={"b": "Mg==", "a": "MQ=="}, metadata={"labels": {}}))
+    assert one != data_digest(live("Secret", data={"a": "MQ==", "b": "Mg=A"}))
+    assert one != data_digest(live("Secret", data={"a": "MQ==", "b": "Mg=="}, metadata={"name": "other"}))
+    assert data_digest(live("Secret")) == data_digest(live("Secret", data=None))
 
 
 def test_alike_objects_are_small():

@@ -17,7 +17,7 @@ from tools.cli_place import SPEC
 from tools.operators import rendered
 
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, KINDS, MANAGED_BY, SECRET, Kind
-from chronik.operator.cache.packing import digest
+from chronik.operator.cache.packing import data_digest
 from chronik.plan.rotation import rotation
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def _secret_digests(namespace: str, manifests: list[Manifest]) -> dict[str, str]
     """Return what the digests are of that pods are made with."""
     found = {}
     for name, data in SECRETS.items():
-        seen = digest({"metadata": {"namespace": namespace, "name": "pg"}, "data": data})
+        seen = data_digest({"metadata": {"namespace": namespace, "name": "pg"}, "data": data})
         digests = rotation(manifests, {}, {}, lambda _name, seen=seen: seen, lambda *_: True).digests
         found |= dict.fromkeys(digests.values(), f"<{name} secret>")
     return found
