@@ -343,7 +343,7 @@ def test_a_template_can_be_replaced():
 
 def test_a_broken_template_names_its_line():
     """A mistake in such a template is told with file and line."""
-    with pytest.raises(TemplateError, match=r"^install/service.yaml.j2:2: nam is not defined$"):
+    with pytest.raises(TemplateError, match=r"^install/service.yaml.j2:2: nam is not defined\nDid you mean name\?$"):
         make(InstallOptions(), service="kind: Service\nname: {{ nam }}\n")
 
 
