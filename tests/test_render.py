@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from chronik.errors import TemplateError
 from chronik.manifest import KINDS, ObjectRef, apply_order
@@ -138,3 +139,21 @@ def test_same_bytes_everywhere(tmp_path, output):
 
     assert len(made) == 1
     assert "équipe de flux" in made.pop().decode("utf-8")
+
+
+def test_templates_see_labels_and_annotations(tmp_path):
+    """A template can use the document's labels and annotations, but not the copy that kubectl keeps in one."""
+    document = yaml.safe_load((ROOT / "examples" / "minimal.yaml").read_text())
+    document["metadata"] |= {
+        "labels": {"team": "streaming"},
+        "annotations": {"example.com/owner": "me", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+    }
+    cluster = offline.validator().validate(document).cluster
+    template = (
+        'apiVersion: v1\nkind: ConfigMap\nmetadata: {{ part("metadata") }}\n'
+        "data: {{ merged(cluster.labels, cluster.annotations) }}\n"
+    )
+    (tmp_path / "configmap.yaml.j2").write_text(template)
+    (config,) = [each for each in offline.render_clusters([cluster], str(tmp_path)) if each["kind"] == "ConfigMap"]
+
+    assert config["data"] == {"team": "streaming", "example.com/owner": "me"}

@@ -234,7 +234,9 @@ class RecentRenders:
 
     def __call__(self, cluster: Cluster) -> list[Manifest]:
         """Return the manifests of a cluster."""
-        key = (cluster.namespace, cluster.name, cluster.uid or "", cluster.domain, orjson.dumps(cluster.spec))
+        metadata = orjson.dumps([cluster.labels, cluster.annotations])
+        spec = orjson.dumps(cluster.spec)
+        key = (cluster.namespace, cluster.name, cluster.uid or "", cluster.domain, metadata, spec)
         if key not in self._recent:
             self._recent[key] = self._render(cluster)
             if len(self._recent) > self._kept:

@@ -1,8 +1,8 @@
 """Holds manifests to the fields that Kubernetes knows, so that typing mistakes in templates are found at once.
 
 The API server's strict validation finds the same, but only when it is asked. The table is schema/kubernetes.json,
-taken from the OpenAPI of a kube-apiserver; a test compares the two. A kind that is not in it is not checked: it may be defined
-by a CustomResourceDefinition.
+taken from the OpenAPI of a kube-apiserver; a test compares the two. A kind that is not in it is not checked: it may
+be defined by a CustomResourceDefinition.
 """
 
 from __future__ import annotations
