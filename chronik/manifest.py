@@ -6,9 +6,12 @@ it, `kube` builds URLs from it (so known kinds cost no discovery call), `operato
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 Manifest = dict[str, Any]
+ComponentName = Literal["controller", "ingest", "search"]
+COMPONENT_NAMES: tuple[ComponentName, ...] = get_args(ComponentName)
+"""What a cluster is made of, in the order in which it is applied; what each is, `api/components` says."""
 
 FIELD_MANAGER = "chronik-operator"
 FINALIZER = "chronik.stream/finalizer"
@@ -69,12 +72,24 @@ class ClusterKey(NamedTuple):
     namespace: str
     name: str
 
+    @classmethod
+    def of(cls, document: Manifest) -> ClusterKey:
+        """Return the key of a ChronikCluster."""
+        metadata = document["metadata"]
+        return cls(metadata.get("namespace", ""), metadata["name"])
+
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
 
 
+def component_of(manifest: Manifest) -> str:
+    """Return which component of a cluster an object's label says it is part of; empty if it has no such label."""
+    component: str = (manifest["metadata"].get("labels") or {}).get(COMPONENT_LABEL, "")
+    return component
+
+
 _KIND_ORDER = {kind.name: position for position, kind in enumerate(KINDS)}
-_COMPONENT_ORDER = {"controller": 0, "ingest": 1, "search": 2}
+_COMPONENT_ORDER: dict[str, int] = {name: position for position, name in enumerate(COMPONENT_NAMES)}
 
 
 class ObjectRef(NamedTuple):
@@ -95,15 +110,14 @@ class ObjectRef(NamedTuple):
 
 
 def apply_order(manifest: Manifest) -> tuple[int, int, str, str]:
-    """Sort key: kinds as in `KINDS`, then controllers before ingest before search, then by name.
+    """Sort key: kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then by name.
 
     A kind that chronik does not know (from a template override) comes last.
     """
     metadata = manifest["metadata"]
-    component = metadata.get("labels", {}).get(COMPONENT_LABEL, "")
     return (
         _KIND_ORDER.get(manifest["kind"], len(_KIND_ORDER)),
-        _COMPONENT_ORDER.get(component, -1),
+        _COMPONENT_ORDER.get(component_of(manifest), -1),
         metadata.get("namespace", ""),
         metadata["name"],
     )

@@ -13,7 +13,6 @@ from typing import Any, Literal, TypedDict
 from chronik.manifest import ClusterKey
 
 Quantity = str | int
-ComponentName = Literal["controller", "ingest", "search"]
 
 
 class S3(TypedDict):

@@ -51,7 +51,7 @@ async def wait_ready(  # noqa: PLR0913  # what the caller chooses goes by name, 
         ApiError: the objects cannot be read.
     """
     clock = clock or Clock()
-    waited_for = {key: desired[key] for key in (ClusterKey(each.namespace, each.name) for each in clusters)}
+    waited_for = {each.key: desired[each.key] for each in clusters}
     readiness = Readiness(waited_for, grace)
     deadline = clock.now() + timeout
     told: WaitState | None = None

@@ -57,7 +57,7 @@ class StatusQuery:
 
     def found(self, live: Informer) -> dict[ClusterKey, Found]:
         """Sort what was read by cluster: those that were asked for and exist, or all."""
-        documents = {ClusterKey(*ObjectRef.of(each)[1:]): each for each in live.of(CLUSTER)}
+        documents = {ClusterKey.of(each): each for each in live.of(CLUSTER)}
         parts = [manifest for kind in (*_WORKLOADS, *_OPTIONAL) for manifest in live.of(KIND_BY_NAME[kind])]
         objects = _by_cluster(parts, CLUSTER_LABEL)
         pods = _by_cluster(live.of(POD), CLUSTER_LABEL)

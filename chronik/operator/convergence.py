@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from chronik.api.components import workload_name
 from chronik.apply.converge import converge
 from chronik.apply.executor import execute
 from chronik.apply.observe import named, others
@@ -177,7 +178,7 @@ def _rotation(desired: Desired, live: View, rollout: Rollout, report: Report, co
     made = {ref.name for ref in new if ref.kind in SCALED_KINDS}
     hindered = {each.ref for each in (*report.failed, *report.untried, *report.obstacles)}
     digests = status_of(context.cache.cluster(cluster.key) or {}).get("secretDigests") or {}
-    made_with = {part: digest for part, digest in digests.items() if f"{cluster.name}-{part}" not in made}
+    made_with = {part: digest for part, digest in digests.items() if workload_name(cluster.name, part) not in made}
     secret = _secret_of(cluster, context)
     if secret is None:
         return Rotation(digests=made_with)

@@ -62,7 +62,7 @@ async def claim(document: Manifest, secrets: Mapping[str, str], context: Reconci
     if not status_of(document).get("phase"):
         digests = {"secretDigests": dict(secrets)} if secrets else {}
         await write_status(document, pending(digests, context.now(), _generation(document)), context)
-    now = context.cache.cluster(ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"]))
+    now = context.cache.cluster(ClusterKey.of(document))
     done = now is not None and is_claimed(now)  # if not, it has gone, and an event is on its way that says so
     return ReconcileResult("claimed" if done else "waiting", phase="Pending")
 
@@ -114,7 +114,7 @@ async def _write_if_possible(document: Manifest, status: Mapping[str, Any], cont
 
 async def _cleared(document: Manifest, context: ReconcileContext) -> Report:
     """Delete the volumes that are to go with a cluster and that nothing else would take along."""
-    key = ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"])
+    key = ClusterKey.of(document)
     children = await _children(key, context) if when_deleted(document) == "Delete" else []
     report = await execute(leftovers(document, context.cache.view(key).claims, children), context.execution)
     error = report.error()
@@ -187,12 +187,12 @@ def other_upgrade(document: Manifest, context: ReconcileContext) -> ClusterKey |
 
     A person who changed the spec does not wait for others.
     """
-    status, metadata = status_of(document), document["metadata"]
+    status = status_of(document)
     if status.get("operatorVersion") in {None, context.version}:
         return None
-    if status.get("observedGeneration") != metadata["generation"]:
+    if status.get("observedGeneration") != _generation(document):
         return None
-    mine = ClusterKey(metadata["namespace"], metadata["name"])
+    mine = ClusterKey.of(document)
     for other in (*sorted(context.upgrading), *sorted(context.cache.clusters())):
         if other != mine and _is_updating(other, context):
             return other

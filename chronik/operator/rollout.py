@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chronik.manifest import CLUSTER_KIND, COMPONENT_LABEL, SECRET, ObjectRef
+from chronik.api.components import workload_ref
+from chronik.manifest import CLUSTER_KIND, SECRET, ObjectRef, component_of
 from chronik.plan.actions import Apply, Create
 from chronik.status.compute import Observation, component_statuses
 from chronik.status.health import pod_ready
@@ -67,7 +68,7 @@ class Rollout:
         `started` are workloads whose pods this very pass restarts, besides those that `gate` let through.
         """
         for each in self._found:
-            earlier = ObjectRef(each.component.workload, ref.namespace, f"{self._cluster.name}-{each.component.name}")
+            earlier = workload_ref(self._cluster.key, each.component.name)
             if earlier == ref:
                 break
             if earlier in started or earlier in self._started or not self._settled(each):
@@ -77,7 +78,7 @@ class Rollout:
 
     def _settled(self, each: ComponentStatus) -> bool:
         """Tell whether a component has all its pods, ready; counters lag behind pods that are just being replaced."""
-        pods = [pod for pod in self._pods if pod["metadata"]["labels"].get(COMPONENT_LABEL) == each.component.name]
+        pods = [pod for pod in self._pods if component_of(pod) == each.component.name]
         return each.settled and all(pod_ready(pod) or _ended(pod) for pod in pods)
 
 

@@ -6,12 +6,12 @@ them for a moment, and a claim that is just being made is not owned yet: those w
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from chronik.api.components import claim_owner, workload_name
 from chronik.errors import ConflictError
-from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef, apply_order
+from chronik.manifest import ClusterKey, Manifest, ObjectRef, apply_order, component_of
 from chronik.plan.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step, stage_of
 from chronik.plan.ownership import Owner, ownership_of, pruned
 from chronik.plan.replicas import SCALED_KINDS
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from typing import Any
 
-    from chronik.manifest import ClusterKey, Manifest
+    from chronik.manifest import Manifest
 
-STATEFUL = ("controller", "ingest")
 _ORPHAN = "orphan"
 """The finalizer that a deletion with --cascade=orphan sets: everything is meant to stay."""
 
@@ -37,7 +36,8 @@ def leftovers(document: Manifest, claims: Iterable[Manifest], children: Iterable
         return Plan(())
     if any(not _is_owned(child, document["metadata"]["uid"]) for child in children):
         return Plan(())
-    data = (claim for claim in claims if is_data(claim, document["metadata"]["name"]))
+    key = ClusterKey.of(document)
+    data = (claim for claim in claims if claim_owner(key, claim["metadata"]["name"]))
     steps = tuple(
         Step(ref, (_deleted(ref, claim),))
         for claim in data
@@ -45,15 +45,6 @@ def leftovers(document: Manifest, claims: Iterable[Manifest], children: Iterable
         for ref in [ObjectRef.of(claim)]
     )
     return Plan((Stage("volumes", steps),)) if steps else Plan(())
-
-
-def is_data(claim: Manifest, cluster: str) -> bool:
-    """Tell whether a claim is of one of a cluster's StatefulSets; Kubernetes finds them by name, too.
-
-    Labels do not tell: another product's claim can have the same ones.
-    """
-    workloads = "|".join(re.escape(f"{cluster}-{component}") for component in STATEFUL)
-    return bool(re.fullmatch(rf"[a-z0-9-]+?-(?:{workloads})-\d+", claim["metadata"]["name"]))
 
 
 def _is_owned(child: Manifest, uid: str) -> bool:
@@ -146,7 +137,11 @@ def deletion(key: ClusterKey, found: Remains, retention: str | None = None) -> D
     kept = tuple(action for action in decided if isinstance(action, Skip))
     prunes = [action for action in reversed(decided) if isinstance(action, Prune)]
     staying = {action.ref.name for action in kept if action.ref.kind in SCALED_KINDS}
-    claims = [_Claim.of(claim, key, found, retention, staying) for claim in found.claims if is_data(claim, key.name)]
+    claims = [
+        _Claim.of(claim, owner, found, retention, staying)
+        for claim in found.claims
+        if (owner := claim_owner(key, claim["metadata"]["name"]))
+    ]
     going = [claim for claim in claims if claim.goes]
     explicit = [claim.prune() for claim in going if not claim.follows and found.document is None]
     gone = {action.ref for action in explicit}
@@ -156,7 +151,7 @@ def deletion(key: ClusterKey, found: Remains, retention: str | None = None) -> D
         _plan(prunes, explicit),
         follows=(
             *(live for live in found.objects.values() if _goes_by_itself(live, key, document_uid)),
-            *(pod for pod in found.pods if _workload_of(pod, key) not in staying),
+            *(pod for pod in found.pods if workload_name(key.name, component_of(pod)) not in staying),
             *(claim.live for claim in going if ObjectRef.of(claim.live) not in gone),
         ),
         kept=kept,
@@ -205,16 +200,16 @@ class _Claim:
 
     @classmethod
     def of(
-        cls, live: Manifest, key: ClusterKey, found: Remains, retention: str | None, staying: Collection[str]
+        cls, live: Manifest, owner: ObjectRef, found: Remains, retention: str | None, staying: Collection[str]
     ) -> _Claim:
-        """Return what becomes of a claim; one of a StatefulSet that stays is still in use."""
-        workload = found.objects.get(_workload(live, key))
+        """Return what becomes of a claim of the StatefulSet `owner`; of one that stays it is still in use."""
+        workload = found.objects.get(owner)
         owners = live["metadata"].get("ownerReferences") or ()
         uid = workload["metadata"]["uid"] if workload else ""
         owned = any(owner["uid"] == uid for owner in owners)
         leaving = "deletionTimestamp" in live["metadata"]
         wish = retention or (policy(workload) if workload else "Retain")
-        if _workload(live, key).name in staying:
+        if owner.name in staying:
             return cls(live, goes=leaving, follows=leaving)
         return cls(live, goes=leaving or wish == "Delete", follows=leaving or owned)
 
@@ -222,16 +217,6 @@ class _Claim:
         metadata, ref = self.live["metadata"], ObjectRef.of(self.live)
         reason = "goes with its cluster: storage.retention.whenDeleted is Delete"
         return Prune(ref=ref, reason=reason, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
-
-
-def _workload_of(pod: Manifest, key: ClusterKey) -> str:
-    return f"{key.name}-{(pod['metadata'].get('labels') or {}).get(COMPONENT_LABEL, '')}"
-
-
-def _workload(claim: Manifest, key: ClusterKey) -> ObjectRef:
-    name = claim["metadata"]["name"].rpartition("-")[0]
-    component = next(each for each in STATEFUL if name.endswith(f"-{key.name}-{each}"))
-    return ObjectRef("StatefulSet", key.namespace, f"{key.name}-{component}")
 
 
 def policy(workload: Manifest) -> str:

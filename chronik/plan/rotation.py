@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chronik.manifest import COMPONENT_LABEL, ObjectRef
+from chronik.manifest import ObjectRef, component_of
 from chronik.plan.actions import Plan, Stage, Step, TransferOwnership
 from chronik.plan.replicas import SCALED_KINDS, handover
 
@@ -57,7 +57,7 @@ def rotation(
         names = secrets_of(workload)
         if workload["kind"] not in SCALED_KINDS or not names:
             continue
-        ref, component = ObjectRef.of(workload), workload["metadata"]["labels"][COMPONENT_LABEL]
+        ref, component = ObjectRef.of(workload), component_of(workload)
         found = {name: secret(name) for name in names}
         gone = tuple(name for name, digest in found.items() if digest is None)
         if gone:

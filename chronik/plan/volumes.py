@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from chronik.api.components import claim_name_pattern
 from chronik.manifest import FIELD_MANAGER, Manifest, ObjectRef
 from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Deferred, GrowClaim, Recreate
 from chronik.plan.drift import same
@@ -118,9 +119,9 @@ def _hold(
 
 
 def _claims_of(template: Manifest, live: Manifest, claims: Sequence[Manifest]) -> list[Manifest]:
-    """Return the claims that a StatefulSet made from a template: Kubernetes finds them by name, too."""
+    """Return the claims that a StatefulSet made from a template."""
     metadata = live["metadata"]
-    named = re.compile(rf"{re.escape(_name(template))}-{re.escape(metadata['name'])}-\d+")
+    named = claim_name_pattern(metadata["name"], _name(template))
     return [
         claim
         for claim in claims

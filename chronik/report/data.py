@@ -131,7 +131,7 @@ def _data(view: ClusterView) -> dict[str, Any]:
 
 def _component_data(part: ComponentView) -> dict[str, Any]:
     return {
-        "name": part.status.component.count_field,
+        "name": part.status.component.type.count_field,
         "workload": str(part.ref),
         "wanted": part.status.wanted,
         "ready": part.status.ready,

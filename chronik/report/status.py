@@ -9,9 +9,10 @@ from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from chronik.api.components import COMPONENTS
 from chronik.report.page import BOLD, DIM, GREEN, RED, YELLOW, Page, cells, visible
 from chronik.status.health import State
-from chronik.status.view_parts import WORDS, is_growing
+from chronik.status.view_parts import is_growing
 from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ NOT_INSTALLED = (
     "note: the kind ChronikCluster is not installed; only clusters applied from the command line can be shown"
 )
 _READY = {False: "Ready", True: "Ready as it is: it is paused, and need not be what its document says"}
-_LABEL = max(map(len, WORDS.values())) + 2
+_LABEL = max(len(each.plural) for each in COMPONENTS.values()) + 2
 
 
 def picture(
@@ -223,7 +224,7 @@ def _volumes(volumes: Sequence[Volume]) -> str:
 def _condition(condition: Mapping[str, Any]) -> str:
     """Word a condition, but for what the components above say better."""
     reason, message = condition.get("reason", ""), condition.get("message", "")
-    told = message.startswith(tuple(f"{words}: " for words in WORDS.values()))
+    told = message.startswith(tuple(f"{each.plural}: " for each in COMPONENTS.values()))
     return f"{reason}: {message}" if message and not told else reason
 
 
@@ -266,7 +267,7 @@ def _cells(view: ClusterView, now: str) -> tuple[str, ...]:
         view.key.name,
         view.state,
         "yes" if view.ready else "no",
-        *(counts.get(name, "-") for name in WORDS),
+        *(counts.get(name, "-") for name in COMPONENTS),
         age(view.created, now) if view.created else "-",
         "; ".join(view.waits_for),
     )

@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chronik.api.components import Component, components
-from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef
+from chronik.api.components import COMPONENTS, Component, components, workload_name, workload_ref
+from chronik.manifest import Manifest, ObjectRef, component_of
 from chronik.status.health import Health, State, health, pod_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from chronik.api.components import ComponentType
     from chronik.api.spec import Cluster
 
 Condition = dict[str, Any]
@@ -26,7 +27,7 @@ TURN = "WaitingForTurn"
 """The reason of a cluster that is as its spec says, and waits for others before a newer chronik restarts its pods."""
 OWN_CONDITIONS = frozenset(
     {
-        *("Ready", "ControllersReady", "IngestNodesReady", "SearchNodesReady", "Reconciling", "Stalled", "Progressing"),
+        *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
         *("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings"),
     }
 )
@@ -34,9 +35,6 @@ OWN_CONDITIONS = frozenset(
 
 _LONGEST = 32_768
 """Characters that a condition's message may have: metav1.Condition."""
-
-_TITLES = {"controller": "Controllers", "ingest": "IngestNodes", "search": "SearchNodes"}
-_WORDS = {"controller": "controllers", "ingest": "ingest nodes", "search": "search nodes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +79,11 @@ def component_statuses(cluster: Cluster, observed: Observation) -> list[Componen
 
 
 def _component_status(cluster: Cluster, component: Component, observed: Observation) -> ComponentStatus:
-    name = f"{cluster.name}-{component.name}"
-    workload = observed.objects.get(ObjectRef(component.workload, cluster.namespace, name))
-    pods = [pod for pod in observed.pods if pod["metadata"].get("labels", {}).get(COMPONENT_LABEL) == component.name]
+    ref = workload_ref(cluster.key, component.name)
+    workload = observed.objects.get(ref)
+    pods = [pod for pod in observed.pods if component_of(pod) == component.name]
     if workload is None:
-        missing = Health(State.IN_PROGRESS, f"{component.workload} {name} does not exist")
+        missing = Health(State.IN_PROGRESS, f"{ref.kind} {ref.name} does not exist")
         return ComponentStatus(component, component.replicas, 0, missing, ())
     wanted = workload["spec"].get("replicas", 1) if component.autoscaling else component.replicas
     ready = (workload.get("status") or {}).get("readyReplicas", 0)
@@ -106,8 +104,9 @@ def _rolling(workload: Manifest) -> bool:
 
 def _endpoints(cluster: Cluster, component: Component, pods: Iterable[Manifest], ready: int) -> tuple[str, ...]:
     """Return the addresses of pods that are really ready; search nodes share one, having no names of their own."""
-    service = f"{cluster.name}-{component.name}.{cluster.namespace}.svc.{cluster.domain}:{component.port}"
-    if component.workload == "Deployment":
+    host = workload_name(cluster.name, component.name)
+    service = f"{host}.{cluster.namespace}.svc.{cluster.domain}:{component.port}"
+    if not component.type.stateful:
         return (service,) if ready else ()
     names = (pod["metadata"]["name"] for pod in pods if pod_ready(pod))
     return tuple(f"{name}.{service}" for name in sorted(names, key=_ordinal))
@@ -123,14 +122,8 @@ def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
     found = component_statuses(cluster, observed)
     status: dict[str, Any] = {
         "phase": _phase(found, observed),
-        "controllers": _listed(found, "controller"),
-        "ingestNodes": _listed(found, "ingest"),
-        "searchNodes": _listed(found, "search"),
-        "readyReplicas": {
-            "controllers": _ready(found, "controller"),
-            "ingestNodes": _ready(found, "ingest"),
-            "searchNodes": _ready(found, "search"),
-        },
+        **{each.count_field: _endpoints_of(found, each) for each in COMPONENTS.values()},
+        "readyReplicas": {each.count_field: _ready_of(found, each) for each in COMPONENTS.values()},
         "conditions": merge_conditions(
             observed.previous.get("conditions") or (), _conditions(found, observed), now, observed.generation
         ),
@@ -155,12 +148,12 @@ def stamped(status: dict[str, Any], previous: Mapping[str, Any], now: str) -> di
     return {**status, "lastUpdated": previous["lastUpdated"] if same else now}
 
 
-def _listed(found: Iterable[ComponentStatus], name: str) -> list[str]:
-    return [endpoint for each in found if each.component.name == name for endpoint in each.endpoints]
+def _endpoints_of(found: Iterable[ComponentStatus], component: ComponentType) -> list[str]:
+    return [endpoint for each in found if each.component.type == component for endpoint in each.endpoints]
 
 
-def _ready(found: Iterable[ComponentStatus], name: str) -> int:
-    return sum(each.ready for each in found if each.component.name == name)
+def _ready_of(found: Iterable[ComponentStatus], component: ComponentType) -> int:
+    return sum(each.ready for each in found if each.component.type == component)
 
 
 def _phase(found: Sequence[ComponentStatus], observed: Observation) -> str:
@@ -230,7 +223,7 @@ def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Con
     """Say whether a roll-out goes on or is through; a cluster that ran and lost pods since does neither (A12)."""
     if observed.failure:
         return condition("Progressing", met=False, reason=observed.failure[0], message="")
-    ill = [_WORDS[each.component.name] for each in found if not each.settled and not each.rolling]
+    ill = [each.component.type.plural for each in found if not each.settled and not each.rolling]
     if all(each.settled for each in found):
         return condition("Progressing", met=True, reason="RolloutComplete", message="")
     if ill and _ran_before(observed.previous) and not any(each.rolling for each in found):
@@ -243,7 +236,7 @@ def _waiting(unsettled: Iterable[ComponentStatus]) -> str:
     """Return what is waited for; components that wait for the same are named together."""
     who: dict[str, list[str]] = {}
     for each in unsettled:
-        who.setdefault(_reason(each), []).append(_WORDS[each.component.name])
+        who.setdefault(_reason(each), []).append(each.component.type.plural)
     return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in who.items())
 
 
@@ -253,12 +246,12 @@ def _reason(each: ComponentStatus) -> str:
 
 
 def _component_condition(each: ComponentStatus) -> Condition:
-    title = _TITLES[each.component.name]
+    title = each.component.type.title
     return condition(
         f"{title}Ready",
         met=each.settled,
         reason=f"All{title}Ready" if each.settled else f"{title}NotReady",
-        message=f"{each.ready}/{each.wanted} {_WORDS[each.component.name]} ready",
+        message=f"{each.ready}/{each.wanted} {each.component.type.plural} ready",
     )
 
 

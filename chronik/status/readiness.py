@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, POD, ClusterKey, ObjectRef
+from chronik.manifest import CLUSTER_LABEL, POD, ClusterKey, ObjectRef, component_of
 from chronik.status.health import Health, State, health
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _workload(manifest: Manifest) -> tuple[str, str, str]:
     """Return what a workload and its pods have in common: namespace, cluster and component."""
     metadata = manifest["metadata"]
     labels = metadata.get("labels") or {}
-    return metadata.get("namespace", ""), labels.get(CLUSTER_LABEL, ""), labels.get(COMPONENT_LABEL, "")
+    return metadata.get("namespace", ""), labels.get(CLUSTER_LABEL, ""), component_of(manifest)
 
 
 def _by_workload(objects: Iterable[Manifest]) -> dict[tuple[str, str, str], list[Manifest]]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from chronik.manifest import API_VERSION, CLUSTER_KIND, FINALIZER, PAUSED_ANNOTATION, ClusterKey, Manifest, ObjectRef
+from chronik.api.components import COMPONENTS, autoscaler_ref, workload_ref
+from chronik.manifest import API_VERSION, CLUSTER_KIND, FINALIZER, PAUSED_ANNOTATION, ClusterKey, Manifest
 from chronik.status.compute import Observation, component_statuses, derive
 from chronik.status.view_parts import (
-    COUNT_FIELDS,
     Address,
     ComponentView,
     Found,
     addresses_of,
-    autoscaler_ref,
     component_view,
     restarts,
 )
@@ -25,6 +24,7 @@ from chronik.status.view_parts import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from chronik.api.components import ComponentType
     from chronik.api.spec import Cluster, ClusterSpec
     from chronik.api.validation import Validated
 
@@ -75,20 +75,15 @@ def live_cluster(key: ClusterKey, found: Found, validate: Callable[[Manifest], V
     """
     validated = validate(_live_document(found, key)).cluster
     assert validated is not None, "what is made up here is valid"
-    counts = {count: _replicas(found, key, name) for name, count in COUNT_FIELDS.items()}
+    counts = {each.count_field: _replicas(found, key, each) for each in COMPONENTS.values()}
     return replace(
         validated, name=key.name, namespace=key.namespace, spec=cast("ClusterSpec", {**validated.spec, **counts})
     )
 
 
-def _replicas(found: Found, key: ClusterKey, name: str) -> int:
-    workload = found.objects.get(_workload_ref(key, name))
-    absent = 0 if name == "search" else 1
-    return int(workload["spec"].get("replicas", 1)) if workload else absent
-
-
-def _workload_ref(key: ClusterKey, name: str) -> ObjectRef:
-    return ObjectRef("Deployment" if name == "search" else "StatefulSet", key.namespace, f"{key.name}-{name}")
+def _replicas(found: Found, key: ClusterKey, component: ComponentType) -> int:
+    workload = found.objects.get(workload_ref(key, component.name))
+    return int(workload["spec"].get("replicas", 1)) if workload else component.minimum
 
 
 def _live_document(found: Found, key: ClusterKey) -> Manifest:
@@ -100,11 +95,11 @@ def _live_document(found: Found, key: ClusterKey) -> Manifest:
             "connection": {"host": "unknown", "database": "unknown", "credentialsSecret": "unknown"},
         },
     }
-    for name, count in COUNT_FIELDS.items():
-        spec[count] = 1
-        if _workload_ref(key, name) in found.objects and autoscaler_ref(key, name) in found.objects:
+    for name, component in COMPONENTS.items():
+        spec[component.count_field] = 1
+        if workload_ref(key, name) in found.objects and autoscaler_ref(key, name) in found.objects:
             bounds = {"minReplicas": 1, "maxReplicas": 9, "targetCpuUtilizationPercentage": 80}
-            spec.setdefault("autoscaling", {})[count] = bounds
+            spec.setdefault("autoscaling", {})[component.count_field] = bounds
     metadata = {"name": "made-up", "namespace": "made-up"}
     return {"apiVersion": API_VERSION, "kind": CLUSTER_KIND, "metadata": metadata, "spec": spec}
 

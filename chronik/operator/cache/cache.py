@@ -19,6 +19,7 @@ from chronik.clock import Clock
 from chronik.manifest import (
     CLAIM,
     CLUSTER,
+    COMPONENT_NAMES,
     INSTANCE_LABEL,
     KIND_BY_NAME,
     KINDS,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 LISTS_AT_A_TIME = 2
 OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
-CLAIMS = f"{INSTANCE_LABEL},app.kubernetes.io/component in (controller,ingest,search)"
+CLAIMS = f"{INSTANCE_LABEL},app.kubernetes.io/component in ({','.join(COMPONENT_NAMES)})"
 """Claims bear the labels of their StatefulSet's selector, and those only."""
 NO_HELM = "type!=helm.sh/release.v1"
 """Helm keeps its releases in Secrets, up to a megabyte each."""
