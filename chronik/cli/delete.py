@@ -25,7 +25,8 @@ from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFail
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.kube.informer import Informer, KindSelector
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KINDS, POD, ClusterKey, ObjectRef
-from chronik.plan.deletion import Deletion, Remains, deletion
+from chronik.plan.deletion import Deletion, deletion
+from chronik.plan.live import LiveCluster
 from chronik.plan.results import Report
 from chronik.report.deletion import DeletionResult, deletion_json, forecast, outcome, question
 
@@ -190,7 +191,7 @@ class _Deleting:
             done = replace(report, results=(*done.written, *report.results))
             if report.interrupted or not any(isinstance(each.error, ObjectChanged) for each in report.failed):
                 break
-            found = await _remains(self.kube, shown.key)
+            found = await _live_cluster(self.kube, shown.key)
             todo = deletion(shown.key, replace(found, document=None), shown.retention).only(shown.uids).plan
         return done
 
@@ -203,11 +204,11 @@ class _Deleting:
 
 
 async def _looked(kube: Kube, wanted: Mapping[ClusterKey, str | None]) -> list[Deletion]:
-    remains = await asyncio.gather(*(_remains(kube, key) for key in wanted))
-    return [deletion(key, found, wanted[key]) for key, found in zip(wanted, remains, strict=True)]
+    clusters = await asyncio.gather(*(_live_cluster(kube, key) for key in wanted))
+    return [deletion(key, found, wanted[key]) for key, found in zip(wanted, clusters, strict=True)]
 
 
-async def _remains(kube: Kube, key: ClusterKey) -> Remains:
+async def _live_cluster(kube: Kube, key: ClusterKey) -> LiveCluster:
     live = Informer(kube, _scopes(key))
     await live.read()
     objects = {ObjectRef.of(manifest): manifest for kind in KINDS for manifest in live.of(kind)}
@@ -215,7 +216,7 @@ async def _remains(kube: Kube, key: ClusterKey) -> Remains:
         document = await kube.get(CLUSTER, key.namespace, key.name)
     except KindMissing:
         document = None
-    return Remains(document, objects, live.of(POD), live.of(CLAIM))
+    return LiveCluster(document, objects, live.of(POD), live.of(CLAIM))
 
 
 def _scopes(key: ClusterKey) -> list[KindSelector]:

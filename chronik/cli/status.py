@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from chronik.api.spec import Cluster
     from chronik.kube import ConnectOptions, Kube
+    from chronik.plan.live import LiveCluster
     from chronik.status.view import ClusterView
-    from chronik.status.view_parts import Found
 
 Output = Literal["table", "json", "yaml"]
 NOT_READY = 1
@@ -182,16 +182,16 @@ class _Viewer:
         self.code = 0 if views and all(view.ready for view in views) else NOT_READY
         return views
 
-    def _view(self, key: ClusterKey, found: Found) -> ClusterView:
+    def _view(self, key: ClusterKey, found: LiveCluster) -> ClusterView:
         from chronik.offline import loading as offline  # noqa: PLC0415
-        from chronik.status.view import cluster_view, live_cluster  # noqa: PLC0415
+        from chronik.status.view import cluster_from_objects, cluster_view  # noqa: PLC0415
 
         given = self.asked.clusters.get(key)
         if given is not None:
             return cluster_view(given, "file", found, timestamp())
         cluster = offline.validator().validate(found.document).cluster if found.document else None
         origin: Literal["document", "objects"] = "document" if cluster else "objects"
-        cluster = cluster or live_cluster(key, found, offline.validator().validate)
+        cluster = cluster or cluster_from_objects(key, found, offline.validator().validate)
         return cluster_view(replace(cluster, domain=self.asked.domain), origin, found, timestamp())
 
     def _shown(self, views: list[ClusterView], width: int | None, height: int | None = None) -> str:

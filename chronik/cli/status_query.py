@@ -12,7 +12,7 @@ from chronik.apply.wait import cluster_selector
 from chronik.errors import ObjectMissing
 from chronik.kube.informer import KindSelector
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, POD, ClusterKey, ObjectRef
-from chronik.status.view_parts import Found
+from chronik.plan.live import LiveCluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -55,7 +55,7 @@ class StatusQuery:
             scopes.append(KindSelector(CLUSTER, namespace, optional=True))
         return scopes
 
-    def found(self, live: Informer) -> dict[ClusterKey, Found]:
+    def found(self, live: Informer) -> dict[ClusterKey, LiveCluster]:
         """Sort what was read by cluster: those that were asked for and exist, or all."""
         documents = {ClusterKey.of(each): each for each in live.of(CLUSTER)}
         parts = [manifest for kind in (*_WORKLOADS, *_OPTIONAL) for manifest in live.of(KIND_BY_NAME[kind])]
@@ -63,7 +63,7 @@ class StatusQuery:
         pods = _by_cluster(live.of(POD), CLUSTER_LABEL)
         claims = _by_cluster(live.of(CLAIM), INSTANCE_LABEL)
         every = {
-            key: Found(
+            key: LiveCluster(
                 documents.get(key),
                 {ObjectRef.of(manifest): manifest for manifest in objects.get(key, ())},
                 pods.get(key, ()),

@@ -116,7 +116,7 @@ async def _cleared(document: Manifest, context: ReconcileContext) -> Report:
     """Delete the volumes that are to go with a cluster and that nothing else would take along."""
     key = ClusterKey.of(document)
     children = await _children(key, context) if when_deleted(document) == "Delete" else []
-    report = await execute(leftovers(document, context.cache.view(key).claims, children), context.execution)
+    report = await execute(leftovers(document, context.cache.view(key, document).claims, children), context.execution)
     error = report.error()
     if error is not None:
         raise error

@@ -6,7 +6,7 @@ them for a moment, and a claim that is just being made is not owned yet: those w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chronik.api.components import claim_owner, workload_name
@@ -17,10 +17,11 @@ from chronik.plan.ownership import Owner, ownership_of, pruned
 from chronik.plan.replicas import SCALED_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable
     from typing import Any
 
     from chronik.manifest import Manifest
+    from chronik.plan.live import LiveCluster
 
 _ORPHAN = "orphan"
 """The finalizer that a deletion with --cascade=orphan sets: everything is meant to stay."""
@@ -63,16 +64,6 @@ def _deleted(ref: ObjectRef, claim: Manifest) -> Prune:
     metadata = claim["metadata"]
     reason = "goes with its cluster: storage.retention.whenDeleted is Delete"
     return Prune(ref=ref, reason=reason, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
-
-
-@dataclass(frozen=True, slots=True)
-class Remains:
-    """What there is of a cluster that is to go: its ChronikCluster, its objects, its pods and volume claims."""
-
-    document: Manifest | None = None
-    objects: Mapping[ObjectRef, Manifest] = field(default_factory=dict)
-    pods: Sequence[Manifest] = ()
-    claims: Sequence[Manifest] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +115,7 @@ def _uid(action: object) -> str:
     return action.uid if isinstance(action, Prune) else ""
 
 
-def deletion(key: ClusterKey, found: Remains, retention: str | None = None) -> Deletion:
+def deletion(key: ClusterKey, found: LiveCluster, retention: str | None = None) -> Deletion:
     """Return how to delete a cluster.
 
     `retention` is what a file says of volumes: Retain or Delete. Without one the ChronikCluster's spec decides, and
@@ -200,7 +191,7 @@ class _Claim:
 
     @classmethod
     def of(
-        cls, live: Manifest, owner: ObjectRef, found: Remains, retention: str | None, staying: Collection[str]
+        cls, live: Manifest, owner: ObjectRef, found: LiveCluster, retention: str | None, staying: Collection[str]
     ) -> _Claim:
         """Return what becomes of a claim of the StatefulSet `owner`; of one that stays it is still in use."""
         workload = found.objects.get(owner)
@@ -225,7 +216,7 @@ def policy(workload: Manifest) -> str:
     return str(found.get("whenDeleted", "Retain"))
 
 
-def _contradiction(found: Remains, kept: Iterable[Skip], retention: str | None) -> ConflictError | None:
+def _contradiction(found: LiveCluster, kept: Iterable[Skip], retention: str | None) -> ConflictError | None:
     """Return why a deletion would destroy volumes that are to stay: a StatefulSet was applied with another policy."""
     stays = {action.ref for action in kept}
     for ref, live in found.objects.items():

@@ -15,7 +15,6 @@ from chronik.status.compute import Observation, component_statuses, derive
 from chronik.status.view_parts import (
     Address,
     ComponentView,
-    Found,
     addresses_of,
     component_view,
     restarts,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from chronik.api.components import ComponentType
     from chronik.api.spec import Cluster, ClusterSpec
     from chronik.api.validation import Validated
+    from chronik.plan.live import LiveCluster
 
 Origin = Literal["document", "file", "objects"]
 """Where a cluster's spec is from: the ChronikCluster, a file, or what its live objects tell of it."""
@@ -68,7 +68,7 @@ class ClusterView:
         return (*self.waits_besides, *(f"{part.words}: {part.reason}" for part in self.waiting))
 
 
-def live_cluster(key: ClusterKey, found: Found, validate: Callable[[Manifest], Validated]) -> Cluster:
+def cluster_from_objects(key: ClusterKey, found: LiveCluster, validate: Callable[[Manifest], Validated]) -> Cluster:
     """Return a cluster that would have about the objects that are there, whether or not a document may say so.
 
     Somebody may have scaled a component to nothing, or given the label a value that no cluster can have as a name.
@@ -81,12 +81,12 @@ def live_cluster(key: ClusterKey, found: Found, validate: Callable[[Manifest], V
     )
 
 
-def _replicas(found: Found, key: ClusterKey, component: ComponentType) -> int:
+def _replicas(found: LiveCluster, key: ClusterKey, component: ComponentType) -> int:
     workload = found.objects.get(workload_ref(key, component.name))
     return int(workload["spec"].get("replicas", 1)) if workload else component.minimum
 
 
-def _live_document(found: Found, key: ClusterKey) -> Manifest:
+def _live_document(found: LiveCluster, key: ClusterKey) -> Manifest:
     """Return a valid document for that; its name, its counts and its storage are made up."""
     spec: dict[str, Any] = {
         "storage": {"backend": "local"},
@@ -104,7 +104,7 @@ def _live_document(found: Found, key: ClusterKey) -> Manifest:
     return {"apiVersion": API_VERSION, "kind": CLUSTER_KIND, "metadata": metadata, "spec": spec}
 
 
-def cluster_view(cluster: Cluster, origin: Origin, found: Found, now: str) -> ClusterView:
+def cluster_view(cluster: Cluster, origin: Origin, found: LiveCluster, now: str) -> ClusterView:
     """Return everything there is to say about a cluster; `now` is an RFC 3339 time in UTC."""
     document = found.document or {"metadata": {}}
     metadata, stored = document["metadata"], document.get("status") or {}
@@ -118,7 +118,7 @@ def cluster_view(cluster: Cluster, origin: Origin, found: Found, now: str) -> Cl
         origin=origin,
         phase=_phase(found, derived),
         ready=settled and _is_content(found.document),
-        created=metadata.get("creationTimestamp") or _oldest(found.objects.values()),
+        created=found.created,
         generation=metadata.get("generation"),
         status=status,
         components=parts,
@@ -129,7 +129,7 @@ def cluster_view(cluster: Cluster, origin: Origin, found: Found, now: str) -> Cl
     )
 
 
-def _observation(found: Found) -> Observation:
+def _observation(found: LiveCluster) -> Observation:
     """Return what status is derived from. Without an operator, signs of an earlier life stand in for its memory."""
     if found.document is not None:
         return Observation(found.objects, found.pods, previous=found.document.get("status") or {})
@@ -147,7 +147,7 @@ def _undated(status: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in status.items() if key != "lastUpdated"} | {"conditions": conditions}
 
 
-def _phase(found: Found, derived: Mapping[str, Any]) -> str:
+def _phase(found: LiveCluster, derived: Mapping[str, Any]) -> str:
     if found.document is None:
         return str(derived["phase"])
     if found.document["metadata"].get("deletionTimestamp"):
@@ -172,10 +172,6 @@ def _is_content(document: Manifest | None) -> bool:
     )
 
 
-def _oldest(objects: Iterable[Manifest]) -> str:
-    return min((each["metadata"].get("creationTimestamp") or "~" for each in objects), default="~").strip("~")
-
-
 def _waits_besides(document: Manifest | None, addresses: Iterable[Address]) -> Iterator[str]:
     """Yield what stands between a cluster and being ready, apart from its components."""
     metadata, status = (document or {}).get("metadata") or {}, (document or {}).get("status") or {}
@@ -195,7 +191,7 @@ def _waits_besides(document: Manifest | None, addresses: Iterable[Address]) -> I
             yield f"{address.service}: the load balancer has no address yet"
 
 
-def _notes(found: Found, origin: Origin, *, settled: bool) -> Iterator[str]:
+def _notes(found: LiveCluster, origin: Origin, *, settled: bool) -> Iterator[str]:
     """Yield what one has to know to read the rest."""
     if origin == "objects":
         subject = "its objects" if found.document is None else "its objects, because its document is not valid"

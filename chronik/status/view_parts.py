@@ -5,7 +5,7 @@ Pure. `cluster_view` puts them together into the picture of a cluster.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chronik.api.components import autoscaler_ref, claim_name_pattern, workload_ref
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
+    from chronik.plan.live import LiveCluster
     from chronik.status.compute import ComponentStatus
 
 
@@ -105,22 +106,7 @@ class Address:
     external: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What was read of one cluster: its ChronikCluster, if there is one, its objects, its pods and volume claims."""
-
-    document: Manifest | None = None
-    objects: Mapping[ObjectRef, Manifest] = field(default_factory=dict)
-    pods: Sequence[Manifest] = ()
-    claims: Sequence[Manifest] = ()
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is anything but leftovers of a cluster."""
-        return self.document is not None or bool(self.objects)
-
-
-def component_view(cluster: Cluster, status: ComponentStatus, found: Found) -> ComponentView:
+def component_view(cluster: Cluster, status: ComponentStatus, found: LiveCluster) -> ComponentView:
     """Return one component of a cluster, with what belongs to it."""
     component, key = status.component, cluster.key
     ref = workload_ref(key, component.name)
