@@ -116,6 +116,17 @@ class FieldOwner(NamedTuple):
     operation: Literal["Apply", "Update"] = "Apply"
     subresource: str = ""
 
+    @property
+    def field(self) -> str:
+        """The field as people write it: `spec.replicas`."""
+        return self.path.removeprefix(".")
+
+    @property
+    def how(self) -> str:
+        """How the manager got the field: `apply`, `update of scale`."""
+        operation = self.operation.lower()
+        return f"{operation} of {self.subresource}" if self.subresource else operation
+
 
 class Answer(NamedTuple):
     """What was asked, in access control's words (`patch`, `statefulsets.apps`), and what came back.

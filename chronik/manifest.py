@@ -17,7 +17,7 @@ FIELD_MANAGER = "chronik-operator"
 FINALIZER = "chronik.stream/finalizer"
 """What the operator holds a ChronikCluster with, until it has done what the garbage collector does not."""
 PAUSED_ANNOTATION = "chronik.stream/paused"
-"""With the value "true" it has the operator keep its hands off a ChronikCluster's objects."""
+"""With the value "true" the operator changes nothing of a ChronikCluster's objects: see `is_paused`."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "chronik-operator"}
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 """Volume claims are found by it: a StatefulSet labels them with its selector alone."""
@@ -53,6 +53,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", DISRUPTION),
     Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", SCALING),
 )
+WORKLOAD_KINDS = tuple(kind.name for kind in KINDS if kind.stage == WORKLOADS)
+"""What keeps pods, and has a replica count."""
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 CLUSTER = Kind(API_VERSION, CLUSTER_KIND, "chronikclusters", stage=-1)
 
@@ -80,6 +82,11 @@ class ClusterKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+def is_paused(document: Manifest) -> bool:
+    """Tell whether the operator is to change none of a ChronikCluster's objects."""
+    return (document["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
 
 
 def component_of(manifest: Manifest) -> str:

@@ -18,8 +18,9 @@ from tools.cli_place import Place, environment, run
 
 from chronik.manifest import CLUSTER, KINDS, ClusterKey, Manifest, ObjectRef
 from chronik.plan.actions import Prune
-from chronik.plan.deletion import deletion, policy
+from chronik.plan.deletion import deletion
 from chronik.plan.live import LiveCluster
+from chronik.plan.volumes import policy
 from chronik.report.deletion import forecast, question
 
 OBJECTS = 17

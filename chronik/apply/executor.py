@@ -296,7 +296,7 @@ async def cleared(kube: Kube, action: Apply, version: str, *, dry_run: bool) -> 
     """
     assert action.clearing is not None, "nothing is in the way"
     if dry_run:
-        fields = ", ".join(owner.path.removeprefix(".") for owner in action.takes)
+        fields = ", ".join(owner.field for owner in action.takes)
         raise ConflictError(f"{fields} would have to go first, which a dry run cannot do", subject=str(action.ref))
     patch = action.clearing | {"metadata": {"resourceVersion": version}}
     answer = await kube.merge(KIND_BY_NAME[action.ref.kind], action.ref, patch)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from chronik.clock import Clock
 from chronik.kube.informer import KindSelector, informer
-from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, ClusterKey
+from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, WORKLOAD_KINDS, ClusterKey
 from chronik.status.health import Health, State
-from chronik.status.readiness import WORKLOADS, Readiness, Unready, WaitState, takes_time
+from chronik.status.readiness import Readiness, Unready, WaitState, takes_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -134,6 +134,6 @@ def _scopes(desired: Mapping[ClusterKey, Sequence[Manifest]]) -> list[KindSelect
     for namespace, (names, kinds) in wanted.items():
         selector = cluster_selector(sorted(names))
         scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector) for kind in sorted(kinds)]
-        if kinds & set(WORKLOADS):
+        if kinds & set(WORKLOAD_KINDS):
             scopes.append(KindSelector(POD, namespace, selector, optional=True))
     return scopes

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 from chronik.apply.wait import cluster_selector
 from chronik.errors import ObjectMissing
 from chronik.kube.informer import KindSelector
-from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, POD, ClusterKey, ObjectRef
+from chronik.manifest import (
+    CLAIM,
+    CLUSTER,
+    CLUSTER_LABEL,
+    INSTANCE_LABEL,
+    KIND_BY_NAME,
+    POD,
+    WORKLOAD_KINDS,
+    ClusterKey,
+    ObjectRef,
+)
 from chronik.plan.live import LiveCluster
 
 if TYPE_CHECKING:
@@ -21,7 +31,6 @@ if TYPE_CHECKING:
     from chronik.kube.informer import Informer
     from chronik.manifest import Manifest
 
-_WORKLOADS = ("StatefulSet", "Deployment")
 _OPTIONAL = ("Service", "HorizontalPodAutoscaler")
 
 
@@ -48,7 +57,7 @@ class StatusQuery:
         for namespace in namespaces or [self.namespace]:
             selector = cluster_selector([key.name for key in self.clusters if key.namespace == namespace])
             instances = selector.replace(CLUSTER_LABEL, INSTANCE_LABEL)
-            scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector) for kind in _WORKLOADS]
+            scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector) for kind in WORKLOAD_KINDS]
             scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector, optional=True) for kind in _OPTIONAL]
             scopes.append(KindSelector(POD, namespace, selector, optional=True))
             scopes.append(KindSelector(CLAIM, namespace, instances, optional=True))
@@ -58,7 +67,7 @@ class StatusQuery:
     def found(self, live: Informer) -> dict[ClusterKey, LiveCluster]:
         """Sort what was read by cluster: those that were asked for and exist, or all."""
         documents = {ClusterKey.of(each): each for each in live.of(CLUSTER)}
-        parts = [manifest for kind in (*_WORKLOADS, *_OPTIONAL) for manifest in live.of(KIND_BY_NAME[kind])]
+        parts = [manifest for kind in (*WORKLOAD_KINDS, *_OPTIONAL) for manifest in live.of(KIND_BY_NAME[kind])]
         objects = _by_cluster(parts, CLUSTER_LABEL)
         pods = _by_cluster(live.of(POD), CLUSTER_LABEL)
         claims = _by_cluster(live.of(CLAIM), INSTANCE_LABEL)

@@ -14,6 +14,9 @@ import re
 
 Scalar = str | int | float | bool | None
 
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: Python's text can hold it, UTF-8 and so Kubernetes cannot."""
+
 TAG_PREFIX = "tag:yaml.org,2002:"
 _BINARY = TAG_PREFIX + "binary"
 _TYPES = {TAG_PREFIX + name: name for name in ("str", "bool", "int", "float", "null", "timestamp")}

@@ -15,13 +15,13 @@ from chronik.apply.converge import converge
 from chronik.apply.executor import execute
 from chronik.apply.observe import named, others
 from chronik.errors import ChronikError, TemplateError
-from chronik.manifest import KIND_BY_NAME
+from chronik.manifest import KIND_BY_NAME, WORKLOAD_KINDS, is_paused
 from chronik.operator.context import status_of
-from chronik.operator.lifecycle import is_paused, other_upgrade
+from chronik.operator.lifecycle import other_upgrade
 from chronik.operator.rollout import Rollout
 from chronik.plan.actions import Create, Prune
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
-from chronik.plan.replicas import SCALED_KINDS, disputed, without_autoscaler
+from chronik.plan.replicas import disputed, without_autoscaler
 from chronik.plan.rotation import Rotation, rotation, secrets_of
 from chronik.status.assess import NOTHING_DONE, rigid_classes
 
@@ -178,7 +178,7 @@ def _rotation(
     """
     cluster = desired.cluster
     new = (each.ref for each in report.written if isinstance(each.action, Create))
-    made = {ref.name for ref in new if ref.kind in SCALED_KINDS}
+    made = {ref.name for ref in new if ref.kind in WORKLOAD_KINDS}
     hindered = {each.ref for each in (*report.failed, *report.untried, *report.obstacles)}
     digests = status_of(live.document or {}).get("secretDigests") or {}
     made_with = {part: digest for part, digest in digests.items() if workload_name(cluster.name, part) not in made}

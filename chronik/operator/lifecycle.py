@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from chronik.apply.executor import execute
 from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
-from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, PAUSED_ANNOTATION, ClusterKey, ObjectRef
+from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, ClusterKey, ObjectRef, is_paused
 from chronik.operator.context import ReconcileContext, ReconcileResult, status_of
 from chronik.plan.deletion import leftovers, when_deleted
 from chronik.status.assess import NOTHING_DONE, describe_error, pause
@@ -34,11 +34,6 @@ _TRIES = 5
 def is_deleting(document: Manifest) -> bool:
     """Tell whether a cluster is being deleted."""
     return "deletionTimestamp" in document["metadata"]
-
-
-def is_paused(document: Manifest) -> bool:
-    """Tell whether somebody wants the operator to keep its hands off."""
-    return (document["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
 
 
 def is_claimed(document: Manifest) -> bool:

@@ -117,7 +117,7 @@ def conflict(
     """Say who owns fields that are wanted otherwise; `operated`: it is an operator that wants them so."""
     managers = " and ".join(sorted({owner.manager for owner in owners}))
     hint = f"Have {managers} let go of them, set the same values, or take them with --force-conflicts."
-    paths = sorted({owner.path.removeprefix(".") for owner in owners})
+    paths = sorted({owner.field for owner in owners})
     if all(is_scaled(owner) for owner in owners):
         hint = "A HorizontalPodAutoscaler that is not chronik's scales it. Delete that one, or use spec.autoscaling."
     elif operated:

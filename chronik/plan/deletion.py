@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from chronik.api.components import claim_owner, workload_name
 from chronik.errors import ConflictError
-from chronik.manifest import ClusterKey, Manifest, ObjectRef, apply_order, component_of
+from chronik.manifest import WORKLOAD_KINDS, ClusterKey, Manifest, ObjectRef, apply_order, component_of
 from chronik.plan.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step, stage_of
-from chronik.plan.ownership import Owner, ownership_of, pruned
-from chronik.plan.replicas import SCALED_KINDS
+from chronik.plan.ownership import Owner, has_owner, ownership_of, pruned
+from chronik.plan.volumes import policy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -35,21 +35,16 @@ def leftovers(document: Manifest, claims: Iterable[Manifest], children: Iterable
     """
     if when_deleted(document) != "Delete" or _ORPHAN in (document["metadata"].get("finalizers") or ()):
         return Plan(())
-    if any(not _is_owned(child, document["metadata"]["uid"]) for child in children):
+    if any(not has_owner(child, document["metadata"]["uid"]) for child in children):
         return Plan(())
     key = ClusterKey.of(document)
     data = (claim for claim in claims if claim_owner(key, claim["metadata"]["name"]))
     steps = tuple(
-        Step(ref, (_deleted(ref, claim),))
+        Step(ObjectRef.of(claim), (_deleted(claim),))
         for claim in data
         if not claim["metadata"].get("ownerReferences") and "deletionTimestamp" not in claim["metadata"]
-        for ref in [ObjectRef.of(claim)]
     )
     return Plan((Stage("volumes", steps),)) if steps else Plan(())
-
-
-def _is_owned(child: Manifest, uid: str) -> bool:
-    return any(owner["uid"] == uid for owner in child["metadata"].get("ownerReferences") or ())
 
 
 def when_deleted(document: Manifest) -> str:
@@ -60,10 +55,13 @@ def when_deleted(document: Manifest) -> str:
     return "Delete" if found == "Delete" else "Retain"
 
 
-def _deleted(ref: ObjectRef, claim: Manifest) -> Prune:
+def _deleted(claim: Manifest) -> Prune:
+    """Return the deletion of a claim that nothing else takes along."""
     metadata = claim["metadata"]
     reason = "goes with its cluster: storage.retention.whenDeleted is Delete"
-    return Prune(ref=ref, reason=reason, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
+    return Prune(
+        ref=ObjectRef.of(claim), reason=reason, uid=metadata["uid"], resource_version=metadata["resourceVersion"]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +125,14 @@ def deletion(key: ClusterKey, found: LiveCluster, retention: str | None = None) 
     decided = [_decided(live, key, document_uid) for live in sorted(found.objects.values(), key=apply_order)]
     kept = tuple(action for action in decided if isinstance(action, Skip))
     prunes = [action for action in reversed(decided) if isinstance(action, Prune)]
-    staying = {action.ref.name for action in kept if action.ref.kind in SCALED_KINDS}
+    staying = {action.ref.name for action in kept if action.ref.kind in WORKLOAD_KINDS}
     claims = [
         _Claim.of(claim, owner, found, retention, staying)
         for claim in found.claims
         if (owner := claim_owner(key, claim["metadata"]["name"]))
     ]
     going = [claim for claim in claims if claim.goes]
-    explicit = [claim.prune() for claim in going if not claim.follows and found.document is None]
+    explicit = [_deleted(claim.live) for claim in going if not claim.follows and found.document is None]
     gone = {action.ref for action in explicit}
     return Deletion(
         key,
@@ -195,25 +193,12 @@ class _Claim:
     ) -> _Claim:
         """Return what becomes of a claim of the StatefulSet `owner`; of one that stays it is still in use."""
         workload = found.objects.get(owner)
-        owners = live["metadata"].get("ownerReferences") or ()
-        uid = workload["metadata"]["uid"] if workload else ""
-        owned = any(owner["uid"] == uid for owner in owners)
+        owned = workload is not None and has_owner(live, workload["metadata"]["uid"])
         leaving = "deletionTimestamp" in live["metadata"]
         wish = retention or (policy(workload) if workload else "Retain")
         if owner.name in staying:
             return cls(live, goes=leaving, follows=leaving)
         return cls(live, goes=leaving or wish == "Delete", follows=leaving or owned)
-
-    def prune(self) -> Prune:
-        metadata, ref = self.live["metadata"], ObjectRef.of(self.live)
-        reason = "goes with its cluster: storage.retention.whenDeleted is Delete"
-        return Prune(ref=ref, reason=reason, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
-
-
-def policy(workload: Manifest) -> str:
-    """Return what a live StatefulSet does with its claims when it is deleted: Retain or Delete."""
-    found = workload["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
-    return str(found.get("whenDeleted", "Retain"))
 
 
 def _contradiction(found: LiveCluster, kept: Iterable[Skip], retention: str | None) -> ConflictError | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from chronik.manifest import FIELD_MANAGER, ObjectRef, apply_order
+from chronik.manifest import FIELD_MANAGER, WORKLOAD_KINDS, ObjectRef, apply_order
 from chronik.plan.actions import (
     KEPT_MANAGER,
     STAGE_NAMES,
@@ -40,7 +40,6 @@ from chronik.plan.drift import alters, applied_fields, walk
 from chronik.plan.managed_fields import BEFORE_FIRST_APPLY, collisions
 from chronik.plan.ownership import Owner, ownership_of, pruned
 from chronik.plan.replicas import (
-    SCALED_KINDS,
     Autoscalers,
     after_apply,
     before_apply,
@@ -52,10 +51,10 @@ from chronik.plan.volumes import (
     at_live_size,
     only_sizes_differ,
     owned_claims,
+    policy,
     recreation,
     resumption,
     retaining,
-    retains,
     volumes,
 )
 
@@ -164,7 +163,7 @@ class _Planner:
         return Step(ref, tuple(self._existing(manifest, live, whose.reason)))
 
     def _created(self, manifest: Manifest) -> list[Action]:
-        if manifest["kind"] not in SCALED_KINDS:
+        if manifest["kind"] not in WORKLOAD_KINDS:
             return [Create(ref=ObjectRef.of(manifest), reason="does not exist", manifest=manifest)]
         create, *rest = creation(manifest, self.autoscalers)
         assert isinstance(create, Create)
@@ -181,7 +180,7 @@ class _Planner:
 
     def _updated(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
         """Return the apply, if one is needed, and what happens to the replica count around it."""
-        if manifest["kind"] not in SCALED_KINDS:
+        if manifest["kind"] not in WORKLOAD_KINDS:
             return [self._decided(manifest, live, adoption)]
         autoscaler = self.autoscalers.in_the_way(manifest)
         main = self._decided(manifest, live, adoption, autoscaler)
@@ -207,7 +206,7 @@ class _Planner:
     def _resized(self, found: Volumes, live: Manifest, adoption: str) -> list[Action]:
         """Return how a StatefulSet gets larger claim templates; its claims must not hang on it when it is deleted."""
         level, ref = at_live_size(found.manifest, live), ObjectRef.of(live)
-        independent = retains(live) and not owned_claims(found.claims, live["metadata"]["uid"])
+        independent = policy(live) == "Retain" and not owned_claims(found.claims, live["metadata"]["uid"])
         actions = self._updated(level if independent else retaining(level), live, adoption)
         if any(isinstance(action, Obstacle) for action in actions):
             return actions
@@ -269,7 +268,7 @@ class _Planner:
         )
 
     def _gated(self, action: Create | Apply) -> Action:
-        if action.ref.kind not in SCALED_KINDS or (isinstance(action, Apply) and not action.restarts):
+        if action.ref.kind not in WORKLOAD_KINDS or (isinstance(action, Apply) and not action.restarts):
             return action
         blocker = self.context.gate(action, tuple(self.started)) if self.context.gate else None
         if blocker is not None:

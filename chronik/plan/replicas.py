@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from chronik.plan.managed_fields import FieldPath
 
 REPLICAS: FieldPath = ("f:spec", "f:replicas")
-SCALED_KINDS = frozenset({"StatefulSet", "Deployment"})
 _PATH = ".spec.replicas"
 _AUTOSCALER = "kube-controller-manager"
 

@@ -11,9 +11,9 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chronik.manifest import ObjectRef, component_of
+from chronik.manifest import WORKLOAD_KINDS, ObjectRef, component_of
 from chronik.plan.actions import Plan, Stage, Step, TransferOwnership
-from chronik.plan.replicas import SCALED_KINDS, handover
+from chronik.plan.replicas import handover
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,7 +55,7 @@ def rotation(
     missing: dict[ObjectRef, tuple[str, ...]] = {}
     for workload in desired:
         names = secrets_of(workload)
-        if workload["kind"] not in SCALED_KINDS or not names:
+        if workload["kind"] not in WORKLOAD_KINDS or not names:
             continue
         ref, component = ObjectRef.of(workload), component_of(workload)
         found = {name: secret(name) for name in names}

@@ -16,6 +16,7 @@ from chronik.manifest import FIELD_MANAGER, Manifest, ObjectRef
 from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Deferred, GrowClaim, Recreate
 from chronik.plan.drift import same
 from chronik.plan.managed_fields import Fields, item_field, key_names, keyed, owned_key
+from chronik.plan.ownership import has_owner
 from chronik.plan.replicas import counting, handover
 from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER
 from chronik.quantity import QuantityError, parse_quantity
@@ -85,11 +86,7 @@ def at_live_size(desired: Manifest, live: Manifest) -> Manifest:
 
 def owned_claims(claims: Sequence[Manifest], uid: str) -> list[str]:
     """Return the names of the claims that belong to a StatefulSet, and would be deleted with it."""
-    return [
-        claim["metadata"]["name"]
-        for claim in claims
-        if any(owner["uid"] == uid for owner in claim["metadata"].get("ownerReferences") or ())
-    ]
+    return [claim["metadata"]["name"] for claim in claims if has_owner(claim, uid)]
 
 
 def _hold(
@@ -250,10 +247,10 @@ def _ordinal(pod: Manifest) -> int:
     return int(pod["metadata"]["name"].rpartition("-")[2])
 
 
-def retains(live: Manifest) -> bool:
-    """Tell whether a StatefulSet keeps its claims when it is deleted."""
-    policy = live["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
-    return bool(policy.get("whenDeleted", "Retain") == "Retain")
+def policy(live: Manifest) -> str:
+    """Return what a StatefulSet does with its claims when it is deleted: Retain or Delete."""
+    found = live["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
+    return str(found.get("whenDeleted", "Retain"))
 
 
 def retaining(desired: Manifest) -> Manifest:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chronik.errors import FieldConflict, Forbidden
-from chronik.manifest import CLUSTER_KIND
+from chronik.manifest import CLUSTER_KIND, PAUSED_ANNOTATION
 from chronik.plan.actions import (
     Blocked,
     Conflict,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 NOTHING_DONE = Report(())
 _MOST_TOLD = 3
-_PAUSED = "Reconciliation is paused by the annotation chronik.stream/paused"
+_PAUSED = f"Reconciliation is paused by the annotation {PAUSED_ANNOTATION}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _failure(report: Report) -> tuple[Reason | None, RetryClass | None]:
 def _obstacle(ref: ObjectRef, each: Obstacle) -> str:
     said = f"{ref} {each.reason}"
     if isinstance(each, Conflict):
-        paths = sorted({owner.path.removeprefix(".") for owner in each.owners})
+        paths = sorted({owner.field for owner in each.owners})
         managers = " and ".join(sorted({owner.manager for owner in each.owners}))
         said = f"{ref}: {', '.join(paths)} {'is' if len(paths) == 1 else 'are'} held by {managers}"
     return " ".join(filter(None, (sentence(said), each.hint)))
@@ -161,7 +161,7 @@ def pause(*, paused: bool) -> list[Condition]:
 
 def _about_fields(report: Report) -> list[Condition]:
     texts = [
-        f"{each.ref}: {owner.path.removeprefix('.')} is held by {owner.manager}"
+        f"{each.ref}: {owner.field} is held by {owner.manager}"
         for each in report.obstacles
         if isinstance(each.action, Conflict)
         for owner in each.action.owners

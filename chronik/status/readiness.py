@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from chronik.manifest import CLUSTER_LABEL, POD, ClusterKey, ObjectRef, component_of
+from chronik.manifest import CLUSTER_LABEL, POD, WORKLOAD_KINDS, ClusterKey, ObjectRef, component_of
 from chronik.status.health import Health, State, health
 
 if TYPE_CHECKING:
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
 
-WORKLOADS = ("StatefulSet", "Deployment")
-
 
 def takes_time(manifest: Manifest) -> bool:
     """Tell whether an object becomes ready only some time after it was applied."""
     if manifest["kind"] == "Service":
         return bool(manifest["spec"].get("type") == "LoadBalancer")
-    return manifest["kind"] in {*WORKLOADS, "PodDisruptionBudget"}
+    return manifest["kind"] in {*WORKLOAD_KINDS, "PodDisruptionBudget"}
 
 
 class Unready(NamedTuple):
@@ -128,7 +126,7 @@ class _Trouble:
 def _health(ref: ObjectRef, live: Manifest | None, pods: Mapping[tuple[str, str, str], list[Manifest]]) -> Health:
     if live is None:
         return Health(State.IN_PROGRESS, "does not exist")
-    if ref.kind not in WORKLOADS:
+    if ref.kind not in WORKLOAD_KINDS:
         return health(live)
     return health(live, pods.get(_workload(live), ()))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from chronik.api.components import COMPONENTS, autoscaler_ref, workload_ref
-from chronik.manifest import API_VERSION, CLUSTER_KIND, FINALIZER, PAUSED_ANNOTATION, ClusterKey, Manifest
+from chronik.manifest import API_VERSION, CLUSTER_KIND, FINALIZER, ClusterKey, Manifest, is_paused
 from chronik.status.compute import Observation, component_statuses, derive
 from chronik.status.view_parts import (
     Address,
@@ -125,7 +125,7 @@ def cluster_view(cluster: Cluster, origin: Origin, found: LiveCluster, now: str)
         addresses=addresses,
         waits_besides=tuple(_waits_besides(found.document, addresses)),
         notes=tuple(_notes(found, origin, settled=settled)),
-        paused=_is_paused(metadata),
+        paused=is_paused(document) and not metadata.get("deletionTimestamp"),  # what is deleted goes all the same
     )
 
 
@@ -208,11 +208,5 @@ def _notes(found: LiveCluster, origin: Origin, *, settled: bool) -> Iterator[str
         yield f"The operator has seen generation {observed}, and the newest is {generation}: is it running?"
     elif (condition_of(status, "Ready").get("status") == "True") != settled:
         yield f"The operator last called it {status.get('phase')}; the components are as they are now."
-    if _is_paused(metadata):
+    if is_paused(found.document):
         yield "It is paused: the operator changes none of its objects, which may differ from its document."
-
-
-def _is_paused(metadata: Mapping[str, Any]) -> bool:
-    """Tell whether somebody has its operator keep its hands off; a cluster that is deleted goes all the same."""
-    annotated = (metadata.get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
-    return annotated and not metadata.get("deletionTimestamp")
