@@ -152,7 +152,7 @@ class _Run:
             OUTCOMES[type(action)],
             answer=answer,
             seconds=time.monotonic() - began,
-            settled=None if self.execution.dry_run else _settled(action, answer),
+            flapping=None if self.execution.dry_run else _flapping(action, answer),
         )
 
     async def _sent(self, action: Action, latest: Manifest | None) -> Manifest | None:
@@ -254,7 +254,7 @@ def _claim(action: GrowClaim) -> Manifest:
     }
 
 
-def _settled(action: Action, answer: Manifest | None) -> Flapping | None:
+def _flapping(action: Action, answer: Manifest | None) -> Flapping | None:
     """Return what to remember of an apply that left a difference, or None if it left none."""
     if not isinstance(action, Create | Apply) or answer is None:
         return None

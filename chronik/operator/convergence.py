@@ -112,7 +112,7 @@ def _knowledge(desired: Desired, found: LiveCluster, rollout: Rollout, context: 
         owner_uid=cluster.uid,
         prune=True,
         take_back_managers=HUMAN_MANAGERS,
-        settled=frozenset(context.settled.get(cluster.key, {}).values()),
+        flapping=frozenset(context.flapping.get(cluster.key, {}).values()),
         claims=found.claims,
         pods=found.pods,
         expandable=found.expandable,
@@ -148,8 +148,8 @@ def _remember(key: ClusterKey, result: Result, context: ReconcileContext) -> Non
         context.cache.observe_write(result.answer)
     elif isinstance(result.action, Prune) and result.outcome == "pruned":
         context.cache.observe_delete(result.ref, result.action.uid)
-    if result.settled:
-        context.settled.setdefault(key, {})[result.ref] = result.settled
+    if result.flapping:
+        context.flapping.setdefault(key, {})[result.ref] = result.flapping
 
 
 # --- restarts and Secrets --------------------------------------------------------------------------------------------

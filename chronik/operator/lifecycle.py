@@ -43,7 +43,7 @@ def is_claimed(document: Manifest) -> bool:
 
 def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
     """Drop what is remembered of a cluster that is no more."""
-    context.settled.pop(key, None)
+    context.flapping.pop(key, None)
     context.cache.uses(key, ())
     return ReconcileResult("gone")
 
@@ -68,7 +68,7 @@ async def reject(document: Manifest, failure: Reason, context: ReconcileContext)
     status = refused(status_of(document), failure, context.now(), _generation(document), told)
     wrote = await write_status(document, status, context)
     record_events(document, NOTHING_DONE, status, context)
-    return ReconcileResult("failed", "permanent", "Failed", trouble=failure, wrote=wrote)
+    return ReconcileResult("failed", "permanent", "Failed", reason=failure, wrote=wrote)
 
 
 def record_events(document: Manifest, report: Report, status: Mapping[str, Any], context: ReconcileContext) -> None:
@@ -88,11 +88,11 @@ async def finalize(document: Manifest, context: ReconcileContext) -> ReconcileRe
     try:
         report = await _cleared(document, context)
     except ChronikError as error:
-        trouble = describe_error(error)
+        failure = describe_error(error)
         await _write_if_possible(
-            document, deleting(status_of(document), context.now(), _generation(document), trouble), context
+            document, deleting(status_of(document), context.now(), _generation(document), failure), context
         )
-        context.announce(document, Announcement("Warning", *trouble))
+        context.announce(document, Announcement("Warning", *failure))
         raise
     await _let_go(document, context)
     _log.info("lets the cluster go; the garbage collector deletes its objects")
@@ -104,7 +104,7 @@ async def _write_if_possible(document: Manifest, status: Mapping[str, Any], cont
     try:
         await write_status(document, status, context)
     except ApiError as error:
-        _log.warning("its status cannot be written: %s", describe_error(error)[1])
+        _log.warning("its status cannot be written: %s", describe_error(error).message)
 
 
 async def _cleared(document: Manifest, context: ReconcileContext) -> Report:

@@ -36,7 +36,7 @@ class Owner(Enum):
     OURS = "ours"
     UNOWNED = "unowned"
     """Applied by chronik from the command line: an operator may adopt it."""
-    TERMINATING = "passing"
+    TERMINATING = "terminating"
     """Being deleted, or left over from a cluster of the same name that is no more."""
     FOREIGN = "foreign"
 

@@ -98,7 +98,7 @@ class PlanContext:
     prune: bool = False
     force_conflicts: bool = False
     take_back_managers: tuple[str, ...] = ()
-    settled: Collection[Flapping] = frozenset()
+    flapping: Collection[Flapping] = frozenset()
     claims: Sequence[Manifest] = ()
     pods: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
@@ -117,13 +117,13 @@ def plan(desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], co
 
 
 def manifest_digest(manifest: Manifest) -> str:
-    """Return what tells two manifests apart, whatever the order of their keys; for `PlanContext.settled`."""
+    """Return what tells two manifests apart, whatever the order of their keys; for `PlanContext.flapping`."""
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def left_over(manifest: Manifest, live: Manifest, differences: Iterable[Difference]) -> Flapping:
-    """Return how `PlanContext.settled` knows differences that an apply has left, whatever else changes since."""
+    """Return how `PlanContext.flapping` knows differences that an apply has left, whatever else changes since."""
     left = [[each.kind, each.path, each.live] for each in differences]
     return live["metadata"]["uid"], manifest_digest(manifest), manifest_digest({"left": left})
 
@@ -233,7 +233,7 @@ class _Planner:
         if stuck:
             return unchangeable(manifest, live, changes, changes_of(stuck, live), operated=self._operated)
         version = metadata["resourceVersion"]
-        if self.context.settled and left_over(manifest, live, differences) in self.context.settled:
+        if self.context.flapping and left_over(manifest, live, differences) in self.context.flapping:
             return Skip(
                 ref=ref, why="settled", reason="is changed back by something else on every apply", changes=changes
             )

@@ -91,8 +91,8 @@ def _reason(deed: ObjectResult) -> str:
         case _ if result.outcome == "not-tried":
             return result.why
         case Apply(reason=reason, restarts=restarts):
-            settled = "; something on the server changes it back" if result.settled else ""
-            return f"{reason}{', its pods restart' if restarts else ''}{settled}"
+            flapping = "; something on the server changes it back" if result.flapping else ""
+            return f"{reason}{', its pods restart' if restarts else ''}{flapping}"
         case GrowClaim(was=was, storage=storage):
             return f"{was} -> {storage}"
         case Obstacle() | Recreate():

@@ -137,7 +137,7 @@ def _component_data(part: ComponentView) -> dict[str, Any]:
         "ready": part.status.ready,
         "existing": part.existing,
         "updated": part.updated,
-        "settled": part.status.settled,
+        "settled": part.status.is_ready,
         "state": part.status.health.state.value,
         "message": part.reason,
         "endpoints": list(part.status.endpoints),

@@ -172,7 +172,7 @@ def _count(part: ComponentView) -> str:
 
 
 def _colour(part: ComponentView) -> str:
-    if part.status.settled:
+    if part.status.is_ready:
         return GREEN
     return RED if part.status.health.state is State.FAILED else YELLOW
 
@@ -189,7 +189,7 @@ def _bar(part: ComponentView, width: int | None) -> str:
 
 def _remarks(part: ComponentView) -> Iterator[str]:
     """Yield what there is to say beside a component's count."""
-    if not part.status.settled and not part.troubles:
+    if not part.status.is_ready and not part.troubles:
         yield part.reason
     if part.existing and part.updated < part.existing and "revision" not in part.reason:
         yield f"{part.updated} of {part.existing} on the newest revision"

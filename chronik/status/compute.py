@@ -8,7 +8,7 @@ kstatus tools understand them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.components import COMPONENTS, Component, components, workload_name, workload_ref
 from chronik.manifest import Manifest, ObjectRef, component_of
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
 
 Condition = dict[str, Any]
-Reason = tuple[str, str]
+
+
+class Reason(NamedTuple):
+    """Why a cluster is as it is: `reason` is one CamelCase word, as in conditions, `message` are sentences."""
+
+    reason: str
+    message: str
+
 
 TURN = "WaitingForTurn"
 """The reason of a cluster that is as its spec says, and waits for others before a newer chronik restarts its pods."""
@@ -50,7 +57,7 @@ class ComponentStatus:
     """Whether pods are still being made or replaced; if not, and some are not ready, they have come to harm."""
 
     @property
-    def settled(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether the wanted pods, no more and no fewer, are ready and run the newest revision."""
         return self.health.ready and self.ready == self.wanted
 
@@ -64,9 +71,9 @@ class Observation:
     previous: Mapping[str, Any] = field(default_factory=dict)
     generation: int | None = None
     failure: Reason | None = None
-    """Reason and message of a permanent error, if the last pass ended in one."""
+    """The permanent error that the last pass ended in, if it did."""
     waiting: Reason | None = None
-    """Reason and message of what the last pass could not do yet, and will try again by itself."""
+    """What the last pass could not do yet, and will try again by itself."""
     extra: Sequence[Condition] = ()
     """Further conditions, which are shown as they are."""
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -160,7 +167,7 @@ def _phase(found: Sequence[ComponentStatus], observed: Observation) -> str:
     """Return the phase: a cluster that ran once and is not all healthy is Updating, never Creating again."""
     if observed.failure:
         return "Failed"
-    if all(each.settled for each in found) and not _is_on_its_way(observed):
+    if all(each.is_ready for each in found) and not _is_on_its_way(observed):
         return "Running"
     return "Updating" if _ran_before(observed.previous) else "Creating"
 
@@ -171,7 +178,7 @@ def _is_on_its_way(observed: Observation) -> bool:
     If a cluster runs and its spec is the same, what waits is a repair, which takes nothing from it. Nor does an upgrade
     of the operator that waits for its turn: clusters that called that an update would wait for each other for ever.
     """
-    if observed.waiting and observed.waiting[0] == TURN:
+    if observed.waiting and observed.waiting.reason == TURN:
         return False
     last = observed.previous.get("observedGeneration", observed.generation)
     fresh = observed.previous.get("phase") != "Running" or last != observed.generation
@@ -186,11 +193,11 @@ def _ran_before(previous: Mapping[str, Any]) -> bool:
 
 
 def _conditions(found: Sequence[ComponentStatus], observed: Observation) -> list[Condition]:
-    waiting = _waiting(each for each in found if not each.settled)
+    waiting = _waiting(each for each in found if not each.is_ready)
     if observed.failure:
-        ready = condition("Ready", met=False, reason=observed.failure[0], message=observed.failure[1])
+        ready = condition("Ready", met=False, reason=observed.failure.reason, message=observed.failure.message)
     elif waiting or _is_on_its_way(observed):
-        message = waiting or (observed.waiting or ("", ""))[1]
+        message = waiting or (observed.waiting.message if observed.waiting else "")
         ready = condition("Ready", met=False, reason="ComponentsNotReady", message=message)
     else:
         ready = condition(
@@ -210,9 +217,10 @@ def progress(rolling: str, observed: Observation) -> list[Condition]:
     if observed.failure:
         return [
             condition("Reconciling", met=False, reason="Stalled", message=""),
-            condition("Stalled", met=True, reason=observed.failure[0], message=observed.failure[1]),
+            condition("Stalled", met=True, reason=observed.failure.reason, message=observed.failure.message),
         ]
-    reason, message = observed.waiting or (("RolloutInProgress", rolling) if rolling else ("Settled", ""))
+    rollout = Reason("RolloutInProgress", rolling) if rolling else Reason("Settled", "")
+    reason, message = observed.waiting or rollout
     return [
         condition("Reconciling", met=bool(message), reason=reason, message=message),
         condition("Stalled", met=False, reason="NotStalled", message=""),
@@ -222,9 +230,9 @@ def progress(rolling: str, observed: Observation) -> list[Condition]:
 def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Condition:
     """Say whether a roll-out goes on or is through; a cluster that ran and lost pods since does neither (A12)."""
     if observed.failure:
-        return condition("Progressing", met=False, reason=observed.failure[0], message="")
-    ill = [each.component.type.plural for each in found if not each.settled and not each.rolling]
-    if all(each.settled for each in found):
+        return condition("Progressing", met=False, reason=observed.failure.reason, message="")
+    ill = [each.component.type.plural for each in found if not each.is_ready and not each.rolling]
+    if all(each.is_ready for each in found):
         return condition("Progressing", met=True, reason="RolloutComplete", message="")
     if ill and _ran_before(observed.previous) and not any(each.rolling for each in found):
         message = f"Nothing is being rolled out, and pods are not ready: {', '.join(ill)}"
@@ -232,10 +240,10 @@ def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Con
     return condition("Progressing", met=True, reason="RolloutInProgress", message="")
 
 
-def _waiting(unsettled: Iterable[ComponentStatus]) -> str:
+def _waiting(unready: Iterable[ComponentStatus]) -> str:
     """Return what is waited for; components that wait for the same are named together."""
     who: dict[str, list[str]] = {}
-    for each in unsettled:
+    for each in unready:
         who.setdefault(_reason(each), []).append(each.component.type.plural)
     return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in who.items())
 
@@ -249,8 +257,8 @@ def _component_condition(each: ComponentStatus) -> Condition:
     title = each.component.type.title
     return condition(
         f"{title}Ready",
-        met=each.settled,
-        reason=f"All{title}Ready" if each.settled else f"{title}NotReady",
+        met=each.is_ready,
+        reason=f"All{title}Ready" if each.is_ready else f"{title}NotReady",
         message=f"{each.ready}/{each.wanted} {each.component.type.plural} ready",
     )
 
@@ -280,12 +288,12 @@ _OF_THE_DOCUMENT = frozenset({"Paused", "SpecWarnings"})
 def refused(
     previous: Mapping[str, Any], failure: Reason, now: str, generation: int, extra: Sequence[Condition] = ()
 ) -> dict[str, Any]:
-    """Return the status of a cluster whose spec cannot be used, for a reason and with a message.
+    """Return the status of a cluster whose spec cannot be used; `failure` says why.
 
     What was said of an earlier document, that it had warnings or was paused, is only said again if `extra` does.
     """
     found = [
-        condition("Ready", met=False, reason=failure[0], message=failure[1]),
+        condition("Ready", met=False, reason=failure.reason, message=failure.message),
         *progress("", Observation({}, failure=failure)),
         *extra,
     ]
@@ -299,16 +307,16 @@ def pending(previous: Mapping[str, Any], now: str, generation: int) -> dict[str,
     return _on_its_way("Pending", "The operator has seen the cluster", previous, now, generation)
 
 
-def deleting(previous: Mapping[str, Any], now: str, generation: int, trouble: Reason | None = None) -> dict[str, Any]:
-    """Return the status of a cluster that is being deleted; `trouble` is what keeps it from going."""
-    held = f", which fails: {trouble[1]}" if trouble else ""
+def deleting(previous: Mapping[str, Any], now: str, generation: int, failure: Reason | None = None) -> dict[str, Any]:
+    """Return the status of a cluster that is being deleted; `failure` is what keeps it from going."""
+    held = f", which fails: {failure.message}" if failure else ""
     return _on_its_way("Deleting", f"The cluster is being deleted{held}", previous, now, generation)
 
 
 def _on_its_way(phase: str, message: str, previous: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:
     found = [
         condition("Ready", met=False, reason=phase, message=message),
-        *progress("", Observation({}, waiting=(phase, message))),
+        *progress("", Observation({}, waiting=Reason(phase, message))),
     ]
     return _outcome_only(previous, phase, found, now, generation)
 

@@ -60,7 +60,7 @@ class ClusterView:
     @property
     def waiting(self) -> tuple[ComponentView, ...]:
         """The components that it waits for."""
-        return tuple(part for part in self.components if not part.status.settled)
+        return tuple(part for part in self.components if not part.status.is_ready)
 
     @property
     def waits_for(self) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def cluster_view(cluster: Cluster, origin: Origin, found: LiveCluster, now: str)
     document = found.document or {"metadata": {}}
     metadata, stored = document["metadata"], document.get("status") or {}
     parts = tuple(component_view(cluster, each, found) for each in component_statuses(cluster, _observation(found)))
-    settled = all(each.status.settled for each in parts)
+    ready = all(each.status.is_ready for each in parts)
     derived = derive(cluster, _observation(found), now)
     status = stored or (_undated(derived) if found.document is None else {})
     addresses = tuple(addresses_of(cluster, found.objects.values()))
@@ -117,14 +117,14 @@ def cluster_view(cluster: Cluster, origin: Origin, found: LiveCluster, now: str)
         key=cluster.key,
         origin=origin,
         phase=_phase(found, derived),
-        ready=settled and _is_content(found.document),
+        ready=ready and _is_content(found.document),
         created=found.created,
         generation=metadata.get("generation"),
         status=status,
         components=parts,
         addresses=addresses,
         waits_besides=tuple(_waits_besides(found.document, addresses)),
-        notes=tuple(_notes(found, origin, settled=settled)),
+        notes=tuple(_notes(found, origin, ready=ready)),
         paused=is_paused(document) and not metadata.get("deletionTimestamp"),  # what is deleted goes all the same
     )
 
@@ -191,7 +191,7 @@ def _waits_besides(document: Manifest | None, addresses: Iterable[Address]) -> I
             yield f"{address.service}: the load balancer has no address yet"
 
 
-def _notes(found: LiveCluster, origin: Origin, *, settled: bool) -> Iterator[str]:
+def _notes(found: LiveCluster, origin: Origin, *, ready: bool) -> Iterator[str]:
     """Yield what one has to know to read the rest."""
     if origin == "objects":
         subject = "its objects" if found.document is None else "its objects, because its document is not valid"
@@ -206,7 +206,7 @@ def _notes(found: LiveCluster, origin: Origin, *, settled: bool) -> Iterator[str
         yield "No operator has looked at it yet: is one running that watches this namespace?"
     elif observed != generation:
         yield f"The operator has seen generation {observed}, and the newest is {generation}: is it running?"
-    elif (condition_of(status, "Ready").get("status") == "True") != settled:
+    elif (condition_of(status, "Ready").get("status") == "True") != ready:
         yield f"The operator last called it {status.get('phase')}; the components are as they are now."
     if is_paused(found.document):
         yield "It is paused: the operator changes none of its objects, which may differ from its document."

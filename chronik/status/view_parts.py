@@ -90,7 +90,7 @@ class ComponentView:
     @property
     def reason(self) -> str:
         """What it waits for, in one line; empty if for nothing."""
-        if self.status.settled:
+        if self.status.is_ready:
             return ""
         own = self.status.health.message or f"{self.status.ready} of {self.status.wanted} ready"
         return "; ".join(self.troubles) or own
