@@ -30,7 +30,7 @@
 
 Every error names its subject, says what is wrong and what to do. `reason` is CamelCase and is what conditions and
 Events show. `retry_class` is what the operator plans by: transient errors go by themselves, permanent ones need a new
-spec or a person, unknown ones are neither. Called by everybody; imports nothing of ours but `problem`.
+spec or a person, unknown ones are neither.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Manifests, how they are named, and in which order they are applied.
 
-A manifest is plain JSON data. `KINDS` is the one table of what chronik renders: `render` sorts by it, `plan` stages by
-it, `kube` builds URLs from it (so known kinds cost no discovery call), `operator` watches it.
+A manifest is plain JSON data. `KINDS` is the one table of the kinds that chronik renders: manifests are sorted and
+applied by it, URLs are built from it (so known kinds cost no discovery call), and the operator watches these kinds.
 """
 
 from __future__ import annotations

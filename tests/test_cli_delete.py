@@ -20,7 +20,7 @@ from chronik.manifest import CLUSTER, KINDS, ClusterKey, Manifest, ObjectRef
 from chronik.plan.actions import Prune
 from chronik.plan.deletion import deletion
 from chronik.plan.live import LiveCluster
-from chronik.plan.volumes import policy
+from chronik.plan.volumes import claim_retention
 from chronik.report.deletion import forecast, question
 
 OBJECTS = 17
@@ -539,7 +539,7 @@ def test_volumes_that_their_workload_takes_along():
 
 def test_policy():
     """A StatefulSet without a policy keeps its volumes."""
-    assert [policy(stateful(wish)) for wish in (None, "Retain", "Delete")] == ["Retain", "Retain", "Delete"]
+    assert [claim_retention(stateful(wish)) for wish in (None, "Retain", "Delete")] == ["Retain", "Retain", "Delete"]
 
 
 def test_only_what_was_shown():

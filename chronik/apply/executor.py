@@ -1,8 +1,7 @@
 """Carry out a plan: stage after stage, side by side within a stage, and say truthfully what became of each action.
 
-Whatever is decided, is decided in `plan`; here it is sent, in the order and under the conditions that the plan's words
-ask for. An object that turns out to have changed since it was read is not forced into anything: `apply_rounds` reads it
-and plans again. That module calls this one, for `chronik apply` and for the operator.
+All decisions are the plan's; here they are sent, in its order and under its conditions. An object that turns out to
+have changed since it was read is not forced into anything: it is reported, to be read and planned again.
 """
 
 from __future__ import annotations

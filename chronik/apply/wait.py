@@ -1,7 +1,6 @@
 """Waits for what was applied to become ready, or for what was deleted to be gone: told by watches, never by polling.
 
-`apply --wait` and `delete --wait` call it. When something is ready is `health`'s business, and how long a failure must
-last to count is `readiness`'s.
+When an object is ready is decided in `health`, and how long a failure must last to count in `readiness`.
 """
 
 from __future__ import annotations

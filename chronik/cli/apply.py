@@ -1,6 +1,6 @@
 """`chronik apply`: bring clusters to what their documents say, and report truthfully what became of each object.
 
-Several clusters are applied side by side, each on its own. `cli` loads this when the command is asked for.
+Several clusters are applied side by side, each on its own.
 """
 
 from __future__ import annotations

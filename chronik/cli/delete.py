@@ -1,7 +1,7 @@
 """`chronik delete`: removes clusters in reverse order of an apply, and nothing that is not theirs.
 
 Where an operator keeps a cluster, its ChronikCluster is deleted, and the operator and the garbage collector do the
-rest. What goes and what stays is `deletion`'s decision; it is shown, and asked about, before anything is sent.
+rest. What goes and what stays is decided in `plan.deletion`; it is shown, and asked about, before anything is sent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""`chronik diff`: what an apply would change, without changing anything.
-
-`cli` loads this when the command is asked for.
-"""
+"""`chronik diff`: what an apply would change, without changing anything."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""`chronik status`: shows how clusters are, once or for as long as somebody looks on.
-
-What was asked is a `cli_status_question`; what is shown is gathered by `cluster_view` and worded by `status_report`. It
-needs no operator.
-"""
+"""`chronik status`: shows how clusters are, once or until it is interrupted. It needs no operator."""
 
 from __future__ import annotations
 

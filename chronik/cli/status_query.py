@@ -1,6 +1,6 @@
 """What `chronik status` was asked: about which clusters, what has to be read for that, and what of it belongs to which.
 
-`cli_status` asks. Without an operator, a cluster is what bears its label.
+Without an operator, a cluster is what bears its label.
 """
 
 from __future__ import annotations

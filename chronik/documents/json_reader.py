@@ -1,7 +1,7 @@
 """JSON documents as nodes.
 
 kubectl reads a file that begins with `{` as JSON first, several objects in a row included; whatever is not quite JSON
-it reads as YAML, and so do we. A YAML parser alone would stumble over surrogate pairs. Called by `documents`.
+it reads as YAML, and so do we. A YAML parser alone would stumble over surrogate pairs.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A file is cut at its `---` lines first, so a mistake in one document hides none in the others, and all are reported at
 once. Places are found when somebody asks for one, by reading that document again: correct documents cost nothing extra.
-Called by `offline` with the content of files; pure.
+Pure: it is given the content of files.
 """
 
 from __future__ import annotations

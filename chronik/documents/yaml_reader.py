@@ -1,7 +1,7 @@
 """YAML documents as nodes, read the way that kubectl's parser reads them.
 
 libyaml, in C, does the scanning; where PyYAML was built without it, its own scanner does, with the same results and
-about thirty times slower. Called by `documents`.
+about thirty times slower.
 """
 
 from __future__ import annotations

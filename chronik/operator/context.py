@@ -1,4 +1,4 @@
-"""What a pass over a cluster works with, and what it returns: the types that `reconcile` and its parts share."""
+"""What a pass over a cluster works with, and what it returns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """In which order pods may restart: controllers fully before ingest, ingest before search, and upgrades by turns.
 
 A component whose pods are about to restart waits until those before it are ready, which is read from the cluster and
-from nowhere else, so that a roll goes on where it was after the operator was killed. `reconcile` hands this to `plan`.
+from nowhere else, so that a roll goes on where it was after the operator was killed.
 """
 
 from __future__ import annotations

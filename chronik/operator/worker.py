@@ -1,6 +1,6 @@
 """Passes over clusters: workers take a cluster from the queue, call `reconcile`, and say when to come back.
 
-`operator` runs them while it leads. A pass that fails, or a bug in it, costs its own cluster a delay and nobody else.
+A pass that fails, or a bug in it, costs its own cluster a delay and no other.
 """
 
 from __future__ import annotations

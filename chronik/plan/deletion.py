@@ -1,7 +1,8 @@
-"""What becomes of a cluster's volumes when it is deleted, where the garbage collector does not see to it.
+"""How a cluster is deleted: what goes by request, what the garbage collector takes along, and what stays.
 
 A StatefulSet whose retention policy says Delete owns its claims, and they go with it. While volumes grow it lets go of
-them for a moment, and a claim that is just being made is not owned yet: those would stay. The finalizer asks here.
+them for a moment, and a claim that is just being made is not owned yet: those would stay, so the finalizer deletes
+them. Without an operator everything is deleted one by one, in reverse order of an apply.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from chronik.api.components import claim_owner, workload_name
 from chronik.errors import ConflictError
-from chronik.manifest import WORKLOAD_KINDS, ClusterKey, Manifest, ObjectRef, apply_order, component_of
+from chronik.manifest import WORKLOAD_KINDS, ClusterKey, ObjectRef, apply_order, component_of
 from chronik.plan.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step, stage_of
 from chronik.plan.ownership import Owner, has_owner, ownership_of, pruned
-from chronik.plan.volumes import policy
+from chronik.plan.volumes import claim_retention
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
     from chronik.plan.live import LiveCluster
+
+# --- claims that nothing would take along -----------------------------------------------------------------------------
 
 _ORPHAN = "orphan"
 """The finalizer that a deletion with --cascade=orphan sets: everything is meant to stay."""
@@ -62,6 +65,9 @@ def _deleted(claim: Manifest) -> Prune:
     return Prune(
         ref=ObjectRef.of(claim), reason=reason, uid=metadata["uid"], resource_version=metadata["resourceVersion"]
     )
+
+
+# --- the whole of a cluster -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +201,7 @@ class _Claim:
         workload = found.objects.get(owner)
         owned = workload is not None and has_owner(live, workload["metadata"]["uid"])
         leaving = "deletionTimestamp" in live["metadata"]
-        wish = retention or (policy(workload) if workload else "Retain")
+        wish = retention or (claim_retention(workload) if workload else "Retain")
         if owner.name in staying:
             return cls(live, goes=leaving, follows=leaving)
         return cls(live, goes=leaving or wish == "Delete", follows=leaving or owned)
@@ -203,9 +209,11 @@ class _Claim:
 
 def _contradiction(found: LiveCluster, kept: Iterable[Skip], retention: str | None) -> ConflictError | None:
     """Return why a deletion would destroy volumes that are to stay: a StatefulSet was applied with another policy."""
+    if retention != "Retain":
+        return None
     stays = {action.ref for action in kept}
     for ref, live in found.objects.items():
-        if retention == "Retain" and ref.kind == "StatefulSet" and ref not in stays and policy(live) == "Delete":
+        if ref.kind == "StatefulSet" and ref not in stays and claim_retention(live) == "Delete":
             return ConflictError(
                 "was applied with storage.retention.whenDeleted: Delete, so its volumes would go with it,"
                 " and the document says Retain",

@@ -1,8 +1,7 @@
-"""Whose object is it? Decides what may be touched, before anybody looks at what is in it.
+"""Whose object is it? Decides what may be touched, and what may be pruned, before its fields are looked at.
 
 An object is ours by its controller (the ChronikCluster whose operator we are) or, applied from the command line, by its
-labels and field manager. A wanted name is no claim: what is somebody else's is never changed and never deleted.
-`plan` asks, for what is wanted and for what is to be pruned.
+labels and field manager. A wanted name is no claim: an object that is not ours is never changed and never deleted.
 """
 
 from __future__ import annotations
@@ -143,6 +142,8 @@ def _has_our_labels(live: Manifest, cluster: str) -> bool:
         return True
     return applied_by_us(live) and labels.get(CLUSTER_LABEL, cluster) == cluster
 
+
+# --- what is no longer wanted -----------------------------------------------------------------------------------------
 
 _UNWANTED = "is no longer part of the cluster"
 NEVER_PRUNED = frozenset({"PersistentVolumeClaim", "PersistentVolume", "Namespace", "CustomResourceDefinition"})

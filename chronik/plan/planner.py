@@ -1,9 +1,9 @@
-"""What has to be done to make a cluster what its manifests say: the decision of every verb and of the operator.
+"""What has to be done to make a cluster what its manifests say: every decision of the commands and of the operator.
 
 `plan` compares what is wanted with what is there, object by object, and returns actions in the order in which they are
-to be carried out; nothing is sent from here. Whose an object is comes first (`ownership_of`), then whether anything
-differs (`ownership`), whether it can be changed (`immutable`, `volumes`), and whether somebody minds (`owners`,
-`handover`). `reconcile` and the commands call it, `apply` carries it out.
+to be carried out; nothing is sent from here. For each object it is decided in turn whose it is (`ownership`), whether
+an apply would change anything (`drift`), whether that can be changed at all (`conflicts`, `volumes`), and whether
+another field manager owns it (`managed_fields`). `replicas` then hands the replica count over, if it has to.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ from chronik.plan.replicas import (
 )
 from chronik.plan.volumes import (
     at_live_size,
+    claim_retention,
     only_sizes_differ,
     owned_claims,
-    policy,
     recreation,
     resumption,
     retaining,
@@ -206,7 +206,7 @@ class _Planner:
     def _resized(self, found: Volumes, live: Manifest, adoption: str) -> list[Action]:
         """Return how a StatefulSet gets larger claim templates; its claims must not hang on it when it is deleted."""
         level, ref = at_live_size(found.manifest, live), ObjectRef.of(live)
-        independent = policy(live) == "Retain" and not owned_claims(found.claims, live["metadata"]["uid"])
+        independent = claim_retention(live) == "Retain" and not owned_claims(found.claims, live["metadata"]["uid"])
         actions = self._updated(level if independent else retaining(level), live, adoption)
         if any(isinstance(action, Obstacle) for action in actions):
             return actions

@@ -1,7 +1,4 @@
-"""What became of a plan: one result for each of its actions, and the report of them all.
-
-`apply` makes them, `report` words them for people and programs, `reconcile` makes conditions and Events of them. Pure.
-"""
+"""What became of a plan: one result for each of its actions, and the report of them all."""
 
 from __future__ import annotations
 

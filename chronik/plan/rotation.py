@@ -2,7 +2,7 @@
 
 The rendered pod template cannot tell what is in a Secret, so a field manager of its own puts a digest of it there, when
 it is no longer what the pods were first made with: that digest is kept in the cluster's status, so that a new cluster
-starts its pods once and not twice. `reconcile` asks, only the operator can.
+starts its pods once and not twice.
 """
 
 from __future__ import annotations

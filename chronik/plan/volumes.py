@@ -1,7 +1,7 @@
 """Growing the volumes of a StatefulSet, whose claim templates are immutable, without stopping a pod.
 
 The claims are patched one by one; then the StatefulSet is deleted with its pods orphaned and created anew with the
-larger template, and takes pods and claims back. Volumes never shrink. `plan` asks.
+larger template and with everything that others have set on it, and takes pods and claims back. Volumes never shrink.
 Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#expanding-persistent-volumes-claims
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from chronik.api.components import claim_name_pattern
-from chronik.manifest import FIELD_MANAGER, Manifest, ObjectRef
+from chronik.manifest import FIELD_MANAGER, ObjectRef
 from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Deferred, GrowClaim, Recreate
 from chronik.plan.drift import same
 from chronik.plan.managed_fields import Fields, item_field, key_names, keyed, owned_key
@@ -87,6 +87,19 @@ def at_live_size(desired: Manifest, live: Manifest) -> Manifest:
 def owned_claims(claims: Sequence[Manifest], uid: str) -> list[str]:
     """Return the names of the claims that belong to a StatefulSet, and would be deleted with it."""
     return [claim["metadata"]["name"] for claim in claims if has_owner(claim, uid)]
+
+
+def claim_retention(live: Manifest) -> str:
+    """Return what a StatefulSet does with its claims when it is deleted: Retain or Delete."""
+    found = live["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
+    return str(found.get("whenDeleted", "Retain"))
+
+
+def retaining(desired: Manifest) -> Manifest:
+    """Return a StatefulSet that keeps its claims when it is deleted."""
+    field = "persistentVolumeClaimRetentionPolicy"
+    policy = desired["spec"].get(field, {}) | {"whenDeleted": "Retain"}
+    return desired | {"spec": desired["spec"] | {field: policy}}
 
 
 def _hold(
@@ -182,6 +195,8 @@ def _with_size(template: Manifest, size: str | None) -> Manifest:
     return template | {"spec": spec | {"resources": resources | {"requests": requests}}}
 
 
+# --- creating a StatefulSet anew --------------------------------------------------------------------------------------
+
 LASTING_ANNOTATIONS = {"kubectl.kubernetes.io/restartedAt": KEPT_MANAGER, ANNOTATION: ROTATION_MANAGER}
 """Annotations of pods that are in no rendered template and made them what they are, and who is to hold each."""
 
@@ -245,19 +260,6 @@ def _was_left(pod: Manifest, workload: ObjectRef) -> bool:
 
 def _ordinal(pod: Manifest) -> int:
     return int(pod["metadata"]["name"].rpartition("-")[2])
-
-
-def policy(live: Manifest) -> str:
-    """Return what a StatefulSet does with its claims when it is deleted: Retain or Delete."""
-    found = live["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
-    return str(found.get("whenDeleted", "Retain"))
-
-
-def retaining(desired: Manifest) -> Manifest:
-    """Return a StatefulSet that keeps its claims when it is deleted."""
-    field = "persistentVolumeClaimRetentionPolicy"
-    policy = desired["spec"].get(field, {}) | {"whenDeleted": "Retain"}
-    return desired | {"spec": desired["spec"] | {field: policy}}
 
 
 def _trees_of_others(live: Manifest) -> dict[str, Fields]:

@@ -4,7 +4,7 @@ What `{{ … }}` prints is an opaque token, a *hole*. The text that a template m
 template author's alone; it is parsed as YAML, and only then are the typed values put into the parsed tree. No value can
 add a key, end a scalar, become a number or start a document. Parts compose as data: `{{ part("probes") }}` renders
 another template to a value and binds that. A part sees its user's variables, but for a loop's, which it is handed:
-`part("metric", metric=metric)`. `render` is the only caller.
+`part("metric", metric=metric)`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Word what became of clusters: a line for each object that changed or could not, a count, and what to do.
 
-`cli_apply` prints it, and `cli_diff` the troubles; `report_json` is the same for programs. Pure.
+Pure; `report.data` says the same to programs.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@
         "error": null or the same                                why the cluster was not looked at
     }]}
 
-`cli_apply` and `cli_diff` print it; in a diff an outcome is what it would be, and `seconds` are 0. Pure.
+In a diff an outcome is what it would be, and `seconds` are 0. Pure.
 """
 
 from __future__ import annotations

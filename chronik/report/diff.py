@@ -1,6 +1,6 @@
 """Word what an apply would change: field by field, with who set it, which pods restart, and what is deleted.
 
-`cli_diff` prints it. Values come with their secrets masked (`changes.Mask`), and never reach a terminal raw. Pure.
+Pure. Values come with their secrets masked (`changes.Mask`), and never reach a terminal raw.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Word how clusters are: a picture of one, a table of many, a line for each change.
 
-`cli_status` prints it; `status_data` is the same for programs. Pure: the time is an argument.
+Pure: the time is an argument. `report.data` says the same to programs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a pass over a cluster amounts to: a failure, something to wait for, conditions, Events, and when to try again.
+"""What a pass over a cluster amounts to: a failure, something to wait for, conditions, and when to try again.
 
-Pure: `reconcile` hands in what became of the plan, and writes what comes back into status and Events.
+Pure: from what became of the plan.
 """
 
 from __future__ import annotations

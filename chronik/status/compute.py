@@ -1,8 +1,7 @@
 """Derive a cluster's status from what was observed: phase, conditions, endpoints, ready replicas.
 
-Pure: `now` is an argument. `chronik status` shows what this returns; the operator writes it into the ChronikCluster.
-Statements S23-S31 and S39-S44 of the seed; conditions follow the Kubernetes API conventions, so `kubectl wait` and
-kstatus tools understand them.
+Pure: `now` is an argument. Statements S23-S31 and S39-S44 of the seed; conditions follow the Kubernetes API
+conventions, so `kubectl wait` and kstatus tools understand them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decides, of objects that were just applied, which are ready, which are still under way and which have failed.
 
-Pure: `wait` feeds it what its watches see, with the time. A failure has to last before it counts, because much of what
-pods fail on clears up by itself: a node comes, a volume is bound, a registry answers.
+Pure: the time is an argument. A failure has to last before it counts, because much of what pods fail on clears up by
+itself: a node comes, a volume is bound, a registry answers.
 """
 
 from __future__ import annotations

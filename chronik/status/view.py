@@ -1,7 +1,7 @@
 """Gathers what there is to say about one live cluster: its phase, its components with their pods, volumes, addresses.
 
-Pure. `cli_status` feeds it what it read; `status_report` words it. A cluster may be kept by an operator, whose word is
-in the ChronikCluster's status, or have been applied from the command line, which leaves nothing but its objects.
+Pure. A cluster may be kept by an operator, whose word is in the ChronikCluster's status, or have been applied from the
+command line, which leaves nothing but its objects.
 """
 
 from __future__ import annotations

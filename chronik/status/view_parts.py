@@ -1,7 +1,4 @@
-"""Gathers the parts of one live cluster that people ask about: components with their pods, volumes, addresses.
-
-Pure. `cluster_view` puts them together into the picture of a cluster.
-"""
+"""The parts of the view of one live cluster: components with their pods and volumes, addresses."""
 
 from __future__ import annotations
 

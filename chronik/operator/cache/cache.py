@@ -1,9 +1,8 @@
 """What the operator knows of the cluster it runs in: every ChronikCluster, and everything that belongs to one.
 
-`operator` runs one `Cache`: it lists and watches each kind once, for the whole fleet, so that reconciling reads from
-memory and asks the server nothing. Whatever changes wakes its cluster; what the operator has written itself is put in
-at once (`observe_write`, `observe_delete`), so that a reconcile never sees less than the one before it did, and wakes
-nobody.
+Each kind is listed and watched once, for the whole fleet, so that reconciling reads from memory and asks the server
+nothing. Whatever changes wakes its cluster; what the operator has written itself is put in at once (`observe_write`,
+`observe_delete`), so that a reconcile never sees less than the one before it did, and wakes no cluster.
 
 A reconcile takes `fingerprint` before it takes `view`. If it then finds nothing to do, there is nothing to do until the
 fingerprint changes.

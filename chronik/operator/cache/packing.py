@@ -1,8 +1,7 @@
 """What the operator's caches keep of an object: what plan, health and status read, packed to a few hundred bytes.
 
-`operator_cache_store` holds these records; nothing here waits or asks anybody. A Secret is reduced to a digest before
-anything else sees it. Objects of one kind look alike across a fleet, so the first ones serve as a dictionary that the
-rest are compressed against: a StatefulSet of 10 kB becomes about 700 bytes.
+A Secret is reduced to a digest before anything else sees it. Objects of one kind look alike across a fleet, so the
+first ones serve as a dictionary that the rest are compressed against: a StatefulSet of 10 kB becomes about 700 bytes.
 """
 
 from __future__ import annotations
