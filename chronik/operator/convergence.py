@@ -22,7 +22,7 @@ from chronik.operator.rollout import Rollout
 from chronik.plan.actions import Create, Prune
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
 from chronik.plan.replicas import disputed, without_autoscaler
-from chronik.plan.rotation import Rotation, rotation, secrets_of
+from chronik.plan.rotation import Rotation, required_secrets, rotation
 from chronik.status.assess import NOTHING_DONE, rigid_classes
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Converged(NamedTuple):
 async def converge_cluster(desired: Desired, context: ReconcileContext) -> Converged:
     """Bring a cluster's objects to its manifests, in order, and restart the pods whose Secrets have changed."""
     key = desired.cluster.key
-    context.cache.uses(key, {name for manifest in desired.manifests for name in secrets_of(manifest)})
+    context.cache.uses(key, {name for manifest in desired.manifests for name in required_secrets(manifest)})
     found = context.cache.view(key, desired.document)
     rollout = _rollout(desired, found, context)
     report = NOTHING_DONE if desired.paused else await _apply(desired, found, rollout, context)
@@ -160,7 +160,7 @@ def _rollout(desired: Desired, found: LiveCluster, context: ReconcileContext) ->
     secret = _secret_of(desired.cluster, context)
 
     def missing(workload: Manifest) -> str | None:
-        return next((name for name in secrets_of(workload) if secret and secret(name) is None), None)
+        return next((name for name in required_secrets(workload) if secret and secret(name) is None), None)
 
     def turn() -> ClusterKey | None:
         return other_upgrade(desired.document, context)

@@ -54,7 +54,7 @@ def rotation(
     digests: dict[str, str] = {}
     missing: dict[ObjectRef, tuple[str, ...]] = {}
     for workload in desired:
-        names = secrets_of(workload)
+        names = required_secrets(workload)
         if workload["kind"] not in WORKLOAD_KINDS or not names:
             continue
         ref, component = ObjectRef.of(workload), component_of(workload)
@@ -76,7 +76,7 @@ def _is_due(live: Manifest | None, made_with: str, now: str) -> bool:
     return live is not None and (_held(live) or made_with) != now
 
 
-def secrets_of(workload: Manifest) -> list[str]:
+def required_secrets(workload: Manifest) -> list[str]:
     """Return the names of the Secrets without which the pods of a workload do not start, sorted."""
     pod = workload.get("spec", {}).get("template", {}).get("spec", {})
     return sorted({source["name"] for source in _sources(pod) if not source.get("optional")})
