@@ -30,7 +30,7 @@
 
 Every error names its subject, says what is wrong and what to do. `reason` is CamelCase and is what conditions and
 Events show. `retry_class` is what the operator plans by: transient errors go by themselves, permanent ones need a new
-spec or a person, unknown ones are neither. Called by everybody; imports nothing of ours but `problem`.
+spec or a person, unknown ones are neither.
 """
 
 from __future__ import annotations
@@ -122,6 +122,17 @@ class FieldOwner(NamedTuple):
     manager: str
     operation: Literal["Apply", "Update"] = "Apply"
     subresource: str = ""
+
+    @property
+    def field(self) -> str:
+        """The field as people write it: `spec.replicas`."""
+        return self.path.removeprefix(".")
+
+    @property
+    def how(self) -> str:
+        """How the manager got the field: `apply`, `update of scale`."""
+        operation = self.operation.lower()
+        return f"{operation} of {self.subresource}" if self.subresource else operation
 
 
 class Answer(NamedTuple):

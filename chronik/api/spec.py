@@ -2,7 +2,6 @@
 
 The spec stays what it is, JSON under the API's own names, so that one grep finds a field in the schema, the rules, a
 template and the code; TypedDicts let mypy check every access. Everything downstream takes a `Cluster`, never raw input.
-Called by `cli` with documents from files and by `reconcile` with documents from the API server.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Quantity = str | int
-ComponentName = Literal["controller", "ingest", "search"]
 
 
 class S3(TypedDict):

@@ -10,7 +10,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.components import Component, components
+from chronik.api.components import Component, components, workload_name
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
 from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, Manifest, ObjectRef, apply_order
@@ -43,7 +43,7 @@ COMPONENT_TEMPLATES = (
     _Use("role.yaml.j2"),
     _Use("rolebinding.yaml.j2"),
     _Use("service.yaml.j2"),
-    _Use("clientservice.yaml.j2", lambda component: component.name == "ingest"),
+    _Use("clientservice.yaml.j2", lambda component: component.type.serves_clients),
     _Use("statefulset.yaml.j2", lambda component: component.workload == "StatefulSet"),
     _Use("deployment.yaml.j2", lambda component: component.workload == "Deployment"),
     _Use("poddisruptionbudget.yaml.j2", lambda component: component.budget is not None),
@@ -88,7 +88,7 @@ def _manifests(cluster: Cluster, templates: Templates) -> Iterator[tuple[str, Ma
         variables = {
             **shared,
             "component": component,
-            "name": f"{cluster.name}-{component.name}",
+            "name": workload_name(cluster.name, component.name),
             "labels": _labels(cluster, component.name),
             "selector": _selector(cluster, component.name),
             "configHash": config_hash,

@@ -4,7 +4,7 @@ What `{{ … }}` prints is an opaque token, a *hole*. The text that a template m
 template author's alone; it is parsed as YAML, and only then are the typed values put into the parsed tree. No value can
 add a key, end a scalar, become a number or start a document. Parts compose as data: `{{ part("probes") }}` renders
 another template to a value and binds that. A part sees its user's variables, but for a loop's, which it is handed:
-`part("metric", metric=metric)`. `render` is the only caller.
+`part("metric", metric=metric)`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from jinja2 import (
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing, object_type_repr
 
+from chronik.documents.scalars import SURROGATE
 from chronik.errors import TemplateError
 from chronik.render.filters import FILTERS, FUNCTIONS
 from chronik.render.skeleton import HOLE_MARK, OMIT, SkeletonError, compile_skeleton, placeholder
@@ -44,7 +45,6 @@ _CHECKED = "chronik checked"  # by identity: what parts have made so far
 _NOTHING = object()
 _MAX_DEPTH = 8
 _PART_NAME = re.compile(r"[a-z0-9-]+")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE_MARK = re.compile(r"\0(\d+)\0")
 _FORBIDDEN: dict[type[nodes.Node], str] = {
     # Each of these can turn printed text back into a value, and so would hand a template its own holes.
@@ -279,7 +279,7 @@ def _require_data(value: Any) -> None:
     """Refuse what is no JSON data through and through: Jinja's objects, tuples, NaN, text that UTF-8 cannot hold."""
     kind = type(value)
     if kind is str:
-        if not value.isascii() and _SURROGATE.search(value):
+        if not value.isascii() and SURROGATE.search(value):
             raise ValueError(f"the text {value[:60]!r} holds half of a surrogate pair, which UTF-8 cannot write")
     elif kind is dict:
         for key, item in value.items():
