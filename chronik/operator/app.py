@@ -155,7 +155,10 @@ class Operator:
         """Pass over all clusters, and then over each whenever it may have changed, until `ending` is set."""
         recorder = Recorder(kube, self.options.identity or "chronik-operator")
         workers = Workers(
-            context=self._context(kube, cache, ending, recorder),
+            context=replace(
+                _context(self.options, kube, cache, ending),
+                announce=lambda cluster, news: recorder.record(cluster, *news),
+            ),
             queue=self._queue,
             metrics=self.metrics,
             clock=self._clock,
@@ -169,18 +172,6 @@ class Operator:
             _log.info("reconciles %s", counted(len(cache.clusters()), "cluster"))
             await run_workers(workers, self.options.workers, ending, _DRAIN_WITHIN)
             await recorder.flush(_EVENTS_WITHIN)
-
-    def _context(self, kube: Kube, cache: Cache, ending: asyncio.Event, recorder: Recorder) -> ReconcileContext:
-        return ReconcileContext(
-            kube=kube,
-            cache=cache,
-            validator=offline.validator(),
-            render=RecentRenders(offline.renderer(self.options.templates)),
-            now=timestamp,
-            execution=Execution(kube=kube, stop=ending),
-            announce=lambda cluster, news: recorder.record(cluster, *news),
-            domain=self.options.domain,
-        )
 
     async def _until_stopped(self, waiting: Awaitable[None]) -> None:
         """Wait for something, or until the operator is told to stop."""
@@ -200,17 +191,22 @@ async def run_once(options: Options) -> list[tuple[ClusterKey, ReconcileResult]]
         cache = Cache(kube, options.selection, wake=lambda _key: None)
         async with background(cache.run()):
             await cache.wait_synced()
-            context = ReconcileContext(
-                kube=kube,
-                cache=cache,
-                validator=offline.validator(),
-                render=offline.renderer(options.templates),
-                now=timestamp,
-                execution=Execution(kube=kube),
-                domain=options.domain,
-            )
+            context = _context(options, kube, cache, stop=asyncio.Event())
             workers = Workers(context=context, queue=queue, metrics=metrics, clock=options.connect.clock)
             return [(key, await _fully(workers, key)) for key in sorted(cache.clusters())]
+
+
+def _context(options: Options, kube: Kube, cache: Cache, stop: asyncio.Event) -> ReconcileContext:
+    """Return what passes work with until `stop` is set."""
+    return ReconcileContext(
+        kube=kube,
+        cache=cache,
+        validator=offline.validator(),
+        render=RecentRenders(offline.renderer(options.templates)),
+        now=timestamp,
+        execution=Execution(kube=kube, stop=stop),
+        domain=options.domain,
+    )
 
 
 async def _look(kube: Kube, selection: Selection) -> None:
