@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from chronik.clock import Clock
 from chronik.kube.retry import RetryPolicy
@@ -106,9 +106,6 @@ class Kube(Protocol):
     @property
     def namespace(self) -> str:
         """The namespace to use where none is given."""
-
-    async def version(self) -> dict[str, Any]:
-        """Return the server's version: `gitVersion`, `major`, `minor` and so on."""
 
     async def kind(self, api_version: str, name: str) -> Kind:
         """Return how the server names a kind, which it is asked for if chronik does not know it."""
