@@ -14,7 +14,7 @@ from chronik.manifest import KINDS, ObjectRef, apply_order
 from chronik.offline import assets
 from chronik.offline import loading as offline
 from chronik.offline.sources import template_reader
-from chronik.render.cluster import render, template_names
+from chronik.render.cluster import render
 from chronik.render.templates import Templates
 
 if TYPE_CHECKING:
@@ -55,9 +55,14 @@ def test_first_keys(cluster):
         assert list(each)[:3] == ["apiVersion", "kind", "metadata"]
 
 
-def test_every_template_file_is_used():
+def test_every_template_file_is_used(cluster):
     """There is no template that nothing renders, and none that is missing."""
-    assert sorted(template_names()) == sorted(path.name for path in assets.TEMPLATES.glob("*.j2"))
+    own, used = template_reader(), set()
+    render(cluster, Templates(lambda name: used.add(name) or own(name)))
+
+    assert used == {path.relative_to(assets.TEMPLATES).as_posix() for path in assets.TEMPLATES.rglob("*.j2")} - {
+        path.relative_to(assets.TEMPLATES).as_posix() for path in (assets.TEMPLATES / "install").rglob("*.j2")
+    }
 
 
 def test_override(cluster):

@@ -62,7 +62,8 @@ class Workers:
 
     async def work(self) -> None:
         """Take clusters from the queue and pass over them, one at a time, until told to stop."""
-        while (key := await self.queue.get()) is not None:
+        while True:
+            key = await self.queue.get()
             try:
                 if self.context.execution.stop.is_set():
                     return  # whoever works next begins with every cluster

@@ -51,11 +51,6 @@ COMPONENT_TEMPLATES = (
 )
 
 
-def template_names() -> list[str]:
-    """Return the file names of the templates that make manifests; parts are not among them."""
-    return [CONFIG_TEMPLATE, *(use.template for use in COMPONENT_TEMPLATES)]
-
-
 def render(cluster: Cluster, templates: Templates, fields: FieldTable | None = None) -> list[Manifest]:
     """Return all manifests of a cluster, in the order in which they are applied.
 

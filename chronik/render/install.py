@@ -86,12 +86,6 @@ def _check(flag: str, value: str, form: re.Pattern[str], longest: int) -> None:
         )
 
 
-def template_names() -> list[str]:
-    """Return the file names of the operator's templates."""
-    names = ("namespace", "serviceaccount", *_PEOPLE, *_RIGHTS, *_THE_REST, "servicemonitor")
-    return [f"{FOLDER}{name}.yaml.j2" for name in names]
-
-
 def install_manifests(
     options: InstallOptions, templates: Templates, definitions: Sequence[Manifest], alerts: Sequence[Manifest] = ()
 ) -> list[Manifest]:
