@@ -11,14 +11,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 from tools.clock import FakeClock
-from tools.kube_clients import ScriptedGuard, client
-from tools.stub_server import StubServer, answering, refusal
+from tools.kube_clients import ScriptedGuard, client, config_map
+from tools.stub_server import DeafServer, StubServer, answering, refusal
 
-from chronik.errors import ApiError, KindMissing, ServerBusy, Unauthorized
+from chronik.errors import ApiError, KindMissing, ServerBusy, Unauthorized, Unreachable
 from chronik.kube.credentials import TOKEN_FILE_SECONDS, TokenFile
 from chronik.kube.messages import RequestInfo
 from chronik.kube.requests import Request
-from chronik.kube.retry import LONGEST_HOLD
+from chronik.kube.retry import LONGEST_HOLD, RetryPolicy
 from chronik.kube.session import diagnose, proxy_of_environment
 from chronik.manifest import KIND_BY_NAME, ObjectRef
 
@@ -208,6 +208,30 @@ async def test_held_back_write_sends_not_one_byte(kept_alive):
     assert caught.value is guard.refusal
     assert guard.log == ["begins", "check", "ends"]
     assert received == before
+
+
+LARGE = config_map("n", text="x" * 500_000)
+"""More than the buffers on the way take in one go."""
+
+
+async def test_cut_off_write_does_not_arrive_late():
+    """What a write that was cut off had not delivered yet never arrives, though the server reads on later."""
+    async with DeafServer() as server, client(server.url) as kube:
+        writing = asyncio.create_task(kube.apply(LARGE))
+        await server.taken.wait()
+        await asyncio.sleep(0.1)
+        writing.cancel()
+        await asyncio.wait({writing})
+        assert len(await server.received()) < 500_000
+
+
+async def test_write_without_an_answer_does_not_arrive_late():
+    """So it is with a write that had no answer in time."""
+    once = RetryPolicy(attempts=1)
+    async with DeafServer() as server, client(server.url, request_timeout=1.0, retry=once) as kube:
+        with pytest.raises(Unreachable):
+            await kube.apply(LARGE)
+        assert len(await server.received()) < 500_000
 
 
 async def test_pause_of_a_day_is_a_mistake():

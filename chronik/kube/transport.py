@@ -30,6 +30,7 @@ from chronik.kube.session import (
     diagnose,
     open_session,
     proxy_of_environment,
+    reset_connection,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class _Body(aiohttp.BytesPayload):
     def __init__(self, content: bytes, guard: WriteGuard) -> None:
         super().__init__(content)
         self._guard = guard
+        self._transport: asyncio.WriteTransport | None = None
         self.refusal: ApiError | None = None
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
@@ -75,7 +77,13 @@ class _Body(aiohttp.BytesPayload):
         except ApiError as refusal:
             self.refusal = refusal
             raise
+        self._transport = writer.transport
         await super().write_with_length(writer, content_length)
+
+    def recall(self) -> None:
+        """Drop what is still on its way, with the connection; one that is only closed sends the rest, however late."""
+        if self._transport is not None:
+            reset_connection(self._transport)
 
 
 class Transport:
@@ -176,7 +184,7 @@ class Transport:
         info, started, code = request.info, self.options.clock.now(), 0
         body = None if request.body is None else _Body(request.body, self._guard(request))
         try:
-            response = await self._session.request(request.method, data=body, **self._arguments(request, authorization))
+            response = await self._begin(request.method, body, self._arguments(request, authorization))
             self._reached, code = True, response.status
             if code >= _FIRST_BAD_CODE:
                 raise _Failed(refuse(info, await _reply(response), self.where), authorization)
@@ -189,6 +197,15 @@ class Transport:
             raise _Failed(fail(info, fault, detail, self.where), authorization) from error
         finally:
             self.options.on_request(info.verb, info.kind.name, code, self.options.clock.now() - started)
+
+    async def _begin(self, method: str, body: _Body | None, arguments: dict[str, Any]) -> ClientResponse:
+        """Send a request and wait for the head of its answer; one that is given up must not arrive any more."""
+        try:
+            return await self._session.request(method, data=body, **arguments)
+        except BaseException:
+            if body is not None:
+                body.recall()
+            raise
 
     def _arguments(self, request: Request, authorization: str) -> dict[str, Any]:
         headers = {"Authorization": authorization} if authorization else {}
