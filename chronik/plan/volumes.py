@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.manifest import FIELD_MANAGER, Manifest, ObjectRef
 from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Deferred, GrowClaim, Recreate
 from chronik.plan.drift import same
-from chronik.plan.managed_fields import Fields, item_field, key_names, keyed, owned_key
+from chronik.plan.managed_fields import Fields, item_field, key_names, keyed, managed_entries, owned_key
 from chronik.plan.replicas import counting, handover
 from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER
 from chronik.quantity import QuantityError, parse_quantity
@@ -265,7 +265,7 @@ def retaining(desired: Manifest) -> Manifest:
 def _trees_of_others(live: Manifest) -> dict[str, Fields]:
     """Return which labels, annotations and parts of the pod template others own, by who is to hold them."""
     trees: dict[str, Fields] = {}
-    for entry in live["metadata"].get("managedFields") or ():
+    for entry in managed_entries(live):
         manager = entry["manager"]
         if entry.get("subresource") or manager in {FIELD_MANAGER, REPLICAS_MANAGER}:
             continue
