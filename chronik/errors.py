@@ -30,7 +30,7 @@
 
 Every error names its subject, says what is wrong and what to do. `reason` is CamelCase and is what conditions and
 Events show. `retry_class` is what the operator plans by: transient errors go by themselves, permanent ones need a new
-spec or a person, unknown ones are neither. Called by everybody; imports nothing of ours but `problem`.
+spec or a person, unknown ones are neither.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chronik.problem import Problem
+    from chronik.problem import Location, Problem
 
 
 RetryClass = Literal["transient", "permanent", "unknown"]
@@ -84,14 +84,21 @@ class InvalidDocuments(InputError):
 
 
 class TemplateError(InputError):
-    """A template is broken or asks for something that does not exist."""
+    """A template is broken or asks for something that does not exist.
+
+    `word` is the text in the template that is at fault, if one is; `rendering` says for what the template was rendered:
+    `component ingest of demo/events`. `location` is where it is, once that has been looked up in the file.
+    """
 
     reason = "TemplateError"
 
-    def __init__(self, message: str, *, template: str, line: int | None = None, hint: str = "") -> None:
+    def __init__(self, message: str, *, template: str, line: int | None = None, hint: str = "", word: str = "") -> None:
         super().__init__(message, subject=f"{template}:{line}" if line else template, hint=hint)
         self.template = template
         self.line = line
+        self.word = word
+        self.rendering = ""
+        self.location: Location | None = None
 
 
 class KubeconfigError(InputError):
@@ -115,6 +122,17 @@ class FieldOwner(NamedTuple):
     manager: str
     operation: Literal["Apply", "Update"] = "Apply"
     subresource: str = ""
+
+    @property
+    def field(self) -> str:
+        """The field as people write it: `spec.replicas`."""
+        return self.path.removeprefix(".")
+
+    @property
+    def how(self) -> str:
+        """How the manager got the field: `apply`, `update of scale`."""
+        operation = self.operation.lower()
+        return f"{operation} of {self.subresource}" if self.subresource else operation
 
 
 class Answer(NamedTuple):

@@ -29,7 +29,6 @@ class Problem(NamedTuple):
     message: str
     hint: str = ""
     location: Location | None = None
-    subject: str = ""
 
 
 def format_path(path: Path) -> str:

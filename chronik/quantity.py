@@ -53,15 +53,6 @@ def parse_quantity(text: str | int) -> Decimal:
     return amount.quantize(_NANO, rounding=ROUND_UP, context=_EXACT)
 
 
-def is_quantity(value: str | int) -> bool:
-    """Say whether a value is a quantity."""
-    try:
-        parse_quantity(value)
-    except QuantityError:
-        return False
-    return True
-
-
 def canonical_quantity(value: str | int) -> str:
     """Spell a quantity as the API server prints it: whole number, largest suffix that loses nothing, same base.
 

@@ -186,7 +186,9 @@ async def test_what_belongs_to_a_cluster(server, namespace):
         applied(server, manifest)
     async with on_server(server, namespace) as found:
         assert found.cache.clusters() == [ClusterKey(namespace, "c")]
-        assert [ref.name for ref in found.cache.view(ClusterKey(namespace, "c")).objects] == ["labelled", "owned"]
+        view = found.cache.view(ClusterKey(namespace, "c"))
+        assert [ref.name for ref in view.objects] == ["labelled", "owned"]
+        assert view.document == found.cache.cluster(ClusterKey(namespace, "c"))
         assert found.cache.cluster(ClusterKey(namespace, "c"))["metadata"]["uid"] == uid
         assert found.cache.cluster(ClusterKey(namespace, "d")) is None
 
@@ -415,7 +417,7 @@ async def test_storage_classes():
         kube.put(slow | {"allowVolumeExpansion": True})
         await found.until(lambda: found.woken)
 
-        assert found.cache.expandable() == {"slow": True}
+        assert found.cache.expandable() == found.cache.view(key).expandable == {"slow": True}
         assert found.cache.fingerprint(key) != before
 
 

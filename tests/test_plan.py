@@ -166,7 +166,7 @@ def test_what_an_apply_did_not_help_is_left_alone():
     live, manifest = world.observed[CONFIG], next(each for each in desired if each["kind"] == "ConfigMap")
     memo = left_over(manifest, live, walk(manifest, live, applied_fields(live)))
     (before,) = decide(world, desired)[CONFIG]
-    (after,) = decide(world, desired, replace(OPERATOR, settled={memo}))[CONFIG]
+    (after,) = decide(world, desired, replace(OPERATOR, flapping={memo}))[CONFIG]
 
     assert isinstance(before, Apply)
     assert (type(after), after.why, after.changes) == (Skip, "settled", before.changes)

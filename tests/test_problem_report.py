@@ -111,12 +111,10 @@ def test_order():
 
 
 def test_without_a_place():
-    """A problem of no file names its subject instead."""
-    text = problems_text(
-        [problem("", 1, location=None, subject="streaming/demo", hint="Do this.")], width=80, color=False
-    )
+    """A problem of no file says what is wrong and what to do."""
+    text = problems_text([problem("", 1, location=None, hint="Do this.")], width=80, color=False)
 
-    assert text == "error: wrong\n  --> streaming/demo\nhelp: Do this.\n\n1 error\n"
+    assert text == "error: wrong\nhelp: Do this.\n\n1 error\n"
 
 
 def test_standard_input():
@@ -239,7 +237,6 @@ problems = st.builds(
     texts,
     texts,
     st.none() | places,
-    texts,
 )
 
 

@@ -246,7 +246,7 @@ def test_interrupted_before_anything_was_sent():
 
 def test_object_that_is_changed_back_is_told():
     """If something on the server undoes a change at once, the report says that."""
-    result = Result(ACTIONS["changed"], "changed", settled=("u", "1", "d"))
+    result = Result(ACTIONS["changed"], "changed", flapping=("u", "1", "d"))
     text = report.as_text([ClusterResult(KEY, Report((result,)))], width=None, color=False)
 
     assert "something on the server changes it back" in text

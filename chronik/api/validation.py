@@ -57,9 +57,18 @@ class Validator:
         if any(problem.severity == "error" for problem in problems):
             return Validated(None, problems)
         spec: ClusterSpec = self._schema.completed_spec(admitted.document["spec"])
-        return Validated(
-            Cluster(metadata["name"], declared or namespace or fallback, spec, metadata.get("uid")), problems
-        )
+        return Validated(_cluster(metadata, declared or namespace or fallback, spec), problems)
+
+
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""kubectl's copy of the whole document, which is no annotation of the user's."""
+
+
+def _cluster(metadata: Mapping[str, Any], namespace: str, spec: ClusterSpec) -> Cluster:
+    annotations = {key: text for key, text in (metadata.get("annotations") or {}).items() if key != _LAST_APPLIED}
+    labels = metadata.get("labels") or {}
+    uid = metadata.get("uid")
+    return Cluster(metadata["name"], namespace, spec, uid, labels=labels, annotations=annotations)
 
 
 def _not_a_cluster(raw: Any) -> Problem | None:

@@ -1,7 +1,4 @@
-"""What a plan would come to, if the server refuses nothing of it: for diffs and dry runs on the client's side.
-
-`cli_diff` and `cli_apply` ask; nothing is sent from here.
-"""
+"""What a plan would come to if the server refuses nothing of it: for diffs and dry runs on the client's side."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Carry out a plan: stage after stage, side by side within a stage, and say truthfully what became of each action.
 
-Whatever is decided, is decided in `plan`; here it is sent, in the order and under the conditions that the plan's words
-ask for. An object that turns out to have changed since it was read is not forced into anything: `apply_rounds` reads it
-and plans again. That module calls this one, for `chronik apply` and for the operator.
+All decisions are the plan's; here they are sent, in its order and under its conditions. An object that turns out to
+have changed since it was read is not forced into anything: it is reported, to be read and planned again.
 """
 
 from __future__ import annotations
@@ -152,7 +151,7 @@ class _Run:
             OUTCOMES[type(action)],
             answer=answer,
             seconds=time.monotonic() - began,
-            settled=None if self.execution.dry_run else _settled(action, answer),
+            flapping=None if self.execution.dry_run else _flapping(action, answer),
         )
 
     async def _sent(self, action: Action, latest: Manifest | None) -> Manifest | None:
@@ -254,7 +253,7 @@ def _claim(action: GrowClaim) -> Manifest:
     }
 
 
-def _settled(action: Action, answer: Manifest | None) -> Flapping | None:
+def _flapping(action: Action, answer: Manifest | None) -> Flapping | None:
     """Return what to remember of an apply that left a difference, or None if it left none."""
     if not isinstance(action, Create | Apply) or answer is None:
         return None
@@ -296,7 +295,7 @@ async def cleared(kube: Kube, action: Apply, version: str, *, dry_run: bool) -> 
     """
     assert action.clearing is not None, "nothing is in the way"
     if dry_run:
-        fields = ", ".join(owner.path.removeprefix(".") for owner in action.takes)
+        fields = ", ".join(owner.field for owner in action.takes)
         raise ConflictError(f"{fields} would have to go first, which a dry run cannot do", subject=str(action.ref))
     patch = action.clearing | {"metadata": {"resourceVersion": version}}
     answer = await kube.merge(KIND_BY_NAME[action.ref.kind], action.ref, patch)

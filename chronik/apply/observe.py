@@ -1,15 +1,12 @@
-"""Read what is there of one cluster: one LIST for each kind, and no request for each object.
-
-The one-shot commands call it. The operator reads the same things from its caches.
-"""
+"""Read what is there of one cluster from the API server: one LIST for each kind, and no request for each object."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from chronik.errors import Forbidden, NamespaceMissing
 from chronik.manifest import CLAIM, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, KINDS, STORAGE_CLASS, Kind, ObjectRef
+from chronik.plan.live import LiveCluster
 from chronik.plan.volumes import volumes
 from chronik.tasks import gathered
 
@@ -23,17 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """What is there of a cluster: its objects, its volume claims, and which StorageClasses can expand volumes."""
-
-    objects: Mapping[ObjectRef, Manifest]
-    claims: Sequence[Manifest] = ()
-    expandable: Mapping[str, bool] = field(default_factory=dict)
-
-
-async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, complete: bool = False) -> Observed:
-    """Return what is there of a cluster, found by its label.
+async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, complete: bool = False) -> LiveCluster:
+    """Return what a plan needs of a cluster, found by its label: objects, claims and StorageClasses, but no pods.
 
     With `complete`, also what has the name of a desired object without bearing the label: somebody else's object, or
     ours that lost it. An apply finds those out as it goes; a diff has to be told.
@@ -48,7 +36,8 @@ async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, 
     )
     found = {ObjectRef.of(manifest): manifest for listing in listings for manifest in listing}
     found |= await named(kube, desired if complete else others(desired), found)
-    return Observed(found, claims, await _expandable(kube, desired, found, claims))
+    expandable = await _expandable(kube, desired, found, claims)
+    return LiveCluster(objects=found, claims=claims, expandable=expandable)
 
 
 async def _list(kube: Kube, kind: Kind, namespace: str, selector: str) -> list[Manifest]:

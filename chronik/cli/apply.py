@@ -1,6 +1,6 @@
 """`chronik apply`: bring clusters to what their documents say, and report truthfully what became of each object.
 
-Several clusters are applied side by side, each on its own. `cli` loads this when the command is asked for.
+Several clusters are applied side by side, each on its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from chronik.apply.converge import converge
 from chronik.apply.dry_run import simulate
 from chronik.apply.executor import Execution
 from chronik.apply.observe import observe
-from chronik.cli.common import CLUSTERS_AT_ONCE, DocumentSource, cluster_options, columns, duration, source_options
+from chronik.cli.common import (
+    CLUSTERS_AT_ONCE,
+    DocumentSource,
+    cluster_options,
+    columns,
+    report_option,
+    source_options,
+    timeout_option,
+)
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import print_data, use_colour
 from chronik.cli.progress import Progress
@@ -64,10 +72,8 @@ class ApplyFlags:
     help="client: say what would be sent. server: have the server check it, too, and keep nothing.",
 )
 @click.option("--wait", is_flag=True, help="Wait until everything is ready.")
-@click.option("--timeout", metavar="DURATION", type=duration, default="5m", show_default=True, help="How long to wait.")
-@click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to report."
-)
+@timeout_option
+@report_option
 def apply(
     source: DocumentSource,
     options: ConnectOptions,

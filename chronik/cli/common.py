@@ -1,7 +1,4 @@
-"""What commands that talk to a cluster have in common: kubectl's flags, what they read, and how they are interrupted.
-
-`cli_apply`, `cli_diff`, `cli_status` and `cli_delete` are built on it.
-"""
+"""What commands that talk to a cluster have in common: kubectl's flags, which clusters they are about, and options."""
 
 from __future__ import annotations
 
@@ -17,10 +14,11 @@ import click
 
 from chronik.cli.main import domain_option, files_option, recursive_option, show_problems, templates_option
 from chronik.kube import ConnectOptions
+from chronik.manifest import ClusterKey
 from chronik.report.page import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
@@ -157,6 +155,35 @@ def source_options(command: Command) -> Command:
         return command(source=DocumentSource(files, recursive, templates, cluster_domain), **others)
 
     return _with(sourced, (files_option, recursive_option, templates_option, domain_option))
+
+
+documents_option = click.option(
+    "-f", "--filename", "files", multiple=True, metavar="FILE|DIR|-", help="Documents of the clusters."
+)
+timeout_option = click.option(
+    "--timeout", metavar="DURATION", type=duration, default="5m", show_default=True, help="How long to wait."
+)
+report_option = click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to report."
+)
+
+
+def named_clusters(
+    names: Iterable[str], files: tuple[str, ...], *, recursive: bool, namespace: str, fallback: str
+) -> dict[ClusterKey, Cluster | None]:
+    """Return which clusters a command is about: by name, or by file, and then with what the file says.
+
+    `namespace` is what -n says, `fallback` is the context's.
+
+    Raises:
+        InputError: a file cannot be read, or a document is not valid.
+    """
+    if not files:
+        return {ClusterKey(fallback, name): None for name in names}
+    from chronik.offline import loading as offline  # noqa: PLC0415  # a name needs no schema
+
+    found, _ = offline.load_clusters(files, recursive=recursive, namespace=namespace or None, fallback=fallback)
+    return {cluster.key: cluster for cluster in found}
 
 
 def columns(stream: Any) -> int | None:

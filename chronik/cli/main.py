@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik import __version__
-from chronik.errors import ChronikError, InvalidDocuments
+from chronik.errors import ChronikError, InvalidDocuments, TemplateError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,9 +56,20 @@ def _report_error(error: ChronikError) -> None:
     if isinstance(error, InvalidDocuments):
         show_problems(error.problems)
         return
+    if isinstance(error, TemplateError) and error.location:
+        show_problems([_template_problem(error)])
+        return
     label = click.style("error:", fg="red", bold=True) if use_colour(sys.stderr) else "error:"
     told = str(error).replace("\n", "\n  ")
     click.echo(f"{label} {told}", err=True)
+
+
+def _template_problem(error: TemplateError) -> Problem:
+    """Return what is wrong with a template as what is wrong with a document: with its line, and a caret."""
+    from chronik.problem import Problem  # noqa: PLC0415  # only a broken template needs it
+
+    message = f"{error.message} (for {error.rendering})" if error.rendering else error.message
+    return Problem("error", "template", (), message, hint=error.hint, location=error.location)
 
 
 def use_colour(stream: Any) -> bool:

@@ -141,6 +141,6 @@ async def _once(options: Options) -> int:
 
     outcomes = await run_once(replace(options, elect=False))
     for key, outcome in outcomes:
-        trouble = f": {outcome.trouble[0]}: {outcome.trouble[1]}" if outcome.trouble else ""
-        click.echo(f"{key}: {outcome.phase or outcome.result}{trouble}")
+        why = f": {outcome.reason.reason}: {outcome.reason.message}" if outcome.reason else ""
+        click.echo(f"{key}: {outcome.phase or outcome.result}{why}")
     return 5 if any(outcome.retry for _, outcome in outcomes) else 0

@@ -2,7 +2,7 @@
 
 A file is cut at its `---` lines first, so a mistake in one document hides none in the others, and all are reported at
 once. Places are found when somebody asks for one, by reading that document again: correct documents cost nothing extra.
-Called by `offline` with the content of files; pure.
+Pure: it is given the content of files.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import yaml
 
 from chronik.documents.json_reader import JsonReader, split_json
 from chronik.documents.nodes import Abandoned, Limits, Mistake, Node, tree_of
+from chronik.documents.scalars import SURROGATE
 from chronik.documents.syntax_errors import syntax_mistake
 from chronik.documents.yaml_reader import YamlReader
 from chronik.problem import Location, Problem
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 _SEPARATOR = re.compile(r"^---(.*)$", re.MULTILINE)
 # Written as what it holds: its complement, with everything beyond the first plane, takes 4 ms to compile.
 _UNREADABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
-_NOT_UTF8 = re.compile("[\ud800-\udfff]")
 _BLANK = re.compile(r"\s*")
 _COMMENT = re.compile(r"\s*(?:#.*)?")
 _MARK = "\ufeff"  # the byte order mark
@@ -198,7 +198,7 @@ class _Reading:
         yield _Chunk(self._file, start, end, is_json=False)
 
     def _read(self, chunk: _Chunk) -> None:
-        unreadable = (_NOT_UTF8 if chunk.is_json else _UNREADABLE).search(self._file.text, chunk.start, chunk.end)
+        unreadable = (SURROGATE if chunk.is_json else _UNREADABLE).search(self._file.text, chunk.start, chunk.end)
         if unreadable:
             self._add(_unreadable(unreadable))
             return
@@ -253,7 +253,7 @@ def _unreadable(match: re.Match[str]) -> Mistake:
     hint = _SAVE
     if 0xDC80 <= code <= 0xDCFF:  # noqa: PLR2004  # where surrogateescape puts bytes
         message = f"the byte 0x{code - 0xDC00:02x} here is not UTF-8"
-    elif _NOT_UTF8.match(match[0]):
+    elif SURROGATE.match(match[0]):
         message = f"U+{code:04X} is one half of a surrogate pair, and no character"
     elif code == 0:
         message = "a NUL character stands here: this is no text, or it is UTF-16 without a byte order mark"

@@ -2,7 +2,7 @@
 
 PyYAML resolves by other rules: it reads dates, `12:30` as 750 and `1e3` as text. This follows `resolve.go` of
 go.yaml.in/yaml v2, the float parser of Go, and the way through JSON that every document takes to the API server: there
-`3.0` and `1e3` are integers, and times are text. `document_nodes` calls it.
+`3.0` and `1e3` are integers, and times are text.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import math
 import re
 
 Scalar = str | int | float | bool | None
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: Python's text can hold it, UTF-8 and so Kubernetes cannot."""
 
 TAG_PREFIX = "tag:yaml.org,2002:"
 _BINARY = TAG_PREFIX + "binary"

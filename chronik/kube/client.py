@@ -17,7 +17,6 @@ from chronik.kube.interface import Listing, WatchEvent
 from chronik.kube.messages import RequestInfo
 from chronik.kube.requests import (
     Query,
-    Request,
     apply_request,
     create_request,
     delete_request,
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 PAGE_SIZE = 500
 EVERYTHING = 0
 WATCH_SECONDS = 300  # at least, and up to twice that, as client-go
-VERSION = Request(RequestInfo("get", Kind("v1", "Version", "version", stage=-1, namespaced=False)), "GET", "/version")
 
 
 class ApiKube:
@@ -54,10 +52,6 @@ class ApiKube:
     def namespace(self) -> str:
         """The namespace that the options or the context name, else `default`."""
         return self._transport.access.namespace
-
-    async def version(self) -> dict[str, Any]:
-        """Return the server's version."""
-        return await self._transport.send(VERSION)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if it does not exist."""

@@ -6,8 +6,9 @@ are its parts and nobody else's: the only ones that talk to a cluster or import 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from chronik.clock import Clock
 from chronik.kube.retry import RetryPolicy
@@ -15,10 +16,46 @@ from chronik.manifest import FIELD_MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from chronik.manifest import Kind, Manifest, ObjectRef
 
 Propagation = Literal["Background", "Orphan", "Foreground"]
+
+
+class WriteGuard(Protocol):
+    """Decides whether a client may write. Reads and dry runs pass without it.
+
+    Both methods refuse with an ApiError, which whoever asked for the write gets as it is.
+    """
+
+    def writing(self) -> AbstractAsyncContextManager[None]:
+        """Enclose one write from before its first attempt to after its last, pauses included, and bound it in time.
+
+        Raises:
+            ApiError: it must not be sent, or it took too long and was cut off; then it may have been done.
+        """
+
+    def check(self) -> None:
+        """Refuse, if nothing may be sent now. Asked in every attempt, the moment before its first byte; must be fast.
+
+        Raises:
+            ApiError: it must not be sent.
+        """
+
+
+class _Unguarded:
+    """Lets everything through."""
+
+    def writing(self) -> AbstractAsyncContextManager[None]:
+        """Enclose nothing."""
+        return nullcontext()
+
+    def check(self) -> None:
+        """Refuse nothing."""
+
+
+UNGUARDED: WriteGuard = _Unguarded()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +64,7 @@ class ConnectOptions:
 
     `request_timeout` bounds one attempt, `retry` all of them together; both in seconds. `on_request` is told verb,
     kind, HTTP code (0: no answer) and seconds of every attempt; `on_warning` the subject and a warning of the server.
-    `may_write` is asked at the last moment before anything that changes something goes out; if not, it is not sent.
+    `guard` is asked about everything that changes something.
     """
 
     kubeconfig: str = ""
@@ -38,7 +75,7 @@ class ConnectOptions:
     in_flight: int = 32
     on_request: Callable[[str, str, int, float], None] = lambda _verb, _kind, _code, _seconds: None
     on_warning: Callable[[str, str], None] = lambda _subject, _text: None
-    may_write: Callable[[], bool] = lambda: True
+    guard: WriteGuard = UNGUARDED
     clock: Clock = field(default_factory=Clock)
 
 
@@ -69,9 +106,6 @@ class Kube(Protocol):
     @property
     def namespace(self) -> str:
         """The namespace to use where none is given."""
-
-    async def version(self) -> dict[str, Any]:
-        """Return the server's version: `gitVersion`, `major`, `minor` and so on."""
 
     async def kind(self, api_version: str, name: str) -> Kind:
         """Return how the server names a kind, which it is asked for if chronik does not know it."""

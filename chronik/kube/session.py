@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import ssl
+import struct
 import tempfile
 import time
 from contextlib import ExitStack
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 60.0  # the server closes idle connections after 90 s and more
 LEAVE_SECONDS = 0.5
+_RESET = struct.pack("ii", 1, 0)  # linger for no time: close with a reset
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # a dead watch is noticed within a minute
 
 TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, json.JSONDecodeError, UnicodeDecodeError)
@@ -74,6 +76,14 @@ class Sockets:
         await asyncio.sleep(0)
         while any(each.fileno() >= 0 for each in self._sockets) and time.monotonic() < deadline:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.005)
+
+
+def reset_connection(transport: asyncio.WriteTransport) -> None:
+    """End a connection at once, and drop what was written to it and has not arrived, in the kernel's buffers too."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.fileno() >= 0:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
 
 
 def proxy_of_environment(server: str) -> str:

@@ -15,7 +15,7 @@ from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
 from chronik.api.validation import Validator
 from chronik.documents.reader import parse_documents
-from chronik.errors import InvalidDocuments
+from chronik.errors import InvalidDocuments, TemplateError
 from chronik.offline import assets
 from chronik.offline import sources as inputs
 from chronik.offline.caches import KeptRules, bytecode_cache
@@ -113,8 +113,22 @@ def renderer(templates: str | None = None) -> Callable[[Cluster], list[Manifest]
     from chronik.render.cluster import render  # noqa: PLC0415  # schema commands need no templates
     from chronik.render.templates import Templates  # noqa: PLC0415
 
-    compiled = Templates(inputs.template_reader(templates), bytecode_cache())
-    return lambda cluster: render(cluster, compiled)
+    read = inputs.template_reader(templates)
+    compiled = Templates(read, bytecode_cache(), lambda: inputs.template_names(templates))
+    if templates is None:
+        return lambda cluster: render(cluster, compiled)
+    from chronik.render.kubernetes import FieldTable  # noqa: PLC0415  # chronik's own templates are tested
+
+    fields = FieldTable(assets.kubernetes_fields())
+
+    def checked(cluster: Cluster) -> list[Manifest]:
+        try:
+            return render(cluster, compiled, fields)
+        except TemplateError as error:
+            error.location = inputs.locate_in_template(error, templates, read)
+            raise
+
+    return checked
 
 
 def definitions() -> list[Manifest]:

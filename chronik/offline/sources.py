@@ -6,15 +6,19 @@ The shell's half of reading: `documents` parses what this returns. Called by `cl
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chronik.errors import InputError
 from chronik.offline import assets
+from chronik.problem import Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from chronik.errors import TemplateError
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_BYTES = 16 * 1024 * 1024
@@ -94,6 +98,25 @@ def template_reader(overrides: str | None = None) -> Callable[[str], str | None]
         return None
 
     return read
+
+
+def template_names(overrides: str | None) -> list[str]:
+    """Return the names of all templates, those of a folder of overrides included."""
+    folders = [assets.TEMPLATES, *([Path(overrides)] if overrides is not None else ())]
+    return sorted({file.relative_to(folder).as_posix() for folder in folders for file in folder.rglob("*.j2")})
+
+
+def locate_in_template(error: TemplateError, overrides: str, read: Callable[[str], str | None]) -> Location:
+    """Return where a template is wrong: the line that the error names, or the first with its word, or the beginning."""
+    lines = (read(error.template) or "").splitlines()
+    word = re.compile(rf"(?<![\w]){re.escape(error.word)}(?![\w])") if error.word else None
+    holding = (number for number, text in enumerate(lines, start=1) if word and word.search(text))
+    number = error.line or next(holding, 1)
+    text = lines[number - 1] if number <= len(lines) else ""
+    found = word.search(text) if word else None
+    column = found.start() if found else len(text) - len(text.lstrip())
+    own = Path(overrides) / error.template
+    return Location(str(own) if own.exists() else error.template, number, column + 1, text)
 
 
 def _check_overrides(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Leader election: which of several operators may write (behaviour B25).
 
-`operator` runs one `Leadership`; `operator_fence` asks it before every write. A holder counts from the moment it
-*asked* for a renewal, and stops well before the others, who count from when they *saw* that renewal, may take over.
+A `Leadership` keeps the lease by one connection, and is the `WriteGuard` of the connection that the work is done by. A
+holder counts from the moment it *asked* for a renewal, and stops well before the others, who count from when they *saw*
+that renewal, may take over.
 
 kubernetes.aio.leaderelection 37.0 has a Lease and optimistic concurrency too, but measures by the wall clock, lets a
 renewal hang (writes go on past the expiry), counts no transitions, and never gives the lease away.
@@ -63,9 +64,10 @@ class Terms:
 
 
 class Leadership:
-    """One candidate. What its identity begins with, the host's name by default, is for people; the rest is random.
+    """One candidate, and the guard of what it writes.
 
-    Two replicas that were given one name are two candidates all the same.
+    What its identity begins with, the host's name by default, is for people; the rest is random. Two replicas that were
+    given one name are two candidates all the same.
 
     Needs get and patch on the Lease, and create on leases. The Lease is not to be deleted: a candidate that begins just
     then cannot know of a holder that is cut off. Source of the rules: client-go's tools/leaderelection.
@@ -129,7 +131,7 @@ class Leadership:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
-        """Fence what is written inside the block: it is cut off before the lease can lapse.
+        """Let a write take as long as the lease is held; it is cut off before the lease can lapse.
 
         Raises:
             NotLeading: another process may write now, or could before the block was done.
@@ -141,6 +143,15 @@ class Leadership:
                 yield
         except CutOff as error:
             raise self._refusal("was cut off") from error
+
+    def check(self) -> None:
+        """Refuse, if writing is not safe at this moment.
+
+        Raises:
+            NotLeading: another process may write now.
+        """
+        if not self.holds:
+            raise self._refusal("was held back")
 
     async def run(self) -> None:
         """Try to get the lease, renew it, and after a loss try again; until `release`."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from chronik.apply.executor import execute
 from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
-from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, PAUSED_ANNOTATION, ClusterKey, ObjectRef
+from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, ClusterKey, ObjectRef, is_paused
 from chronik.operator.context import ReconcileContext, ReconcileResult, status_of
 from chronik.plan.deletion import leftovers, when_deleted
 from chronik.status.assess import NOTHING_DONE, describe_error, pause
@@ -36,11 +36,6 @@ def is_deleting(document: Manifest) -> bool:
     return "deletionTimestamp" in document["metadata"]
 
 
-def is_paused(document: Manifest) -> bool:
-    """Tell whether somebody wants the operator to keep its hands off."""
-    return (document["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
-
-
 def is_claimed(document: Manifest) -> bool:
     """Tell whether the operator has announced itself: with its finalizer, and with a first status."""
     return FINALIZER in (document["metadata"].get("finalizers") or ()) and bool(status_of(document).get("phase"))
@@ -48,7 +43,7 @@ def is_claimed(document: Manifest) -> bool:
 
 def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
     """Drop what is remembered of a cluster that is no more."""
-    context.settled.pop(key, None)
+    context.flapping.pop(key, None)
     context.cache.uses(key, ())
     return ReconcileResult("gone")
 
@@ -62,7 +57,7 @@ async def claim(document: Manifest, secrets: Mapping[str, str], context: Reconci
     if not status_of(document).get("phase"):
         digests = {"secretDigests": dict(secrets)} if secrets else {}
         await write_status(document, pending(digests, context.now(), _generation(document)), context)
-    now = context.cache.cluster(ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"]))
+    now = context.cache.cluster(ClusterKey.of(document))
     done = now is not None and is_claimed(now)  # if not, it has gone, and an event is on its way that says so
     return ReconcileResult("claimed" if done else "waiting", phase="Pending")
 
@@ -73,7 +68,7 @@ async def reject(document: Manifest, failure: Reason, context: ReconcileContext)
     status = refused(status_of(document), failure, context.now(), _generation(document), told)
     wrote = await write_status(document, status, context)
     record_events(document, NOTHING_DONE, status, context)
-    return ReconcileResult("failed", "permanent", "Failed", trouble=failure, wrote=wrote)
+    return ReconcileResult("failed", "permanent", "Failed", reason=failure, wrote=wrote)
 
 
 def record_events(document: Manifest, report: Report, status: Mapping[str, Any], context: ReconcileContext) -> None:
@@ -93,11 +88,11 @@ async def finalize(document: Manifest, context: ReconcileContext) -> ReconcileRe
     try:
         report = await _cleared(document, context)
     except ChronikError as error:
-        trouble = describe_error(error)
+        failure = describe_error(error)
         await _write_if_possible(
-            document, deleting(status_of(document), context.now(), _generation(document), trouble), context
+            document, deleting(status_of(document), context.now(), _generation(document), failure), context
         )
-        context.announce(document, Announcement("Warning", *trouble))
+        context.announce(document, Announcement("Warning", *failure))
         raise
     await _let_go(document, context)
     _log.info("lets the cluster go; the garbage collector deletes its objects")
@@ -109,14 +104,14 @@ async def _write_if_possible(document: Manifest, status: Mapping[str, Any], cont
     try:
         await write_status(document, status, context)
     except ApiError as error:
-        _log.warning("its status cannot be written: %s", describe_error(error)[1])
+        _log.warning("its status cannot be written: %s", describe_error(error).message)
 
 
 async def _cleared(document: Manifest, context: ReconcileContext) -> Report:
     """Delete the volumes that are to go with a cluster and that nothing else would take along."""
-    key = ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"])
+    key = ClusterKey.of(document)
     children = await _children(key, context) if when_deleted(document) == "Delete" else []
-    report = await execute(leftovers(document, context.cache.view(key).claims, children), context.execution)
+    report = await execute(leftovers(document, context.cache.view(key, document).claims, children), context.execution)
     error = report.error()
     if error is not None:
         raise error
@@ -187,12 +182,12 @@ def other_upgrade(document: Manifest, context: ReconcileContext) -> ClusterKey |
 
     A person who changed the spec does not wait for others.
     """
-    status, metadata = status_of(document), document["metadata"]
+    status = status_of(document)
     if status.get("operatorVersion") in {None, context.version}:
         return None
-    if status.get("observedGeneration") != metadata["generation"]:
+    if status.get("observedGeneration") != _generation(document):
         return None
-    mine = ClusterKey(metadata["namespace"], metadata["name"])
+    mine = ClusterKey.of(document)
     for other in (*sorted(context.upgrading), *sorted(context.cache.clusters())):
         if other != mine and _is_updating(other, context):
             return other

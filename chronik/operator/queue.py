@@ -45,17 +45,11 @@ class WorkQueue:
         self._timer: asyncio.Task[None] | None = None
         self._timer_due = 0.0
         self._filled = asyncio.Event()
-        self._closed = False
 
     @property
     def depth(self) -> int:
         """How many clusters are ready to be worked on, and are not."""
         return len(self._ready)
-
-    @property
-    def waiting(self) -> int:
-        """How many clusters wait for their time."""
-        return len(self._due)
 
     @property
     def oldest_wait(self) -> float:
@@ -101,16 +95,14 @@ class WorkQueue:
         """Forget the failures of a cluster: it succeeded, or is no more."""
         self._failures.pop(key, None)
 
-    async def get(self) -> ClusterKey | None:
-        """Wait for the next cluster and return it, or None once the queue is closed; `done` has to follow."""
-        while not self._closed:
-            if self._ready:
-                key, _ = self._ready.popitem(last=False)
-                self._working.add(key)
-                return key
+    async def get(self) -> ClusterKey:
+        """Wait for the next cluster and return it; `done` has to follow."""
+        while not self._ready:
             self._filled.clear()
             await self._filled.wait()
-        return None
+        key, _ = self._ready.popitem(last=False)
+        self._working.add(key)
+        return key
 
     def done(self, key: ClusterKey) -> None:
         """Say that a cluster is no longer worked on; if it was added meanwhile, it queues up again."""
@@ -118,14 +110,6 @@ class WorkQueue:
         if key in self._again:
             self._again.remove(key)
             self.add(key)
-
-    def close(self) -> None:
-        """End every `get`, now and later."""
-        self._closed = True
-        self._filled.set()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _schedule(self, key: ClusterKey, due: float) -> None:
         self._due[key] = due
@@ -139,7 +123,7 @@ class WorkQueue:
         """Have the timer go off when the first wait ends."""
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
-        if not self._heap or self._closed:
+        if not self._heap:
             return
         first = self._heap[0][0]
         if self._timer is not None and self._timer_due <= first:

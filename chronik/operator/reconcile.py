@@ -111,5 +111,5 @@ def _result(report: Report, assessment: Assessment, status: Mapping[str, Any], *
         result = "waiting"
     elif paused:
         result = "paused"
-    failure = assessment.failure or assessment.waiting
-    return ReconcileResult(result, assessment.retry, str(status["phase"]), report, failure)
+    reason = assessment.failure or assessment.waiting
+    return ReconcileResult(result, assessment.retry, str(status["phase"]), report, reason)

@@ -1,6 +1,6 @@
 """Passes over clusters: workers take a cluster from the queue, call `reconcile`, and say when to come back.
 
-`operator` runs them while it leads. A pass that fails, or a bug in it, costs its own cluster a delay and nobody else.
+A pass that fails, or a bug in it, costs its own cluster a delay and no other.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from chronik.operator.telemetry.server import Watchdog
 from chronik.operator.telemetry.tracing import span
 from chronik.plan.results import WROTE
 from chronik.status.assess import describe_error
+from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from chronik.operator.context import ReconcileContext
     from chronik.operator.queue import WorkQueue
     from chronik.operator.telemetry.metrics import Metrics
-    from chronik.status.compute import Reason
 
 _log = logging.getLogger("chronik.operator")
 
@@ -62,7 +62,8 @@ class Workers:
 
     async def work(self) -> None:
         """Take clusters from the queue and pass over them, one at a time, until told to stop."""
-        while (key := await self.queue.get()) is not None:
+        while True:
+            key = await self.queue.get()
             try:
                 if self.context.execution.stop.is_set():
                     return  # whoever works next begins with every cluster
@@ -114,21 +115,21 @@ class Workers:
             outcome = ReconcileResult("waiting")
         except ChronikError as error:
             self.metrics.failed(error)
-            outcome = ReconcileResult("failed", error.retry_class, trouble=describe_error(error))
+            outcome = ReconcileResult("failed", error.retry_class, reason=describe_error(error))
         except Exception as error:  # noqa: BLE001  # one cluster's bug must not stop the fleet
             self.metrics.failed(error)
             _log.exception("a bug in chronik stopped this pass; please report it")
-            outcome = ReconcileResult("failed", "unknown", trouble=("InternalError", "see the log"))
+            outcome = ReconcileResult("failed", "unknown", reason=Reason("InternalError", "see the log"))
         seconds = self.clock.now() - began
         self.metrics.reconciled(outcome.result, seconds)
-        _log_pass(outcome, seconds, changed=outcome.trouble != self.last_logged.get(key))
+        _log_pass(outcome, seconds, changed=outcome.reason != self.last_logged.get(key))
         self._remember_logged(key, outcome)
         return outcome
 
     def _remember_logged(self, key: ClusterKey, outcome: ReconcileResult) -> None:
         """Remember what was told of a cluster, so that the same is not told again with each pass."""
-        if outcome.trouble:
-            self.last_logged[key] = outcome.trouble
+        if outcome.reason:
+            self.last_logged[key] = outcome.reason
         else:
             self.last_logged.pop(key, None)
 
@@ -157,8 +158,8 @@ class Workers:
         for result in outcome.report.failed:
             if result.error is not None:
                 self.metrics.failed(result.error)
-        if outcome.result == "failed" and outcome.phase and outcome.trouble and not outcome.report.failed:
-            self.metrics.hindered(outcome.retry or "unknown", outcome.trouble[0])  # no request has failed
+        if outcome.result == "failed" and outcome.phase and outcome.reason and not outcome.report.failed:
+            self.metrics.hindered(outcome.retry or "unknown", outcome.reason.reason)  # no request has failed
         if outcome.result == "gone":
             self.ended.pop(key, None)
             self.metrics.cluster_gone(key)
@@ -196,10 +197,10 @@ def _log_pass(outcome: ReconcileResult, seconds: float, *, changed: bool) -> Non
     """Log how a pass ended: what it did, and what it waits for or why it failed, if that is news."""
     for result in outcome.report.written:
         _log.info("%s: %s", result.ref, result.outcome, extra={"reason": result.action.reason})
-    if outcome.trouble:
+    if outcome.reason:
         level = logging.WARNING if outcome.result == "failed" else logging.INFO
         level = level if changed else logging.DEBUG
-        _log.log(level, "%s: %s", *outcome.trouble)
+        _log.log(level, "%s: %s", *outcome.reason)
     _log.debug("pass ended: %s", outcome.result, extra={"seconds": round(seconds, 4), "phase": outcome.phase})
 
 
@@ -234,7 +235,9 @@ class RecentRenders:
 
     def __call__(self, cluster: Cluster) -> list[Manifest]:
         """Return the manifests of a cluster."""
-        key = (cluster.namespace, cluster.name, cluster.uid or "", cluster.domain, orjson.dumps(cluster.spec))
+        metadata = orjson.dumps([cluster.labels, cluster.annotations])
+        spec = orjson.dumps(cluster.spec)
+        key = (cluster.namespace, cluster.name, cluster.uid or "", cluster.domain, metadata, spec)
         if key not in self._recent:
             self._recent[key] = self._render(cluster)
             if len(self._recent) > self._kept:

@@ -1,6 +1,5 @@
-"""What a plan says: one dataclass for each thing that can be done to an object, or be left undone and why.
+"""What a plan says: one dataclass for each thing that can be done to an object, or be left undone, and why.
 
-`plan` makes them, `apply` carries them out with one `match`, `report` words them, `status` makes conditions of them.
 Whatever names a `uid` and a `resource_version` holds only for that very state of the object, or the one that earlier
 actions of the same step left it in: send both along, so that what changed in the meantime is planned anew.
 """

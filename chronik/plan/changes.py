@@ -2,7 +2,6 @@
 
 Secrets are masked here, where a change is made, so that no printer, log or Event has to remember to. Whether a masked
 value is a Secret's own or turned up in an annotation, and whether two of them are equal, cannot be told from the mask.
-`plan` makes changes, `report` words them.
 """
 
 from __future__ import annotations

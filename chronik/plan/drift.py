@@ -2,8 +2,8 @@
 
 The server writes down which fields each manager set (`metadata.managedFields`), with its own schema at hand. Walking
 our entry beside the wanted and the live object therefore finds every difference, without a schema and without a
-request: nothing found means that an apply would change nothing, so none is sent. `plan` asks, `owners` says who else is
-there. What this relies on is checked on a real kube-apiserver by tests/test_plan_real.py.
+request: nothing found means that an apply would change nothing, so none is sent. The server spells some values in its
+own way, which is no difference. What this relies on is checked on a real kube-apiserver by tests/test_plan_real.py.
 """
 
 from __future__ import annotations
@@ -230,6 +230,8 @@ def alters(difference: Difference, live: Manifest, fields: Fields) -> bool:
     ours = (difference.path + leaf for leaf in leaves(node_at(fields, difference.path) or {}))
     return any(all(node_at(tree, leaf) is None for tree in others) for leaf in ours)
 
+
+# --- two spellings of one value ---------------------------------------------------------------------------------------
 
 _QUANTITY_MAPS = frozenset({"requests", "limits", "overhead", "capacity"})
 _QUANTITIES = frozenset(

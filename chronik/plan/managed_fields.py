@@ -1,8 +1,8 @@
-"""Paths and trees of fields in the API server's own spelling, `fieldsV1`.
+"""Who owns which fields, as the API server records it: paths and trees of fields in its own spelling, `fieldsV1`.
 
 A tree's keys are `f:` a field, `k:` a list item by its key fields, `v:` a member of a set, `.` the place itself. A key
 without children is a value that is owned whole: a scalar, an atomic map or list, or a map that was empty when it was
-applied. Source: structured-merge-diff v6, package fieldpath. `ownership` and `owners` walk these trees.
+applied. Source: structured-merge-diff v6, package fieldpath.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
     from chronik.problem import Path
+
+# --- paths and trees --------------------------------------------------------------------------------------------------
 
 FieldPath = tuple[str, ...]
 """The way to a field in the server's own keys: `("f:spec", "f:ports", 'k:{"port":80,"protocol":"TCP"}')`."""
@@ -196,6 +198,8 @@ def _spelt(field: str) -> str:
         return ",".join(f"{name}={json.dumps(part, ensure_ascii=False)}" for name, part in value.items())
     return f"={json.dumps(value, ensure_ascii=False)}" if field[0] == "v" else str(value)
 
+
+# --- owners -----------------------------------------------------------------------------------------------------------
 
 BEFORE_FIRST_APPLY = "before-first-apply"
 """The server's name for whoever set what was there when an object came under server-side apply."""

@@ -1,9 +1,9 @@
-"""What has to be done to make a cluster what its manifests say: the decision of every verb and of the operator.
+"""What has to be done to make a cluster what its manifests say: every decision of the commands and of the operator.
 
 `plan` compares what is wanted with what is there, object by object, and returns actions in the order in which they are
-to be carried out; nothing is sent from here. Whose an object is comes first (`ownership_of`), then whether anything
-differs (`ownership`), whether it can be changed (`immutable`, `volumes`), and whether somebody minds (`owners`,
-`handover`). `reconcile` and the commands call it, `apply` carries it out.
+to be carried out; nothing is sent from here. For each object it is decided in turn whose it is (`ownership`), whether
+an apply would change anything (`drift`), whether that can be changed at all (`conflicts`, `volumes`), and whether
+another field manager owns it (`managed_fields`). `replicas` then hands the replica count over, if it has to.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from chronik.manifest import FIELD_MANAGER, ObjectRef, apply_order
+from chronik.manifest import FIELD_MANAGER, WORKLOAD_KINDS, ObjectRef, apply_order
 from chronik.plan.actions import (
     KEPT_MANAGER,
     STAGE_NAMES,
@@ -40,7 +40,6 @@ from chronik.plan.drift import alters, applied_fields, split, walk
 from chronik.plan.managed_fields import BEFORE_FIRST_APPLY, collisions
 from chronik.plan.ownership import Owner, ownership_of, pruned
 from chronik.plan.replicas import (
-    SCALED_KINDS,
     Autoscalers,
     after_apply,
     before_apply,
@@ -50,12 +49,12 @@ from chronik.plan.replicas import (
 )
 from chronik.plan.volumes import (
     at_live_size,
+    claim_retention,
     only_sizes_differ,
     owned_claims,
     recreation,
     resumption,
     retaining,
-    retains,
     volumes,
 )
 
@@ -99,7 +98,7 @@ class PlanContext:
     prune: bool = False
     force_conflicts: bool = False
     take_back_managers: tuple[str, ...] = ()
-    settled: Collection[Flapping] = frozenset()
+    flapping: Collection[Flapping] = frozenset()
     claims: Sequence[Manifest] = ()
     pods: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
@@ -118,13 +117,13 @@ def plan(desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], co
 
 
 def manifest_digest(manifest: Manifest) -> str:
-    """Return what tells two manifests apart, whatever the order of their keys; for `PlanContext.settled`."""
+    """Return what tells two manifests apart, whatever the order of their keys; for `PlanContext.flapping`."""
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def left_over(manifest: Manifest, live: Manifest, differences: Iterable[Difference]) -> Flapping:
-    """Return how `PlanContext.settled` knows differences that an apply has left, whatever else changes since."""
+    """Return how `PlanContext.flapping` knows differences that an apply has left, whatever else changes since."""
     left = [[each.kind, each.path, each.live] for each in differences]
     return live["metadata"]["uid"], manifest_digest(manifest), manifest_digest({"left": left})
 
@@ -164,7 +163,7 @@ class _Planner:
         return Step(ref, tuple(self._existing(manifest, live, whose.reason)))
 
     def _created(self, manifest: Manifest) -> list[Action]:
-        if manifest["kind"] not in SCALED_KINDS:
+        if manifest["kind"] not in WORKLOAD_KINDS:
             return [Create(ref=ObjectRef.of(manifest), reason="does not exist", manifest=manifest)]
         create, *rest = creation(manifest, self.autoscalers)
         assert isinstance(create, Create)
@@ -181,7 +180,7 @@ class _Planner:
 
     def _updated(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
         """Return the apply, if one is needed, and what happens to the replica count around it."""
-        if manifest["kind"] not in SCALED_KINDS:
+        if manifest["kind"] not in WORKLOAD_KINDS:
             return [self._decided(manifest, live, adoption)]
         autoscaler = self.autoscalers.in_the_way(manifest)
         main = self._decided(manifest, live, adoption, autoscaler)
@@ -207,7 +206,7 @@ class _Planner:
     def _resized(self, found: Volumes, live: Manifest, adoption: str) -> list[Action]:
         """Return how a StatefulSet gets larger claim templates; its claims must not hang on it when it is deleted."""
         level, ref = at_live_size(found.manifest, live), ObjectRef.of(live)
-        independent = retains(live) and not owned_claims(found.claims, live["metadata"]["uid"])
+        independent = claim_retention(live) == "Retain" and not owned_claims(found.claims, live["metadata"]["uid"])
         actions = self._updated(level if independent else retaining(level), live, adoption)
         if any(isinstance(action, Obstacle) for action in actions):
             return actions
@@ -236,7 +235,7 @@ class _Planner:
         if stuck:
             return unchangeable(manifest, live, changes, changes_of(stuck, live), operated=self._operated)
         version = metadata["resourceVersion"]
-        if self.context.settled and left_over(manifest, live, differences) in self.context.settled:
+        if self.context.flapping and left_over(manifest, live, differences) in self.context.flapping:
             return Skip(
                 ref=ref, why="settled", reason="is changed back by something else on every apply", changes=changes
             )
@@ -271,7 +270,7 @@ class _Planner:
         )
 
     def _gated(self, action: Create | Apply) -> Action:
-        if action.ref.kind not in SCALED_KINDS or (isinstance(action, Apply) and not action.restarts):
+        if action.ref.kind not in WORKLOAD_KINDS or (isinstance(action, Apply) and not action.restarts):
             return action
         blocker = self.context.gate(action, tuple(self.started)) if self.context.gate else None
         if blocker is not None:

@@ -2,7 +2,7 @@
 
 A field that its only owner stops sending falls back to its default, and the default of `spec.replicas` is 1. So a
 manager of its own, `chronik-operator-replicas`, holds the live count while the main manager lets go, and lets go itself
-once the autoscaler owns it. On the way back the autoscaler is deleted before the count is taken. `plan` asks.
+once the autoscaler owns it. On the way back the autoscaler is deleted before the count is taken.
 Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership
 """
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from chronik.plan.managed_fields import FieldPath
 
 REPLICAS: FieldPath = ("f:spec", "f:replicas")
-SCALED_KINDS = frozenset({"StatefulSet", "Deployment"})
 _PATH = ".spec.replicas"
 _AUTOSCALER = "kube-controller-manager"
 

@@ -27,6 +27,8 @@ IMAGE = f"chronik/operator:{__version__}"
 
 FOLDER = "install/"
 _RIGHTS = ("role", "rolebinding")
+_PEOPLE = ("view-role", "edit-role")
+"""What lets people who may view or edit a namespace do so with its clusters; it comes and goes with the CRD."""
 _THE_REST = ("leader-role", "leader-rolebinding", "service", "deployment", "poddisruptionbudget")
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -84,12 +86,6 @@ def _check(flag: str, value: str, form: re.Pattern[str], longest: int) -> None:
         )
 
 
-def template_names() -> list[str]:
-    """Return the file names of the operator's templates."""
-    names = ("namespace", "serviceaccount", *_RIGHTS, *_THE_REST, "servicemonitor")
-    return [f"{FOLDER}{name}.yaml.j2" for name in names]
-
-
 def install_manifests(
     options: InstallOptions, templates: Templates, definitions: Sequence[Manifest], alerts: Sequence[Manifest] = ()
 ) -> list[Manifest]:
@@ -111,6 +107,8 @@ def install_manifests(
 
 def _objects(options: InstallOptions, templates: Templates, variables: dict[str, Any]) -> Iterator[Manifest]:
     yield _made("serviceaccount", templates, variables)
+    if options.with_definitions:
+        yield from (_made(name, templates, variables) for name in _PEOPLE)
     for scope in dict.fromkeys(options.watch) or (None,):
         yield from (_made(name, templates, variables | {"scope": scope}) for name in _RIGHTS)
     yield from (_made(name, templates, variables) for name in _THE_REST)

@@ -41,10 +41,11 @@ OMIT: Final = _Omit()
 class SkeletonError(Exception):
     """The skeleton is no single YAML document, or a value does not fit its place; `line` counts from 1."""
 
-    def __init__(self, message: str, line: int) -> None:
+    def __init__(self, message: str, line: int, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.line = line
+        self.hint = hint
 
 
 def placeholder(number: int) -> str:
@@ -91,9 +92,13 @@ def _events(text: str) -> Iterator[yaml.Event]:
     try:
         return iter(list(yaml.parse(text, Loader=_LOADER)))
     except yaml.MarkedYAMLError as error:
-        mark: Any = error.problem_mark or error.context_mark  # typed as either library's mark; both count from 0
-        words = ", ".join(filter(None, (error.context, error.problem)))
-        raise SkeletonError(f"not YAML: {words}", mark.line + 1 if mark else 1) from error
+        from chronik.documents.syntax_errors import syntax_mistake  # noqa: PLC0415  # only a broken text pays for it
+
+        mistake = syntax_mistake(error, text)
+        line = text.count("\n", 0, mistake.start) + 1
+        other = text.count("\n", 0, mistake.other) + 1 if mistake.other is not None else 0
+        hint = mistake.hint.replace("{line}", str(other))
+        raise SkeletonError(f"not YAML: {_HOLE.sub('{{ … }}', mistake.message)}", line, hint) from error
     except (yaml.reader.ReaderError, UnicodeEncodeError) as error:
         place = _UNREADABLE.search(text)
         line = text.count("\n", 0, place.start()) + 1 if place else 1

@@ -1,6 +1,6 @@
 """Word what became of clusters: a line for each object that changed or could not, a count, and what to do.
 
-`cli_apply` prints it, and `cli_diff` the troubles; `report_json` is the same for programs. Pure.
+Pure; `report.data` says the same to programs.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _table(page: Page, told: Sequence[ObjectResult]) -> None:
         painted = page.painted(word, _OUTCOME_COLOURS.get(deed.outcome, ""))
         page.beside(f"{lead}{painted}{' ' * (words - len(word) + 2)}", used + words + 2, reason)
         for owner in _taken(deed):
-            page.paragraph(f"took {path_of(owner)} from {owned_by(owner)}", " " * (used if columns else 4))
+            page.paragraph(f"took {owner.field} from {owned_by(owner)}", " " * (used if columns else 4))
 
 
 _ROOM_FOR_REASONS = 24
@@ -91,8 +91,8 @@ def _reason(deed: ObjectResult) -> str:
         case _ if result.outcome == "not-tried":
             return result.why
         case Apply(reason=reason, restarts=restarts):
-            settled = "; something on the server changes it back" if result.settled else ""
-            return f"{reason}{', its pods restart' if restarts else ''}{settled}"
+            flapping = "; something on the server changes it back" if result.flapping else ""
+            return f"{reason}{', its pods restart' if restarts else ''}{flapping}"
         case GrowClaim(was=was, storage=storage):
             return f"{was} -> {storage}"
         case Obstacle() | Recreate():
@@ -109,15 +109,9 @@ def _taken(deed: ObjectResult) -> tuple[FieldOwner, ...]:
     )
 
 
-def path_of(owner: FieldOwner) -> str:
-    """Write which field somebody owns: `spec.replicas`."""
-    return owner.path.removeprefix(".")
-
-
 def owned_by(owner: FieldOwner) -> str:
     """Write who owns a field, and how they got it: `kubectl (update of scale)`."""
-    how = f"{owner.operation.lower()} of {owner.subresource}" if owner.subresource else owner.operation.lower()
-    return f"{owner.manager} ({how})"
+    return f"{owner.manager} ({owner.how})"
 
 
 def _summary(account: ClusterResult, dry_run: DryRun) -> str:
@@ -173,7 +167,7 @@ def _troubles(result: Result) -> Iterator[tuple[_Trouble, str]]:
         whose = f"{result.error.subject}: " if result.error.subject not in {"", ref} else ""
         yield _Trouble("error", whose + result.error.message, result.error.hint), ref
     elif isinstance(action, Conflict):
-        fields = "".join(f"\n{path_of(owner)}: {owned_by(owner)}" for owner in action.owners)
+        fields = "".join(f"\n{owner.field}: {owned_by(owner)}" for owner in action.owners)
         message = f"other field managers set {counted(len(action.owners), 'field')} that this apply sets{fields}"
         yield _Trouble("error", message, action.hint), ref
     elif isinstance(action, Obstacle):

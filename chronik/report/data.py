@@ -20,7 +20,7 @@
         "error": null or the same                                why the cluster was not looked at
     }]}
 
-`cli_apply` and `cli_diff` print it; in a diff an outcome is what it would be, and `seconds` are 0. Pure.
+In a diff an outcome is what it would be, and `seconds` are 0. Pure.
 """
 
 from __future__ import annotations
@@ -131,13 +131,13 @@ def _data(view: ClusterView) -> dict[str, Any]:
 
 def _component_data(part: ComponentView) -> dict[str, Any]:
     return {
-        "name": part.status.component.count_field,
+        "name": part.status.component.type.count_field,
         "workload": str(part.ref),
         "wanted": part.status.wanted,
         "ready": part.status.ready,
         "existing": part.existing,
         "updated": part.updated,
-        "settled": part.status.settled,
+        "settled": part.status.is_ready,
         "state": part.status.health.state.value,
         "message": part.reason,
         "endpoints": list(part.status.endpoints),

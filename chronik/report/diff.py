@@ -1,6 +1,6 @@
 """Word what an apply would change: field by field, with who set it, which pods restart, and what is deleted.
 
-`cli_diff` prints it. Values come with their secrets masked (`changes.Mask`), and never reach a terminal raw. Pure.
+Pure. Values come with their secrets masked (`changes.Mask`), and never reach a terminal raw.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from chronik.documents.scalars import is_ambiguous
 from chronik.documents.writer import to_yaml
 from chronik.plan.actions import Apply, Conflict, Deferred, Obstacle, Recreate, Skip, TransferOwnership
 from chronik.plan.results import LEFT_ALONE, WROTE
-from chronik.report.apply import owned_by, path_of
+from chronik.report.apply import owned_by
 from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, cells, visible
 from chronik.report.summary import action_changes, counts, deeds
 from chronik.wording import counted, listed
@@ -155,7 +155,7 @@ class _Entry:
         told = ", ".join(change.owner for change in changes)
         for owner in owners:
             if owner.manager not in told:
-                self._note(f"{path_of(owner)} is {verb} {owned_by(owner)}")
+                self._note(f"{owner.field} is {verb} {owned_by(owner)}")
         if isinstance(action, Apply | Recreate) and action.restarts:
             self._restarts(action.restarts)
         if isinstance(action, Obstacle | Deferred) and action.hint:

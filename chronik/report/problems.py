@@ -118,8 +118,6 @@ def _write(page: Page, problem: Problem) -> None:
     _labelled(page, problem.severity, _headline(problem), bold=True)
     if problem.location:
         _place(page, problem.location, _COLOURS[problem.severity])
-    elif problem.subject:
-        page.line(f"  {page.painted('-->', _MARGIN)} {visible(problem.subject)}")
     if problem.hint:
         _labelled(page, "help", visible(problem.hint))
     page.line()

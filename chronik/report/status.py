@@ -1,6 +1,6 @@
 """Word how clusters are: a picture of one, a table of many, a line for each change.
 
-`cli_status` prints it; `status_data` is the same for programs. Pure: the time is an argument.
+Pure: the time is an argument. `report.data` says the same to programs.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from chronik.api.components import COMPONENTS
 from chronik.report.page import BOLD, DIM, GREEN, RED, YELLOW, Page, cells, visible
 from chronik.status.health import State
-from chronik.status.view_parts import WORDS, is_growing
+from chronik.status.view_parts import is_growing
 from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ NOT_INSTALLED = (
     "note: the kind ChronikCluster is not installed; only clusters applied from the command line can be shown"
 )
 _READY = {False: "Ready", True: "Ready as it is: it is paused, and need not be what its document says"}
-_LABEL = max(map(len, WORDS.values())) + 2
+_LABEL = max(len(each.plural) for each in COMPONENTS.values()) + 2
 
 
 def picture(
@@ -171,7 +172,7 @@ def _count(part: ComponentView) -> str:
 
 
 def _colour(part: ComponentView) -> str:
-    if part.status.settled:
+    if part.status.is_ready:
         return GREEN
     return RED if part.status.health.state is State.FAILED else YELLOW
 
@@ -188,7 +189,7 @@ def _bar(part: ComponentView, width: int | None) -> str:
 
 def _remarks(part: ComponentView) -> Iterator[str]:
     """Yield what there is to say beside a component's count."""
-    if not part.status.settled and not part.troubles:
+    if not part.status.is_ready and not part.troubles:
         yield part.reason
     if part.existing and part.updated < part.existing and "revision" not in part.reason:
         yield f"{part.updated} of {part.existing} on the newest revision"
@@ -223,7 +224,7 @@ def _volumes(volumes: Sequence[Volume]) -> str:
 def _condition(condition: Mapping[str, Any]) -> str:
     """Word a condition, but for what the components above say better."""
     reason, message = condition.get("reason", ""), condition.get("message", "")
-    told = message.startswith(tuple(f"{words}: " for words in WORDS.values()))
+    told = message.startswith(tuple(f"{each.plural}: " for each in COMPONENTS.values()))
     return f"{reason}: {message}" if message and not told else reason
 
 
@@ -266,7 +267,7 @@ def _cells(view: ClusterView, now: str) -> tuple[str, ...]:
         view.key.name,
         view.state,
         "yes" if view.ready else "no",
-        *(counts.get(name, "-") for name in WORDS),
+        *(counts.get(name, "-") for name in COMPONENTS),
         age(view.created, now) if view.created else "-",
         "; ".join(view.waits_for),
     )

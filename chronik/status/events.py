@@ -38,7 +38,7 @@ def _deeds(written: Iterable[Result]) -> list[Announcement]:
     for each in written:
         match each.action:
             case Apply(takes=takes) if lost := _taken_unasked(takes):
-                fields = ", ".join(f"{owner.path.removeprefix('.')} (from {owner.manager})" for owner in lost)
+                fields = ", ".join(f"{owner.field} (from {owner.manager})" for owner in lost)
                 told.append(Announcement("Warning", "FieldsTakenBack", f"{each.ref}: took back {fields}"))
             case TransferOwnership(manager=manager, reason=reason) if manager == ROTATION_MANAGER:
                 told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {reason}"))

@@ -1,8 +1,7 @@
 """Say how an object is doing, from the object alone: a pure function per kind, as kstatus has them.
 
 Rules: sigs.k8s.io/cli-utils, pkg/kstatus/status. On top of them, what kstatus lacks: a StatefulSet is failed when its
-pods say why they cannot run, in the pods' own words. `apply --wait`, `status` and the operator ask here; nothing here
-asks the cluster.
+pods say why they cannot run, in the pods' own words.
 """
 
 from __future__ import annotations

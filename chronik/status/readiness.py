@@ -1,7 +1,7 @@
 """Decides, of objects that were just applied, which are ready, which are still under way and which have failed.
 
-Pure: `wait` feeds it what its watches see, with the time. A failure has to last before it counts, because much of what
-pods fail on clears up by itself: a node comes, a volume is bound, a registry answers.
+Pure: the time is an argument. A failure has to last before it counts, because much of what pods fail on clears up by
+itself: a node comes, a volume is bound, a registry answers.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, POD, ClusterKey, ObjectRef
+from chronik.manifest import CLUSTER_LABEL, POD, WORKLOAD_KINDS, ClusterKey, ObjectRef, component_of
 from chronik.status.health import Health, State, health
 
 if TYPE_CHECKING:
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
 
-WORKLOADS = ("StatefulSet", "Deployment")
-
 
 def takes_time(manifest: Manifest) -> bool:
     """Tell whether an object becomes ready only some time after it was applied."""
     if manifest["kind"] == "Service":
         return bool(manifest["spec"].get("type") == "LoadBalancer")
-    return manifest["kind"] in {*WORKLOADS, "PodDisruptionBudget"}
+    return manifest["kind"] in {*WORKLOAD_KINDS, "PodDisruptionBudget"}
 
 
 class Unready(NamedTuple):
@@ -128,7 +126,7 @@ class _Trouble:
 def _health(ref: ObjectRef, live: Manifest | None, pods: Mapping[tuple[str, str, str], list[Manifest]]) -> Health:
     if live is None:
         return Health(State.IN_PROGRESS, "does not exist")
-    if ref.kind not in WORKLOADS:
+    if ref.kind not in WORKLOAD_KINDS:
         return health(live)
     return health(live, pods.get(_workload(live), ()))
 
@@ -137,7 +135,7 @@ def _workload(manifest: Manifest) -> tuple[str, str, str]:
     """Return what a workload and its pods have in common: namespace, cluster and component."""
     metadata = manifest["metadata"]
     labels = metadata.get("labels") or {}
-    return metadata.get("namespace", ""), labels.get(CLUSTER_LABEL, ""), labels.get(COMPONENT_LABEL, "")
+    return metadata.get("namespace", ""), labels.get(CLUSTER_LABEL, ""), component_of(manifest)
 
 
 def _by_workload(objects: Iterable[Manifest]) -> dict[tuple[str, str, str], list[Manifest]]:

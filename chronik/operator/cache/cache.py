@@ -1,9 +1,8 @@
 """What the operator knows of the cluster it runs in: every ChronikCluster, and everything that belongs to one.
 
-`operator` runs one `Cache`: it lists and watches each kind once, for the whole fleet, so that reconciling reads from
-memory and asks the server nothing. Whatever changes wakes its cluster; what the operator has written itself is put in
-at once (`observe_write`, `observe_delete`), so that a reconcile never sees less than the one before it did, and wakes
-nobody.
+Each kind is listed and watched once, for the whole fleet, so that reconciling reads from memory and asks the server
+nothing. Whatever changes wakes its cluster; what the operator has written itself is put in at once (`observe_write`,
+`observe_delete`), so that a reconcile never sees less than the one before it did, and wakes no cluster.
 
 A reconcile takes `fingerprint` before it takes `view`. If it then finds nothing to do, there is nothing to do until the
 fingerprint changes.
@@ -13,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from chronik.clock import Clock
 from chronik.manifest import (
     CLAIM,
     CLUSTER,
+    COMPONENT_NAMES,
     INSTANCE_LABEL,
     KIND_BY_NAME,
     KINDS,
@@ -32,16 +33,18 @@ from chronik.manifest import (
 from chronik.operator.cache.packing import Packer
 from chronik.operator.cache.reflector import KindSelector, Reflector, Upkeep
 from chronik.operator.cache.store import Store
+from chronik.plan.live import LiveCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
     from chronik.kube import Kube
     from chronik.manifest import Manifest
+    from chronik.operator.cache.packing import Record
 
 LISTS_AT_A_TIME = 2
 OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
-CLAIMS = f"{INSTANCE_LABEL},app.kubernetes.io/component in (controller,ingest,search)"
+CLAIMS = f"{INSTANCE_LABEL},app.kubernetes.io/component in ({','.join(COMPONENT_NAMES)})"
 """Claims bear the labels of their StatefulSet's selector, and those only."""
 NO_HELM = "type!=helm.sh/release.v1"
 """Helm keeps its releases in Secrets, up to a megabyte each."""
@@ -53,15 +56,6 @@ class Selection:
 
     namespaces: tuple[str, ...] = ()
     selector: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What there is of one cluster: the objects that chronik renders, claims and pods, reduced to what plans read."""
-
-    objects: dict[ObjectRef, Manifest]
-    claims: list[Manifest]
-    pods: list[Manifest]
 
 
 class Cache:
@@ -120,17 +114,23 @@ class Cache:
         record = self._store.get(ObjectRef(CLUSTER.name, key.namespace, key.name))
         return record.manifest if record else None
 
-    def view(self, key: ClusterKey) -> View:
-        """Return all that belongs to a cluster, found by its controller or, without one, by its label."""
-        view = View({}, [], [])
+    def view(self, key: ClusterKey, document: Manifest | None = None) -> LiveCluster:
+        """Return all that is there of a cluster, reduced to what plans read.
+
+        What belongs to it is found by its controller or, without one, by its label. `document` is its ChronikCluster if
+        it has been read already: to unpack it once more would be a waste.
+        """
+        objects: dict[ObjectRef, Manifest] = {}
+        pods: list[Manifest] = []
+        claims: list[Manifest] = []
         for ref, record in self._store.of_cluster(key):
             if ref.kind == POD.name:
-                view.pods.append(record.manifest)
+                pods.append(record.manifest)
             elif ref.kind == CLAIM.name:
-                view.claims.append(record.manifest)
+                claims.append(record.manifest)
             elif ref.kind in KIND_BY_NAME:
-                view.objects[ref] = record.manifest
-        return view
+                objects[ref] = record.manifest
+        return LiveCluster(document or self.cluster(key), objects, pods, claims, self.expandable())
 
     def fingerprint(self, key: ClusterKey) -> Hashable:
         """Return what changes whenever something changes that a reconcile of this cluster reads, but for its status.
@@ -180,7 +180,13 @@ class Cache:
     def expandable(self) -> Mapping[str, bool]:
         """Return which StorageClasses can expand volumes, as far as that is known: in namespaced mode it is not."""
         classes = self._store.of_kind(STORAGE_CLASS.name)
-        return {ref.name: bool(record.manifest.get("allowVolumeExpansion")) for ref, record in classes.items()}
+        return {ref.name: _expands(record) for ref, record in classes.items()}
+
+
+@lru_cache(maxsize=1024)
+def _expands(storage_class: Record) -> bool:
+    """Tell whether a StorageClass expands volumes; records never change, and every pass asks."""
+    return bool(storage_class.manifest.get("allowVolumeExpansion"))
 
 
 def _sources(selection: Selection) -> Iterator[KindSelector]:

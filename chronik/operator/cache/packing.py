@@ -1,8 +1,7 @@
 """What the operator's caches keep of an object: what plan, health and status read, packed to a few hundred bytes.
 
-`operator_cache_store` holds these records; nothing here waits or asks anybody. A Secret is reduced to a digest before
-anything else sees it. Objects of one kind look alike across a fleet, so the first ones serve as a dictionary that the
-rest are compressed against: a StatefulSet of 10 kB becomes about 700 bytes.
+A Secret is reduced to a digest before anything else sees it. Objects of one kind look alike across a fleet, so the
+first ones serve as a dictionary that the rest are compressed against: a StatefulSet of 10 kB becomes about 700 bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from chronik.manifest import (
-    API_VERSION,
     CLAIM,
     CLUSTER,
     CLUSTER_KIND,
@@ -28,6 +26,7 @@ from chronik.manifest import (
     STORAGE_CLASS,
     ClusterKey,
 )
+from chronik.plan.ownership import is_cluster
 from chronik.plan.volumes import LASTING_ANNOTATIONS
 
 if TYPE_CHECKING:
@@ -138,18 +137,12 @@ def _compressor(dictionary: bytes) -> zlib._Compress:
 def _cluster_of(manifest: Manifest) -> ClusterKey | None:
     """Return the cluster of an object: its controller, which lives beside it, else whom its labels name."""
     metadata = manifest["metadata"]
-    name = next((owner["name"] for owner in metadata.get("ownerReferences") or () if _is_cluster(owner)), None)
+    name = next((owner["name"] for owner in metadata.get("ownerReferences") or () if is_cluster(owner)), None)
     labels = metadata.get("labels") or {}
     # All that tells a claim's cluster: a StatefulSet gives its claims no labels but those of its selector.
     name = name or labels.get(CLUSTER_LABEL) or (labels.get(INSTANCE_LABEL) if manifest["kind"] == CLAIM.name else None)
     namespace = metadata.get("namespace")
     return ClusterKey(sys.intern(namespace), sys.intern(name)) if name and namespace else None
-
-
-def _is_cluster(owner: Mapping[str, Any]) -> bool:
-    group = API_VERSION.partition("/")[0]
-    of_group = str(owner.get("apiVersion")).partition("/")[0] == group
-    return bool(owner.get("controller")) and owner.get("kind") == CLUSTER_KIND and of_group
 
 
 def _secrets_in(value: Any) -> Iterator[str]:

@@ -160,17 +160,10 @@ class Metrics:
         if not yes:
             self._clusters.phases.clear()
 
-    def watch(
-        self,
-        *,
-        depth: Callable[[], float] | None = None,
-        oldest: Callable[[], float] | None = None,
-        leader: Callable[[], float] | None = None,
-    ) -> None:
-        """Ask these when metrics are read: queue depth, age of its first entry in seconds, whether this one leads."""
-        for gauge, source in ((self._depth, depth), (self._oldest, oldest), (self._leader, leader)):
-            if source is not None:
-                gauge.set_function(source)
+    def watch(self, *, depth: Callable[[], float], oldest: Callable[[], float]) -> None:
+        """Ask these when metrics are read: the depth of the queue, and the age of its first entry in seconds."""
+        self._depth.set_function(depth)
+        self._oldest.set_function(oldest)
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """Return all metrics in the format that an Accept header asks for, and its content type."""
