@@ -230,9 +230,13 @@ APPLY = Apply(ref=REF, manifest={}, changes=(), uid="u", resource_version="1")
 RECREATE = Recreate(
     ref=REF, reason="its volumes grow", manifest={}, propagation="Orphan", changes=(), uid="u", resource_version="1"
 )
+SCALED = FieldOwner(".spec.replicas", "kube-controller-manager", "Update", "scale")
+HANDED = FieldOwner(".spec.replicas", "chronik-operator-replicas")
 DEEDS = {
     "quiet": (APPLY, "changed", None),
     "taken": (replace(APPLY, takes=(OWNER,)), "changed", ("Warning", "FieldsTakenBack")),
+    "asked back": (replace(APPLY, takes=(SCALED, HANDED)), "changed", None),
+    "never asked": (replace(APPLY, takes=(SCALED,)), "changed", ("Warning", "FieldsTakenBack")),
     "recreated": (RECREATE, "recreated", ("Normal", "Recreated")),
     "grown": (GROW, "grown", ("Normal", "VolumeGrows")),
     "pruned": (Prune(ref=REF, uid="u", resource_version="1"), "pruned", ("Normal", "Pruned")),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.manifest import ObjectRef
 from chronik.plan.actions import Action, Apply, Blocked, Conflict, Recreate
-from chronik.plan.drift import alters
+from chronik.plan.drift import alters, split
 from chronik.plan.managed_fields import item_field, owners_of
 from chronik.plan.replicas import is_scaled
 
@@ -69,7 +69,9 @@ _STATEFULSET_MUTABLE = frozenset(
 _IMMUTABLE: dict[str, tuple[FieldPath, ...]] = {
     "Deployment": (("f:spec", "f:selector"),),
     "RoleBinding": (("f:roleRef",),),
-    "Service": (("f:spec", "f:clusterIP"), ("f:spec", "f:clusterIPs"), ("f:spec", "f:loadBalancerClass")),
+    "Service": tuple(
+        ("f:spec", field) for field in ("f:clusterIP", "f:clusterIPs", "f:healthCheckNodePort", "f:loadBalancerClass")
+    ),
 }
 _FROZEN: dict[str, tuple[FieldPath, ...]] = {  # once the object itself says `immutable: true`
     "ConfigMap": (("f:data",), ("f:binaryData",), ("f:immutable",)),
@@ -86,10 +88,10 @@ _ANY_WAY_OUT = "`{delete}`, and {who} creates it anew."
 def immutable_differences(
     desired: Manifest, live: Manifest, fields: Fields, differences: Iterable[Difference]
 ) -> list[Difference]:
-    """Return the differences that no apply can bring about, because their fields never change."""
+    """Return the differences, field by field, that no apply can bring about, because their fields never change."""
     return [
         difference
-        for difference in differences
+        for difference in split(differences)
         if _is_immutable(difference, desired, live) and alters(difference, live, fields)
     ]
 
@@ -140,7 +142,12 @@ def _is_immutable(difference: Difference, desired: Manifest, live: Manifest) -> 
 
 
 def _service_keeps(field: str, difference: Difference, desired: Manifest, live: Manifest) -> bool:
-    """Tell whether a Service's field stays: an address that is no longer asked for does, and so does a class."""
+    """Tell whether a Service's field stays: an address that is no longer asked for does, and so does a class.
+
+    A port for health checks stays while the Service has one.
+    """
+    if field == "f:healthCheckNodePort":
+        return bool(difference.live and difference.desired)
     if field == "f:loadBalancerClass":
         return bool(live["spec"].get("type") == desired["spec"].get("type") == "LoadBalancer")
     return difference.kind != "extra"

@@ -27,7 +27,49 @@ Fields = dict[str, Any]
 """A `fieldsV1` tree."""
 ItemKey = Any
 """What tells the items of one list apart: the value of the key field, of all of them if several, or of the item."""
+FieldPlace = tuple[str, str]
+"""Where a value stands: the name of the enclosing field, and its own; list items bear their list's name."""
 
+UNTRACKED = frozenset({"apiVersion", "kind", "status"})
+"""What no manager of an object owns: its type, and its status, which belongs to another endpoint."""
+UNTRACKED_METADATA = frozenset(
+    ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink")
+)
+_IN_CONTAINERS = {
+    "env": ("name",),
+    "ports": ("containerPort", "protocol"),
+    "volumeDevices": ("devicePath",),
+    "volumeMounts": ("mountPath",),
+}
+_LIST_KEYS: dict[FieldPlace, tuple[str, ...]] = {
+    ("", "secrets"): ("name",),
+    ("metadata", "finalizers"): (),
+    ("metadata", "ownerReferences"): ("uid",),
+    ("resources", "claims"): ("name",),
+    ("spec", "hostAliases"): ("ip",),
+    ("spec", "ports"): ("port", "protocol"),
+    ("spec", "topologySpreadConstraints"): ("topologyKey", "whenUnsatisfiable"),
+    **{
+        ("spec", name): ("name",)
+        for name in (
+            *("containers", "ephemeralContainers", "imagePullSecrets", "initContainers"),
+            *("resourceClaims", "schedulingGates", "volumes"),
+        )
+    },
+    **{
+        (name, field): keys
+        for name in ("containers", "ephemeralContainers", "initContainers")
+        for field, keys in _IN_CONTAINERS.items()
+    },
+}
+_ATOMIC_MAPS = frozenset(
+    {
+        *("selector", "labelSelector", "nodeSelector", "requiredDuringSchedulingIgnoredDuringExecution"),
+        *("configMapKeyRef", "fieldRef", "fileKeyRef", "resourceFieldRef", "secretKeyRef"),
+        *("dataSource", "nodePublishSecretRef", "roleRef", "secretRef"),
+        *("imagePullSecrets", "ownerReferences", "secrets"),  # each of their items
+    }
+)
 _KEY_DEFAULTS = {"protocol": "TCP", "name": ""}  # what the server takes for a key field that is not spelt out
 
 
@@ -62,10 +104,50 @@ def server_path(path: FieldPath) -> str:
     return "".join("." + key[2:] if key[:2] == "f:" else f"[{_spelt(key)}]" for key in path)
 
 
-def place_of(path: FieldPath) -> tuple[str, str]:
+def place_of(path: FieldPath) -> FieldPlace:
     """Return the names of the enclosing field and of the field itself, which say what kind of value it is."""
     names = ["", "", *(key[2:] for key in path if key[:2] == "f:")]
     return names[-2], names[-1]
+
+
+def list_keys(place: FieldPlace) -> tuple[str, ...] | None:
+    """Return the fields that tell the items of a list apart, none for a set; None if the list is owned whole.
+
+    It knows the kinds that chronik renders; a list of any other kind counts as one that is owned whole.
+    """
+    return _LIST_KEYS.get(place)
+
+
+def is_atomic_map(place: FieldPlace) -> bool:
+    """Tell whether a map, of the kinds that chronik renders, is owned whole."""
+    return place[1] in _ATOMIC_MAPS
+
+
+def fields_of(manifest: Manifest) -> Fields:
+    """Return the tree that the server records for a manager who sets everything in a manifest."""
+    return _tree(tracked(manifest), ("", ""))
+
+
+def tracked(manifest: Manifest) -> Manifest:
+    """Return the part of a manifest that has owners."""
+    metadata = {key: value for key, value in manifest["metadata"].items() if key not in UNTRACKED_METADATA}
+    return {key: value for key, value in manifest.items() if key not in UNTRACKED} | {"metadata": metadata}
+
+
+def _tree(value: Any, place: FieldPlace) -> Fields:
+    if isinstance(value, dict) and not is_atomic_map(place):
+        parts = {key: (part, (place[1], key)) for key, part in value.items()}
+        return {f"f:{key}": _tree(*part) for key, part in parts.items() if not _is_unrecorded(*part)}
+    keys = list_keys(place) if isinstance(value, list) else None
+    if keys is None:
+        return {}
+    items = {key: _tree(item, ("", place[1])) for key, item in keyed(value, keys).items()}
+    return {item_field(key, keys): {".": {}, **tree} if tree else {} for key, tree in items.items()}
+
+
+def _is_unrecorded(value: Any, place: FieldPlace) -> bool:
+    """Tell whether nothing is recorded of a value: of a list with keys only the items are."""
+    return value == [] and list_keys(place) is not None
 
 
 def key_names(owned: Fields) -> tuple[str, ...]:
@@ -123,10 +205,20 @@ BEFORE_FIRST_APPLY = "before-first-apply"
 """The server's name for whoever set what was there when an object came under server-side apply."""
 
 
+def managed_entries(live: Manifest) -> list[dict[str, Any]]:
+    """Return the entries that say who owns which fields of an object.
+
+    Of an object without any, because it is older than server-side apply or its record was cleared, the server makes one
+    entry for everything that is there as soon as it is applied to.
+    """
+    entries: list[dict[str, Any]] = live["metadata"].get("managedFields") or []
+    return entries or [{"manager": BEFORE_FIRST_APPLY, "operation": "Update", "fieldsV1": fields_of(live)}]
+
+
 def owners_of(path: FieldPath, live: Manifest) -> list[FieldOwner]:
     """Return everybody who owns the field at a path, us included."""
     owners = []
-    for entry in live["metadata"].get("managedFields") or ():
+    for entry in managed_entries(live):
         node = node_at(entry.get("fieldsV1") or {}, path)
         if node is not None and (not node or "." in node):
             owners.append(_owner(entry, path))
@@ -140,9 +232,7 @@ def collisions(desired: Manifest, live: Manifest, fields: Fields) -> list[FieldO
     before it respells quantities or drops zeroes. One kind is left to the server to find: with a map that was applied
     empty and still is, only its schema knows whether wanting something in it is a conflict.
     """
-    if not live["metadata"].get("managedFields"):
-        return _untracked(desired, live)
-    entries = [entry for entry in live["metadata"]["managedFields"] if entry.get("fieldsV1") is not fields]
+    entries = [entry for entry in managed_entries(live) if entry.get("fieldsV1") is not fields]
     trees = [entry.get("fieldsV1") or {} for entry in entries]
     found = []
     for entry, tree in zip(entries, trees, strict=True):
@@ -150,19 +240,6 @@ def collisions(desired: Manifest, live: Manifest, fields: Fields) -> list[FieldO
         whole = (path for path in paths if not any(node_at(other, path) for other in (fields, *trees)))
         found += [_owner(entry, path) for path in whole]
     return found
-
-
-def _untracked(desired: Manifest, live: Manifest) -> list[FieldOwner]:
-    """Return the conflicts with an object of which the server keeps no owners: it names one for everything.
-
-    Without a schema, lists count as a whole here.
-    """
-    paths = _collided(desired, live, _everything(live), ())
-    return [FieldOwner(server_path(path), BEFORE_FIRST_APPLY, "Update") for path in paths]
-
-
-def _everything(value: Any) -> Fields:
-    return {f"f:{key}": _everything(part) for key, part in value.items()} if isinstance(value, dict) else {}
 
 
 def _collided(want: Any, live: Any, owned: Fields, path: FieldPath) -> Iterator[FieldPath]:

@@ -36,7 +36,7 @@ from chronik.plan.actions import (
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
 from chronik.plan.conflicts import conflict, immutable_differences, port_collisions, still_scaled, unchangeable
-from chronik.plan.drift import alters, applied_fields, walk
+from chronik.plan.drift import alters, applied_fields, split, walk
 from chronik.plan.managed_fields import BEFORE_FIRST_APPLY, collisions
 from chronik.plan.ownership import Owner, ownership_of, pruned
 from chronik.plan.replicas import (
@@ -228,8 +228,10 @@ class _Planner:
         if not differences:
             return Skip(ref=ref, reason="is as it should be")
         owners = tuple(collisions(manifest, live, fields))
-        changes = changes_of(differences, live, owners, self.context.mask)
-        stuck = immutable_differences(manifest, live, fields, differences)
+        parts = list(split(differences))
+        reordered = (each for each in parts if each.kind == "order" and each not in differences)
+        changes = changes_of((*differences, *reordered), live, owners, self.context.mask)
+        stuck = immutable_differences(manifest, live, fields, parts)
         if stuck:
             return unchangeable(manifest, live, changes, changes_of(stuck, live), operated=self._operated)
         version = metadata["resourceVersion"]
@@ -242,7 +244,7 @@ class _Planner:
         refused = tuple(owner for owner in owners if not self._may_take(owner, live, autoscaler))
         if refused:
             return conflict(ref, refused, changes, operated=self._operated)
-        restarts = [each for each in differences if each.path[:2] == _TEMPLATE and alters(each, live, fields)]
+        restarts = [each for each in parts if each.path[:2] == _TEMPLATE and alters(each, live, fields)]
         return self._gated(
             (Adopt if adoption else Apply)(
                 ref=ref,

@@ -15,7 +15,7 @@ from chronik.api.components import claim_name_pattern
 from chronik.manifest import FIELD_MANAGER, ObjectRef
 from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Deferred, GrowClaim, Recreate
 from chronik.plan.drift import same
-from chronik.plan.managed_fields import Fields, item_field, key_names, keyed, owned_key
+from chronik.plan.managed_fields import Fields, item_field, key_names, keyed, managed_entries, owned_key
 from chronik.plan.ownership import has_owner
 from chronik.plan.replicas import counting, handover
 from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER
@@ -265,7 +265,7 @@ def _ordinal(pod: Manifest) -> int:
 def _trees_of_others(live: Manifest) -> dict[str, Fields]:
     """Return which labels, annotations and parts of the pod template others own, by who is to hold them."""
     trees: dict[str, Fields] = {}
-    for entry in live["metadata"].get("managedFields") or ():
+    for entry in managed_entries(live):
         manager = entry["manager"]
         if entry.get("subresource") or manager in {FIELD_MANAGER, REPLICAS_MANAGER}:
             continue

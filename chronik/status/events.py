@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from chronik.manifest import FIELD_MANAGER
-from chronik.plan.actions import Apply, GrowClaim, Prune, Recreate, TransferOwnership
+from chronik.plan.actions import REPLICAS_MANAGER, Apply, GrowClaim, Prune, Recreate, TransferOwnership
+from chronik.plan.replicas import is_scaled
 from chronik.plan.rotation import ROTATION_MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from chronik.errors import FieldOwner
     from chronik.plan.results import Report, Result
     from chronik.status.compute import Condition
 
@@ -35,9 +37,7 @@ def _deeds(written: Iterable[Result]) -> list[Announcement]:
     told: list[Announcement] = []
     for each in written:
         match each.action:
-            case Apply(takes=takes) if lost := [
-                owner for owner in takes if not owner.manager.startswith(FIELD_MANAGER)
-            ]:
+            case Apply(takes=takes) if lost := _taken_unasked(takes):
                 fields = ", ".join(f"{owner.field} (from {owner.manager})" for owner in lost)
                 told.append(Announcement("Warning", "FieldsTakenBack", f"{each.ref}: took back {fields}"))
             case TransferOwnership(manager=manager, reason=reason) if manager == ROTATION_MANAGER:
@@ -52,6 +52,19 @@ def _deeds(written: Iterable[Result]) -> list[Announcement]:
             paths = ", ".join(change.path for change in each.action.restarts[:_MOST_TOLD])
             told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {paths} changed"))
     return told
+
+
+def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
+    """Return what was taken from others, but for a count from our own autoscaler: its removal was asked for.
+
+    Then the count was held for the hand-over back, and is taken from that, too.
+    """
+    asked_back = any(owner.manager == REPLICAS_MANAGER for owner in takes)
+    return [
+        owner
+        for owner in takes
+        if not owner.manager.startswith(FIELD_MANAGER) and not (asked_back and is_scaled(owner))
+    ]
 
 
 _GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable"})
