@@ -31,7 +31,8 @@ from chronik.cli.main import names_argument, print_data, recursive_option, use_c
 from chronik.cli.progress import Progress
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
 from chronik.kube import ConnectOptions, Kube, connect
-from chronik.kube.informer import Informer, KindSelector
+from chronik.kube.informer import Informer
+from chronik.kube.reflector import KindSelector
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KINDS, POD, ClusterKey, ObjectRef
 from chronik.plan.deletion import Deletion, deletion
 from chronik.plan.live import LiveCluster
