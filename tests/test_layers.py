@@ -260,6 +260,7 @@ EXAMPLE = str(ROOT / "examples" / "production.yaml")
         (["render", "--help"], {"jinja2", "yaml", "cel_expr_python"}),
         (["render", "-f", EXAMPLE], set()),
         (["validate", "-f", EXAMPLE], set()),
+        (["validate", "-f", EXAMPLE, "-o", "json"], set()),
         (["schema", "crd"], {"jinja2"}),
     ],
 )
