@@ -104,9 +104,15 @@ def print_manifests(manifests: Sequence[Manifest], output: str, output_dir: str 
         return
     from chronik.offline.output import write_folder  # noqa: PLC0415
 
-    stale = write_folder(Path(output_dir), manifests, writer)
-    removed = f", and removed {len(stale)} that {'is' if len(stale) == 1 else 'are'} no longer needed" if stale else ""
-    click.echo(f"{output_dir}: wrote {len(manifests)} objects{removed}", err=True)
+    written = write_folder(Path(output_dir), manifests, writer)
+    click.echo(f"{output_dir}: {written}", err=True)
+    for old, new in written.replaced:
+        click.echo(f"warning: {old} is gone from {output_dir}: {new} took its place", err=True)
+        click.echo("  If these are two clusters, render both in one call, or into a folder each.", err=True)
+    for name in written.gone:
+        click.echo(f"note: {name} is gone from {output_dir}: no document describes it any more", err=True)
+    for name in written.kept:
+        click.echo(f"note: {output_dir}/{name} stays: {writer} did not write it", err=True)
 
 
 LAZY_COMMANDS = {
