@@ -59,8 +59,7 @@ def takes(kind: click.ParamType, text: str) -> bool:
     """Say whether a type takes a text; if so, it comes back as it is."""
     try:
         return kind.convert(text, None, None) == text
-    except click.BadParameter as error:
-        assert error.message
+    except click.BadParameter:
         return False
 
 
@@ -226,7 +225,7 @@ class _Parser:
 @given(tokens=st.lists(st.sampled_from(TOKENS), max_size=9))
 @settings(max_examples=2_000)
 def test_selectors(tokens):
-    """A label selector is taken if the API server takes it, and only then; an empty one is a variable that is not set."""
+    """A label selector is taken if the API server takes it, and only then, unless it is empty."""
     text = "".join(tokens)
 
     assert (names.selector_error(text) == "") is server_takes(text), text
@@ -311,7 +310,7 @@ def test_no_option_takes_just_any_text(parameter):
         return
     assert isinstance(parameter.type, parameters.Text | parameters.Duration)
     for text in ("", " ") if isinstance(parameter.type, parameters.Text) else ("",):
-        with pytest.raises(click.BadParameter, match="Is the variable set|write 30s"):
+        with pytest.raises(click.BadParameter, match=r"Is the variable set|write 30s"):
             parameter.type.convert(text, None, None)
 
 

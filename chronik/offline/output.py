@@ -123,7 +123,7 @@ def _identity(manifest: Mapping[str, Any]) -> Identity:
 
 
 def _mark(manifest: Manifest, writer: str) -> str:
-    """Return the first line of a manifest's file. It names the object, so a copy made for another is not taken for ours."""
+    """Return the first line of a manifest's file. It names the object, so a copy made for another is not chronik's."""
     return _FILE_MARK.format(writer, "/".join(filter(None, _identity(manifest)[1:])))
 
 

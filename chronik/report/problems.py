@@ -134,7 +134,7 @@ def _write(page: Page, problem: Problem) -> None:
     if problem.location:
         _place(page, problem.location, _COLOURS[problem.severity])
     elif problem.subject:
-        page.line(f"  {page.painted('-->', _MARGIN)} {visible(problem.subject)}")
+        page.line("  ", ("-->", _MARGIN), f" {problem.subject}")
     if problem.hint:
         _labelled(page, "help", problem.hint.lstrip())
     page.line()
