@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
-_DURATION = re.compile(f"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?|{_NUMBER}", re.ASCII)
+_DURATION = f"(?a:(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?|{_NUMBER})"  # compiled if one is given
 _SECONDS = (3600.0, 60.0, 1.0, 0.001, 1.0)
 _LONGEST_DURATION = (2**63 - 1) / 1e9
 """In seconds: the longest that kubectl takes, 292 years."""
-_CONTROL = re.compile("[\0-\x1f\x7f]")
-_DOCUMENT = re.compile(r"-|.*\.(?:ya?ml|json)", re.IGNORECASE | re.DOTALL)
+_CONTROL = "[\0-\x1f\x7f]"
+_DOCUMENT = r"(?is:-|.*\.(?:ya?ml|json))"
 MOST_REPLICAS = 2**31 - 1
 
 
@@ -60,14 +60,16 @@ def form(name: str, wanted: names.Form, what: str) -> Text:
 def _cluster_name(text: str) -> str:
     if names.CLUSTER_NAME.fits(text):
         return ""
-    if _DOCUMENT.fullmatch(text) or os.path.exists(text):  # noqa: PTH110  # Path.exists raises where it may not look
-        return f"{text!r} names documents, and no cluster. Did you mean -f {text}?"
+    if re.fullmatch(_DOCUMENT, text) or os.path.exists(text):  # noqa: PTH110  # Path.exists raises where it may not look
+        import shlex  # noqa: PLC0415  # only a mistake needs it
+
+        return f"{text!r} names documents, and no cluster. Did you mean -f {shlex.quote(text)}?"
     allowed = "; its namespace is given with -n" if "/" in text else f": {names.CLUSTER_NAME.allowed}"
     return f"{text!r} is no name of a cluster{allowed}"
 
 
 def _printable(text: str) -> str:
-    return f"{text!r} holds a control character" if _CONTROL.search(text) else ""
+    return f"{text!r} holds a control character" if re.search(_CONTROL, text) else ""
 
 
 NAMESPACE = form("namespace", names.NAMESPACE, "name of a namespace")
@@ -108,7 +110,7 @@ class Duration(click.ParamType[float]):
         """Return how many seconds a text means."""
         if isinstance(value, float):  # converted before
             return value
-        parts = _DURATION.fullmatch(value)
+        parts = re.fullmatch(_DURATION, value)
         if not value or parts is None:
             self.fail(f"{value!r} is no length of time; write 30s, 5m or 1h30m", param, ctx)
         seconds = sum(float(part or 0) * unit for part, unit in zip(parts.groups(), _SECONDS, strict=True))
