@@ -85,11 +85,11 @@ class PlanContext:
 
     `owner_uid` is the ChronikCluster's for the operator, whose manifests bear its owner reference, and None for the
     CLI. `take_back_managers` are patterns of field managers whose fields are taken without asking; `force_conflicts`
-    takes everybody's. `claims` are the PersistentVolumeClaims of the namespace, or at least the cluster's, `pods` its
-    pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes. `gate` is
-    asked before a workload is created or its pods restart, with the workloads of this plan of which that is already so;
-    it names the one to wait for, if any.
-    `unscaled` are workloads of which the server has said that no autoscaler, of anybody's, scales them.
+    takes those of all managers. `claims` are the PersistentVolumeClaims of the namespace, or at least the cluster's,
+    `pods` its pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes.
+    `gate` is asked before a workload is created or its pods restart, with the workloads of this plan of which that is
+    already so; it names the one to wait for, if any. `unscaled` are workloads of which the server has said that no
+    autoscaler at all scales them.
     """
 
     cluster: str
@@ -261,7 +261,7 @@ class _Planner:
         )
 
     def _may_take(self, owner: FieldOwner, live: Manifest, autoscaler: Manifest | None) -> bool:
-        """Tell whether a field may be taken from another manager: one of our own, or one that we were told to."""
+        """Return whether a field may be taken from another manager: one of our own, or one that we were told to."""
         patterns = (FIELD_MANAGER, KEPT_MANAGER, *self.context.take_back_managers)
         return (
             self.context.force_conflicts
