@@ -1,6 +1,6 @@
 """Word a list of problems for people, for programs and for GitHub's annotations.
 
-Called by `cli` and `testing`; pure.
+Pure.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _write(page: Page, problem: Problem) -> None:
 
 
 def _labelled(page: Page, label: str, text: Part) -> None:
-    """Write a text in a column beside its label; its words stay whole, for whoever copies them."""
+    """Write a text in a column beside its label; its words stay whole, so that they can be copied."""
     page.beside(page.styled((f"{label}:", _COLOURS[label]), " "), text, whole=True)
 
 

@@ -158,7 +158,7 @@ def _sentence(problem: Problem) -> str:
 
 
 def pause(*, paused: bool) -> list[Condition]:
-    """Return the condition of a cluster that somebody has paused, if so."""
+    """Return the condition that says that a cluster is paused, if it is."""
     return [condition("Paused", met=True, reason="PausedByAnnotation", message=_PAUSED)] if paused else []
 
 

@@ -187,7 +187,7 @@ def _volume(claim: Manifest, *, spare: bool) -> Volume:
 
 
 def is_growing(volume: Volume) -> bool:
-    """Tell whether a bound volume does not have yet what its claim asks for."""
+    """Return whether a bound volume does not have yet what its claim asks for."""
     try:
         return volume.phase == "Bound" and parse_quantity(volume.capacity) < parse_quantity(volume.requested)
     except QuantityError:
