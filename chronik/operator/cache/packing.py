@@ -105,7 +105,7 @@ class Packer:
 
 
 def by_others(manifest: Manifest) -> Any:
-    """Return what our own writes leave alone in an object: if that changed, somebody else was there too."""
+    """Return what our own writes leave alone in an object: if that changed, another client wrote too."""
     metadata = manifest["metadata"]
     if manifest["kind"] == CLUSTER_KIND:
         return _waking(manifest) | {"finalizers": None}
@@ -135,7 +135,7 @@ def _compressor(dictionary: bytes) -> zlib._Compress:
 
 
 def _cluster_of(manifest: Manifest) -> ClusterKey | None:
-    """Return the cluster of an object: its controller, which lives beside it, else whom its labels name."""
+    """Return the cluster of an object: its controller, which lives beside it, else the one that its labels name."""
     metadata = manifest["metadata"]
     name = next((owner["name"] for owner in metadata.get("ownerReferences") or () if is_cluster(owner)), None)
     labels = metadata.get("labels") or {}
@@ -213,7 +213,7 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
     entries = metadata.get("managedFields")
     if entries:
         lasting = [entry for entry in entries if entry.get("subresource") != "status"]
-        # An object without any entry is one that nobody ever applied to, which is something else again.
+        # An object without any entry was never applied to, which is another case.
         metadata["managedFields"] = [_without(entry, "time") for entry in lasting or entries]
     return metadata
 
