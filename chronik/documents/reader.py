@@ -143,7 +143,7 @@ def parse_documents(
 
     Empty documents are left out, and the items of a `List` are documents of their own. A document that says something
     unclear, such as one key twice, is returned with what kubectl makes of it; one that says nothing certain is not.
-    What is unclear in a document that is `foreign` is not told, since nothing is made of it.
+    What is unclear in a document that is `foreign` is not reported, since nothing is made of it.
     """
     try:
         text = content if isinstance(content, str) else _decoded(content)

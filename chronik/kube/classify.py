@@ -66,7 +66,7 @@ class ErrorRule:
     with_retry_after: bool = False
 
     def matches(self, code: int, status: dict[str, Any], answer: Answer) -> bool:
-        """Return whether this row is about an answer."""
+        """Return whether this row matches an answer."""
         return (
             code in self.codes
             and (not self.reason or self.reason == answer.reason)

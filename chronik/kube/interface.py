@@ -62,9 +62,9 @@ UNGUARDED: WriteGuard = _Unguarded()
 class ConnectOptions:
     """How to connect. Empty means: as kubectl would.
 
-    `request_timeout` bounds one attempt, `retry` all of them together; both in seconds. `on_request` is told verb,
-    kind, HTTP code (0: no answer) and seconds of every attempt; `on_warning` the subject and a warning of the server.
-    `guard` is asked about everything that changes something.
+    `request_timeout` bounds one attempt, `retry` all of them together; both in seconds. `on_request` gets verb, kind,
+    HTTP code (0: no answer) and seconds of every attempt; `on_warning` the subject and a warning of the server. `guard`
+    is asked about everything that changes something.
     """
 
     kubeconfig: str = ""

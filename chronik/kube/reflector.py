@@ -70,8 +70,8 @@ class Sink(Protocol):
 class ReflectorOptions:
     """How to go on. `retried` errors are tried again, others end it; pauses grow up to `longest_pause` seconds.
 
-    `listing` bounds how many list at a time. `on_break` is told of a watch that broke, and the version it goes on from;
-    `on_relist` why a list is repeated: `expired`, or the reason of an error.
+    `listing` bounds how many list at a time. `on_break` gets the selector of a watch that broke, the version it goes on
+    from, and the error; `on_relist` why a list is repeated: `expired`, or the reason of an error.
     """
 
     longest_pause: float

@@ -103,7 +103,7 @@ class Operator:
             await self._either(self._lead(kube, cache, leadership), cache.run())
 
     async def _either(self, main: Coroutine[Any, Any, None], support: Coroutine[Any, Any, None]) -> None:
-        """Run both until the first one ends; should the second one fail before, so does this."""
+        """Run both until the first one ends; a failure of the second one before that is raised."""
         async with background(support) as supporting:
             leading = asyncio.create_task(main)
             await asyncio.wait({leading, supporting}, return_when=asyncio.FIRST_COMPLETED)

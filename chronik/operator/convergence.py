@@ -89,7 +89,7 @@ def first_digests(cluster: Cluster | None, context: ReconcileContext) -> Mapping
 
 
 async def _apply(desired: Desired, found: LiveCluster, rollout: Rollout, context: ReconcileContext) -> Report:
-    """Plan and apply, and once more if the server now tells what the caches could not."""
+    """Plan and apply, and once more if the server knows what the caches could not."""
     key, manifests = desired.cluster.key, desired.manifests
     knowledge, execution = _knowledge(desired, found, rollout, context), _execution(key, context)
     objects = dict(found.objects)
@@ -130,7 +130,7 @@ async def _better_informed(known: PlanContext, report: Report, context: Reconcil
     unscaled: frozenset[ObjectRef] = frozenset()
     workloads = disputed(each.action for each in report.obstacles)
     if workloads:
-        with suppress(ChronikError):  # then the dispute is told as it stands
+        with suppress(ChronikError):  # then the conflict is reported as it stands
             autoscalers = await context.kube.list(KIND_BY_NAME["HorizontalPodAutoscaler"], known.namespace)
             unscaled = without_autoscaler(workloads, autoscalers.items)
     if not rigid and not unscaled:
@@ -194,7 +194,7 @@ def _rotation(
 
 
 def _secret_of(cluster: Cluster, context: ReconcileContext) -> Callable[[str], str | None] | None:
-    """Return what tells one state of a Secret from another, by name; None if Secrets may not be seen."""
+    """Return what gives a Secret's digest by its name; None if Secrets may not be seen."""
     if not context.cache.sees_secrets(cluster.namespace):
         return None
     return lambda name: context.cache.secret_digest(cluster.namespace, name)

@@ -47,7 +47,7 @@ class Rollout:
     def gate(self, action: Create | Apply, started: tuple[ObjectRef, ...]) -> ObjectRef | None:
         """Return what a workload has to wait for: nothing if it is new, for then none of its pods restart.
 
-        A pass may plan more than once: what was let through stays in mind, however it looks by then.
+        A pass may plan more than once: what was let through once stays so, however it looks by then.
         """
         blocker = None if isinstance(action, Create) else self._blocker(action, started)
         if blocker is None:

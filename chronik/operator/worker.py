@@ -167,7 +167,7 @@ class Workers:
             self.metrics.cluster(key, outcome.phase, self._since(key))
 
     def _since(self, key: ClusterKey) -> float | None:
-        """Return since when a cluster is ready or not, in seconds since 1970: a restart of ours is no news."""
+        """Return since when a cluster is ready or not, in seconds since 1970: our own restart changes nothing."""
         document = self.context.cache.cluster(key) or {}
         conditions = (document.get("status") or {}).get("conditions") or ()
         times = [each["lastTransitionTime"] for each in conditions if each["type"] == "Ready"]
@@ -194,7 +194,7 @@ class Workers:
 
 
 def _log_pass(outcome: ReconcileResult, seconds: float, *, changed: bool) -> None:
-    """Log how a pass ended: what it did, and what it waits for or why it failed, if that is news."""
+    """Log how a pass ended: what it did, and what it waits for or why it failed, if that is new."""
     for result in outcome.report.written:
         _log.info("%s: %s", result.ref, result.outcome, extra={"reason": result.action.reason})
     if outcome.reason:

@@ -1,6 +1,6 @@
 """What stands in the way of an apply, and what is done about it: owners of fields, fields that never change, ports.
 
-A conflict is told with who owns what, and how a person gets out of it. Immutable fields are known here, because the
+A conflict is reported with who owns what, and how a person gets out of it. Immutable fields are known here, because the
 server reports them only once an apply is sent. Ports are told apart by number and protocol, and their names must
 differ: if the number of one of our ports was edited, that made another port with our name, and the server refuses ours
 beside it. Theirs then goes first, with a merge patch: an apply takes away nothing but what its own manager has put

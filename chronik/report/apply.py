@@ -126,7 +126,7 @@ def _summary(account: ClusterResult, dry_run: DryRun) -> str:
 
 
 class _Trouble(NamedTuple):
-    """Something to tell about one object; the same about several objects is told once."""
+    """Something to report about one object; the same about several objects is reported once."""
 
     label: Literal["error", "note"]
     message: str

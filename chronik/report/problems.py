@@ -30,8 +30,8 @@ _MARGIN = f"{BOLD} {BLUE}"
 def problems_text(problems: Sequence[Problem], *, width: int, color: bool, most: int | None = None) -> str:
     """Return the problems for a person to read: each with its line and a caret, and a count at the end.
 
-    Text is wrapped to `width` columns, at least 40. `most` problems are told, the first in reading order. Nothing comes
-    back for no problems.
+    Text is wrapped to `width` columns, at least 40. `most` problems are shown, the first in reading order. Nothing
+    comes back for no problems.
     """
     if not problems:
         return ""

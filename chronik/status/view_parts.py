@@ -143,7 +143,7 @@ def _stage(pod: Pod) -> str:
 
 
 def _grouped(told: Iterable[tuple[str, str]]) -> list[str]:
-    """Return what is told of several names, each text once, after those it is about."""
+    """Return texts about several names, each text once, after the names that it is about."""
     names: dict[str, list[str]] = {}
     for text, name in told:
         names.setdefault(text, []).append(name)

@@ -117,7 +117,7 @@ class Cache:
 
     @property
     def synced(self) -> bool:
-        """Whether everything has been listed once: before that, what is not known may be there all the same."""
+        """Whether everything has been listed once: before that, an object that is not known may exist."""
         return all(reflector.ready.is_set() for reflector in self._reflectors)
 
     async def wait_synced(self) -> None:
@@ -185,7 +185,7 @@ class Cache:
         self._store.observe_delete(ref, uid)
 
     def secret_digest(self, namespace: str, name: str) -> str | None:
-        """Return what changes with the data of a Secret; None if there is none, or it was never to be seen."""
+        """Return the digest of a Secret's data; None if there is no such Secret, or none may be seen."""
         record = self._store.get(ObjectRef(SECRET.name, namespace, name))
         return str(record.manifest["digest"]) if record else None
 

@@ -114,9 +114,9 @@ def by_others(manifest: Manifest) -> Any:
 
 
 def data_digest(manifest: Manifest) -> str:
-    """Return what tells two states of a Secret's data apart, whatever the order of its keys.
+    """Return a digest of a Secret's data, whatever the order of its keys.
 
-    Namespace and name go in too, so that digests, which are shown, do not tell which Secrets are alike.
+    Namespace and name go in too, so that digests, which are shown, do not show which Secrets are alike.
     """
     metadata = manifest["metadata"]
     text = _text([metadata.get("namespace", ""), metadata["name"], manifest.get("data") or {}])
@@ -139,7 +139,7 @@ def _cluster_of(manifest: Manifest) -> ClusterKey | None:
     metadata = manifest["metadata"]
     name = next((owner["name"] for owner in metadata.get("ownerReferences") or () if is_cluster(owner)), None)
     labels = metadata.get("labels") or {}
-    # All that tells a claim's cluster: a StatefulSet gives its claims no labels but those of its selector.
+    # All that identifies a claim's cluster: a StatefulSet gives its claims no labels but those of its selector.
     name = name or labels.get(CLUSTER_LABEL) or (labels.get(INSTANCE_LABEL) if manifest["kind"] == CLAIM.name else None)
     namespace = metadata.get("namespace")
     return ClusterKey(sys.intern(namespace), sys.intern(name)) if name and namespace else None
@@ -162,7 +162,7 @@ def _secrets_in(value: Any) -> Iterator[str]:
 
 
 def _waking(cluster: Manifest) -> dict[str, Any]:
-    """Return what of a ChronikCluster is not our own status: the spec is told by its generation."""
+    """Return the part of a ChronikCluster that is not our own status; its generation stands for the spec."""
     metadata = cluster["metadata"]
     fields = ("uid", "generation", "annotations", "labels", "deletionTimestamp", "finalizers")
     return {field: metadata.get(field) for field in fields}

@@ -34,7 +34,7 @@ class _Group:
 
 
 class Store:
-    """All records. `wake` is told the cluster of whatever changes, if there is a ChronikCluster of that name."""
+    """All records. `wake` gets the cluster of whatever changes, if there is a ChronikCluster of that name."""
 
     def __init__(self, wake: Callable[[ClusterKey], None]) -> None:
         self._wake = wake
@@ -109,7 +109,7 @@ class Store:
         if self._gone.get(ref) == uid:
             del self._gone[ref]
         known = self.get(ref)
-        # A ChronikCluster that we wrote to after it ceased to be ours has gone all the same, and is not told again.
+        # A ChronikCluster that we wrote to after it ceased to be ours is gone all the same, and is not reported again.
         outdated = known is not None and known.version > version and ref.kind != CLUSTER.name
         if known is not None and known.uid == uid and not outdated:
             self._drop(ref, known)

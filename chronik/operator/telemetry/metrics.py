@@ -33,7 +33,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped upstream; 
 
 
 class _Clusters:
-    """The phase of each cluster and since when, told as counts and as the longest time per phase."""
+    """The phase of each cluster and since when, as counts and as the longest time per phase."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
