@@ -92,7 +92,7 @@ class Warnings:
         self._told: set[str] = set()
 
     def __call__(self, subject: str, text: str) -> None:
-        """Tell a warning, if it is new."""
+        """Print a warning, if it is new."""
         if text not in self._told:
             self._told.add(text)
             click.echo(f"warning: {visible(subject)}: {visible(text)}", err=True)

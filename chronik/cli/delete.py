@@ -129,7 +129,7 @@ async def _run(
     async with connect(options) as kube:
         with Progress(sum(len(each.removes) for each in shown)) as progress:
             work = _Deleting(kube, flags, interruption, progress)
-            # One after the other: whoever stops it knows how far it came.
+            # One after the other: a user who stops it knows how far it came.
             departures = [await work.departure(each) for each in shown]
     if flags.output == "json":
         print_data(deletion_json(departures, dry_run=flags.dry_run))

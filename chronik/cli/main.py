@@ -1,8 +1,7 @@
 """The command line: options in, one call, a report out, an exit code.
 
-None of the commands here needs a cluster, and none loads the Kubernetes client; what a command alone needs it imports
-when it runs. The others are in modules of their own, `cli_*`, each loaded when it is asked for. `run` is the only place
-where an error becomes text and an exit code.
+Each command is loaded when it is asked for, and imports what it alone needs when it runs: so commands that need no
+cluster never load the Kubernetes client. `run` is the only place where an error becomes text and an exit code.
 """
 
 from __future__ import annotations
@@ -105,7 +104,7 @@ def _wanted_output(arguments: Sequence[str]) -> str:
 
 
 def use_colour(stream: Any) -> bool:
-    """Say whether to colour what goes to a stream: a terminal, unless NO_COLOR asks for none."""
+    """Return whether to colour what goes to a stream: a terminal, unless NO_COLOR asks for none."""
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -130,7 +129,7 @@ def print_problems(problems: Sequence[Problem], output: str) -> None:
 
 
 def show_note(text: str) -> None:
-    """Write to stderr what somebody should know that is no problem."""
+    """Write to stderr what the user should know though it is no problem."""
     click.echo(f"note: {text}", err=True)
 
 

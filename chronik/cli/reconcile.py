@@ -158,7 +158,7 @@ async def _until_told(options: Options) -> int:
 
 
 async def _once(options: Options) -> int:
-    """Pass over all clusters once, and say how each is."""
+    """Reconcile all clusters once, and print how each is."""
     from chronik.operator.app import run_once  # noqa: PLC0415
 
     outcomes = await run_once(replace(options, elect=False))

@@ -125,7 +125,7 @@ class _Viewer:
         return self.code
 
     async def watch(self, interruption: Interruption) -> int:
-        """Show every change until somebody asks to stop, or nothing is left; return the exit code."""
+        """Show every change until the user stops it, or nothing is left; return the exit code."""
 
         async def look() -> None:
             async with informer(self.kube, self.asked.scopes()) as live:
@@ -136,7 +136,7 @@ class _Viewer:
             await interruption.until_asked(look())
         except Interrupted:
             if self.code == 0:
-                interruption.signal = 0  # whoever looked on until all was ready has seen what he wanted to
+                interruption.signal = 0  # who watched until all was ready got what was asked for
         return self.code
 
     async def _follow(self, live: Informer) -> None:
@@ -150,7 +150,7 @@ class _Viewer:
         click.echo(f"{self.asked}: gone", err=True)
 
     def _redraw(self, screen: Live) -> Callable[[list[ClusterView]], None]:
-        from rich.text import Text  # noqa: PLC0415  # only who looks on pays for it
+        from rich.text import Text  # noqa: PLC0415  # only --watch pays for it
 
         def show(views: list[ClusterView]) -> None:
             screen.update(Text.from_ansi(self._shown(views, *screen.console.size).rstrip("\n")), refresh=True)
@@ -199,7 +199,7 @@ class _Viewer:
 
 
 def _screen() -> Live:
-    from rich.console import Console  # noqa: PLC0415  # only somebody who looks on pays for it
+    from rich.console import Console  # noqa: PLC0415  # only --watch pays for it
     from rich.live import Live  # noqa: PLC0415
 
     return Live(console=Console(), auto_refresh=False, vertical_overflow="crop")

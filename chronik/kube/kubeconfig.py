@@ -95,9 +95,9 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """Several kubeconfig files as one: whoever names something first has named it.
+    """Several kubeconfig files as one: the first file that defines a name wins.
 
-    Pem: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#merging-kubeconfig-files
+    Source: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#merging-kubeconfig-files
     """
 
     files: list[Path]

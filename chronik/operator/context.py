@@ -29,10 +29,9 @@ if TYPE_CHECKING:
 class ReconcileContext:
     """Everything that a pass needs besides the name of a cluster.
 
-    `now` returns an RFC 3339 time in UTC. `announce` is told what people want to hear of. `flapping` are applies
-    that did not help; losing them costs one such apply for each. `upgrading` are the clusters that this process has
-    begun to bring to its own version, so that two passes side by side do not both begin; what began earlier, their
-    status tells.
+    `now` returns an RFC 3339 time in UTC. `announce` gets what is worth an Event. `flapping` are applies that did not
+    help; losing them costs one such apply for each. `upgrading` are the clusters that this process has begun to bring
+    to its own version, so that two passes side by side do not both begin; what began earlier is in their status.
     """
 
     kube: Kube
@@ -50,7 +49,7 @@ class ReconcileContext:
 
 @dataclass(frozen=True, slots=True)
 class ReconcileResult:
-    """How a pass ended. `retry` says how soon to try again, None for not before something happens."""
+    """How a pass ended. `retry` says how soon to try again, None for not before an event."""
 
     result: Literal["ok", "waiting", "failed", "paused", "claimed", "deleted", "gone"]
     retry: RetryClass | None = None

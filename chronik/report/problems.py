@@ -1,6 +1,6 @@
 """Word a list of problems for people, for programs and for GitHub's annotations.
 
-Called by `cli` and `testing`; pure.
+Pure.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _MARGIN = f"{BOLD} {BLUE}"
 def problems_text(problems: Sequence[Problem], *, width: int, color: bool, most: int | None = None) -> str:
     """Return the problems for a person to read: each with its line and a caret, and a count at the end.
 
-    Text is wrapped to `width` columns, at least 40. `most` problems are told, the first in reading order. Nothing comes
-    back for no problems.
+    Text is wrapped to `width` columns, at least 40. `most` problems are shown, the first in reading order. Nothing
+    comes back for no problems.
     """
     if not problems:
         return ""
@@ -141,7 +141,7 @@ def _write(page: Page, problem: Problem) -> None:
 
 
 def _labelled(page: Page, label: str, text: Part) -> None:
-    """Write a text in a column beside its label; its words stay whole, for whoever copies them."""
+    """Write a text in a column beside its label; its words stay whole, so that they can be copied."""
     page.beside(page.styled((f"{label}:", _COLOURS[label]), " "), text, whole=True)
 
 

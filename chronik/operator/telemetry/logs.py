@@ -107,7 +107,7 @@ _SECRET_KEY = re.compile(r"password|passwd|token|authorization|api_?key|secret_?
 
 
 def mask(text: str) -> str:
-    """Return a text without what looks like credentials. The last resort: nobody should log any."""
+    """Return a text without what looks like credentials. The last resort: none should be logged."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
