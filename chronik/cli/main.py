@@ -56,9 +56,9 @@ def _report_error(error: ChronikError) -> None:
     if isinstance(error, InvalidDocuments):
         show_problems(error.problems)
         return
-    label = click.style("error:", fg="red", bold=True) if use_colour(sys.stderr) else "error:"
-    told = str(error).replace("\n", "\n  ")
-    click.echo(f"{label} {told}", err=True)
+    from chronik.report.problems import error_text  # noqa: PLC0415  # a clean run does not pay for it
+
+    click.echo(error_text(error, width=_NARROW, color=use_colour(sys.stderr)), err=True, nl=False, color=True)
 
 
 def use_colour(stream: Any) -> bool:

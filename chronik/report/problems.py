@@ -9,6 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from chronik.errors import InvalidDocuments
 from chronik.problem import format_path
 from chronik.report.page import BLUE, BOLD, CYAN, RED, YELLOW, Page, cells, visible, wrapped
 from chronik.wording import counted
@@ -16,6 +17,7 @@ from chronik.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from chronik.errors import ChronikError
     from chronik.problem import Location, Problem
 
 _TAB = "    "
@@ -40,6 +42,14 @@ def problems_text(problems: Sequence[Problem], *, width: int, color: bool, most:
         _write(page, problem)
     page.line(page.painted(_summary(told), BOLD))
     return page.text
+
+
+def error_text(error: ChronikError, *, width: int, color: bool, most: int | None = None) -> str:
+    """Return an error for a person to read; the problems of documents as `problems_text` does, with `most` of them."""
+    if isinstance(error, InvalidDocuments):
+        return problems_text(error.problems, width=width, color=color, most=most)
+    label = Page(color=color).painted("error:", _COLOURS["error"])
+    return f"{label} {error}".replace("\n", "\n  ") + "\n"
 
 
 def problems_json(problems: Sequence[Problem]) -> str:
