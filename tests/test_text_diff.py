@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from textwrap import dedent
 
 import pytest
@@ -130,3 +131,11 @@ def test_context():
         *((" ", str(number)) for number in (11, 12, 13)),
         ("@", 6),
     ]
+
+
+def test_many_lines_alike():
+    """Thousands of lines that are all alike take no minutes."""
+    started = time.perf_counter()
+
+    assert diff_lines("- name: x\n" * 2000, "- name: y\n- name: x\n" * 1000)
+    assert time.perf_counter() - started < 20

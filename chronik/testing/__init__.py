@@ -9,15 +9,17 @@ report of every object that changed, came or went, and of the pods that would re
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from chronik.errors import ChronikError
+from chronik.errors import ChronikError, InputError
 from chronik.testing.places import snapshot_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from os import PathLike
 
     from chronik.manifest import Manifest
@@ -65,12 +67,9 @@ def render_cluster(request: pytest.FixtureRequest) -> RenderCluster:
         namespace: str | None = None,
     ) -> list[Manifest]:
         __tracebackhide__ = True
-        try:
+        with _explained(request.node):
             clusters, _ = offline.load_clusters([str(path)], namespace=namespace)
             return offline.render_clusters(clusters, None if templates is None else str(templates))
-        except ChronikError as error:
-            request.node.stash[_RENDERING] = error
-            raise error.with_traceback(None) from None
 
     return render
 
@@ -78,6 +77,10 @@ def render_cluster(request: pytest.FixtureRequest) -> RenderCluster:
 @pytest.fixture
 def manifest_snapshot(request: pytest.FixtureRequest) -> Any:
     """Give syrupy's `snapshot`, keeping one YAML file per manifest and name."""
+    with _explained(request.node):
+        if find_spec("syrupy") is None:
+            hint = "pip install 'chronik[testing]'"
+            raise InputError("snapshots need syrupy, which is not installed", hint=hint)
     from chronik.testing.snapshots import ManifestSnapshotExtension  # noqa: PLC0415  # needs syrupy, others may not have it
 
     return request.getfixturevalue("snapshot").use_extension(ManifestSnapshotExtension)
@@ -98,7 +101,8 @@ def assert_manifests(request: pytest.FixtureRequest, manifest_snapshot: Any) -> 
         __tracebackhide__ = True
         nonlocal calls
         calls += 1
-        review = compare(manifests, snapshot, request.node, calls)
+        with _explained(request.node):
+            review = compare(manifests, snapshot, request.node, calls)
         if review.differing:
             raise ManifestsDiffer(review)
 
@@ -130,15 +134,26 @@ def pytest_runtest_makereport(
     """
     report = yield
     error = call.excinfo.value if call.excinfo else None
-    wanted = isinstance(error, ManifestsDiffer) or (error is not None and error is item.stash.get(_RENDERING, None))
+    wanted = isinstance(error, ManifestsDiffer) or (error is not None and error is item.stash.get(_ERROR, None))
     traces = item.config.getoption("fulltrace") or item.config.getoption("tbstyle") == "native"
     if wanted and not traces and call.excinfo is not None:
         report.longrepr = _report(error, call.excinfo, *_terminal(item.config))
     return report
 
 
-_RENDERING = pytest.StashKey[ChronikError]()
-"""What went wrong in `render_cluster` for a test."""
+_ERROR = pytest.StashKey[ChronikError]()
+"""What a test could not render or compare."""
+
+
+@contextmanager
+def _explained(item: pytest.Item) -> Iterator[None]:
+    """Remember an error that says by itself what is wrong, for which nobody needs chronik's own lines."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except ChronikError as error:
+        item.stash[_ERROR] = error
+        raise
 
 
 def _terminal(config: pytest.Config) -> tuple[int, bool]:
@@ -160,10 +175,18 @@ def _report(error: Any, excinfo: pytest.ExceptionInfo[Any], width: int, color: b
         text = error_text(error, width=width, color=color, most=_MOST_PROBLEMS)
         headline = error_text(error, width=10_000, color=False).partition("\n")[0]
     told = pytest.ExceptionInfo.from_exc_info((AssertionError, AssertionError(text.rstrip("\n")), excinfo.tb))
+    told.traceback = _without_chronik(told)
     shown = told.getrepr(style="value")
     if shown.reprcrash is not None:
         shown.reprcrash.message = headline
     return shown
+
+
+def _without_chronik(excinfo: pytest.ExceptionInfo[Any]) -> Any:
+    """Return a traceback down to where chronik was called: pytest shows the place of its last line."""
+    entries = excinfo.traceback
+    calls = [number for number, entry in enumerate(entries) if entry.frame.code.raw.co_filename == __file__]
+    return type(entries)(entries[: calls[0]]) if calls else entries
 
 
 def _as_text(review: Review, *, width: int | None, color: bool) -> str:

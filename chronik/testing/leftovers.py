@@ -188,12 +188,12 @@ class Leftovers:
         if self._config.getoption("lf", default=False):
             return False
         single = [argument.partition("::")[0] for argument in self._config.args if "::" in argument]
-        return not any(self._config.option.pyargs or self._absolute(name) == module for name in single)
+        return not any(self._config.option.pyargs or self._absolute(name) == module.resolve() for name in single)
 
     def _is_named(self, folder: Path) -> bool:
         """Tell whether pytest was asked for all tests of a folder."""
         named = (self._absolute(argument) for argument in self._config.args)
-        return any(path.is_dir() and folder.is_relative_to(path) for path in named)
+        return any(path.is_dir() and folder.resolve().is_relative_to(path) for path in named)
 
     def _absolute(self, argument: str) -> Path:
         return Path(self._config.invocation_params.dir, argument).resolve()
