@@ -149,7 +149,7 @@ STORAGE = ("spec", "volumeClaimTemplates", 0, "spec", "resources", "requests", "
             (),
             "volumes 'data' would have to shrink from 200Gi to 1Gi, and volumes never shrink. Ask for",
         ),
-        (STORAGE, "1Ti", (), "its volumes grow; pods keep running."),
+        (STORAGE, "1Ti", (), "its volumes grow; pods keep running"),
         (("spec", "template"), {"spec": {"containers": "x"}}, None, "Whether its pods restart cannot be told"),
     ],
 )
@@ -161,6 +161,16 @@ def test_what_an_apply_cannot_do(controller, path, value, restarts, note):
     assert [each[: len(note)] for each in found.notes] == [note]
 
 
+def test_volumes_grow_and_pods_restart(controller):
+    """Where an object is created anew and its pods restart as well, they are not said to keep running."""
+    new = changed(changed(controller, STORAGE, "1Ti"), (*POD, "hostPID"), True)
+
+    restarts, notes = consequences(controller, new)
+
+    assert [change.path for change in restarts] == ["spec.template.spec.hostPID"]
+    assert notes == ("its volumes grow",)
+
+
 def test_other_kinds():
     """An object without pods restarts none, and still says what is special about it; a foreign kind says nothing."""
     binding = next(each for each in MANIFESTS if each["kind"] == "RoleBinding")
@@ -169,7 +179,7 @@ def test_other_kinds():
     assert consequences(config, changed(config, ("data",), {"a": "b"})) == (None, ())
     assert consequences(binding, changed(binding, ("roleRef", "name"), "x")) == (
         None,
-        ("roleRef.name cannot be changed; a RoleBinding is safe to create anew.",),
+        ("roleRef.name cannot be changed; a RoleBinding is safe to create anew",),
     )
     assert consequences({**config, "kind": "Thing"}, {**config, "kind": "Thing", "data": {}}) == (None, ())
 

@@ -129,7 +129,6 @@ def test_whole_report():
         "    + replicas: 2",
         "",
         "+ Role/ns/c is new, and has no snapshot yet",
-        "",
         "- Role/ns/d is no longer rendered, but has a snapshot",
         "",
         "The pods of 1 workload would restart. If all of this is as you want it, accept",

@@ -139,7 +139,6 @@ def test_everything_that_differs(project):
         '    +   k: "2"',
         "",
         "+ ClusterRole/c is new, and has no snapshot yet",
-        "",
         "- Service/ns/b is no longer rendered, but has a snapshot",
         "",
         "If all of this is as you want it, accept it with",

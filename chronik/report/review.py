@@ -80,9 +80,12 @@ def as_text(review: Review, *, width: int | None, color: bool) -> str:
     """Return a review for a person to read: counts, each object that differs with its diff, and what to do."""
     page = Page(width, color=color)
     page.hanging(f"{review.counts}, compared with the snapshots in {review.folder}", colour=BOLD)
+    listed = False
     for each in review.differing:
-        page.line()
+        if each.verdict == "changed" or not listed:
+            page.line()
         _write(page, each)
+        listed = each.verdict != "changed"
     page.line()
     page.paragraph(_summary(review))
     if review.command:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Sign = Literal["-", "+", " ", "@"]
 
 CONTEXT_LINES = 3
-_SHORTEST_FOLD = 2  # a fold takes a line itself
+_SHORTEST_FOLD = 4  # what is shorter is easier to read than where it is folded
 _MOST_PAIRS = 50_000  # of equal lines; beyond, difflib has to look at rare lines first, or takes minutes
 _NO_END = "  (no line break at the end of the file)"
 _ITEM = "- "

@@ -57,8 +57,10 @@ def _refuses(action: Action) -> bool:
 
 
 def _told(action: Action) -> str:
+    if isinstance(action, Recreate) and action.restarts:
+        return action.reason.partition(";")[0]  # pods keep running through the recreation, and restart after it
     hint = action.hint if isinstance(action, Obstacle | Deferred) else ""
-    return f"{sentence(action.reason)} {hint}".rstrip()
+    return f"{sentence(action.reason)} {hint}" if hint else action.reason
 
 
 _LIST_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
