@@ -128,11 +128,11 @@ def test_whole_report():
         "    - replicas: 1",
         "    + replicas: 2",
         "",
-        "+ Role/ns/c is new, and has no snapshot yet",
-        "- Role/ns/d is no longer rendered, but has a snapshot",
+        "+ Role/ns/c is new: no snapshot yet",
+        "- Role/ns/d is no longer rendered",
         "",
-        "The pods of 1 workload would restart. If all of this is as you want it, accept",
-        "it with",
+        "The pods of 1 workload would restart.",
+        "If all of this is as you want it, accept it with",
         "  pytest --snapshot-update t.py",
     ]
 
@@ -146,9 +146,10 @@ def test_headline_names_everything():
 
 def test_colours():
     """Lines are coloured by their sign, if colours are wanted at all."""
-    each = ObjectReview(REF, "changed", "a: 1\n", "a: 2\n", (Change("spec.template.spec.x", 1, 2),))
+    each = ObjectReview(REF, "changed", "b: 0\na: 1\n", "b: 0\na: 2\n", (Change("spec.template.spec.x", 1, 2),))
 
     assert "\x1b[31m    - a: 1\x1b[0m" in report(each, color=True)
+    assert "      b: 0" in report(each, color=True)
     assert "\x1b[32m    + a: 2\x1b[0m" in report(each, color=True)
     assert "\x1b" not in "".join(report(each))
 

@@ -131,15 +131,17 @@ def test_everything_that_differs(project):
         "  __snapshots__/test_it/test_cluster",
         "",
         "~ ConfigMap/ns/a",
-        "    @ 3 unchanged lines, then in metadata",
+        "      apiVersion: v1",
+        "      kind: ConfigMap",
+        "      metadata:",
         "        name: a",
         "        namespace: ns",
         "      data:",
         '    -   k: "1"',
         '    +   k: "2"',
         "",
-        "+ ClusterRole/c is new, and has no snapshot yet",
-        "- Service/ns/b is no longer rendered, but has a snapshot",
+        "+ ClusterRole/c is new: no snapshot yet",
+        "- Service/ns/b is no longer rendered",
         "",
         "If all of this is as you want it, accept it with",
         "  pytest --snapshot-update test_it.py::test_cluster",
@@ -284,6 +286,33 @@ def test_another_spelling(project):
 
     assert "    Only the spelling differs: the snapshot was not written by chronik.\n" in output
     assert "    -   k: '1'\n    +   k: \"1\"\n" in output
+
+
+def test_picture_of_the_guide(project):
+    """The failing run in docs/reviews.md is one that its reader would see."""
+    path = project.path
+    for folder in ("clusters", "my-templates/parts", "tests"):
+        (path / folder).mkdir(parents=True)
+    cluster = (ROOT / "examples/standard.yaml").read_text()
+    cluster = cluster.replace("name: standard", "name: events").replace("namespace: default", "namespace: demo")
+    template = (ROOT / "templates/parts/pod-template.yaml.j2").read_text()
+    (path / "clusters/events.yaml").write_text(cluster)
+    (path / "my-templates/parts/pod-template.yaml.j2").write_text(template)
+    [test] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/reviews.md").read_text(), re.DOTALL)
+    project.test(test, "tests/test_clusters")
+    assert project.run("--snapshot-update", "tests/test_clusters.py")[0] == 0
+
+    before, _, _ = cluster.replace("ingest:1.4.2", "ingest:1.4.3").partition("  podDisruptionBudget")
+    (path / "clusters/events.yaml").write_text(
+        before + "  autoscaling:\n    searchNodes: {minReplicas: 2, maxReplicas: 6}\n"
+    )
+    line = "  enableServiceLinks: false\n"
+    added = '{% if component.name == "ingest" %}\n  hostPID: true\n{% endif %}\n'
+    (path / "my-templates/parts/pod-template.yaml.j2").write_text(template.replace(line, line + added))
+    _, output = project.run("tests/test_clusters.py")
+
+    [picture] = re.findall(r"```text\n(=+ FAILURES.*?)=+ 1 failed", (ROOT / "docs/reviews.md").read_text(), re.DOTALL)
+    assert picture in output + "\n"
 
 
 # --- several clusters, calls and parameters ---------------------------------------------------------------------------

@@ -28,8 +28,8 @@ Verdict = Literal["changed", "new", "removed", "unchanged"]
 _INDENT = "    "
 _MARKS: dict[Verdict, tuple[str, str, str]] = {
     "changed": ("~", YELLOW, ""),
-    "new": ("+", GREEN, "is new, and has no snapshot yet"),
-    "removed": ("-", RED, "is no longer rendered, but has a snapshot"),
+    "new": ("+", GREEN, "is new: no snapshot yet"),
+    "removed": ("-", RED, "is no longer rendered"),
 }
 _SIGN_COLOURS = {"-": RED, "+": GREEN, "@": DIM, " ": ""}
 
@@ -87,8 +87,11 @@ def as_text(review: Review, *, width: int | None, color: bool) -> str:
         _write(page, each)
         listed = each.verdict != "changed"
     page.line()
-    page.paragraph(_summary(review))
+    restarting = sum(bool(each.restarts) for each in review.objects)
+    if restarting:
+        page.paragraph(f"The pods of {counted(restarting, 'workload')} would restart.")
     if review.command:
+        page.paragraph("If all of this is as you want it, accept it with")
         page.line(f"  {review.command}")
     return page.text
 
@@ -97,12 +100,6 @@ def visible_whole(text: str) -> str:
     """Spell out what a terminal would not show, and cut nothing, however long: a cut-off change would go unseen."""
     step = 1_000
     return "".join(visible(text[start : start + step]) for start in range(0, len(text), step))
-
-
-def _summary(review: Review) -> str:
-    restarting = sum(bool(each.restarts) for each in review.objects)
-    restarts = f"The pods of {counted(restarting, 'workload')} would restart. " if restarting else ""
-    return f"{restarts}If all of this is as you want it, accept it with"
 
 
 def _write(page: Page, each: ObjectReview) -> None:
