@@ -170,6 +170,16 @@ def port_collisions(desired: Manifest, live: Manifest) -> tuple[tuple[FieldOwner
     return (), {}
 
 
+def without_ports(manifest: Manifest) -> Manifest:
+    """Return a manifest without its ports: what can be tried while those of others are in their way."""
+    spec = manifest.get("spec", {})
+    if "template" not in spec:
+        return manifest | ({"spec": {key: value for key, value in spec.items() if key != "ports"}} if spec else {})
+    template = spec["template"]
+    bare = [{key: value for key, value in each.items() if key != "ports"} for each in _containers(manifest)]
+    return manifest | {"spec": spec | {"template": template | {"spec": template["spec"] | {"containers": bare}}}}
+
+
 def _in_containers(desired: Manifest, live: Manifest) -> tuple[tuple[FieldOwner, ...], Manifest]:
     wanted = {each["name"]: each for each in _containers(desired)}
     owners: list[FieldOwner] = []

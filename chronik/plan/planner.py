@@ -36,7 +36,7 @@ from chronik.plan.actions import (
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
 from chronik.plan.conflicts import conflict, immutable_differences, port_collisions, still_scaled, unchangeable
-from chronik.plan.drift import alters, applied_fields, split, walk
+from chronik.plan.drift import alters, applied_fields, as_stored, split, walk
 from chronik.plan.managed_fields import BEFORE_FIRST_APPLY, collisions
 from chronik.plan.ownership import Owner, ownership_of, pruned
 from chronik.plan.replicas import (
@@ -134,7 +134,7 @@ class _Planner:
     def __init__(
         self, desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], context: PlanContext
     ) -> None:
-        self.desired = sorted(desired, key=apply_order)
+        self.desired = sorted(map(as_stored, desired), key=apply_order)
         self.observed = observed
         self.context = context
         self.autoscalers = Autoscalers.among(desired, observed.values())
