@@ -6,7 +6,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tools.cli_place import Done, Place
+from tools.cli_place import Done, Place, run
 
 from chronik.manifest import CLUSTER_LABEL, MANAGED_BY
 from chronik.offline import assets
@@ -90,6 +90,57 @@ def test_base64_in_lines_settles(place):
     place.apply(*option, **BUDGET)
 
     assert outcomes(place.apply(*option, **BUDGET)) == {}
+
+
+# --- what others add --------------------------------------------------------------------------------------------------
+
+
+def inject(place: Place) -> None:
+    """Add to a pod template what an injector might."""
+    spec = place.call("GET", "StatefulSet", "c-ingest").body["spec"]["template"]["spec"]
+    spec["containers"][0]["env"].append({"name": "DEBUG", "value": "1"})
+    spec["containers"].append({"name": "sidecar", "image": "sidecar:1"})
+    patch = {"spec": {"template": {"spec": {"containers": spec["containers"]}}}}
+    place.edit("StatefulSet", "c-ingest", patch, "injector")
+
+
+def test_additions_of_others_are_shown_and_stay(place):
+    """`diff` and `status` name what others have added to pods, and who; it is no difference, and stays."""
+    inject(place)
+    before = place.live()
+    differs, again = place.diff(), place.apply()
+    status = run("status", *place.flags(), "-n", place.namespace, "c")
+    as_json = run("status", *place.flags(), "-n", place.namespace, "c", "-o", "json").json["clusters"][0]["additions"]
+    debug, sidecar = 'containers[name="ingest"].env[name="DEBUG"]', 'containers[name="sidecar"]'
+
+    assert (differs.code, again.code, place.live()) == (0, 0, before)
+    assert f"= StatefulSet/{place.namespace}/c-ingest: is as it should be\n" in differs.out
+    assert f"added by others, and left as it is: spec.{debug} (injector), spec.{sidecar} (injector)" in differs.out
+    assert "Added by others\n" in status.out
+    assert f"  ingest nodes  {debug} (injector), {sidecar} (injector)\n" in status.out
+    assert [(each["name"], each["path"], each["manager"]) for each in as_json] == [
+        ("c-ingest", f".spec.template.spec.{path}", "injector") for path in (debug, sidecar)
+    ]
+
+
+def test_keys_that_others_add_to_the_configuration(place):
+    """A key of somebody else in the ConfigMap is a conflict, shown by `diff` and `status`, and removed on request."""
+    place.edit("ConfigMap", "c-config", {"data": {"extra": "x", "more": "y"}}, "kubectl-patch")
+    status = run("status", *place.flags(), "-n", place.namespace, "c")
+    differs, refused = place.diff(), place.apply()
+    dry = place.apply("--dry-run", "server", "--force-conflicts", "-o", "json")
+    assert set(place.call("GET", "ConfigMap", "c-config").body["data"]) >= {"extra", "more"}
+    foreseen, done = place.diff("--force-conflicts"), place.apply("--force-conflicts")
+
+    assert "  ConfigMap     data.extra (kubectl-patch), data.more (kubectl-patch)\n" in status.out
+    assert (differs.code, refused.code, dry.code, foreseen.code, done.code) == (1, 4, 0, 1, 0)
+    assert "    data.extra: x -> (nothing)  (held by kubectl-patch)\n" in differs.out
+    assert "set 2 fields that chronik does not want\n  data.extra: kubectl-patch (update)\n" in refused.err
+    assert "    data.extra: x -> (nothing)  (set by kubectl-patch)\n" in foreseen.out
+    assert outcomes(dry) == {"c-config": "changed"}
+    assert "removed data.extra, set by kubectl-patch (update)\n" in done.out
+    assert not {"extra", "more"} & set(place.call("GET", "ConfigMap", "c-config").body["data"])
+    assert (place.diff().code, place.apply("-o", "json").json["clusters"][0]["counts"]["changed"]) == (0, 0)
 
 
 # --- ports ------------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from tools.field_model import FieldModel, content, mutated
 from tools.recorded import FILES, at, recorded, with_value
 from tools.server_side_apply import Conflicts
 
-from chronik.manifest import KINDS
-from chronik.plan.drift import alters, applied_fields, as_stored, same, walk
+from chronik.manifest import KINDS, as_stored
+from chronik.plan.drift import alters, applied_fields, same, walk
 from chronik.plan.managed_fields import (
     collisions,
     field_path,

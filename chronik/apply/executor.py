@@ -30,7 +30,7 @@ from chronik.plan.actions import (
     Wait,
 )
 from chronik.plan.conflicts import without_ports
-from chronik.plan.drift import applied_fields, walk
+from chronik.plan.drift import drift
 from chronik.plan.planner import left_over
 from chronik.plan.results import LEFT_ALONE, WROTE, Outcome, Report, Result
 
@@ -259,7 +259,7 @@ def _flapping(action: Action, answer: Manifest | None) -> Flapping | None:
     """Return what to remember of an apply that left a difference, or None if it left none."""
     if not isinstance(action, Create | Apply) or answer is None:
         return None
-    differences = walk(action.manifest, answer, applied_fields(answer) or {})
+    differences = drift(action.manifest, answer)
     return left_over(action.manifest, answer, differences) if differences else None
 
 

@@ -8,8 +8,6 @@ own way, which is no difference. What this relies on is checked on a real kube-a
 
 from __future__ import annotations
 
-import base64
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,11 +44,11 @@ class Difference:
 
     missing: wanted, but not ours, so somebody else changed it or nobody ever applied it. extra: ours, but no longer
     wanted. differs: ours and wanted, with another value. order: the items of a list are all ours, in another order;
-    both sides then hold the items' keys.
+    both sides then hold the items' keys. foreign: somebody else's, in what has to be ours whole; a patch removes it.
     """
 
     path: FieldPath
-    kind: Literal["missing", "extra", "differs", "order"]
+    kind: Literal["missing", "extra", "differs", "order", "foreign"]
     desired: Any
     live: Any
 
@@ -64,12 +62,44 @@ def applied_fields(live: Manifest, manager: str = FIELD_MANAGER) -> Fields | Non
     return None
 
 
+def drift(desired: Manifest, live: Manifest) -> list[Difference]:
+    """Return everything in which an object is not as it is wanted: nothing, if nothing has to be sent."""
+    foreign = dict(foreign_fields(desired, live))
+    differences = walk(desired, live, applied_fields(live) or {})
+    return [
+        *(each for each in differences if each.path not in foreign),
+        *(Difference(path, "foreign", None, value) for path, value in foreign.items()),
+    ]
+
+
 def walk(desired: Manifest, live: Manifest, fields: Fields) -> list[Difference]:
     """Return what an apply of `desired` would change, `fields` being what the applying manager owns of `live`."""
     found = _Walk(live, fields)
     owned = fields if "f:metadata" in fields else {**fields, "f:metadata": _NONE_OF_IT}
     found.compare_map(tracked(desired), live, owned, (), "")
     return found.differences
+
+
+def foreign_fields(desired: Manifest, live: Manifest) -> Iterator[tuple[FieldPath, Any]]:
+    """Yield what nobody wants in a map that has to be ours whole, with its value, if no apply of ours removes it.
+
+    Each key of a ConfigMap is a file that pods read as configuration, so all of its keys are ours if any is.
+    """
+    if live["kind"] != "ConfigMap" or not any(desired.get(field) for field in _CONFIGURATION):
+        return
+    ours = applied_fields(live) or {}
+    others = [tree for entry in managed_entries(live) if (tree := entry.get("fieldsV1") or {}) is not ours]
+    for field in _CONFIGURATION:
+        wanted = desired.get(field) or {}
+        for key, value in (live.get(field) or {}).items():
+            path = ("f:" + field, "f:" + key)
+            if key in wanted:
+                continue
+            if node_at(ours, path) is None or any(node_at(tree, path) is not None for tree in others):
+                yield path, value
+
+
+_CONFIGURATION = ("data", "binaryData")
 
 
 class _Walk:
@@ -314,40 +344,6 @@ def is_addition(value: Any, place: FieldPlace) -> bool:
 def is_quantity_place(place: FieldPlace) -> bool:
     """Tell whether values in a place are quantities: there, and only there, `1` and `1000m` are one value."""
     return place[0] in _QUANTITY_MAPS or place in _QUANTITIES
-
-
-def as_stored(manifest: Manifest) -> Manifest:
-    """Return a manifest as the server keeps it: with a Secret's stringData, which can only be written, in its data.
-
-    The two are one there, so an apply of stringData would own fields that no object has, and change it every time. What
-    is no text, or no base64, stays as it is: the server says what is wrong with it.
-    """
-    field = _ENCODED.get(manifest["kind"], "")
-    data, texts = manifest.get(field), manifest.get("stringData") if manifest["kind"] == "Secret" else None
-    if not isinstance(data or {}, dict) or not isinstance(texts or {}, dict) or not (data or texts):
-        return manifest
-    if not all(isinstance(value, str) for value in (texts or {}).values()):
-        return manifest
-    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in (texts or {}).items()}
-    kept = {key: value for key, value in manifest.items() if key != "stringData" or texts is None}
-    return kept | {field: {key: _canonical(value) for key, value in (data or {}).items()} | encoded}
-
-
-_ENCODED = {"ConfigMap": "binaryData", "Secret": "data"}
-"""Where each kind keeps bytes, in base64."""
-
-
-def _canonical(encoded: Any) -> Any:
-    """Return base64 in the server's spelling: without line breaks."""
-    if not isinstance(encoded, str):
-        return encoded
-    try:
-        return base64.b64encode(base64.b64decode(_LINE_BREAKS.sub("", encoded), validate=True)).decode()
-    except ValueError:
-        return encoded
-
-
-_LINE_BREAKS = re.compile("[\r\n]")
 
 
 def _same_maps(want: dict[str, Any], live: Any, name: str) -> bool:
