@@ -586,7 +586,7 @@ async def test_a_changed_secret_of_an_override_restarts_pods_once(place, license
 
 async def test_a_missing_secret_is_told_once_secrets_may_be_seen(place, monkeypatch):
     """An operator that is given the right to see Secrets says of a cluster at rest that one is missing."""
-    monkeypatch.setattr("chronik.operator.cache.reflector.FORBIDDEN_PAUSE", 0.2)
+    monkeypatch.setattr("chronik.kube.reflector.FORBIDDEN_PAUSE", 0.2)
     core = ("configmaps", "services", "serviceaccounts", "persistentvolumeclaims", "pods", "events")
     others = ("chronik.stream", "apps", "policy", "autoscaling", "rbac.authorization.k8s.io", "events.k8s.io")
     connect = granted(place, "most", rule("*", core, ("",)), rule("*", ("*",), others))

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chronik.clock import Clock
-from chronik.kube.informer import KindSelector, informer
+from chronik.kube.informer import informer
+from chronik.kube.reflector import KindSelector
 from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, WORKLOAD_KINDS, ClusterKey
 from chronik.status.health import Health, State
 from chronik.status.readiness import Readiness, Unready, WaitState, takes_time

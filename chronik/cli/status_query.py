@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from chronik.apply.wait import cluster_selector
 from chronik.errors import ObjectMissing
-from chronik.kube.informer import KindSelector
+from chronik.kube.reflector import KindSelector
 from chronik.manifest import (
     CLAIM,
     CLUSTER,

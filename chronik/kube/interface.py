@@ -26,7 +26,7 @@ Propagation = Literal["Background", "Orphan", "Foreground"]
 class WriteGuard(Protocol):
     """Decides whether a client may write. Reads and dry runs pass without it.
 
-    Both methods refuse with an ApiError, which whoever asked for the write gets as it is.
+    Both methods refuse with an ApiError, which the method of `Kube` that was called raises unchanged.
     """
 
     def writing(self) -> AbstractAsyncContextManager[None]:

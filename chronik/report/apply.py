@@ -63,15 +63,17 @@ def _table(page: Page, told: Sequence[ObjectResult]) -> None:
     words = max((len(_word(deed.outcome)) for deed in told), default=0)
     columns = page.width is None or names + words + _ROOM_FOR_REASONS <= page.width
     for deed in told:
-        name, word, reason = visible(str(deed.ref)), _word(deed.outcome), _reason(deed)
-        lead, used = f"{name}{' ' * (names - cells(name) + 2)}", names + 2
-        if not columns:
-            page.hanging(name)
-            lead, used = "  ", 2
-        painted = page.painted(word, _OUTCOME_COLOURS.get(deed.outcome, ""))
-        page.beside(f"{lead}{painted}{' ' * (words - len(word) + 2)}", used + words + 2, reason)
-        for text in _taken(deed):
-            page.paragraph(text, " " * (used if columns else 4))
+        lead = page.styled(str(deed.ref))
+        if columns:
+            lead.pad_right(names + 2 - lead.cell_len)
+        else:
+            page.hanging(str(deed.ref))
+            lead = page.styled("  ")
+        word = page.styled((_word(deed.outcome), _OUTCOME_COLOURS.get(deed.outcome, "")))
+        word.pad_right(words + 2 - len(word))
+        page.beside(page.styled(lead, word), _reason(deed))
+        for taken in _taken(deed):
+            page.paragraph(taken, " " * (names + 2 if columns else 4))
 
 
 _ROOM_FOR_REASONS = 24

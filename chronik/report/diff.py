@@ -17,7 +17,7 @@ from chronik.documents.writer import to_yaml
 from chronik.plan.actions import Apply, Conflict, Deferred, Obstacle, Recreate, Skip, TransferOwnership
 from chronik.plan.results import LEFT_ALONE, WROTE
 from chronik.report.apply import owned_by
-from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, cells, visible
+from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page
 from chronik.report.summary import action_changes, counts, deeds
 from chronik.wording import counted, listed
 
@@ -137,8 +137,9 @@ class _Entry:
 
     def write(self) -> None:
         mark, colour, words = _MARKS.get(self._deed.outcome, _AS_IT_SHOULD_BE)
-        head = f"{mark} {self._deed.ref}" + (f": {words}" if words else "")
-        self._page.hanging(head, colour=f"{BOLD};{colour}")
+        head = f"{self._deed.ref}: {words}" if words else str(self._deed.ref)
+        style = f"{BOLD} {colour}"
+        self._page.beside((f"{mark} ", style), (head, style))
         for result in self._deed.results:
             self._details(result)
 
@@ -174,7 +175,7 @@ class _Entry:
         pods = self._outlook.pods.get(self._deed.ref)
         who = "its pods restart" if pods is None else f"its {counted(pods, 'pod')} restart{'s' if pods == 1 else ''}"
         reasons = dict.fromkeys(_cause(change.path) for change in changes)
-        self._note(f"{who}: {', '.join(reasons)}", f"{BOLD};{YELLOW}")
+        self._note(f"{who}: {', '.join(reasons)}", f"{BOLD} {YELLOW}")
 
     def _change(self, change: Change, owner: str) -> None:
         old, new = _lines(change.old), _lines(change.new)
@@ -187,13 +188,13 @@ class _Entry:
 
     def _in_one_line(self, change: Change, old: list[str], new: list[str], owner: str) -> bool:
         """Write `path: old -> new` if there is room for it, and say whether there was."""
-        page, path = self._page, f"{visible(change.path)}: "
-        before, after = (visible(side[0]) if side else "(nothing)" for side in (old, new))
-        plain = f"{_INDENT}{path}{before} -> {after}{visible(owner)}"
-        if page.width is not None and cells(plain) > page.width:
-            return False
-        page.line(f"{_INDENT}{path}{page.painted(before, RED)} -> {page.painted(after, GREEN)}{visible(owner)}")
-        return True
+        before, after = (side[0] if side else "(nothing)" for side in (old, new))
+        page = self._page
+        line = page.styled(_INDENT, f"{change.path}: ", (before, RED), " -> ", (after, GREEN), owner)
+        fits = page.width is None or line.cell_len <= page.width
+        if fits:
+            page.line(line)
+        return fits
 
 
 def _is_explained(action: Action) -> bool:

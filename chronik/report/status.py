@@ -81,8 +81,8 @@ class _Picture:
 
     def _header(self) -> None:
         page, view = self.page, self.view
-        phase = page.painted(view.state, f"{BOLD};{_PHASE_COLOURS.get(view.phase, YELLOW)}")
-        page.line(f"{page.painted(str(view.key), BOLD)}  {phase}")
+        colour = _PHASE_COLOURS.get(view.phase, YELLOW)
+        page.line((str(view.key), BOLD), "  ", (view.state, f"{BOLD} {colour}"))
         facts = [f"created {age(view.created, self.now)} ago"] if view.created else []
         facts += [f"generation {view.generation}"] if view.generation else ["applied without an operator"]
         page.paragraph(", ".join(facts), "  ", colour=DIM)
@@ -91,13 +91,13 @@ class _Picture:
 
     def _section(self, title: str) -> None:
         self.page.line()
-        self.page.line(self.page.painted(title, BOLD))
+        self.page.line((title, BOLD))
 
     def _row(self, label: str, text: str) -> None:
         """Write a text beside its label, or below it if a word of it is too long for that."""
         used, width = 2 + _LABEL, self.page.width
         if width is None or max(map(cells, text.split()), default=0) <= width - used:
-            self.page.beside(f"  {label:<{_LABEL}}", used, text)
+            self.page.beside(f"  {label:<{_LABEL}}", text)
         else:
             self.page.line(f"  {label}")
             self.page.paragraph(text, "    ")
@@ -106,12 +106,10 @@ class _Picture:
         self._section("Components")
         counts = max((len(_count(part)) for part in self.view.components), default=0)
         for part in self.view.components:
-            colour = _colour(part)
             bar = _bar(part, self.page.width)
-            plain = f"  {part.words:<{_LABEL}}{bar}{' ' if bar else ''}{_count(part):>{counts}}  "
-            first = f"  {part.words:<{_LABEL}}{self.page.painted(bar, colour)}{' ' if bar else ''}"
-            first += self.page.painted(f"{_count(part):>{counts}}", colour) + "  "
-            self.page.beside(first, cells(plain), ", ".join(_remarks(part)))
+            drawn = (f"{bar} " if bar else "") + f"{_count(part):>{counts}}"
+            first = self.page.styled(f"  {part.words:<{_LABEL}}", (drawn, _colour(part)), "  ")
+            self.page.beside(first, ", ".join(_remarks(part)))
             for trouble in part.troubles:
                 self.page.hanging(trouble, "    ", colour=RED)
             for laggard in part.laggards:
@@ -151,18 +149,18 @@ class _Picture:
         if not conditions or self.view.generation is None:  # without an operator they say what stands above
             return
         self._section("Conditions")
-        longest = max(len(each.get("type", "")) for each in conditions)
+        rows = []
         for each in conditions:
             since = each.get("lastTransitionTime")
-            stamp = f"{age(since, self.now) if since else '':>4}"
-            first = f"  {each.get('type', ''):<{longest}}  {each.get('status', ''):<5}  {stamp}  "
-            self.page.beside(first, len(first), _condition(each))
+            stamp = age(since, self.now) if since else ""
+            rows.append((f"  {each.get('type', '')}", f"{each.get('status', ''):<5}", f"{stamp:>4}", _condition(each)))
+        self.page.columns(rows)
 
     def _verdict(self) -> None:
         page, view = self.page, self.view
         page.line()
         if view.ready:
-            page.line(page.painted(_READY[view.paused], f"{BOLD};{GREEN}"))
+            page.line((_READY[view.paused], f"{BOLD} {GREEN}"))
         for reason in view.waits_besides:
             page.hanging(f"Waits for {reason}", colour=YELLOW)
         names = [f"{part.words} ({_lack(part)})" for part in view.waiting]
@@ -249,13 +247,9 @@ def _condition(condition: Mapping[str, Any]) -> str:
 def table(views: Sequence[ClusterView], now: str, *, width: int | None, color: bool) -> str:
     """Return many clusters, a line each; columns that matter less make room for what is waited for."""
     rows = _fitting([_HEAD, *(_cells(view, now) for view in views)], width)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    colours = [BOLD, *map(_row_colour, views)]
     page = Page(width, color=color)
-    for number, row in enumerate(rows):
-        fixed = "  ".join(f"{cell:<{size}}" for cell, size in zip(row[:-1], widths[:-1], strict=True))
-        line = f"{fixed}  {visible(row[-1])}".rstrip()
-        cut = line if width is None or cells(line) <= width else f"{line[: width - 1]}…"
-        page.line(page.painted(cut, BOLD) if number == 0 else page.painted(cut, _row_colour(views[number - 1])))
+    page.columns([[(cell, colour) for cell in row] for row, colour in zip(rows, colours, strict=True)], cut=True)
     return page.text
 
 
@@ -268,7 +262,7 @@ def _fitting(rows: list[tuple[str, ...]], width: int | None) -> list[tuple[str, 
     """Return rows without the columns that there is no room for."""
     for left_out in ((), ("AGE",), ("AGE", "CONTROLLERS", "INGEST", "SEARCH")):
         shown = [tuple(cell for name, cell in zip(_HEAD, row, strict=True) if name not in left_out) for row in rows]
-        *fixed, last = (max(map(len, column)) for column in zip(*shown, strict=True))
+        *fixed, last = (max(cells(visible(cell)) for cell in column) for column in zip(*shown, strict=True))
         if width is None or sum(fixed) + 2 * len(fixed) + min(last, _LEAST) <= width:
             break
     return shown

@@ -47,10 +47,11 @@ class StubServer:
 
 
 class DeafServer:
-    """Takes connections and reads nothing, as one that hangs; `received` reads what has arrived after all."""
+    """Takes one connection and reads nothing, as one that hangs; `received` reads what has arrived after all."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
+        self.taken = asyncio.Event()
         self._listens = asyncio.Event()
         self._received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
@@ -73,6 +74,7 @@ class DeafServer:
         return await asyncio.wait_for(self._received, 10)
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.taken.set()
         await self._listens.wait()
         text = bytearray()
         with suppress(ConnectionError, ssl.SSLError):

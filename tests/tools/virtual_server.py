@@ -66,6 +66,8 @@ class VirtualServer:
 
 
 class _Wire:
+    transport = None  # there is no connection to be reset
+
     async def write(self, chunk: bytes) -> None:
         assert chunk
 

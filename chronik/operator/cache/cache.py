@@ -11,11 +11,13 @@ fingerprint changes.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from chronik.clock import Clock
+from chronik.kube.reflector import KindSelector, Reflector, ReflectorOptions
 from chronik.manifest import (
     CLAIM,
     CLUSTER,
@@ -31,18 +33,24 @@ from chronik.manifest import (
     ObjectRef,
 )
 from chronik.operator.cache.packing import Packer
-from chronik.operator.cache.reflector import KindSelector, Reflector, Upkeep
+from chronik.operator.cache.sink import PackingSink
 from chronik.operator.cache.store import Store
 from chronik.plan.live import LiveCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
+    from chronik.errors import ChronikError
     from chronik.kube import Kube
     from chronik.manifest import Manifest
     from chronik.operator.cache.packing import Record
 
+_log = logging.getLogger("chronik.operator.cache")
+
 LISTS_AT_A_TIME = 2
+"""A page takes some 20 MB to read."""
+LONGEST_PAUSE = 30.0
+"""Seconds between two attempts to list or watch, at most."""
 OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 CLAIMS = f"{INSTANCE_LABEL},app.kubernetes.io/component in ({','.join(COMPONENT_NAMES)})"
 """Claims bear the labels of their StatefulSet's selector, and those only."""
@@ -72,10 +80,18 @@ class Cache:
     ) -> None:
         self._selection = selection
         self._store = Store(wake)
-        upkeep = Upkeep(kube, self._store, clock or Clock(), asyncio.Semaphore(LISTS_AT_A_TIME), on_relist)
-        sources = list(_sources(selection))
-        self._packers = {source.kind.name: Packer(source.kind) for source in sources}
-        self._reflectors = [Reflector(source, upkeep, self._packers[source.kind.name]) for source in sources]
+        options = ReflectorOptions(
+            LONGEST_PAUSE,
+            listing=asyncio.Semaphore(LISTS_AT_A_TIME),
+            clock=clock or Clock(),
+            on_break=_log_break,
+            on_relist=self._note_relist,
+        )
+        selectors = list(_selectors(selection))
+        self._on_relist = on_relist
+        self._packers = {each.kind.name: Packer(each.kind) for each in selectors}
+        self._sinks = [PackingSink(each, self._store, self._packers[each.kind.name]) for each in selectors]
+        self._reflectors = [Reflector(kube, sink.selector, sink, options) for sink in self._sinks]
 
     async def run(self) -> None:
         """List and watch everything, until cancelled; whatever goes wrong is tried again.
@@ -84,16 +100,20 @@ class Cache:
         """
         async with asyncio.TaskGroup() as tasks:
             for first in (True, False):
-                found = [each for each in self._reflectors if (each.source.kind is CLUSTER) == first]
+                found = [each for each in self._reflectors if (each.selector.kind is CLUSTER) == first]
                 for reflector in found:
-                    tasks.create_task(reflector.run(), name=f"watch {reflector.source}")
+                    tasks.create_task(reflector.run(), name=f"watch {reflector.selector}")
                 for reflector in found:
                     await reflector.ready.wait()
+
+    def _note_relist(self, selector: KindSelector, why: str) -> None:
+        _log.info("%s are listed again: %s", selector, why)
+        self._on_relist(selector.kind.name, why)
 
     @property
     def trouble(self) -> str:
         """What is wrong with the first kind that could not be listed; empty if nothing is."""
-        return next((each.trouble for each in self._reflectors if each.trouble), "")
+        return next((each.trouble for each in self._sinks if each.trouble), "")
 
     @property
     def synced(self) -> bool:
@@ -172,9 +192,9 @@ class Cache:
     def sees_secrets(self, namespace: str) -> bool:
         """Tell whether Secrets may be seen: if not, that there is none says nothing."""
         return any(
-            reflector.is_allowed
+            reflector.ready.is_set() and not reflector.is_refused
             for reflector in self._reflectors
-            if reflector.source.kind == SECRET and reflector.source.namespace in {None, namespace}
+            if reflector.selector.kind == SECRET and reflector.selector.namespace in {None, namespace}
         )
 
     def expandable(self) -> Mapping[str, bool]:
@@ -189,7 +209,11 @@ def _expands(storage_class: Record) -> bool:
     return bool(storage_class.manifest.get("allowVolumeExpansion"))
 
 
-def _sources(selection: Selection) -> Iterator[KindSelector]:
+def _log_break(selector: KindSelector, version: str, error: ChronikError) -> None:
+    _log.info("the watch of %s broke, and goes on from version %s: %s", selector, version, error.message)
+
+
+def _selectors(selection: Selection) -> Iterator[KindSelector]:
     """Yield what to follow; nothing that lies outside of namespaces if the scope names some."""
     for namespace in dict.fromkeys(selection.namespaces) or (None,):
         yield KindSelector(CLUSTER, namespace, selection.selector)

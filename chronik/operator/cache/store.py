@@ -1,7 +1,7 @@
 """The contents of the operator's caches: records by kind and by cluster, and who is to be woken when one changes.
 
-`operator_cache_reflector` brings in what the API server tells, `operator_cache` what we have just written ourselves,
-which is newer: an event that is older than what is known changes nothing. Nothing here waits.
+What the API server says comes in beside what we have just written ourselves, which is newer: an event that is older
+than what is known changes nothing. Nothing here waits.
 Resource versions compare as integers: https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
 """
 
@@ -115,21 +115,20 @@ class Store:
             self._drop(ref, known)
             self._notify(ref, known)
 
-    def replace(self, selection: ListScope, listed: Mapping[ObjectRef, Record], version: int | None) -> None:
+    def replace(self, selection: ListScope, listed: Mapping[ObjectRef, Record], version: int) -> None:
         """Take in a list of a kind in a namespace, or all: what it lacks is gone, unless it is newer than the list."""
         kind, namespace = selection
         for ref, record in listed.items():
             self.take(ref, record)
         for ref, known in list(self._records[kind].items()):
             missing = ref not in listed and namespace in {None, ref.namespace}
-            if missing and (version is None or known.version <= version):
+            if missing and known.version <= version:
                 self._drop(ref, known)
                 self._notify(ref, known)
         for ref in [ref for ref in self._gone if ref.kind == kind and namespace in {None, ref.namespace}]:
             if ref not in listed:
                 del self._gone[ref]
-        if version is not None:
-            self.reached(selection, version)
+        self.reached(selection, version)
 
     def reached(self, selection: ListScope, version: int) -> None:
         """Take in that everything up to a version has been told."""
