@@ -3,6 +3,7 @@
     ChronikError                          1
     ├── InputError                        2   what the user wrote cannot be used
     │   ├── InvalidDocuments              2   problems in documents, each with its place
+    │   ├── InvalidTransition             2   the live document may not become this one: a rule compares the two
     │   ├── KubeconfigError               2   no usable kubeconfig, context or credentials
     │   └── TemplateError                 2   a template is broken; names template and line
     ├── ApiError                          3   the cluster refused or could not be reached
@@ -87,6 +88,12 @@ class InvalidDocuments(InputError):
         count = sum(problem.severity == "error" for problem in problems)
         super().__init__(f"{count} error{'s' if count != 1 else ''} found", subject=subject)
         self.problems = tuple(problems)
+
+
+class InvalidTransition(InputError):
+    """A document is valid by itself, but the live one may not become it: the API server will refuse it."""
+
+    reason = "InvalidTransition"
 
 
 class TemplateError(InputError):

@@ -22,6 +22,7 @@ from chronik.cli.common import (
     DocumentSource,
     cluster_options,
     columns,
+    live_document,
     report_option,
     source_options,
     timeout_option,
@@ -29,7 +30,7 @@ from chronik.cli.common import (
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import print_data, use_colour
 from chronik.cli.progress import Progress
-from chronik.errors import ChronikError, ConflictError
+from chronik.errors import ChronikError, ConflictError, InvalidTransition
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import ObjectRef
 from chronik.plan.changes import Mask
@@ -148,7 +149,7 @@ class _Applying:
         except Interrupted:
             report = Report((), interrupted=True)
         except ChronikError as error:
-            operator = isinstance(error, _Operated)
+            operator = isinstance(error, _Operated | InvalidTransition)
             return ClusterResult(key, error=error, seconds=time.monotonic() - began, operator=operator)
         return ClusterResult(key, report, seconds=time.monotonic() - began)
 
@@ -157,6 +158,7 @@ class _Applying:
         client_side = self.flags.dry_run == "client"
         found = await self.interruption.until_asked(observe(self.kube, cluster, manifests, complete=client_side))
         if operated_by(found.objects.values(), cluster.name) is not None:
+            await self.interruption.until_asked(live_document(self.kube, cluster))
             message = "an operator manages this cluster, so nothing was sent"
             raise _Operated(message, hint=f"Change its ChronikCluster instead: {self.command}.")
         context = PlanContext(

@@ -20,6 +20,7 @@ from chronik.apply.wait import wait_gone
 from chronik.cli.common import (
     cluster_options,
     columns,
+    missing_cluster,
     named_clusters,
     report_option,
     tell,
@@ -36,7 +37,7 @@ from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KIND
 from chronik.plan.deletion import Deletion, deletion
 from chronik.plan.live import LiveCluster
 from chronik.plan.results import Report
-from chronik.report.deletion import DeletionResult, deletion_json, forecast, outcome, question
+from chronik.report.deletion import DeletionResult, deletion_json, forecast, outcome, question, refusals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,6 +57,7 @@ class DeleteFlags:
     dry_run: bool
     wait: float | None
     output: str
+    ignore_not_found: bool
 
 
 @click.command()
@@ -65,6 +67,7 @@ class DeleteFlags:
 @cluster_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Have the server check it, and delete nothing.")
+@click.option("--ignore-not-found", is_flag=True, help="What is gone already is no error.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until everything is gone.")
 @timeout_option
 @report_option
@@ -75,19 +78,20 @@ def delete(
     options: ConnectOptions,
     yes: bool,
     dry_run: bool,
+    ignore_not_found: bool,
     wait: bool,
     timeout: float,
     output: str,
 ) -> int:
     """Delete clusters in reverse order; volumes as their retention says.
 
-    Volume claims stay, unless storage.retention.whenDeleted is Delete. What is gone already is no error. Exits with 0
-    if all went well, 3 if the API server refused, 4 if volumes that are to stay would go, 5 if only a part was deleted,
-    6 if something was still there in the end.
+    Volume claims stay, unless storage.retention.whenDeleted is Delete. Exits with 0 if all went well, 3 if there is no
+    such cluster (with --ignore-not-found that is no error) or the API server refused, 4 if volumes that are to stay
+    would go, 5 if only a part was deleted, 6 if something was still there in the end.
     """
     if bool(names) == bool(files):
         raise click.UsageError("say which clusters: by name, or by file with -f")
-    flags = DeleteFlags(yes or dry_run, dry_run, timeout if wait and not dry_run else None, output)
+    flags = DeleteFlags(yes or dry_run, dry_run, timeout if wait and not dry_run else None, output, ignore_not_found)
     if not flags.yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise click.UsageError(
             "nobody is there to be asked: confirm with --yes, or see what it would do with --dry-run"
@@ -137,6 +141,7 @@ async def _run(
         show = forecast(shown, width=columns(sys.stdout), color=use_colour(sys.stdout)) if flags.dry_run else ""
         done = outcome(departures, width=columns(sys.stdout), color=use_colour(sys.stdout), dry_run=flags.dry_run)
         click.echo(show + done, nl=False, color=True)
+    tell(refusals(departures, width=columns(sys.stderr), color=use_colour(sys.stderr)))
     return _exit_code(departures)
 
 
@@ -157,6 +162,8 @@ class _Deleting:
     async def departure(self, shown: Deletion) -> DeletionResult:
         """Delete one cluster, and wait until it is gone; what goes wrong is in the answer."""
         try:
+            if not (shown.uids or shown.kept or self.flags.ignore_not_found):
+                raise await missing_cluster(self.kube, [shown.key])
             if shown.document is not None:
                 await self._delete_document(shown.document)
             report = await self._objects(shown)

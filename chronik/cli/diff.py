@@ -10,12 +10,20 @@ import click
 
 from chronik.apply.dry_run import simulate
 from chronik.apply.observe import observe
-from chronik.cli.common import CLUSTERS_AT_ONCE, DocumentSource, cluster_options, columns, source_options, tell
+from chronik.cli.common import (
+    CLUSTERS_AT_ONCE,
+    DocumentSource,
+    cluster_options,
+    columns,
+    live_document,
+    source_options,
+    tell,
+)
 from chronik.cli.interrupt import Interruption, run_async
 from chronik.cli.main import print_data, use_colour
-from chronik.errors import ChronikError, Forbidden, NamespaceMissing
+from chronik.errors import ChronikError, Forbidden, InvalidTransition, NamespaceMissing
 from chronik.kube import ConnectOptions, Kube, connect
-from chronik.manifest import Kind
+from chronik.manifest import Kind, is_paused
 from chronik.plan.changes import Mask
 from chronik.plan.ownership import operated_by
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
@@ -83,14 +91,17 @@ async def _outlook(
     try:
         found = await observe(kube, cluster, manifests, complete=True)
         new_namespace = not found.objects and await _is_missing(kube, cluster.namespace)
+        uid = operated_by(found.objects.values(), cluster.name)
+        document = await live_document(kube, cluster) if uid is not None else None
     except ChronikError as error:
-        return ClusterDiff(ClusterResult(key, error=error))
-    uid = operated_by(found.objects.values(), cluster.name)
+        operator = isinstance(error, InvalidTransition)
+        return ClusterDiff(ClusterResult(key, error=error, operator=operator))
     if uid is not None:
         _, manifests = origin[0].owned(cluster, uid)
     context = _context(rendered, found, flags, uid)
     account = ClusterResult(key, simulate(plan(manifests, found.objects, context)), operator=uid is not None)
-    return ClusterDiff(account, found.pod_counts, new_namespace, origin[1] if uid else "")
+    paused = document is not None and is_paused(document)
+    return ClusterDiff(account, found.pod_counts, new_namespace, origin[1] if uid else "", paused)
 
 
 def _context(rendered: Rendered, found: LiveCluster, flags: _DiffFlags, uid: str | None) -> PlanContext:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from chronik.cli.common import cluster_options, columns, named_clusters
+from chronik.cli.common import cluster_options, columns, missing_cluster, named_clusters
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import (
     domain_option,
@@ -115,7 +115,7 @@ class _Viewer:
         live = Informer(self.kube, self.asked.scopes())
         await live.read()
         views = self._views(live)
-        self.asked.refuse_missing(view.key for view in views)
+        await self._refuse_missing(views)
         if CLUSTER in live.unknown and not self.asked.clusters:
             click.echo(NOT_INSTALLED, err=True)
         if not views and self.output == "table":
@@ -124,12 +124,17 @@ class _Viewer:
             print_data(self._shown(views, columns(sys.stdout)))
         return self.code
 
+    async def _refuse_missing(self, views: list[ClusterView]) -> None:
+        missing = self.asked.missing(view.key for view in views)
+        if missing:
+            raise await missing_cluster(self.kube, missing)
+
     async def watch(self, interruption: Interruption) -> int:
         """Show every change until the user stops it, or nothing is left; return the exit code."""
 
         async def look() -> None:
             async with informer(self.kube, self.asked.scopes()) as live:
-                self.asked.refuse_missing(view.key for view in self._views(live))
+                await self._refuse_missing(self._views(live))
                 await self._follow(live)
 
         try:

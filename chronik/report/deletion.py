@@ -141,6 +141,15 @@ def _write_outcome(page: Page, departure: DeletionResult, *, dry_run: bool) -> N
         _write_kept(page, deletion)
 
 
+def refusals(departures: Iterable[DeletionResult], *, width: int | None, color: bool) -> str:
+    """Return what stood in the way of a whole cluster's deletion: it does not exist, or its document may not go."""
+    page = Page(width, color=color)
+    for departure in departures:
+        if departure.document is not None:
+            page.labelled("error", RED, str(departure.document))
+    return page.text
+
+
 def deletion_json(departures: Iterable[DeletionResult], *, dry_run: bool) -> str:
     """Return deletions as one JSON object, whose keys only ever grow in number."""
     return json.dumps({"clusters": [_data(each, dry_run=dry_run) for each in departures]}, indent=2) + "\n"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.documents.scalars import is_ambiguous
 from chronik.documents.writer import to_yaml
+from chronik.manifest import PAUSED_ANNOTATION
 from chronik.plan.actions import Apply, Conflict, Deferred, Obstacle, Recreate, Skip, TransferOwnership
 from chronik.plan.results import LEFT_ALONE, WROTE
 from chronik.report.apply import owned_by
@@ -79,13 +80,14 @@ class ClusterDiff:
     """What an apply would do to one cluster: its result, as if all went well.
 
     `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet. `command` is
-    what hands the document to the operator that manages the cluster, if one does.
+    what hands the document to the operator that manages the cluster, if one does; `paused` is that it changes nothing.
     """
 
     account: ClusterResult
     pods: Mapping[ObjectRef, int] = field(default_factory=dict)
     new_namespace: bool = False
     command: str = ""
+    paused: bool = False
 
     @property
     def differs(self) -> bool:
@@ -107,7 +109,7 @@ def as_text(outlooks: Sequence[ClusterDiff], *, width: int | None, color: bool) 
             namespace = outlook.account.key.namespace
             note = f"namespace {namespace} does not exist yet: kubectl create namespace {namespace}"
             page.labelled("note", CYAN, note)
-        if outlook.account.operator:
+        if outlook.account.operator and outlook.account.error is None:
             page.labelled("note", CYAN, _operators(outlook))
         if outlook.account.error is None:
             page.hanging(_summary(outlook), colour=BOLD)
@@ -118,7 +120,13 @@ def _operators(outlook: ClusterDiff) -> str:
     """Say who would do what is shown, and when."""
     something = any(result.outcome in WROTE for result in outlook.account.report.results)
     will = f" It will do this once the document is applied with {outlook.command}." if something else ""
-    return f"{outlook.account.key}: an operator manages this cluster.{will}"
+    key = outlook.account.key
+    if outlook.paused:
+        resume = f"kubectl annotate chronikcluster {key.name} -n {key.namespace} {PAUSED_ANNOTATION}-"
+        waits = " What is shown above waits for that"
+        waits = f"{waits}, and until the document is applied with {outlook.command}." if something else ""
+        return f"{key}: an operator manages this cluster, and it is paused. It goes on after `{resume}`.{waits}"
+    return f"{key}: an operator manages this cluster.{will}"
 
 
 def _summary(outlook: ClusterDiff) -> str:
