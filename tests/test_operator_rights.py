@@ -89,6 +89,7 @@ class Life:
         await place.change("c", podAnnotations={"looked": "again"})
         await in_phase(place, "c", "Running")
         await place.secret("second")
+        await self._pods_missing()
         await self._leftover()
         await self._grown()
         await place.change("c", searchNodes=0, autoscaling=None, podDisruptionBudget=None)
@@ -107,6 +108,20 @@ class Life:
                 await self.place.create(manifest | {"metadata": metadata})
                 refs[ref.kind] = ref
         return list(refs.values())
+
+    async def _pods_missing(self) -> None:
+        """Let pods be missing for so long that it is asked why."""
+        place, name = self.place, "c-controller"
+        kind = KIND_BY_NAME["StatefulSet"]
+        none = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas", "availableReplicas"), 0)
+        await place.call("PATCH", place.path(kind, name, "status"), {"status": none}, patch="merge")
+
+        async def asked() -> bool:
+            found = await asyncio.to_thread(place.server.requests_of, place.name)
+            return any((each.verb, each.resource, each.user) == ("list", "events", USER) for each in found)
+
+        await eventually(asked)
+        await place.roll_out(ObjectRef(kind.name, place.name, name))
 
     async def _leftover(self) -> None:
         """Leave a ConfigMap that an earlier version made, under a name that this one does not know."""

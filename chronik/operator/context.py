@@ -32,7 +32,7 @@ class ReconcileContext:
     `now` returns an RFC 3339 time in UTC. `announce` is told what people want to hear of. `flapping` are applies
     that did not help; losing them costs one such apply for each. `upgrading` are the clusters that this process has
     begun to bring to its own version, so that two passes side by side do not both begin; what began earlier, their
-    status tells.
+    status tells. `creation` is why pods of StatefulSets were not created, as far as that has been asked.
     """
 
     kube: Kube
@@ -46,6 +46,7 @@ class ReconcileContext:
     version: str = __version__
     flapping: dict[ClusterKey, dict[ObjectRef, Flapping]] = field(default_factory=dict)
     upgrading: set[ClusterKey] = field(default_factory=set)
+    creation: dict[ClusterKey, Mapping[ObjectRef, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ class ReconcileResult:
     """Why it failed, or what it waits for."""
     wrote: bool = False
     """Whether anything was written, the status included."""
+    missing: frozenset[tuple[ObjectRef, int, int]] = frozenset()
+    """The StatefulSets that lack pods, with how many there are and how many there should be."""
 
 
 def status_of(document: Manifest) -> Mapping[str, Any]:

@@ -44,6 +44,7 @@ def is_claimed(document: Manifest) -> bool:
 def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
     """Drop what is remembered of a cluster that is no more."""
     context.flapping.pop(key, None)
+    context.creation.pop(key, None)
     context.cache.uses(key, ())
     return ReconcileResult("gone")
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from chronik.apply.creation import missing_pods
 from chronik.errors import TemplateError
 from chronik.operator import lifecycle
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
 from chronik.status.assess import assess, describe_error, invalid
 from chronik.status.compute import Observation, derive
+from chronik.status.creation import with_creation_failures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,7 +76,8 @@ async def _update_status(
     wrote = await lifecycle.write_status(document, status, context)
     lifecycle.record_events(document, report, status, context)
     result = _result(report, assessment, status, paused=desired.paused)
-    return replace(result, wrote=wrote or bool(report.written))
+    missing = missing_pods(converged.live.objects)
+    return replace(result, wrote=wrote or bool(report.written), missing=missing)
 
 
 def _observation(
@@ -84,7 +87,7 @@ def _observation(
     document, live = desired.document, converged.live
     generation = document["metadata"]["generation"]
     return Observation(
-        objects=live.objects,
+        objects=with_creation_failures(live.objects, context.creation.get(desired.cluster.key, {})),
         pods=live.pods,
         previous=status_of(document),
         generation=status_of(document).get("observedGeneration", generation) if desired.paused else generation,

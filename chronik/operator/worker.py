@@ -18,6 +18,7 @@ import orjson
 from chronik.errors import ChronikError
 from chronik.operator.context import ReconcileResult
 from chronik.operator.fence import NotLeading
+from chronik.operator.poller import Poller
 from chronik.operator.reconcile import reconcile
 from chronik.operator.telemetry.logs import correlated
 from chronik.operator.telemetry.server import Watchdog
@@ -25,6 +26,7 @@ from chronik.operator.telemetry.tracing import span
 from chronik.plan.results import WROTE
 from chronik.status.assess import describe_error
 from chronik.status.compute import Reason
+from chronik.tasks import background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -59,6 +61,10 @@ class Workers:
     last_logged: dict[ClusterKey, Reason] = field(default_factory=dict)
     ended: dict[ClusterKey, tuple[float, object]] = field(default_factory=dict)
     running: int = 0
+    poller: Poller = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.poller = Poller(context=self.context, clock=self.clock, wake=self.wake)
 
     async def work(self) -> None:
         """Take clusters from the queue and pass over them, one at a time, until told to stop."""
@@ -103,6 +109,7 @@ class Workers:
             self.clean.pop(key, None)
         else:
             self.clean[key] = looks
+        self.poller.note(key, outcome)
         self._schedule(key, outcome)
         return outcome
 
@@ -125,6 +132,11 @@ class Workers:
         _log_pass(outcome, seconds, changed=outcome.reason != self.last_logged.get(key))
         self._remember_logged(key, outcome)
         return outcome
+
+    def wake(self, key: ClusterKey) -> None:
+        """Have a pass over a cluster, though it looks as it did: something has changed that its looks do not show."""
+        self.clean.pop(key, None)
+        self.queue.add(key)
 
     def _remember_logged(self, key: ClusterKey, outcome: ReconcileResult) -> None:
         """Remember what was told of a cluster, so that the same is not told again with each pass."""
@@ -211,7 +223,8 @@ async def run_workers(workers: Workers, count: int, ending: asyncio.Event, withi
     """
     tasks = [asyncio.create_task(workers.work(), name=f"worker-{number}") for number in range(count)]
     try:
-        await ending.wait()
+        async with background(workers.poller.run()):
+            await ending.wait()
         deadline = workers.clock.now() + within
         while workers.running and workers.clock.now() < deadline:
             await workers.clock.sleep(0.05)

@@ -1,0 +1,127 @@
+"""What no watch tells the operator: that a foreign object has gone, why pods are not created, that rights are back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from tools.operators import (
+    CONFIG_MAP,
+    STATEFUL_SET,
+    Namespace,
+    condition,
+    eventually,
+    in_phase,
+    running,
+    small,
+    with_condition,
+)
+
+from chronik.manifest import CLUSTER
+
+QUOTA = 'pods "c-ingest-0" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0'
+
+
+@pytest.fixture
+def place(server, namespace) -> Namespace:
+    """Return a fresh namespace."""
+    return Namespace(server, namespace)
+
+
+async def _refuse(place: Namespace, message: str = QUOTA) -> None:
+    """Say as the StatefulSet controller does that it has seen the newest spec and could create no pod."""
+    live = await place.get(STATEFUL_SET, "c-ingest")
+    assert live is not None
+    status = {"observedGeneration": live["metadata"]["generation"], "replicas": 0}
+    await place.call("PATCH", place.path(STATEFUL_SET, "c-ingest", "status"), {"status": status}, patch="merge")
+    about = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "c-ingest", "namespace": place.name}
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"c-ingest.{time.monotonic_ns():x}", "namespace": place.name},
+        "involvedObject": about | {"uid": live["metadata"]["uid"]},
+        "type": "Warning",
+        "reason": "FailedCreate",
+        "message": f"create Pod c-ingest-0 in StatefulSet c-ingest failed error: {message}",
+        "lastTimestamp": "2026-01-01T00:00:00Z",
+    }
+    await place.call("POST", f"/api/v1/namespaces/{place.name}/events", event)
+
+
+async def test_why_pods_are_not_created(place):
+    """What the StatefulSet's Event says of a quota is in the conditions, for as long as pods are missing."""
+    async with running(place.server, place.name):
+        await place.secret("first")
+        await place.create(small(place.name))
+        await in_phase(place, "c", "Creating")
+        await _refuse(place)
+
+        async def told() -> bool:
+            now = await place.cluster("c")
+            texts = [condition(now, kind).get("message", "") for kind in ("Ready", "Reconciling")]
+            return all(f"ingest nodes: 0 of 1 pods exist: {QUOTA}" in text for text in texts)
+
+        await eventually(told, 15)
+        await place.roll_out_all()
+        assert QUOTA not in str((await in_phase(place, "c", "Running"))["status"])
+
+
+async def test_a_foreign_object_that_goes_is_noticed(place):
+    """When a foreign object that was in the way is deleted, the operator makes its own within 10 seconds."""
+    metadata = {"name": "c-config", "namespace": place.name}
+    async with running(place.server, place.name):
+        await place.secret("first")
+        await place.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}})
+        await place.create(small(place.name))
+        await with_condition(place, "c", "Stalled", "True", "ResourceConflict")
+        await place.delete(CONFIG_MAP, "c-config")
+
+        async def ours() -> bool:
+            found = await place.get(CONFIG_MAP, "c-config")
+            return bool(found and found["metadata"].get("ownerReferences"))
+
+        await eventually(ours, 10)
+        await in_phase(place, "c", "Creating")
+
+
+async def test_a_foreign_object_costs_one_read_at_a_time(place):
+    """While a foreign object stays in the way, it is read every few seconds, and nothing is written."""
+    metadata = {"name": "c-config", "namespace": place.name}
+    async with running(place.server, place.name):
+        await place.secret("first")
+        await place.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}})
+        await place.create(small(place.name))
+        await with_condition(place, "c", "Stalled", "True", "ResourceConflict")
+        await asyncio.sleep(1.0)
+        before = len(await place.asked())
+
+        async def read() -> bool:
+            return len(await place.asked()) - before >= 2
+
+        await eventually(read, 15)
+        assert set((await place.asked())[before:]) == {("get", "configmaps")}
+
+
+async def test_a_status_that_was_wiped_comes_back_at_once(place):
+    """When somebody takes a cluster's status away, it is written anew within seconds, not with the next look round."""
+    async with running(place.server, place.name):
+        await place.launch()
+        await asyncio.sleep(1.0)
+        path = place.path(CLUSTER, "c", "status")
+        await place.call("PATCH", path, {"status": None}, patch="merge", fieldManager="somebody")
+        await in_phase(place, "c", "Running", 8)
+
+
+async def test_an_owner_that_was_taken_off(place):
+    """An object whose owner reference was removed gets it back, and nobody is told that the command line applied it."""
+    async with running(place.server, place.name):
+        await place.launch()
+        with_owner = await place.get(CONFIG_MAP, "c-config")
+        await place.edit(CONFIG_MAP, "c-config", {"metadata": {"ownerReferences": None}})
+
+        async def back() -> bool:
+            found = await place.get(CONFIG_MAP, "c-config")
+            return found["metadata"].get("ownerReferences") == with_owner["metadata"]["ownerReferences"]
+
+        await eventually(back, 10)
