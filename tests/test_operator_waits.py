@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
+from tools.clock import FakeClock, pass_time
 from tools.operators import (
     CONFIG_MAP,
     STATEFUL_SET,
@@ -17,8 +19,10 @@ from tools.operators import (
     small,
     with_condition,
 )
+from tools.rights import granted, rule
 
-from chronik.manifest import CLUSTER
+from chronik.manifest import CLUSTER, ClusterKey
+from chronik.operator.rights import MissingRights
 
 QUOTA = 'pods "c-ingest-0" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0'
 
@@ -125,3 +129,44 @@ async def test_an_owner_that_was_taken_off(place):
             return found["metadata"].get("ownerReferences") == with_owner["metadata"]["ownerReferences"]
 
         await eventually(back, 10)
+
+
+async def test_rights_that_come_back(place, caplog):
+    """When rights that were missing are back, the operator works again within 30 seconds, as it has said."""
+    caplog.set_level("INFO", "chronik.operator")
+    clock = FakeClock(frozen=True)
+    connect = granted(place, "reads", rule(("get", "list", "watch")), rule(("patch",), ("chronikclusters",)))
+    async with running(place.server, place.name, connect=replace(connect, clock=clock.clock)) as operator:
+        passing = asyncio.create_task(pass_time(clock))
+        await place.secret("first")
+        await place.create(small(place.name))
+
+        async def refused() -> bool:
+            return "may not" in caplog.text and "tries again in" in caplog.text
+
+        await eventually(refused)
+        granted(place, "rest", rule(("create", "delete", "update", "patch")))
+        asked = clock.time
+        await in_phase(place, "c", "Creating")
+        passing.cancel()
+        text = operator.metrics.expose()[0].decode()
+
+    assert clock.time - asked < 32
+    lines = [each for each in text.splitlines() if each.startswith("chronik_rights_missing_total")]
+    assert float(lines[0].split()[1]) >= 1
+
+
+def test_one_cluster_tries_for_its_namespace():
+    """Of the clusters of a namespace that lack rights one tries soon, and the others follow when it is through."""
+    a, b, other = ClusterKey("n", "a"), ClusterKey("n", "b"), ClusterKey("m", "c")
+    rights = MissingRights()
+    for key in (a, b, other):
+        assert rights.note(key, refused=True) == []
+    assert [rights.tries(key) for key in (a, b, other)] == [True, False, True]
+
+    assert rights.note(b, refused=False) == []
+    assert rights.note(b, refused=True) == []
+    assert rights.note(a, refused=False) == [b]
+    assert rights.tries(b)
+    assert rights.note(b, refused=False) == []
+    assert not rights.has(b)

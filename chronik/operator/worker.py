@@ -20,6 +20,7 @@ from chronik.operator.context import ReconcileResult
 from chronik.operator.fence import NotLeading
 from chronik.operator.poller import Poller
 from chronik.operator.reconcile import reconcile
+from chronik.operator.rights import SOONEST, SPREAD, MissingRights, is_refused
 from chronik.operator.telemetry.logs import correlated
 from chronik.operator.telemetry.server import Watchdog
 from chronik.operator.telemetry.tracing import span
@@ -60,6 +61,7 @@ class Workers:
     clean: dict[ClusterKey, Hashable] = field(default_factory=dict)
     last_logged: dict[ClusterKey, Reason] = field(default_factory=dict)
     ended: dict[ClusterKey, tuple[float, object]] = field(default_factory=dict)
+    rights: MissingRights = field(default_factory=MissingRights)
     running: int = 0
     poller: Poller = field(init=False)
 
@@ -188,9 +190,17 @@ class Workers:
         return None
 
     def _schedule(self, key: ClusterKey, outcome: ReconcileResult) -> None:
+        known, refused = self.rights.has(key), is_refused(outcome)
+        for other in self.rights.note(key, refused=refused):
+            self.wake(other)
         if outcome.retry is not None:
             seconds = self.queue.retry(key, outcome.retry)
-            _log.debug("tries again in %.0f s, or when something changes", seconds)
+            if refused and self.rights.tries(key):
+                seconds = min(seconds, SOONEST + SPREAD * self.clock.chance())
+                self.queue.add_after(key, seconds)
+                self.metrics.lacks_rights()
+            level = logging.INFO if refused and not known else logging.DEBUG
+            _log.log(level, "%s: tries again in %.0f s, or when something changes", key, seconds)
             return
         self.queue.forget(key)
         if outcome.result == "claimed":
