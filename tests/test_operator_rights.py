@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,20 @@ def grant(server: ApiServer, found: list[Manifest], namespace: str = "") -> None
     for path, manifest in ((plural, role), (f"{plural[:-1]}bindings", binding)):
         answer = server.call("PATCH", f"{scope}/{path}/{name}", manifest, fieldManager="suite", force=True)
         assert answer.code in {200, 201}, answer.body
+    _wait_granted(server, namespace)
+
+
+def _wait_granted(server: ApiServer, namespace: str) -> None:
+    """Wait until the server goes by what was granted: its authorizer hears of it by a watch."""
+    attributes = {"verb": "list", "resource": "pods"} | ({"namespace": namespace} if namespace else {})
+    review: Manifest = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+    review["spec"] = {"user": USER, "resourceAttributes": attributes}
+    deadline = time.monotonic() + 30
+    while not server.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review).body["status"][
+        "allowed"
+    ]:
+        assert time.monotonic() < deadline, "the rights are not known"
+        time.sleep(0.05)
 
 
 @dataclass

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chronik.manifest import ClusterKey, Manifest
     from chronik.operator.context import ReconcileContext
     from chronik.operator.convergence import Converged
+    from chronik.plan.live import LiveCluster
     from chronik.plan.results import Report
     from chronik.problem import Problem
     from chronik.status.assess import Assessment
@@ -93,9 +94,19 @@ def _observation(
         generation=status_of(document).get("observedGeneration", generation) if desired.paused else generation,
         failure=assessment.failure,
         waiting=assessment.waiting,
+        overdue=_is_overdue(desired, live, context),
         extra=assessment.conditions,
         details=_details(document, converged, context),
     )
+
+
+def _is_overdue(desired: Desired, live: LiveCluster, context: ReconcileContext) -> bool:
+    """Tell whether a roll has made no progress for too long; while paused, or when all is ready, none goes on."""
+    key, previous = desired.cluster.key, status_of(desired.document)
+    if desired.paused or previous.get("phase") != "Updating":
+        context.deadlines.forget(key)
+        return False
+    return context.deadlines.exceeded(key, live.objects, previous, context.monotonic())
 
 
 def _details(document: Manifest, converged: Converged, context: ReconcileContext) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Workers:
             self.running -= 1
         self.ended[key] = self.clock.now(), None if outcome.result == "claimed" else generation
         self._note(key, outcome)
-        if outcome.wrote or outcome.result not in {"ok", "paused"}:
+        if outcome.wrote or outcome.result not in {"ok", "paused"} or outcome.phase == "Updating":  # has a deadline
             self.clean.pop(key, None)
         else:
             self.clean[key] = looks
@@ -198,7 +198,6 @@ class Workers:
             if refused and self.rights.tries(key):
                 seconds = min(seconds, SOONEST + SPREAD * self.clock.chance())
                 self.queue.add_after(key, seconds)
-                self.metrics.lacks_rights()
             level = logging.INFO if refused and not known else logging.DEBUG
             _log.log(level, "%s: tries again in %.0f s, or when something changes", key, seconds)
             return

@@ -80,9 +80,6 @@ class Metrics:
         self._errors = Counter(
             "chronik_reconcile_errors", "Failed reconciles, by error class.", ["class", "reason"], registry=registry
         )
-        self._rights = Counter(
-            "chronik_rights_missing", "Passes that lacked a right, and are tried again soon.", registry=registry
-        )
         self._depth = Gauge("chronik_queue_depth", "Clusters that wait for a worker.", registry=registry)
         self._oldest = Gauge("chronik_queue_oldest_seconds", "How long the first of them waits.", registry=registry)
         self._requests = Counter(
@@ -131,10 +128,6 @@ class Metrics:
     def hindered(self, retry_class: str, reason: str) -> None:
         """Count what kept a reconcile from its end, by how soon it is worth another try, and by its reason."""
         self._errors.labels(retry_class, reason).inc()
-
-    def lacks_rights(self) -> None:
-        """Count a pass that was refused for want of rights, and whose cluster tries again for its namespace."""
-        self._rights.inc()
 
     def requested(self, verb: str, kind: str, code: int, seconds: float) -> None:
         """Count a request to the API server; fits `ConnectOptions.on_request`."""
