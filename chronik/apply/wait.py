@@ -1,4 +1,4 @@
-"""Waits for what was applied to become ready, or for what was deleted to be gone: told by watches, never by polling.
+"""Waits for what was applied to become ready, or for what was deleted to be gone: by watches, never by polling.
 
 When an object is ready is decided in `health`, and how long a failure must last to count in `readiness`.
 """
@@ -49,7 +49,7 @@ async def wait_ready(  # noqa: PLR0913  # what the caller chooses goes by name, 
 
     Ends early once every cluster that is not ready has an object that fails for `grace` seconds; whatever fails then is
     `failed`, and says why in its pods' own words. After `timeout` seconds each object has its last reason. `on_change`
-    is told how far it is, at the start and whenever that changes.
+    gets how far it is, at the start and whenever that changes.
 
     Raises:
         ApiError: the objects cannot be read.

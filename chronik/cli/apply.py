@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ApplyFlags:
-    """How to apply, and how to tell what came of it. `wait` is how many seconds to wait, None for not at all."""
+    """How to apply, and how to report it. `wait` is how many seconds to wait, None for not at all."""
 
     prune: bool
     force: bool
@@ -182,7 +182,7 @@ class _Applying:
     async def awaited(
         self, rendered: Sequence[Rendered], accounts: Sequence[ClusterResult], seconds: float
     ) -> list[ClusterResult]:
-        """Wait for the clusters that were applied without trouble; return all accounts, completed."""
+        """Wait for the clusters that were applied without errors; return all results, completed."""
         from chronik.apply.wait import wait_ready  # noqa: PLC0415  # most applies do not wait
 
         pairs = zip(rendered, accounts, strict=True)
@@ -204,7 +204,7 @@ class _Applying:
 
 
 def _print(words: Callable[..., str], accounts: Sequence[ClusterResult], **options: Any) -> None:
-    """Write what some words make of the accounts: troubles to stderr, everything else to stdout."""
+    """Write a text about the results: troubles to stderr, everything else to stdout."""
     error = words in {troubles_text, unready_text}
     stream = sys.stderr if error else sys.stdout
     text = words(accounts, width=columns(stream), color=use_colour(stream), **options)

@@ -77,7 +77,7 @@ async def _outlooks(source: DocumentSource, options: ConnectOptions, flags: _Dif
 async def _outlook(
     kube: Kube, rendered: Rendered, flags: _DiffFlags, origin: tuple[DocumentSource, str]
 ) -> ClusterDiff:
-    """Compare one cluster; what goes wrong is in the account."""
+    """Compare one cluster; what goes wrong is in the result."""
     cluster, manifests = rendered
     key = cluster.key
     try:

@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from chronik.apply.creation import CreationFailures
-from chronik.cli.common import cluster_options, columns, documents_option, named_clusters
+from chronik.cli.common import cluster_options, columns, named_clusters
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
-from chronik.cli.main import domain_option, names_argument, print_data, recursive_option, use_colour
+from chronik.cli.main import (
+    domain_option,
+    files_option,
+    names_argument,
+    print_data,
+    recursive_option,
+    use_colour,
+)
 from chronik.cli.status_query import StatusQuery
 from chronik.clock import timestamp
 from chronik.kube import connect
@@ -42,7 +49,7 @@ _CALM = 0.1
 
 @click.command()
 @names_argument
-@documents_option
+@files_option
 @recursive_option
 @cluster_options
 @click.option("-A", "--all-namespaces", is_flag=True, help="Clusters of all namespaces.")
@@ -121,7 +128,7 @@ class _Viewer:
         return self.code
 
     async def watch(self, interruption: Interruption) -> int:
-        """Show every change until somebody asks to stop, or nothing is left; return the exit code."""
+        """Show every change until the user stops it, or nothing is left; return the exit code."""
 
         async def look() -> None:
             async with informer(self.kube, self.asked.scopes()) as live:
@@ -132,7 +139,7 @@ class _Viewer:
             await interruption.until_asked(look())
         except Interrupted:
             if self.code == 0:
-                interruption.signal = 0  # whoever looked on until all was ready has seen what he wanted to
+                interruption.signal = 0  # who watched until all was ready got what was asked for
         return self.code
 
     async def _follow(self, live: Informer) -> None:
@@ -146,7 +153,7 @@ class _Viewer:
         click.echo(f"{self.asked}: gone", err=True)
 
     def _redraw(self, screen: Live) -> Callable[[list[ClusterView]], None]:
-        from rich.text import Text  # noqa: PLC0415  # only who looks on pays for it
+        from rich.text import Text  # noqa: PLC0415  # only --watch pays for it
 
         def show(views: list[ClusterView]) -> None:
             screen.update(Text.from_ansi(self._shown(views, *screen.console.size).rstrip("\n")), refresh=True)
@@ -199,7 +206,7 @@ class _Viewer:
 
 
 def _screen() -> Live:
-    from rich.console import Console  # noqa: PLC0415  # only somebody who looks on pays for it
+    from rich.console import Console  # noqa: PLC0415  # only --watch pays for it
     from rich.live import Live  # noqa: PLC0415
 
     return Live(console=Console(), auto_refresh=False, vertical_overflow="crop")

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 class ReconcileContext:
     """Everything that a pass needs besides the name of a cluster.
 
-    `now` returns an RFC 3339 time in UTC. `announce` is told what people want to hear of. `flapping` are applies
-    that did not help; losing them costs one such apply for each. `upgrading` are the clusters that this process has
-    begun to bring to its own version, so that two passes side by side do not both begin; what began earlier, their
-    status tells. `creation` is why pods of StatefulSets were not created, as far as that has been asked.
-    `deadlines` are how long rolls have been without progress, in seconds of `monotonic`.
+    `now` returns an RFC 3339 time in UTC. `announce` gets what is worth an Event. `flapping` are applies that did not
+    help; losing them costs one such apply for each. `upgrading` are the clusters that this process has begun to bring
+    to its own version, so that two passes side by side do not both begin; what began earlier is in their status.
+    `creation` is why pods of StatefulSets were not created, as far as that has been asked. `deadlines` are how long
+    rolls have been without progress, in seconds of `monotonic`.
     """
 
     kube: Kube
@@ -56,7 +56,7 @@ class ReconcileContext:
 
 @dataclass(frozen=True, slots=True)
 class ReconcileResult:
-    """How a pass ended. `retry` says how soon to try again, None for not before something happens."""
+    """How a pass ended. `retry` says how soon to try again, None for not before an event."""
 
     result: Literal["ok", "waiting", "failed", "paused", "claimed", "deleted", "gone"]
     retry: RetryClass | None = None

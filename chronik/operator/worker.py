@@ -74,9 +74,9 @@ class Workers:
             key = await self.queue.get()
             try:
                 if self.context.execution.stop.is_set():
-                    return  # whoever works next begins with every cluster
+                    return  # the next leader begins with every cluster
                 await self.take(key)
-            except Exception as error:  # noqa: BLE001  # a worker that ended without a word would be missed for ever
+            except Exception as error:  # noqa: BLE001  # a worker that ended silently would never be replaced
                 self.metrics.failed(error)
                 _log.exception("a bug in chronik stopped the work on %s; please report it", key)
                 self.queue.retry(key, "unknown")
@@ -84,10 +84,10 @@ class Workers:
                 self.queue.done(key)
 
     async def take(self, key: ClusterKey) -> ReconcileResult | None:
-        """Pass over one cluster, and put it back into the queue for when to look again.
+        """Pass over one cluster, and requeue it for the next look.
 
-        If it looks exactly as it did when nothing was left to do, or the last pass has only just ended and nobody
-        has changed the spec since, nothing is done, and None comes back.
+        If it looks exactly as it did when nothing was left to do, or the last pass has only just ended and the spec has
+        not changed since, nothing is done, and None comes back.
         """
         breath = self._cooldown(key)
         if breath > 0:
@@ -141,14 +141,14 @@ class Workers:
         self.queue.add(key)
 
     def _remember_logged(self, key: ClusterKey, outcome: ReconcileResult) -> None:
-        """Remember what was told of a cluster, so that the same is not told again with each pass."""
+        """Remember what was logged of a cluster, so that it is not logged again with each pass."""
         if outcome.reason:
             self.last_logged[key] = outcome.reason
         else:
             self.last_logged.pop(key, None)
 
     def _cooldown(self, key: ClusterKey) -> float:
-        """Return how many seconds a cluster is to be left alone; none at all if its spec is a new one."""
+        """Return how many seconds a cluster is to rest; none if its spec is new."""
         ended, generation = self.ended.get(key, (0.0, None))
         if generation is None or generation != self._generation(key):
             return 0.0
@@ -181,11 +181,11 @@ class Workers:
             self.metrics.cluster(key, outcome.phase, self._since(key))
 
     def _since(self, key: ClusterKey) -> float | None:
-        """Return since when a cluster is ready or not, in seconds since 1970: a restart of ours is no news."""
+        """Return since when a cluster is ready or not, in seconds since 1970: our own restart changes nothing."""
         document = self.context.cache.cluster(key) or {}
         conditions = (document.get("status") or {}).get("conditions") or ()
         times = [each["lastTransitionTime"] for each in conditions if each["type"] == "Ready"]
-        with suppress(ValueError, OverflowError):  # somebody else can write there what no clock shows
+        with suppress(ValueError, OverflowError):  # others can write there what no clock shows
             return datetime.fromisoformat(times[0]).timestamp() if times else None
         return None
 
@@ -210,12 +210,12 @@ class Workers:
             self._later(key, self.resync)
 
     def _later(self, key: ClusterKey, seconds: float) -> None:
-        """Look again after some time, but not at all clusters at once."""
+        """Requeue a cluster after some time, with jitter."""
         self.queue.add_after(key, seconds * (1 + _JITTER * (2 * self.clock.chance() - 1)))
 
 
 def _log_pass(outcome: ReconcileResult, seconds: float, *, changed: bool) -> None:
-    """Log how a pass ended: what it did, and what it waits for or why it failed, if that is news."""
+    """Log how a pass ended: what it did, and what it waits for or why it failed, if that is new."""
     for result in outcome.report.written:
         _log.info("%s: %s", result.ref, result.outcome, extra={"reason": result.action.reason})
     if outcome.reason:
@@ -228,7 +228,7 @@ def _log_pass(outcome: ReconcileResult, seconds: float, *, changed: bool) -> Non
 async def run_workers(workers: Workers, count: int, ending: asyncio.Event, within: float) -> None:
     """Let workers work until `ending` is set; then give passes under way some seconds to end.
 
-    What is cut off after that is taken up by whoever comes next: a pass may be cut off anywhere.
+    The next leader takes up what is cut off after that: a pass may be cut off anywhere.
     """
     tasks = [asyncio.create_task(workers.work(), name=f"worker-{number}") for number in range(count)]
     try:

@@ -90,7 +90,7 @@ def changes_of(
 
 
 def _decoded(text: Any) -> str:
-    """Return what a value of a Secret's `data` stands for; one that is no text in base64 as it is."""
+    """Return the text behind a value of a Secret's `data`, or the value itself if it is not text in base64."""
     try:
         return base64.b64decode(str(text)).decode()
     except ValueError:
@@ -108,7 +108,7 @@ def _all_hidden(value: Any, side: Side) -> Any:
 
 
 def _related(left: str, right: str) -> bool:
-    """Tell whether one of two paths, in the server's spelling, is the other or leads to it."""
+    """Return whether one of two paths, in the server's spelling, is the other or leads to it."""
     short, long = sorted((left, right), key=len)
     return long.startswith(short) and long[len(short) : len(short) + 1] in {"", ".", "["}
 

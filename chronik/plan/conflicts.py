@@ -1,9 +1,10 @@
 """What stands in the way of an apply, and what is done about it: owners of fields, fields that never change, ports.
 
-A conflict is told with who owns what, and how a person gets out of it. Immutable fields are known here, because the
-server tells of them only once it is asked. Ports are told apart by number and protocol, and their names must differ: if
-the number of one of our ports was edited, that made another port with our name, and the server refuses ours beside it.
-Theirs then goes first, with a merge patch: an apply takes away nothing but what its own manager has put there.
+A conflict is reported with who owns what, and how a person gets out of it. Immutable fields are known here, because the
+server reports them only once an apply is sent. Ports are told apart by number and protocol, and their names must
+differ: if the number of one of our ports was edited, that made another port with our name, and the server refuses ours
+beside it. Theirs then goes first, with a merge patch: an apply takes away nothing but what its own manager has put
+there.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def _is_immutable(difference: Difference, desired: Manifest, live: Manifest) -> 
 
 
 def _service_keeps(field: str, difference: Difference, desired: Manifest, live: Manifest) -> bool:
-    """Tell whether a Service's field stays: an address that is no longer asked for does, and so does a class.
+    """Return whether a Service's field stays: an address that is no longer asked for does, and so does a class.
 
     A port for health checks stays while the Service has one.
     """

@@ -126,7 +126,7 @@ def _summary(account: ClusterResult, dry_run: DryRun) -> str:
 
 
 class _Trouble(NamedTuple):
-    """Something to tell about one object; the same about several objects is told once."""
+    """Something to report about one object; the same about several objects is reported once."""
 
     label: Literal["error", "note"]
     message: str
@@ -184,7 +184,7 @@ def _troubles(result: Result) -> Iterator[tuple[_Trouble, str]]:
 
 
 def ready_text(accounts: Sequence[ClusterResult], *, width: int | None, color: bool) -> str:
-    """Return a line for each cluster that became ready; nothing if nobody waited."""
+    """Return a line for each cluster that became ready; nothing without a wait."""
     page = Page(width, color=color)
     for account in accounts:
         if account.unready == ():

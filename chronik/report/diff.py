@@ -73,7 +73,7 @@ _NUMBERS: dict[Outcome, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ClusterDiff:
-    """What an apply would do to one cluster: the account of it, as if all went well.
+    """What an apply would do to one cluster: its result, as if all went well.
 
     `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet. `command` is
     what hands the document to the operator that manages the cluster, if one does.
@@ -86,9 +86,9 @@ class ClusterDiff:
 
     @property
     def differs(self) -> bool:
-        """Whether anything would change, or should but cannot. What is held back is told, and is no difference.
+        """Whether anything would change, or should but cannot. What is held back is reported, but is no difference.
 
-        No apply would settle that, so a check that wants no differences could never be content.
+        No apply would settle it, so a check for no differences could never pass.
         """
         return any(result.outcome not in LEFT_ALONE for result in self.account.report.results)
 
@@ -192,7 +192,7 @@ class _Entry:
 
 
 def _is_explained(action: Action) -> bool:
-    """Say whether an action's reason tells more than the changes, and the line above them."""
+    """Return whether an action's reason tells more than the changes, and the line above them."""
     kept = isinstance(action, Skip) and action.why == "kept"
     return kept or (
         isinstance(action, Recreate | Obstacle | TransferOwnership | Deferred) and not isinstance(action, Conflict)
@@ -230,7 +230,7 @@ def _lines(value: Any) -> list[str]:
 
 
 def _is_short(value: Any) -> bool:
-    """Say whether a value is a single word or line."""
+    """Return whether a value is a single word or line."""
     return not value or not isinstance(value, dict | list | str) or (isinstance(value, str) and "\n" not in value)
 
 

@@ -1,4 +1,4 @@
-"""What a pass is worth an Event for: what it did, and what it changed in the status."""
+"""Which Events a pass records: for what it did, and for what it changed in the status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_TOLD = 3
 
 
 class Announcement(NamedTuple):
-    """Something that people want to hear of, as an Event."""
+    """An Event to be recorded."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -30,7 +30,7 @@ class Announcement(NamedTuple):
 
 
 def announcements(report: Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
-    """Return what people want to hear of: what a pass did, and what it changed in the status."""
+    """Return the Events of a pass: for what it did, and for what it changed in the status."""
     return [*_deeds(report.written), *_news(before, after)]
 
 

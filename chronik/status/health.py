@@ -61,7 +61,7 @@ def health(manifest: Manifest, pods: Iterable[Manifest] = ()) -> Health:
 
 
 def _replaced(manifest: Manifest, pod: Manifest) -> bool:
-    """Say whether another pod stands in for this one: a ReplicaSet keeps pods that ended, a StatefulSet does not."""
+    """Return whether another pod stands in for this one: a ReplicaSet keeps pods that ended, a StatefulSet does not."""
     return manifest["kind"] == "Deployment" and (pod.get("status") or {}).get("phase") == "Failed"
 
 
@@ -125,7 +125,7 @@ def _last_exit(container: dict[str, Any]) -> str:
 
 
 def pod_ready(pod: Manifest) -> bool:
-    """Say whether a pod is ready and not on its way out."""
+    """Return whether a pod is ready and not on its way out."""
     if pod["metadata"].get("deletionTimestamp"):
         return False
     conditions = (pod.get("status") or {}).get("conditions") or ()

@@ -149,7 +149,7 @@ def _stage(pod: Pod) -> str:
 
 
 def _grouped(told: Iterable[tuple[str, str]]) -> list[str]:
-    """Return what is told of several names, each text once, after those it is about."""
+    """Return texts about several names, each text once, after the names that it is about."""
     names: dict[str, list[str]] = {}
     for text, name in told:
         names.setdefault(text, []).append(name)
@@ -193,7 +193,7 @@ def _volume(claim: Manifest, *, spare: bool) -> Volume:
 
 
 def is_growing(volume: Volume) -> bool:
-    """Tell whether a bound volume does not have yet what its claim asks for."""
+    """Return whether a bound volume does not have yet what its claim asks for."""
     try:
         return volume.phase == "Bound" and parse_quantity(volume.capacity) < parse_quantity(volume.requested)
     except QuantityError:
