@@ -1,7 +1,7 @@
 """Say why a StatefulSet's pods are not created: a quota, a limit or a policy stops them, and only Events tell.
 
 A Deployment has the condition ReplicaFailure for that. A StatefulSet has none, so the newest message of its Events is
-given to it as that same condition, and `health` reads both alike.
+given to it as that same condition: the rest is judged alike.
 """
 
 from __future__ import annotations
