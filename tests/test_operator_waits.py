@@ -118,7 +118,7 @@ async def test_a_status_that_was_wiped_comes_back_at_once(place):
 
 
 async def test_an_owner_that_was_taken_off(place):
-    """An object whose owner reference was removed gets it back, and nobody is told that the command line applied it."""
+    """An object whose owner reference was removed by hand gets it back within seconds."""
     async with running(place.server, place.name):
         await place.launch()
         with_owner = await place.get(CONFIG_MAP, "c-config")
