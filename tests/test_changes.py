@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from chronik.errors import FieldOwner
-from chronik.plan.changes import Change, Mask, changes_of
+from chronik.plan.changes import Change, Mask, changes_of, hidden_secrets
 from chronik.plan.drift import Difference
 
 BEFORE, AFTER = "*** (before)", "*** (after)"
@@ -88,6 +88,13 @@ def shown(kind, path, live, desired, *, of=STATEFULSET, mask=None):
             [{"spec": {"resources": {"requests": {"storage": "2048Mi"}}}}],
             [("spec.volumeClaimTemplates[0].spec.resources.requests.storage", "1Gi", "2048Mi")],
         ),
+        (
+            "missing",
+            ("f:volumeMounts",),
+            [{"name": "data", "mountPath": "/a"}, {"name": "data", "mountPath": "/b"}],
+            [{"name": "data", "mountPath": "/a", "readOnly": True}, {"name": "data", "mountPath": "/b"}],
+            [("volumeMounts[0].readOnly", None, True)],
+        ),
     ],
 )
 def test_changes_are_small_and_readable(kind, path, live, desired, expected):
@@ -156,3 +163,26 @@ def test_known_secrets_are_masked_anywhere(text, hidden):
 def test_masks_leave_other_types_alone():
     """Numbers, booleans and nothing pass a mask unchanged."""
     assert Mask(["1"]).shown({"a": 1, "b": [True, None]}, "before") == {"a": 1, "b": [True, None]}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "hidden"),
+    [
+        ({"data": {"a": "YQ=="}}, {"data": {"a": "YQ=="}}, ({"data": {"a": "***"}},) * 2),
+        ({"data": {"a": "YQ=="}}, {"data": {"a": "Yg=="}}, ({"data": {"a": BEFORE}}, {"data": {"a": AFTER}})),
+        ({"stringData": {"a": ""}}, {}, ({"stringData": {"a": BEFORE}}, {})),
+        ({}, {"data": {"a": "x"}, "type": "t"}, ({}, {"data": {"a": AFTER}, "type": "t"})),
+        ({"data": "text"}, {"data": {"a": "x"}}, ({"data": BEFORE}, {"data": AFTER})),
+        ({"data": {}}, {"data": None}, ({"data": {}}, {"data": None})),
+    ],
+)
+def test_a_secret_before_and_after(before, after, hidden):
+    """Two states of a Secret show no value, and still which of them differ."""
+    assert hidden_secrets(SECRET | before, SECRET | after) == tuple(SECRET | each for each in hidden)
+
+
+def test_other_objects_hide_nothing():
+    """An object of another kind is returned as it is."""
+    before, after = {**STATEFULSET, "data": {"a": "b"}}, {**STATEFULSET, "data": {"a": "c"}}
+
+    assert hidden_secrets(before, after) == (before, after)

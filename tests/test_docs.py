@@ -31,6 +31,13 @@ FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CALL = re.compile(r"(?:^|[\s(|&;])(?:[^\s(]*/)?chronik\s+([a-z].*)")
 OTHERS_OPTIONS = {"--cascade", "--server-side", "--previous", "--build-arg"}  # kubectl's and docker's
+OTHERS_OPTIONS |= {
+    "--tb",
+    "--full-trace",
+    "--snapshot-update",
+    "--snapshot-warn-unused",
+    "--snapshot-details",
+}  # pytest's
 
 per_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

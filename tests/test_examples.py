@@ -33,12 +33,14 @@ def test_example(path, render_cluster, assert_manifests):
 
 
 def test_no_snapshot_is_left_over(render_cluster):
-    """Every snapshot is of an object that an example still has; syrupy looks only if one process runs all tests."""
+    """Every snapshot is of an object that an example still has."""
     names = {
-        f"test_example[{path.stem}][{snapshot_name(each)}].yaml" for path in EXAMPLES for each in render_cluster(path)
+        f"test_example-{path.stem}/{each['metadata']['namespace']}/{snapshot_name(each)}.yaml"
+        for path in EXAMPLES
+        for each in render_cluster(path)
     }
 
-    assert {path.name for path in SNAPSHOTS.iterdir()} == names
+    assert {path.relative_to(SNAPSHOTS).as_posix() for path in SNAPSHOTS.rglob("*.*")} == names
 
 
 @pytest.mark.parametrize("path", [*EXAMPLES, ROOT / "examples" / "quickstart"], ids=lambda path: path.stem)

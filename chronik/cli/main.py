@@ -18,7 +18,7 @@ import click
 
 from chronik import __version__
 from chronik.cli import parameters
-from chronik.errors import ChronikError, InputError, InvalidDocuments, TemplateError
+from chronik.errors import ChronikError, InputError, InvalidDocuments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,12 +68,9 @@ def _report_error(error: ChronikError) -> None:
     if isinstance(error, InvalidDocuments):
         show_problems(error.problems)
         return
-    if isinstance(error, TemplateError) and error.location:
-        show_problems([error.as_problem()])
-        return
-    label = click.style("error:", fg="red", bold=True) if use_colour(sys.stderr) else "error:"
-    told = str(error).replace("\n", "\n  ")
-    click.echo(f"{label} {told}", err=True)
+    from chronik.report.problems import error_text  # noqa: PLC0415  # a clean run does not pay for it
+
+    click.echo(error_text(error, width=_NARROW, color=use_colour(sys.stderr)), err=True, nl=False, color=True)
 
 
 def _report_data(error: ChronikError, arguments: Sequence[str]) -> None:

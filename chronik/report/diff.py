@@ -38,6 +38,8 @@ _CONFIG_HASH = "chronik.stream/config-hash"
 _TEMPLATE = "spec.template."
 _DIGEST = re.compile("[0-9a-f]{64}")
 
+RESTART_COLOUR = f"{BOLD} {YELLOW}"
+
 _MARKS: dict[Outcome, tuple[str, str, str]] = {
     "created": ("+", GREEN, "does not exist: is created"),
     "changed": ("~", YELLOW, ""),
@@ -166,10 +168,7 @@ class _Entry:
         self._page.paragraph(text, _INDENT, colour=colour)
 
     def _restarts(self, changes: Iterable[Change]) -> None:
-        pods = self._outlook.pods.get(self._deed.ref)
-        who = "its pods restart" if pods is None else f"its {counted(pods, 'pod')} restart{'s' if pods == 1 else ''}"
-        reasons = dict.fromkeys(_cause(change.path) for change in changes)
-        self._note(f"{who}: {', '.join(reasons)}", f"{BOLD} {YELLOW}")
+        self._note(restart_text(changes, self._outlook.pods.get(self._deed.ref)), RESTART_COLOUR)
 
     def _change(self, change: Change, owner: str) -> None:
         old, new = _lines(change.old), _lines(change.new)
@@ -204,6 +203,12 @@ def _owners(action: Action) -> tuple[str, tuple[FieldOwner, ...]]:
     if isinstance(action, Conflict):
         return "held by", action.owners
     return "taken from", action.takes if isinstance(action, Apply) else ()
+
+
+def restart_text(changes: Iterable[Change], pods: int | None = None) -> str:
+    """Say that pods restart because of these changes to their template; `pods` is how many there are, if known."""
+    who = "its pods restart" if pods is None else f"its {counted(pods, 'pod')} restart{'s' if pods == 1 else ''}"
+    return f"{who}: {', '.join(dict.fromkeys(_cause(change.path) for change in changes))}"
 
 
 def _cause(path: str) -> str:

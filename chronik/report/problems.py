@@ -9,6 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from chronik.errors import InvalidDocuments, TemplateError
 from chronik.problem import format_path
 from chronik.report.page import BLUE, BOLD, CYAN, RED, YELLOW, Page, cells, split, visible
 from chronik.wording import counted
@@ -16,6 +17,7 @@ from chronik.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from chronik.errors import ChronikError
     from chronik.problem import Location, Problem
     from chronik.report.page import Part
 
@@ -40,6 +42,17 @@ def problems_text(problems: Sequence[Problem], *, width: int, color: bool, most:
     for problem in told:
         _write(page, problem)
     page.line((_summary(told), BOLD))
+    return page.text
+
+
+def error_text(error: ChronikError, *, width: int, color: bool, most: int | None = None) -> str:
+    """Return an error for a person to read; the problems of documents as `problems_text` does, with `most` of them."""
+    if isinstance(error, InvalidDocuments):
+        return problems_text(error.problems, width=width, color=color, most=most)
+    if isinstance(error, TemplateError) and error.location:
+        return problems_text([error.as_problem()], width=width, color=color)
+    page = Page(color=color)
+    page.labelled("error", RED, str(error))
     return page.text
 
 
