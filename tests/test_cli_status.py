@@ -398,3 +398,25 @@ def test_the_place_is_what_was_meant(place):
     """The cluster that these tests apply has the counts that they expect."""
     assert (SPEC["controllers"], SPEC["ingestNodes"], SPEC["searchNodes"]) == (1, 2, 1)
     assert ObjectRef("StatefulSet", place.namespace, "c-ingest") in {ObjectRef.of(each) for each in place.rendered()}
+
+
+@pytest.mark.real
+def test_pods_that_a_quota_forbids(real_cluster, tmp_path):
+    """A quota that stands in the way of pods is named by `status` and by `apply --wait`, in the API server's words."""
+    place = StatusPlace(real_cluster, real_cluster.new_namespace(), tmp_path)
+    quotas = f"/api/v1/namespaces/{place.namespace}/resourcequotas"
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    answer = place.server.call("POST", quotas, quota)
+    assert answer.code == 201, answer.body
+    deadline = time.monotonic() + 60
+    while not place.server.call("GET", f"{quotas}/none").body["status"].get("used"):
+        assert time.monotonic() < deadline, "the quota is not counted"
+        time.sleep(0.1)
+
+    waited = place.apply("--wait", "--timeout", "60s")
+    done = place.status("c")
+
+    assert (waited.code, "pods exist: pods" in waited.err) == (5, True), waited
+    assert "exceeded quota: none" in waited.err
+    assert done.code == 1
+    assert "exceeded quota: none" in done.out

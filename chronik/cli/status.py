@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from chronik.apply.creation import CreationFailures
 from chronik.cli.common import cluster_options, columns, named_clusters
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import (
@@ -26,6 +27,7 @@ from chronik.kube import connect
 from chronik.kube.informer import Informer, informer
 from chronik.manifest import CLUSTER
 from chronik.report.status import NOT_INSTALLED, line, picture, table
+from chronik.status.creation import with_creation_failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +107,7 @@ class _Viewer:
         self.output = output
         self.code = NOT_READY
         self.told: dict[ClusterKey, str] = {}
+        self.creation = CreationFailures(kube)
 
     async def once(self) -> int:
         """Show the clusters, and return the exit code.
@@ -114,7 +117,7 @@ class _Viewer:
         """
         live = Informer(self.kube, self.asked.scopes())
         await live.read()
-        views = self._views(live)
+        views = await self._views(live)
         self.asked.refuse_missing(view.key for view in views)
         if CLUSTER in live.unknown and not self.asked.clusters:
             click.echo(NOT_INSTALLED, err=True)
@@ -129,7 +132,7 @@ class _Viewer:
 
         async def look() -> None:
             async with informer(self.kube, self.asked.scopes()) as live:
-                self.asked.refuse_missing(view.key for view in self._views(live))
+                self.asked.refuse_missing(view.key for view in await self._views(live))
                 await self._follow(live)
 
         try:
@@ -143,9 +146,9 @@ class _Viewer:
         redraws = self.output == "table" and sys.stdout.isatty()
         with ExitStack() as stack:
             show = self._redraw(stack.enter_context(_screen())) if redraws else self._append
-            while views := self._views(live):
+            while views := await self._views(live):
                 show(views)
-                if await live.change(_TICK if redraws else float("inf")):
+                if await live.change(_TICK if redraws else self.creation.next_look()):
                     await asyncio.sleep(_CALM)
         click.echo(f"{self.asked}: gone", err=True)
 
@@ -166,9 +169,13 @@ class _Viewer:
                 print_data(f"{timestamp()}  {text}" if self.output == "table" else text)
                 sys.stdout.flush()
 
-    def _views(self, live: Informer) -> list[ClusterView]:
+    async def _views(self, live: Informer) -> list[ClusterView]:
         """Return all clusters that were asked for and exist, and note whether they are ready."""
-        views = [self._view(key, found) for key, found in self.asked.found(live).items()]
+        failures = await self.creation.of(live.objects)
+        views = [
+            self._view(key, replace(found, objects=with_creation_failures(found.objects, failures)))
+            for key, found in self.asked.found(live).items()
+        ]
         self.code = 0 if views and all(view.ready for view in views) else NOT_READY
         return views
 
