@@ -79,8 +79,8 @@ class Project:
 def project(pytester, monkeypatch):
     """Return a project whose two objects have snapshots."""
     monkeypatch.setenv("COLUMNS", "80")
-    for name in ("NO_COLOR", "FORCE_COLOR", "PY_COLORS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
+        monkeypatch.delenv(name, raising=False)  # the inner run is no part of the outer one
     monkeypatch.setattr(syrupy, "_syrupy", syrupy._syrupy)  # which an inner run replaces
     monkeypatch.setattr(SnapshotCollectionStorage, "snapshot_dirname", SnapshotCollectionStorage.snapshot_dirname)
     made = Project(pytester)
