@@ -21,7 +21,7 @@
     │   ├── ServerBusy                        429, 503: come back later
     │   ├── ServerFailure                     other 5xx
     │   └── WatchExpired                      410: list again
-    ├── ConflictError                     4   another field manager, or somebody else's object, stands in the way
+    ├── ConflictError                     4   another field manager, or an object that is not ours, stands in the way
     │   ├── FieldConflict                     409: other field managers own fields that we set
     │   ├── ObjectChanged                     409: it changed or was replaced in the meantime
     │   └── AlreadyExists                     409: create, and it is there
@@ -29,18 +29,19 @@
     └── WaitTimeout                       6   applied, but not ready in time
 
 Every error names its subject, says what is wrong and what to do. `reason` is CamelCase and is what conditions and
-Events show. `retry_class` is what the operator plans by: transient errors go by themselves, permanent ones need a new
-spec or a person, unknown ones are neither. Called by everybody; imports nothing of ours but `problem`.
+Events show. `retry_class` is what the operator plans by: transient errors pass by themselves, permanent ones need a new
+spec or a person, unknown ones are neither.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+from chronik.problem import Location, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from chronik.problem import Problem
 
 
 RetryClass = Literal["transient", "permanent", "unknown"]
@@ -63,6 +64,11 @@ class ChronikError(Exception):
         text = f"{self.subject}: {self.message}" if self.subject else self.message
         return f"{text}\n{self.hint}" if self.hint else text
 
+    def as_problem(self) -> Problem:
+        """Return the error as one of several findings; its code is the reason, spelt like other codes."""
+        code = re.sub(r"(?<!^)(?=[A-Z])", "-", self.reason).lower()
+        return Problem("error", code, (), self.message, self.hint, subject=self.subject)
+
 
 class InputError(ChronikError):
     """What the user wrote or named cannot be used."""
@@ -84,18 +90,31 @@ class InvalidDocuments(InputError):
 
 
 class TemplateError(InputError):
-    """A template is broken or asks for something that does not exist."""
+    """A template is broken or asks for something that does not exist.
+
+    `word` is the text in the template that is at fault, if one is; `rendering` says for what the template was rendered:
+    `component ingest of demo/events`. `location` is where it is, once that has been looked up in the file.
+    """
 
     reason = "TemplateError"
 
-    def __init__(self, message: str, *, template: str, line: int | None = None, hint: str = "") -> None:
+    def __init__(self, message: str, *, template: str, line: int | None = None, hint: str = "", word: str = "") -> None:
         super().__init__(message, subject=f"{template}:{line}" if line else template, hint=hint)
         self.template = template
         self.line = line
+        self.word = word
+        self.rendering = ""
+        self.location: Location | None = None
+
+    def as_problem(self) -> Problem:
+        """Return the error as one of several findings, with its place in the template, and what was rendered."""
+        message = f"{self.message} (for {self.rendering})" if self.rendering else self.message
+        place = Location(self.template, self.line, 1, "") if self.line else None
+        return Problem("error", "template", (), message, self.hint, self.location or place, self.template)
 
 
 class KubeconfigError(InputError):
-    """No usable kubeconfig, context or credentials: nobody was asked anything yet."""
+    """No usable kubeconfig, context or credentials: no request was sent yet."""
 
     reason = "InvalidKubeconfig"
 
@@ -109,12 +128,23 @@ class Cause(NamedTuple):
 
 
 class FieldOwner(NamedTuple):
-    """A field that somebody else owns, in a conflict's words: `.spec.replicas`, `kubectl`, `Update`."""
+    """A field that another manager owns, in a conflict's words: `.spec.replicas`, `kubectl`, `Update`."""
 
     path: str
     manager: str
     operation: Literal["Apply", "Update"] = "Apply"
     subresource: str = ""
+
+    @property
+    def field(self) -> str:
+        """The field as people write it: `spec.replicas`."""
+        return self.path.removeprefix(".")
+
+    @property
+    def how(self) -> str:
+        """How the manager got the field: `apply`, `update of scale`."""
+        operation = self.operation.lower()
+        return f"{operation} of {self.subresource}" if self.subresource else operation
 
 
 class Answer(NamedTuple):

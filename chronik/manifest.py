@@ -1,20 +1,23 @@
 """Manifests, how they are named, and in which order they are applied.
 
-A manifest is plain JSON data. `KINDS` is the one table of what chronik renders: `render` sorts by it, `plan` stages by
-it, `kube` builds URLs from it (so known kinds cost no discovery call), `operator` watches it.
+A manifest is plain JSON data. `KINDS` is the one table of the kinds that chronik renders: manifests are sorted and
+applied by it, URLs are built from it (so known kinds cost no discovery call), and the operator watches these kinds.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 Manifest = dict[str, Any]
+ComponentName = Literal["controller", "ingest", "search"]
+COMPONENT_NAMES: tuple[ComponentName, ...] = get_args(ComponentName)
+"""What a cluster is made of, in the order in which it is applied; what each is, `api/components` says."""
 
 FIELD_MANAGER = "chronik-operator"
 FINALIZER = "chronik.stream/finalizer"
-"""What the operator holds a ChronikCluster with, until it has done what the garbage collector does not."""
+"""The finalizer that holds a ChronikCluster until the operator has done what the garbage collector does not."""
 PAUSED_ANNOTATION = "chronik.stream/paused"
-"""With the value "true" it has the operator keep its hands off a ChronikCluster's objects."""
+"""With the value "true" the operator changes nothing of a ChronikCluster's objects: see `is_paused`."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "chronik-operator"}
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 """Volume claims are found by it: a StatefulSet labels them with its selector alone."""
@@ -50,6 +53,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", DISRUPTION),
     Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", SCALING),
 )
+WORKLOAD_KINDS = tuple(kind.name for kind in KINDS if kind.stage == WORKLOADS)
+"""What keeps pods, and has a replica count."""
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 CLUSTER = Kind(API_VERSION, CLUSTER_KIND, "chronikclusters", stage=-1)
 
@@ -69,12 +74,29 @@ class ClusterKey(NamedTuple):
     namespace: str
     name: str
 
+    @classmethod
+    def of(cls, document: Manifest) -> ClusterKey:
+        """Return the key of a ChronikCluster."""
+        metadata = document["metadata"]
+        return cls(metadata.get("namespace", ""), metadata["name"])
+
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
 
 
+def is_paused(document: Manifest) -> bool:
+    """Return whether the operator is to change none of a ChronikCluster's objects."""
+    return (document["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
+
+
+def component_of(manifest: Manifest) -> str:
+    """Return which component of a cluster an object's label says it is part of; empty if it has no such label."""
+    component: str = (manifest["metadata"].get("labels") or {}).get(COMPONENT_LABEL, "")
+    return component
+
+
 _KIND_ORDER = {kind.name: position for position, kind in enumerate(KINDS)}
-_COMPONENT_ORDER = {"controller": 0, "ingest": 1, "search": 2}
+_COMPONENT_ORDER: dict[str, int] = {name: position for position, name in enumerate(COMPONENT_NAMES)}
 
 
 class ObjectRef(NamedTuple):
@@ -95,15 +117,14 @@ class ObjectRef(NamedTuple):
 
 
 def apply_order(manifest: Manifest) -> tuple[int, int, str, str]:
-    """Sort key: kinds as in `KINDS`, then controllers before ingest before search, then by name.
+    """Sort key: kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then by name.
 
     A kind that chronik does not know (from a template override) comes last.
     """
     metadata = manifest["metadata"]
-    component = metadata.get("labels", {}).get(COMPONENT_LABEL, "")
     return (
         _KIND_ORDER.get(manifest["kind"], len(_KIND_ORDER)),
-        _COMPONENT_ORDER.get(component, -1),
+        _COMPONENT_ORDER.get(component_of(manifest), -1),
         metadata.get("namespace", ""),
         metadata["name"],
     )

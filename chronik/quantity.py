@@ -1,7 +1,7 @@
 """Kubernetes quantities as exact numbers: `500m`, `2`, `1.5Gi`, `1e3`.
 
 Source: k8s.io/apimachinery/pkg/api/resource. Comparing by amount is what keeps `1024Mi` and `1Gi` from looking like a
-change (`ownership`), lets rules compare them (`rules`), and gives manifests one spelling (`render`).
+change, lets rules compare them, and gives manifests one spelling.
 """
 
 from __future__ import annotations
@@ -51,15 +51,6 @@ def parse_quantity(text: str | int) -> Decimal:
     if amount.copy_abs() > _MAX:
         raise QuantityRangeError(f"{spelled} is more than the API server can count, which is 2^63-1")
     return amount.quantize(_NANO, rounding=ROUND_UP, context=_EXACT)
-
-
-def is_quantity(value: str | int) -> bool:
-    """Say whether a value is a quantity."""
-    try:
-        parse_quantity(value)
-    except QuantityError:
-        return False
-    return True
 
 
 def canonical_quantity(value: str | int) -> str:

@@ -372,7 +372,7 @@ async def test_dry_run_marks_every_request():
     assert len(kube.sent) == 5
     assert all(sent.options["dry_run"] for sent in kube.sent)
     assert set(outcomes(report).values()) == {"created", "changed", "handed-over", "recreated", "pruned"}
-    assert not report.settled
+    assert not report.flapping
 
 
 async def test_difference_that_stays_is_remembered():
@@ -380,9 +380,9 @@ async def test_difference_that_stays_is_remembered():
     kube = Recorder(changes_back=True)
     report = await run(kube, stage(create("a")))
 
-    ((uid, manifest, _),) = report.settled
+    ((uid, manifest, _),) = report.flapping
     assert (uid, manifest) == ("u-a", manifest_digest(config_map(NS, "a", a="1")))
-    assert not (await run(Recorder(), stage(create("a")))).settled
+    assert not (await run(Recorder(), stage(create("a")))).flapping
 
 
 async def test_listeners_hear_of_everything():

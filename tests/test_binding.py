@@ -155,11 +155,11 @@ class Thing:
         ("a: 1\nb: {{ surrogate }}", 2, r"the text 'a\ud800' holds half of a surrogate pair, which UTF-8 cannot write"),
         ("a: {{ {surrogate: 1} }}", 1, r"the text 'a\ud800' holds half of a surrogate pair"),
         ('a: {{ "1 GB" | quantity }}', 1, "'1 GB' is not a quantity such as 500m, 2, 1.5Gi or 10G"),
-        ("a: {{ 1 / 0 }}", 1, "division by zero"),
-        ("a: 1\nb: {{ 'x' | nope }}", 2, "No filter named 'nope'."),
-        ("a: 1\nb: {{ x", 2, "unexpected end of template, expected 'end of print statement'."),
-        ("a: 1\n{% if x %}\nb: 2", 3, "Unexpected end of template."),
-        ("a: 1\n{% nope %}", 2, "Encountered unknown tag 'nope'."),
+        ("a: {{ 1 / 0 }}", 1, "this divides by zero"),
+        ("a: 1\nb: {{ 'x' | nope }}", 2, "there is no filter nope"),
+        ("a: 1\nb: {{ x", 2, "`{{` is not closed"),
+        ("a: 1\n{% if x %}\nb: 2", 3, "{% if %} is not closed"),
+        ("a: 1\n{% nope %}", 2, "there is no statement {% nope %}"),
         ('a: 1\nb: {{ part("nope") }}', 2, "there is no part nope: it would be the file parts/nope.yaml.j2"),
         ('a: {{ part("../main") }}', 1, "there is no part ../main"),
         ('a: {{ part("/etc/passwd") }}', 1, "there is no part /etc/passwd"),
@@ -170,8 +170,8 @@ class Thing:
         ("a: 1\nb: on", 2, "YAML parsers disagree about an unquoted on: quote it"),
         ("a: 1\n---\nb: 1", 2, "a template makes one document, and a second one starts here"),
         ("a: 1\nb:", 2, "nothing stands here: write {} or [], or leave the key out"),
-        ("a: 1\nb: {{ spec.storage.size }}: 2", 2, "not YAML: mapping values are not allowed"),
-        ("a: 1\n  b: 2", 2, "not YAML: mapping values are not allowed"),
+        ("a: 1\nb: {{ spec.storage.size }}: 2", 2, "not YAML: "),
+        ("a: 1\n  b: 2", 2, "not YAML: "),
         ("a: 1\nb: \x07", 2, "YAML cannot hold a control character"),
         ("a: 1\nb: [1\n", 2, "not YAML: "),
     ],
@@ -391,7 +391,7 @@ def test_parts_see_what_their_user_sees():
 
 def test_parts_do_not_see_loops():
     """A part does not see the variable of a loop around it, unless it is handed over; the error names the part."""
-    with pytest.raises(TemplateError, match=r"^parts/p.yaml.j2:1: i is not defined$"):
+    with pytest.raises(TemplateError, match=r"^parts/p.yaml.j2:1: i is not defined\n"):
         render("{% for i in [5] %}\n- {{ part('p') }}\n{% endfor %}", {"p": "a: {{ i }}"})
 
 
@@ -450,7 +450,16 @@ def test_bytecode_cache_changes_nothing(tmp_path):
         seen.append((str(missing.value), str(refused.value)))
 
     assert list(tmp_path.iterdir())
-    assert seen == [("main:2: nope is not defined", "bad:2: {% macro %} is not allowed in templates")] * 2
+    assert (
+        seen
+        == [
+            (
+                "main:2: nope is not defined\nThere are given, merged, part, v.",
+                "bad:2: {% macro %} is not allowed in templates",
+            )
+        ]
+        * 2
+    )
 
 
 def test_omit_is_only_for_whole_values():

@@ -84,7 +84,8 @@ def test_validate_speaks_json_and_github():
         "spec.metastore.connection.port",
     ]
     assert len(annotations) == len(records)
-    assert annotations[0].startswith("::error file=<stdin>,line=5,col=16,")
+    assert annotations[0].startswith("::error title=spec.controllers::standard input, line 5: spec.controllers: ")
+    assert {record["file"] for record in records} == {"-"}
 
 
 def test_validate_passes_the_examples():
@@ -150,7 +151,8 @@ def test_a_template_mistake_names_its_line(tmp_path):
     done = chronik("render", "-f", ROOT / "examples" / "standard.yaml", "--templates", tmp_path)
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert "deployment.yaml.j2:7: there is no searchNode here: did you mean searchNodes?" in done.stderr
+    assert "there is no searchNode here: did you mean searchNodes?" in done.stderr
+    assert "deployment.yaml.j2:7:21" in done.stderr
 
 
 def test_an_override_changes_its_kind_and_no_other(tmp_path):

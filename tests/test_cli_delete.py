@@ -18,7 +18,9 @@ from tools.cli_place import Place, environment, run
 
 from chronik.manifest import CLUSTER, KINDS, ClusterKey, Manifest, ObjectRef
 from chronik.plan.actions import Prune
-from chronik.plan.deletion import Remains, deletion, policy
+from chronik.plan.deletion import deletion
+from chronik.plan.live import LiveCluster
+from chronik.plan.volumes import claim_retention
 from chronik.report.deletion import forecast, question
 
 OBJECTS = 17
@@ -357,16 +359,16 @@ def test_objects_that_change_meanwhile(place, monkeypatch):
     looked = []
     from chronik.cli import delete as cli_delete  # noqa: PLC0415  # to step in between
 
-    remains = cli_delete._remains
+    read = cli_delete._live_cluster
 
-    async def meddled(kube: Any, key: ClusterKey) -> Remains:
-        found = await remains(kube, key)
+    async def meddled(kube: Any, key: ClusterKey) -> LiveCluster:
+        found = await read(kube, key)
         if not looked:
             place.edit("StatefulSet", "c-ingest", {"metadata": {"annotations": {"a": "b"}}})
         looked.append(key)
         return found
 
-    monkeypatch.setattr(cli_delete, "_remains", meddled)
+    monkeypatch.setattr(cli_delete, "_live_cluster", meddled)
 
     done = place.delete("c")
 
@@ -517,7 +519,7 @@ def test_fate_of_volumes(policy_of_live, file, fate):
     """A file decides about volumes, else the live StatefulSet, else they stay; what cannot be kept is forbidden."""
     objects = {} if policy_of_live == "gone" else {ObjectRef.of(stateful(None)): stateful(policy_of_live)}
 
-    found = deletion(KEY, Remains(objects=objects, claims=[claim("data-c-ingest-0")]), file)
+    found = deletion(KEY, LiveCluster(objects=objects, claims=[claim("data-c-ingest-0")]), file)
 
     planned = [action.ref.name for action in found.plan.actions if action.ref.kind == "PersistentVolumeClaim"]
     assert (found.error is not None) == (fate == "forbidden")
@@ -529,7 +531,7 @@ def test_volumes_that_their_workload_takes_along():
     """A claim that its StatefulSet owns needs no request: it goes with it, and is waited for."""
     owned = claim("data-c-ingest-0", ownerReferences=[{"uid": "uid-c-ingest"}])
 
-    found = deletion(KEY, Remains(objects={ObjectRef.of(stateful("Delete")): stateful("Delete")}, claims=[owned]))
+    found = deletion(KEY, LiveCluster(objects={ObjectRef.of(stateful("Delete")): stateful("Delete")}, claims=[owned]))
 
     assert [action.ref.kind for action in found.plan.actions] == ["StatefulSet"]
     assert found.uids == {"uid-c-ingest", "uid-data-c-ingest-0"}
@@ -537,15 +539,15 @@ def test_volumes_that_their_workload_takes_along():
 
 def test_policy():
     """A StatefulSet without a policy keeps its volumes."""
-    assert [policy(stateful(wish)) for wish in (None, "Retain", "Delete")] == ["Retain", "Retain", "Delete"]
+    assert [claim_retention(stateful(wish)) for wish in (None, "Retain", "Delete")] == ["Retain", "Retain", "Delete"]
 
 
 def test_only_what_was_shown():
     """Of a later look nothing is taken but what somebody has agreed to."""
-    first = deletion(KEY, Remains(objects={ObjectRef.of(stateful(None)): stateful(None)}))
+    first = deletion(KEY, LiveCluster(objects={ObjectRef.of(stateful(None)): stateful(None)}))
     anew = live("StatefulSet", "c-ingest") | {}
     anew["metadata"]["uid"] = "another"
-    later = deletion(KEY, Remains(objects={ObjectRef.of(anew): anew}, pods=[claim("x")]))
+    later = deletion(KEY, LiveCluster(objects={ObjectRef.of(anew): anew}, pods=[claim("x")]))
 
     assert later.plan.actions
     assert later.only(first.uids).plan.actions == ()
@@ -558,7 +560,9 @@ def test_forecasts_fit(width):
     """What will be deleted is shown by kind, on terminals of every width."""
     objects = [live("Service", f"c-service-{number}") for number in range(9)]
     objects += [live("HorizontalPodAutoscaler", "c-ingest-hpa")]
-    found = deletion(KEY, Remains(objects={ObjectRef.of(each): each for each in objects}, claims=[claim(CLAIMS[0])]))
+    found = deletion(
+        KEY, LiveCluster(objects={ObjectRef.of(each): each for each in objects}, claims=[claim(CLAIMS[0])])
+    )
 
     shown = forecast([found], width=width, color=False)
 
@@ -573,7 +577,9 @@ def test_what_a_workload_that_stays_uses_stays():
     kept["metadata"]["annotations"] = {"chronik.stream/prune": "keep"}
     claims = [claim(f"data-c-ingest-{number}", ownerReferences=[{"uid": kept["metadata"]["uid"]}]) for number in (0, 1)]
     pod = {"kind": "Pod", "metadata": {"name": "c-ingest-0", "namespace": "ns", "uid": "p", "labels": COMPONENT}}
-    found = deletion(KEY, Remains(objects={ObjectRef.of(kept): kept}, pods=[pod], claims=claims), retention="Delete")
+    found = deletion(
+        KEY, LiveCluster(objects={ObjectRef.of(kept): kept}, pods=[pod], claims=claims), retention="Delete"
+    )
 
     assert [action.ref.name for action in found.kept] == ["c-ingest"]
     assert (found.plan.actions, found.follows) == ((), ())
@@ -589,7 +595,7 @@ COMPONENT = {"chronik.stream/component": "ingest"}
 def test_the_question_says_what_is_lost(retention, asked):
     """The last line before the answer names the cluster, and its data if that goes, too."""
     objects = {ObjectRef.of(each): each for each in [live("Service", "c-ingest")]}
-    found = deletion(KEY, Remains(objects=objects, claims=[claim(CLAIMS[0])]), retention=retention)
+    found = deletion(KEY, LiveCluster(objects=objects, claims=[claim(CLAIMS[0])]), retention=retention)
 
     assert question([found]) == asked
 

@@ -1,15 +1,35 @@
 from __future__ import annotations
 
+import ast
 import math
-from typing import Any
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chronik.api.components import Component, components, evictions_allowed, quorum_budget
+from chronik.api.components import (
+    COMPONENTS,
+    Component,
+    autoscaler_ref,
+    claim_name_pattern,
+    components,
+    evictions_allowed,
+    quorum_budget,
+    workload_name,
+    workload_ref,
+)
 from chronik.api.spec import Cluster
+from chronik.manifest import COMPONENT_NAMES, ObjectRef
+from chronik.offline import assets
+from chronik.offline import loading as offline
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
 amounts = st.integers(0, 20) | st.integers(0, 100).map("{}%".format)
 budgets = st.tuples(st.sampled_from(["minAvailable", "maxUnavailable"]), amounts).map(
     lambda pair: budget(**dict([pair]))
@@ -44,7 +64,7 @@ def found(**changes: Any) -> dict[str, Component]:
 def test_components():
     """A cluster has controllers, ingest nodes and search nodes, each with its count, image, port and workload."""
     shapes = [
-        (each.name, each.count_field, each.replicas, each.image, each.workload, each.portName, each.port)
+        (each.name, each.type.count_field, each.replicas, each.image, each.workload, each.portName, each.port)
         for each in found().values()
     ]
 
@@ -53,6 +73,86 @@ def test_components():
         ("ingest", "ingestNodes", 4, "image/i", "StatefulSet", "kafka", 9092),
         ("search", "searchNodes", 2, "image/s", "Deployment", "grpc", 9093),
     ]
+
+
+def test_all_components_are_described():
+    """Every component is described, in the order in which it is applied, with the least that the schema allows."""
+    counts = assets.schema()["$defs"]["spec"]["properties"]
+
+    assert tuple(COMPONENTS) == COMPONENT_NAMES
+    assert {each.count_field: each.minimum for each in COMPONENTS.values()} == {
+        each.count_field: counts[each.count_field]["minimum"] for each in COMPONENTS.values()
+    }
+
+
+def test_objects_are_found_under_the_names_that_templates_give():
+    """The workload, its Service, its autoscaler and its claims bear the names by which they are looked for."""
+    [cluster], _ = offline.load_clusters([str(ROOT / "examples" / "production.yaml")])
+    made = {ObjectRef.of(manifest): manifest for manifest in offline.render_clusters([cluster])}
+
+    for component in components(cluster):
+        ref = workload_ref(cluster.key, component.name)
+        templates = made[ref]["spec"].get("volumeClaimTemplates", [])
+        assert ObjectRef("Service", cluster.namespace, ref.name) in made
+        assert (autoscaler_ref(cluster.key, component.name) in made) == (component.autoscaling is not None)
+        assert bool(templates) == component.type.stateful
+        for template in templates:
+            assert claim_name_pattern(ref.name).fullmatch(f"{template['metadata']['name']}-{ref.name}-0")
+    assert any(component.autoscaling for component in components(cluster))
+
+
+@pytest.mark.parametrize(
+    ("template", "claim", "ordinal"),
+    [
+        ("", "data-c.d-ingest-12", "12"),
+        ("", "write-ahead-log-c.d-ingest-0", "0"),
+        ("data", "data-c.d-ingest-3", "3"),
+        ("data", "log-c.d-ingest-3", None),
+        ("d.ta", "data-c.d-ingest-3", None),
+        ("", "data-cxd-ingest-0", None),
+        ("", "c.d-ingest-0", None),
+        ("", "data-c.d-ingest-0-copy", None),
+    ],
+)
+def test_claims_are_found_by_name(template, claim, ordinal):
+    """The claims of a StatefulSet are told by name, all or those of one claim template, and no name is a pattern."""
+    found = claim_name_pattern(workload_name("c.d", "ingest"), template).fullmatch(claim)
+
+    assert (found and found[1]) == ordinal
+
+
+FACTS = {fact for each in COMPONENTS.values() for fact in (each.name, each.count_field, each.title, each.plural)}
+FACTS -= {"controller"}  # which is also Kubernetes' word, for owners
+SPELT = re.compile(rf"(^|[^\w-])({'|'.join(map(re.escape, FACTS))})([^\w-]|$)|-({'|'.join(COMPONENT_NAMES)})(?![\w-])")
+OF_A_CLUSTER = re.compile(r"cluster|component|key|part|owner|each")
+MAY_SPELL = {
+    "api/components.py",
+    "manifest.py",  # the names, by which objects are sorted
+    "api/crd.py",  # the columns of `kubectl get`, which has its own headings
+}
+SOURCES = [path for path in (ROOT / "chronik").rglob("*.py") if "_data" not in path.parts]
+
+
+def spelt(tree: ast.AST) -> Iterator[str]:
+    """Yield the texts in which code, not its docstrings, spells a fact about a component or a workload's name."""
+    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            if SPELT.search(node.value):
+                yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            for left, hyphen, right in zip(node.values, node.values[1:], node.values[2:], strict=False):
+                joined = isinstance(hyphen, ast.Constant) and hyphen.value == "-"
+                if joined and OF_A_CLUSTER.search(ast.unparse(left)) and OF_A_CLUSTER.search(ast.unparse(right)):
+                    yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_facts_about_components_stand_in_one_place(path):
+    """No other module spells what a component is called or counted by, or how its workload is named."""
+    found = list(spelt(ast.parse(path.read_text("utf-8"))))
+
+    assert found == [] or str(path.relative_to(ROOT / "chronik")) in MAY_SPELL
 
 
 def test_no_search_nodes():

@@ -14,6 +14,22 @@ LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 EXCEPTION = re.compile(r"# (?P<rules>noqa(: [\w, -]+)?|type: ignore(\[[\w, -]+\])?)(?P<reason>  # \S.*)?$")
 
+PHRASES_OF_USE = (
+    r"\b(asked|called|loaded|printed|used) by `|\bcalled by\b|\bonly caller\b"
+    r"|\b(asks?|calls?|shares?|uses?) (it|this)\b"
+)
+VERBS_OF_USE = (
+    "asks?|calls?|finds?|gives?|hands?|has|have|keeps?|loads?|makes?|opens?|parses?|prints?|puts?|reads?|runs?|sends?"
+    "|shares?|takes?|tells?|uses?|words?"
+)
+FORMER_FAMILIES = r"(cli|document|kube|operator)_(\w+|\*)"
+FORMER_NAMES = (
+    r"(apply|reconcile|report)_(\w+|\*)|accounts|binding|cel_functions|clashes|cluster_parts|cluster_view|deletion_report"
+    "|diff_report|emit|equality|explain|fieldpath|handover|immutable|inputs|owners|problem_report|pruning|recreation"
+    "|refusals|retention|standing|status_data|status_outcomes|status_report|structure|verdict|violations|wait_first"
+    "|wait_mirror"
+)
+
 functions = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -32,6 +48,26 @@ def name(path: Path) -> str:
 def test_modules_say_why_they_exist(path):
     """Every module begins with a docstring."""
     assert ast.get_docstring(tree(path))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_modules_do_not_say_who_uses_them(path):
+    """A module's docstring leaves it to the imports to say which modules use it."""
+    modules = "|".join(sorted({part for source in SOURCES for part in (source.stem, source.parent.name)}))
+    use = rf"`({modules}|{FORMER_FAMILIES}|{FORMER_NAMES})`(,? (and )?`\w+`)* ({VERBS_OF_USE})\b"
+    docstring = " ".join((ast.get_docstring(tree(path)) or "").split())
+
+    assert [found[0] for found in re.finditer(f"{PHRASES_OF_USE}|{use}", docstring, re.IGNORECASE)] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_modules_do_not_speak_of_former_modules(path):
+    """No module that was moved or renamed is spoken of by its old name."""
+    docstring = ast.get_docstring(tree(path)) or ""
+    found = list(re.finditer(rf"`({FORMER_FAMILIES}|{FORMER_NAMES})(\.\w+)*`", docstring))
+    found += re.finditer(rf"`{FORMER_FAMILIES}(\.\w+)*`", path.read_text("utf-8"))
+
+    assert [each[0] for each in found] == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)

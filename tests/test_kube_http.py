@@ -11,14 +11,16 @@ import aiohttp
 import pytest
 from aiohttp import web
 from tools.clock import FakeClock
-from tools.kube_clients import client
-from tools.stub_server import StubServer, answering, refusal
+from tools.kube_clients import ScriptedGuard, client, config_map
+from tools.stub_server import DeafServer, StubServer, answering, refusal
 
-from chronik.errors import KindMissing, ServerBusy, Unauthorized
+from chronik.errors import ApiError, KindMissing, ServerBusy, Unauthorized, Unreachable
 from chronik.kube.credentials import TOKEN_FILE_SECONDS, TokenFile
-from chronik.kube.retry import LONGEST_HOLD
+from chronik.kube.messages import RequestInfo
+from chronik.kube.requests import Request
+from chronik.kube.retry import LONGEST_HOLD, RetryPolicy
 from chronik.kube.session import diagnose, proxy_of_environment
-from chronik.manifest import KIND_BY_NAME
+from chronik.manifest import KIND_BY_NAME, ObjectRef
 
 CONFIG_MAP = KIND_BY_NAME["ConfigMap"]
 SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "n"}}
@@ -144,6 +146,92 @@ async def test_cancelled_request_gives_its_place_back():
         slow.cancel()
 
         assert await asyncio.wait_for(kube.get(CONFIG_MAP, "n", "fast"), 1) == {}
+
+
+async def test_guard_is_asked_about_writes_only():
+    """Reads, watches and dry runs go by without the guard being asked."""
+    guard = ScriptedGuard(ApiError("no writes"))
+    answers = ({}, page("a"), {}, {}, web.Response(text=""))
+    async with StubServer(answering(*answers)) as stub, client(stub.url, guard=guard) as kube:
+        await kube.get(CONFIG_MAP, "n", "a")
+        await kube.list(CONFIG_MAP, "n")
+        await kube.apply(SERVICE, dry_run=True)
+        await kube.delete(CONFIG_MAP, ObjectRef("ConfigMap", "n", "a"), dry_run=True)
+        assert [event async for event in kube.watch(CONFIG_MAP, "n", resource_version="7")] == []
+
+    assert len(stub.requests) == 5
+    assert guard.log == []
+
+
+@pytest.mark.parametrize("method", ["PATCH", "POST", "PUT", "DELETE"])
+def test_write_has_a_body(method):
+    """A write that has no body cannot be made: nothing would hold it back at the last moment."""
+    info = RequestInfo("delete", CONFIG_MAP, "n", "a")
+
+    assert Request(info, method, "/x", body=b"{}").writes
+    assert not Request(info, method, "/x", dry_run=True).writes
+    with pytest.raises(ValueError, match="needs a body"):
+        Request(info, method, "/x")
+
+
+async def test_guard_encloses_all_attempts_of_a_write():
+    """A write is enclosed once, however often it is tried, and looked at before each attempt and each pause."""
+    guard = ScriptedGuard()
+    answers = (refusal(503, retry_after=5), refusal(500), {})
+    async with StubServer(answering(*answers)) as stub, client(stub.url, guard=guard) as kube:
+        await kube.apply(SERVICE)
+
+    assert len(stub.requests) == 3
+    assert guard.log == ["begins", "check", "check", "check", "check", "check", "ends"]
+
+
+@pytest.mark.parametrize("kept_alive", [False, True])
+async def test_held_back_write_sends_not_one_byte(kept_alive):
+    """What the guard refuses at the last moment leaves no byte on the connection, be it new or in use already."""
+    received = bytearray()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(4096):
+            received.extend(chunk)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    guard, refusing = ScriptedGuard(ApiError("held back")), await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with refusing, client(f"http://127.0.0.1:{refusing.sockets[0].getsockname()[1]}", guard=guard) as kube:
+        if kept_alive:
+            await kube.get(CONFIG_MAP, "n", "a")
+        before = bytes(received)
+        with pytest.raises(ApiError, match="held back") as caught:
+            await kube.apply(SERVICE)
+        await asyncio.sleep(0.05)
+
+    assert caught.value is guard.refusal
+    assert guard.log == ["begins", "check", "ends"]
+    assert received == before
+
+
+LARGE = config_map("n", text="x" * 500_000)
+"""More than the buffers on the way take in one go."""
+
+
+async def test_cut_off_write_does_not_arrive_late():
+    """What a write that was cut off had not delivered yet never arrives, though the server reads on later."""
+    async with DeafServer() as server, client(server.url) as kube:
+        writing = asyncio.create_task(kube.apply(LARGE))
+        await server.taken.wait()
+        await asyncio.sleep(0.1)
+        writing.cancel()
+        await asyncio.wait({writing})
+        assert len(await server.received()) < 500_000
+
+
+async def test_write_without_an_answer_does_not_arrive_late():
+    """So it is with a write that had no answer in time."""
+    once = RetryPolicy(attempts=1)
+    async with DeafServer() as server, client(server.url, request_timeout=1.0, retry=once) as kube:
+        with pytest.raises(Unreachable):
+            await kube.apply(LARGE)
+        assert len(await server.received()) < 500_000
 
 
 async def test_pause_of_a_day_is_a_mistake():

@@ -51,9 +51,8 @@ async def test_every_character_arrives(real, place):
     assert (await real.apply(config_map(place, text=text)))["data"]["text"] == text
 
 
-async def test_version_and_default_namespace(real):
-    """The server says which version it is, and the context which namespace is meant."""
-    assert (await real.version())["gitVersion"].startswith("v1.")
+def test_default_namespace(real):
+    """A context that names no namespace means default."""
     assert real.namespace == "default"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import shutil
 import ssl
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 from tools.clock import FakeClock
-from tools.kube_clients import kubeconfig_for
-from tools.stub_server import StubServer
+from tools.kube_clients import config_map, kubeconfig_for
+from tools.stub_server import DeafServer, StubServer
 
 from chronik.errors import KubeconfigError, Unreachable, UntrustedServer
 from chronik.kube import ConnectOptions, connect
@@ -79,6 +80,21 @@ async def test_authority_as_text_or_file(pairs, tmp_path):
     async with server_with(pairs["server"]) as stub:
         assert await send(stub.url, tmp_path, **{"certificate-authority-data": data(pairs["server"][0])})
         assert await send(stub.url, tmp_path, **{"certificate-authority": str(pairs["server"][0])})
+
+
+async def test_cut_off_write_does_not_arrive_late(pairs, tmp_path):
+    """What a write that was cut off had not delivered yet never arrives, by TLS either."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(*pairs["server"])
+    async with DeafServer(tls) as server:
+        path = kubeconfig_for(server.url, tmp_path, {}, **{"certificate-authority": str(pairs["server"][0])})
+        async with connect(ConnectOptions(kubeconfig=path)) as kube:
+            writing = asyncio.create_task(kube.apply(config_map("n", text="x" * 500_000)))
+            await server.taken.wait()
+            await asyncio.sleep(0.1)
+            writing.cancel()
+            await asyncio.wait({writing})
+            assert len(await server.received()) < 500_000
 
 
 async def test_unknown_authority_is_refused(pairs, tmp_path):

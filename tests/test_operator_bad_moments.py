@@ -193,7 +193,7 @@ async def test_a_cluster_deleted_before_its_first_status_is_no_hot_loop(place):
         outcome = await taken.take(key(place))
 
     assert outcome.result == "waiting"
-    assert (taken.queue.depth, taken.queue.waiting) == (0, 1)
+    assert (taken.queue.depth, len(taken.queue._due)) == (0, 1)
 
 
 # --- what others write into a status ----------------------------------------------------------------------------------
@@ -240,11 +240,12 @@ async def test_a_worker_outlives_a_bug(place, caplog):
             return key(place, "d") in taken.clean
 
         await eventually(through)
-        taken.queue.close()
-        await working
+        assert not working.done()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
     assert f"a bug in chronik stopped the work on {key(place)}; please report it" in caplog.messages
-    assert (taken.queue.depth, taken.queue.waiting) == (0, 2)
+    assert (taken.queue.depth, len(taken.queue._due)) == (0, 2)
 
 
 async def test_conditions_of_others_stay_theirs(place):
@@ -585,7 +586,7 @@ async def test_a_changed_secret_of_an_override_restarts_pods_once(place, license
 
 async def test_a_missing_secret_is_told_once_secrets_may_be_seen(place, monkeypatch):
     """An operator that is given the right to see Secrets says of a cluster at rest that one is missing."""
-    monkeypatch.setattr("chronik.operator.cache.reflector.FORBIDDEN_PAUSE", 0.2)
+    monkeypatch.setattr("chronik.kube.reflector.FORBIDDEN_PAUSE", 0.2)
     core = ("configmaps", "services", "serviceaccounts", "persistentvolumeclaims", "pods", "events")
     others = ("chronik.stream", "apps", "policy", "autoscaling", "rbac.authorization.k8s.io", "events.k8s.io")
     connect = granted(place, "most", rule("*", core, ("",)), rule("*", ("*",), others))

@@ -22,7 +22,7 @@ from tools.scripted_kube import ScriptedKube
 
 from chronik.api.crd import crd
 from chronik.apply.observe import observe
-from chronik.errors import Forbidden
+from chronik.errors import Forbidden, Unreachable
 from chronik.kube import Kube, connect
 from chronik.manifest import (
     CLAIM,
@@ -186,7 +186,9 @@ async def test_what_belongs_to_a_cluster(server, namespace):
         applied(server, manifest)
     async with on_server(server, namespace) as found:
         assert found.cache.clusters() == [ClusterKey(namespace, "c")]
-        assert [ref.name for ref in found.cache.view(ClusterKey(namespace, "c")).objects] == ["labelled", "owned"]
+        view = found.cache.view(ClusterKey(namespace, "c"))
+        assert [ref.name for ref in view.objects] == ["labelled", "owned"]
+        assert view.document == found.cache.cluster(ClusterKey(namespace, "c"))
         assert found.cache.cluster(ClusterKey(namespace, "c"))["metadata"]["uid"] == uid
         assert found.cache.cluster(ClusterKey(namespace, "d")) is None
 
@@ -415,7 +417,7 @@ async def test_storage_classes():
         kube.put(slow | {"allowVolumeExpansion": True})
         await found.until(lambda: found.woken)
 
-        assert found.cache.expandable() == {"slow": True}
+        assert found.cache.expandable() == found.cache.view(key).expandable == {"slow": True}
         assert found.cache.fingerprint(key) != before
 
 
@@ -541,6 +543,23 @@ async def test_secrets_that_may_no_longer_be_seen():
         kube.compact()
         await found.until(lambda: not found.cache.sees_secrets("n"))
         assert found.cache.secret_digest("n", "s")
+
+
+async def test_no_answer_is_no_permission():
+    """Secrets that may not be seen may not be seen either when the next list is not answered at all."""
+    seen: list[bool] = []
+
+    class Strict(ScriptedKube):
+        async def list(self, kind, namespace, **more):
+            if kind == SECRET:
+                seen.append(found.cache.sees_secrets("n"))
+                raise Forbidden("you may not") if len(seen) == 1 else Unreachable("no answer")
+            return await super().list(kind, namespace, **more)
+
+    async with running(Strict(), synced=False) as found:
+        await found.until(lambda: len(seen) > 3)
+
+    assert not any(seen)
 
 
 async def test_a_forbidden_kind_is_waited_for(server, namespace, caplog):

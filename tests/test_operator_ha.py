@@ -4,24 +4,30 @@ import asyncio
 import sys
 from collections import Counter
 from contextlib import ExitStack
+from itertools import count
 from typing import TYPE_CHECKING, Self
 
 import pytest
 from tools.api import USERS
 from tools.chaos import Controllers, Fleet, operator_writes, orphans, path
-from tools.kube_clients import config_map
+from tools.kube_clients import ScriptedGuard, config_map
 from tools.operator_process import OperatorProcess, until
+from tools.operators import Namespace, eventually, running
 
 from chronik.errors import ApiError
 from chronik.kube import ConnectOptions, connect
-from chronik.manifest import LEASE, SECRET
-from chronik.operator.lease import LEASE_NAME
+from chronik.manifest import KIND_BY_NAME, LEASE, SECRET
+from chronik.operator import app as operator_app
+from chronik.operator.fence import NotLeading
+from chronik.operator.lease import LEASE_NAME, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from tools.api import ApiServer, Request
+
+    from chronik.operator.worker import Workers
 
 DURATION = 3
 TERMS = ("--lease-duration", str(DURATION), "--renew-deadline", "2", "--retry-period", "0.4")
@@ -186,15 +192,47 @@ def test_leaders_take_turns(pair):
 
 async def test_what_may_not_be_written_any_more_is_held_back(fake_server):
     """A write that was allowed when it was asked for, and is not when it would go out, does not reach the server."""
-    namespace = fake_server.new_namespace()
-    options = ConnectOptions(kubeconfig=str(fake_server.kubeconfig), may_write=lambda: False)
-    async with connect(options) as kube:
+    namespace, guard = fake_server.new_namespace(), ScriptedGuard(ApiError("held back"))
+    async with connect(ConnectOptions(kubeconfig=str(fake_server.kubeconfig), guard=guard)) as kube:
         assert await kube.get(SECRET, namespace, "a") is None
         with pytest.raises(ApiError, match="held back"):
             await kube.apply(config_map(namespace))
 
     asked = await asyncio.to_thread(fake_server.requests_of, namespace)
     assert [each.verb for each in asked] == ["get"]
+
+
+async def test_a_term_that_ends_takes_its_writes_along(fake_server, monkeypatch):
+    """What goes on writing when the lease is another's, as a pass that hears of it late, is refused from then on."""
+    namespace, told, refused = fake_server.new_namespace(), asyncio.Event(), asyncio.Event()
+
+    async def writing(workers: Workers, *_: object) -> None:
+        for number in count():
+            try:
+                await workers.context.kube.apply(config_map(namespace, "a", number=str(number)), force=True)
+            except NotLeading:
+                assert told.is_set(), "it was the leader"
+                refused.set()
+                await workers.context.kube.apply(config_map(namespace, "dry"), dry_run=True)
+                return
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(operator_app, "run_workers", writing)
+    lease = path(LEASE, namespace, LEASE_NAME)
+    async with running(fake_server, namespace, elect=True, terms=Terms(DURATION, 2.0, 0.4)):
+        place = Namespace(fake_server, namespace)
+        await eventually(lambda: place.get(KIND_BY_NAME["ConfigMap"], "a"))
+        told.set()
+        spec = {"holderIdentity": "somebody", "leaseDurationSeconds": 60}
+        await place.call("PATCH", lease, {"spec": spec}, patch="merge")
+        await asyncio.wait_for(refused.wait(), 5)
+        seen = await asyncio.to_thread(fake_server.requests_of, namespace)
+
+    writes = [each for each in seen if each.resource == "configmaps" and each.writes]
+    renewed = [each for each in seen if each.resource == "leases" and each.user_agent.startswith("chronik")]
+    assert writes
+    assert {each.code for each in writes} <= {200, 201}
+    assert len(renewed) > 1  # by a connection that is not guarded, or there had never been a leader
 
 
 @pytest.mark.slow

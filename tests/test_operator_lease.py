@@ -10,122 +10,23 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from copy import deepcopy
 from itertools import count, groupby
 from typing import TYPE_CHECKING
 
 import pytest
+from tools.candidates import TERMS, Candidate, Etcd, holders, named, two, until_held
 from tools.fault_proxy import FaultProxy
-from tools.kube_clients import config_map, kubeconfig_for
-from tools.virtual_time import simulate, skewed_clock
+from tools.kube_clients import kubeconfig_for
+from tools.virtual_time import simulate
 
-from chronik.errors import ObjectChanged, Unreachable
 from chronik.kube import ConnectOptions, connect
-from chronik.manifest import KIND_BY_NAME, ObjectRef
-from chronik.operator.fence import Fenced, NotLeading
 from chronik.operator.lease import Leadership, Terms
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONFIG_MAP = KIND_BY_NAME["ConfigMap"]
-TERMS = Terms()
 BRISK = Terms(duration=3, renew_deadline=2.0, retry=0.4)
 """For tests on servers, where time is real."""
-
-
-class Etcd:
-    """A Lease where writes are conditional; every request takes a moment, and is lost when the test says so."""
-
-    def __init__(self) -> None:
-        self.lease: dict | None = None
-        self.version = 100
-        self.writes: list[tuple[float, str]] = []
-
-    def apply(self, manifest: dict) -> dict:
-        """Store a Lease, if it is based on the one that is stored."""
-        wanted, now = manifest["metadata"]["resourceVersion"], asyncio.get_running_loop().time()
-        if self.lease is not None and wanted != self.lease["metadata"]["resourceVersion"]:
-            raise ObjectChanged("the object has been modified")
-        self.version += 1
-        self.lease = deepcopy(manifest)
-        self.lease["metadata"]["resourceVersion"] = str(self.version)
-        self.writes.append((now, named(manifest["spec"]["holderIdentity"])))
-        return deepcopy(self.lease)
-
-
-class Link:
-    """One candidate's way to `etcd`: up to `slow` seconds there and back; on the way that is `cut` all is lost."""
-
-    namespace = "n"
-
-    def __init__(self, etcd: Etcd, chance: random.Random, slow: float = 0.01) -> None:
-        self._etcd, self._chance, self.slow, self.cut = etcd, chance, slow, ""
-        self.hangs = (0.0, 60.0)
-
-    async def get(self, _kind, _namespace, _name):
-        """Return the Lease."""
-        return await self._ask(lambda: deepcopy(self._etcd.lease))
-
-    async def apply(self, manifest, **_):
-        """Write the Lease."""
-        return await self._ask(lambda: self._etcd.apply(manifest))
-
-    async def _ask(self, do):
-        await self._travel("there")
-        answer = do()
-        await self._travel("back")
-        return answer
-
-    async def _travel(self, way: str) -> None:
-        await asyncio.sleep(self._chance.uniform(0, self.slow))
-        if self.cut == way:
-            await asyncio.sleep(self._chance.choice(self.hangs))
-            raise Unreachable("no answer")
-
-
-class Candidate:
-    """An operator: its leadership, its way to the server, and the task that keeps the lease."""
-
-    def __init__(self, etcd: Etcd, chance: random.Random, name: str, drift: float = 0.0) -> None:
-        self.link = Link(etcd, chance)
-        clock = skewed_clock(chance, drift=drift)
-        self.leadership = Leadership(self.link, namespace="n", identity=name, terms=TERMS, clock=clock)
-        self.task = asyncio.ensure_future(self.leadership.run())
-
-    def kill(self) -> None:
-        """End it without a word."""
-        self.task.cancel()
-
-
-def named(identity: str) -> str:
-    """Return the name that an identity begins with."""
-    return identity.partition("_")[0]
-
-
-def holders(candidates: list[Candidate]) -> list[str]:
-    return [named(each.leadership.identity) for each in candidates if not each.task.done() and each.leadership.holds]
-
-
-async def until_held(candidates: list[Candidate]) -> float:
-    """Return how long it takes until somebody holds the lease."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    while not holders(candidates):
-        await asyncio.sleep(0.01)
-        assert loop.time() - began < 60
-    return loop.time() - began
-
-
-async def two(seed: int = 0) -> tuple[Etcd, Candidate, Candidate]:
-    """Return a leader and a standby that has watched it for a while."""
-    etcd, chance = Etcd(), random.Random(seed)
-    leader = Candidate(etcd, chance, "a")
-    await until_held([leader])
-    standby = Candidate(etcd, chance, "b")
-    await asyncio.sleep(20 + chance.random() * 2)
-    assert holders([leader, standby]) == ["a"]
-    return etcd, leader, standby
 
 
 # --- in virtual time --------------------------------------------------------------------------------------------------
@@ -335,145 +236,6 @@ async def disturb(candidates: list[Candidate], etcd: Etcd, chance: random.Random
         candidates[candidates.index(victim)] = Candidate(etcd, chance, name, drift=0.05)
 
 
-# --- the fence --------------------------------------------------------------------------------------------------------
-
-
-class SlowKube:
-    """A Kube whose every request takes so long; `done` has what came to its end."""
-
-    namespace = "n"
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.done = seconds, []
-
-    def __getattr__(self, name):
-        async def request(*_, **options):
-            await asyncio.sleep(self.seconds)
-            self.done.append((name, options.get("dry_run", False)))
-            return {}
-
-        return request
-
-
-WRITES = {
-    "apply": lambda kube: kube.apply(config_map("n")),
-    "create": lambda kube: kube.create(config_map("n")),
-    "delete": lambda kube: kube.delete(CONFIG_MAP, ObjectRef("ConfigMap", "n", "a"), uid="u"),
-}
-
-
-@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_standby_writes_nothing(write):
-    """A standby's writes are refused before they are sent, in words that name who leads."""
-
-    async def scenario() -> None:
-        _, _, standby = await two()
-        kube = SlowKube(0.01)
-        with pytest.raises(NotLeading, match=r"was not sent.*a_\S+ does") as caught:
-            await write(Fenced(kube, standby.leadership))
-        assert caught.value.retry_class == "transient"
-        assert kube.done == []
-
-    simulate(scenario())
-
-
-def test_standby_reads():
-    """A standby reads as it likes, dry runs included."""
-
-    async def scenario() -> None:
-        _, _, standby = await two()
-        kube = SlowKube(0.01)
-        fenced = Fenced(kube, standby.leadership)
-        await fenced.get(CONFIG_MAP, "n", "a")
-        await fenced.list(CONFIG_MAP, "n")
-        await fenced.version()
-        await fenced.apply(config_map("n"), dry_run=True)
-        await fenced.delete(CONFIG_MAP, ObjectRef("ConfigMap", "n", "a"), dry_run=True)
-        assert fenced.namespace == "n"
-        names = [("get", False), ("list", False), ("version", False), ("apply", True), ("delete", True)]
-        assert kube.done == names
-
-    simulate(scenario())
-
-
-@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_write_ends_before_the_lease_lapses(write):
-    """A write that hangs while the lease cannot be renewed is cut off before another operator may begin."""
-
-    async def scenario() -> None:
-        etcd, leader, _ = await two()
-        kube, loop = SlowKube(1000), asyncio.get_running_loop()
-        leader.link.cut = "there"
-        renewed = max(when for when, _ in etcd.writes)
-        with pytest.raises(NotLeading, match="was cut off"):
-            await write(Fenced(kube, leader.leadership))
-        assert loop.time() - renewed <= TERMS.renew_deadline
-        assert kube.done == []
-
-    simulate(scenario())
-
-
-def test_long_write_goes_on_while_the_lease_is_renewed():
-    """A write may take longer than the lease lasts, as long as the lease is renewed meanwhile."""
-
-    async def scenario() -> None:
-        _, leader, _ = await two()
-        kube = SlowKube(TERMS.duration * 3)
-        await Fenced(kube, leader.leadership).apply(config_map("n"))
-        assert kube.done == [("apply", False)]
-
-    simulate(scenario())
-
-
-def test_release_lets_writes_end():
-    """Giving the lease away waits for what is being written, and lets nothing new begin."""
-
-    async def scenario() -> None:
-        etcd, leader, _ = await two()
-        kube = SlowKube(1.0)
-        fenced = Fenced(kube, leader.leadership)
-        writing = asyncio.ensure_future(fenced.apply(config_map("n")))
-        await asyncio.sleep(0.1)
-        releasing = asyncio.ensure_future(leader.leadership.release())
-        await asyncio.sleep(0.1)
-        with pytest.raises(NotLeading):
-            await fenced.apply(config_map("n"))
-        assert named(etcd.lease["spec"]["holderIdentity"]) == "a"
-        await writing
-        await releasing
-        assert etcd.lease["spec"]["holderIdentity"] == ""
-
-    simulate(scenario())
-
-
-def test_release_with_a_hanging_write_lets_the_lease_lapse():
-    """A write without an answer may still be done, so the lease is not given away beside it, but lapses."""
-
-    async def scenario() -> None:
-        etcd, leader, standby = await two()
-        writing = asyncio.ensure_future(Fenced(SlowKube(1000), leader.leadership).apply(config_map("n")))
-        await asyncio.sleep(0.1)
-        await leader.leadership.release(grace=1.0)
-        with pytest.raises(NotLeading, match="was cut off"):
-            await writing
-        assert named(etcd.lease["spec"]["holderIdentity"]) == "a"
-        assert await until_held([standby]) > TERMS.duration - TERMS.retry - 1.1
-
-    simulate(scenario())
-
-
-def test_timeout_of_the_write_itself_is_no_loss():
-    """A TimeoutError that comes out of a write stays one while the lease holds."""
-
-    async def scenario() -> None:
-        _, leader, _ = await two()
-        with pytest.raises(TimeoutError):
-            async with leader.leadership.writing():
-                raise TimeoutError
-
-    simulate(scenario())
-
-
 @pytest.mark.parametrize("values", [(10, 10.0, 2.0), (15, 10.0, 10.0), (15, 10.0, 0.0)])
 def test_terms_must_fit(values):
     """Terms that leave no time to stop in are refused."""
@@ -597,18 +359,19 @@ async def test_partition_on_a_server(server, namespace, kube, tmp_path):
 OPERATOR = """
 import asyncio, sys, time
 from chronik.kube import ConnectOptions, connect
-from chronik.operator.fence import Fenced, NotLeading
+from chronik.operator.fence import NotLeading
 from chronik.operator.lease import Leadership, Terms
 
 async def main(kubeconfig, namespace, name):
-    async with connect(ConnectOptions(kubeconfig=kubeconfig)) as kube:
-        leadership = Leadership(kube, namespace=namespace, identity=name, terms=Terms(3, 2.0, 0.4))
+    async with connect(ConnectOptions(kubeconfig=kubeconfig)) as own:
+        leadership = Leadership(own, namespace=namespace, identity=name, terms=Terms(3, 2.0, 0.4))
         running = asyncio.ensure_future(leadership.run())
-        asyncio.ensure_future(write(Fenced(kube, leadership), namespace, name))
-        while not running.done():
-            now = time.monotonic()
-            print(now, leadership.holds, flush=True)
-            await asyncio.sleep(0.002)
+        async with connect(ConnectOptions(kubeconfig=kubeconfig, guard=leadership)) as kube:
+            asyncio.ensure_future(write(kube, namespace, name))
+            while not running.done():
+                now = time.monotonic()
+                print(now, leadership.holds, flush=True)
+                await asyncio.sleep(0.002)
 
 async def write(kube, namespace, name):
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "written", "namespace": namespace}}

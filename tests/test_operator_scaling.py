@@ -58,6 +58,7 @@ async def test_replicas_never_dip(place):
 
     assert list(dict.fromkeys(seen)) == [5, 8, 6]
     assert await place.get(AUTOSCALER, "c-ingest-hpa") is None
+    assert not await _told(place, "FieldsTakenBack"), "that was asked for"
 
 
 async def _released(place):

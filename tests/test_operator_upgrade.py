@@ -88,7 +88,7 @@ async def test_an_upgrade_goes_on_where_it_was(place):
 
     assert await restarted(place) == {"b"}
     assert outcome.result == "waiting"
-    assert outcome.trouble[1].endswith(f"waits for ChronikCluster/{place.name}/b")
+    assert outcome.reason.message.endswith(f"waits for ChronikCluster/{place.name}/b")
     assert outcome.phase == "Running"
 
 

@@ -7,13 +7,24 @@ from random import Random  # noqa: TC003  # used to build cases, too
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools.field_model import KINDS as TYPED_KINDS
 from tools.field_model import FieldModel, content, mutated
 from tools.recorded import FILES, at, recorded, with_value
 from tools.server_side_apply import Conflicts
 
 from chronik.manifest import KINDS
 from chronik.plan.drift import alters, applied_fields, same, walk
-from chronik.plan.managed_fields import collisions, field_path, leaves, node_at, owners_of, server_path
+from chronik.plan.managed_fields import (
+    collisions,
+    field_path,
+    fields_of,
+    is_atomic_map,
+    leaves,
+    list_keys,
+    node_at,
+    owners_of,
+    server_path,
+)
 
 files = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 OURS = "chronik-operator"
@@ -247,6 +258,48 @@ def test_an_object_without_our_entry_is_all_missing():
 
     assert set(found(desired, live).values()) == {"missing"}
     assert ".metadata.labels" in found(desired, live)
+
+
+@files
+def test_everything_is_owned_as_the_server_records_it(path):
+    """The tree made of a manifest is what a real server records for whoever applies it."""
+    desired, live = recorded(path)
+
+    assert leaves_of(fields_of(desired)) == leaves_of(applied_fields(live))
+
+
+def leaves_of(fields):
+    """Return all paths of a tree that are owned."""
+    return {path for path in leaves(fields) if path}
+
+
+@pytest.mark.parametrize("kind", [kind.name for kind in KINDS] + ["Secret"])
+def test_lists_and_maps_are_known(kind):
+    """Which lists have keys and which maps are owned whole is as in the server's schema, for every field of a kind."""
+    found = next(each for (_, name), each in TYPED_KINDS.items() if name == kind)
+    places = dict(places_of(found.type, ("", ""), {"status"}))
+
+    for place, of in places.items():
+        if of.form == "list":
+            assert list_keys(place) == (None if of.atomic else of.keys), place
+            assert of.atomic or is_atomic_map(place) == of.element.atomic, place
+        else:
+            assert is_atomic_map(place) == of.atomic, place
+
+
+def places_of(of, place, left_out=frozenset(), above=()):
+    """Yield each list, map and struct of a type that is not inside one that is owned whole."""
+    if of.form not in {"list", "map", "struct"} or of in above:
+        return
+    yield place, of
+    if of.atomic:
+        return
+    if of.form == "struct":
+        for name, child in of.fields.items():
+            if name not in left_out:
+                yield from places_of(child, (place[1], name), above=(*above, of))
+    elif of.form == "list":
+        yield from ((at, each) for at, each in places_of(of.element, ("", place[1]), above=above) if at[1] != place[1])
 
 
 def test_paths_are_spelt_as_the_server_does():

@@ -166,7 +166,7 @@ def test_what_an_apply_did_not_help_is_left_alone():
     live, manifest = world.observed[CONFIG], next(each for each in desired if each["kind"] == "ConfigMap")
     memo = left_over(manifest, live, walk(manifest, live, applied_fields(live)))
     (before,) = decide(world, desired)[CONFIG]
-    (after,) = decide(world, desired, replace(OPERATOR, settled={memo}))[CONFIG]
+    (after,) = decide(world, desired, replace(OPERATOR, flapping={memo}))[CONFIG]
 
     assert isinstance(before, Apply)
     assert (type(after), after.why, after.changes) == (Skip, "settled", before.changes)
@@ -676,6 +676,61 @@ def test_immutable_fields_may_change_hands():
 
     assert isinstance(apply, Apply)
     assert apply.restarts == ()
+
+
+def cleared(world, ref=INGEST):
+    """Clear the record of who owns what of an object, as one patch can."""
+    world.models[ref].live["metadata"]["managedFields"] = []
+    return world
+
+
+def test_a_cleared_record_blocks_nothing():
+    """With its record cleared a StatefulSet is judged field by field: it is applied, and its pods restart."""
+    world = cleared(running())
+    changed = rendered(image={"ingest": "chronik/ingest:2"}, ingestNodes=5)
+    (apply,) = decide(world, changed)[INGEST]
+
+    assert isinstance(apply, Apply)
+    assert {change.path for change in apply.changes if change.old != change.new} == {
+        "spec.replicas",
+        'spec.template.spec.containers[name="ingest"].image',
+    }
+    assert [change.path for change in apply.restarts] == ['spec.template.spec.containers[name="ingest"].image']
+    assert {(owner.path, owner.manager) for owner in apply.takes} == {
+        (".spec.replicas", "before-first-apply"),
+        (".spec.volumeClaimTemplates", "before-first-apply"),  # with the server's defaults, letter by letter
+        (IMAGE, "before-first-apply"),
+    }
+
+
+def test_a_cleared_record_hides_no_immutable_field():
+    """With its record cleared, what never changes is still foreseen, and named."""
+    other = rendered(storage={"backend": "local", "storageClass": "other"})
+    (blocked,) = decide(cleared(running()), other)[INGEST]
+
+    assert isinstance(blocked, Blocked)
+    assert blocked.reason.startswith("spec.volumeClaimTemplates")
+
+
+def test_order_counts_though_a_record_was_cleared():
+    """Another order of environment variables restarts pods, whoever owns them."""
+    world = running()
+    world.models[INGEST].live["spec"]["template"]["spec"]["containers"][0]["env"].reverse()
+    (apply,) = decide(cleared(world), rendered())[INGEST]
+
+    assert [change.path for change in apply.restarts] == ['spec.template.spec.containers[name="ingest"].env']
+    assert apply.restarts[0] in apply.changes
+
+
+def test_a_recreated_statefulset_keeps_what_nobody_is_known_to_own():
+    """With its record cleared, a StatefulSet that is created anew keeps what pods may see."""
+    world = running()
+    world.edit(INGEST, {"spec": {"template": {"metadata": {"annotations": {"restartedAt": "now"}}}}}, "kubectl-rollout")
+    larger = rendered(storage={"backend": "local", "size": "20Gi"})
+    actions = decide(cleared(world), larger, replace(OPERATOR, claims=[claim(0, "20Gi")]))[INGEST]
+    (anew,) = (action for action in actions if isinstance(action, Recreate))
+
+    assert anew.manifest["spec"]["template"]["metadata"]["annotations"]["restartedAt"] == "now"
 
 
 # --- prune ------------------------------------------------------------------------------------------------------------

@@ -111,20 +111,36 @@ def test_order():
 
 
 def test_without_a_place():
-    """A problem of no file names its subject instead."""
-    text = problems_text(
-        [problem("", 1, location=None, subject="streaming/demo", hint="Do this.")], width=80, color=False
-    )
+    """A problem of no file says what is wrong and what to do."""
+    text = problems_text([problem("", 1, location=None, hint="Do this.")], width=80, color=False)
 
-    assert text == "error: wrong\n  --> streaming/demo\nhelp: Do this.\n\n1 error\n"
+    assert text == "error: wrong\nhelp: Do this.\n\n1 error\n"
 
 
 def test_standard_input():
     """Standard input has a name for people, and is no file to GitHub."""
-    problems = [problem("a: b", 4, file="-")]
+    problems = [problem("a: b", 4, file="<stdin>")]
 
     assert " --> <stdin>:7:4\n" in problems_text(problems, width=80, color=False)
-    assert problems_github(problems) == "::error line=7,col=4,title=c::wrong\n"
+    assert problems_github(problems) == "::error title=c::standard input, line 7: wrong\n"
+    assert json.loads(problems_json(problems))[0]["file"] == "-"
+
+
+def test_a_whole_file():
+    """A problem of a file as a whole names the file, without a line; one of no file has none."""
+    of_file = problem("", 1, location=None, subject="./a.yaml")
+    of_none = problem("", 1, location=None)
+
+    assert problems_github([of_file, of_none]) == "::error file=a.yaml,title=c::wrong\n::error title=c::wrong\n"
+    assert [each["file"] for each in json.loads(problems_json([of_file, of_none]))] == ["./a.yaml", None]
+
+
+def test_a_whole_standard_input():
+    """A problem of all that came in on standard input says so where no file can be named."""
+    whole = problem("", 1, location=None, subject="<stdin>")
+
+    assert problems_github([whole]) == "::error title=c::standard input: wrong\n"
+    assert json.loads(problems_json([whole]))[0]["file"] == "-"
 
 
 @pytest.mark.parametrize(
@@ -142,6 +158,10 @@ def test_standard_input():
         ("\tb", 1, "    b", "^^^^"),
         ("名前: 値値 # x", 5, "名前: 値値 # x", "      ^^^^"),
         ("e\u0301: x", 5, "e\u0301: x", "   ^"),
+        ("❤\ufe0f: x", 5, "❤\ufe0f: x", "    ^"),
+        ("👍🏽: x", 5, "👍🏽: x", "    ^"),
+        ("x: ⚠\ufe0f", 4, "x: ⚠\ufe0f", "   ^^"),
+        ("👩\u200d🚀: x", 6, "👩\\u200d🚀: x", "            ^"),
         ("\u202ea: \x1b[1mb", 5, "\\u202ea: \\x1b[1mb", "         ^^^^"),
         ("caf\udce9: x", 4, "caf\\xe9: x", "   ^^^^"),
         ("a\xa0b", 2, "a\\xa0b", " ^^^^"),
@@ -154,7 +174,7 @@ def test_marks(text, column, source, mark):
 
 @pytest.mark.parametrize("column", [1, 2, 39, 40, 41, 500, 960, 999, 1000])
 @pytest.mark.parametrize("width", [40, 60, 140])
-@pytest.mark.parametrize("letter", ["x", "値", "\t", "\x1b", "e\u0301"])
+@pytest.mark.parametrize("letter", ["x", "値", "\t", "\x1b", "e\u0301", "❤\ufe0f"])
 def test_windows(letter, width, column):
     """Of a long line the part around the mark is shown, as wide as fits, and an ellipsis where it is cut."""
     left, right = letter * (column - 1), f"{letter * (1000 - column)}."
@@ -239,7 +259,6 @@ problems = st.builds(
     texts,
     texts,
     st.none() | places,
-    texts,
 )
 
 
@@ -264,15 +283,27 @@ def test_as_many_annotations_as_problems(found):
     assert all(re.match(r"::(error|warning) [^\n]*::", line) for line in lines)
 
 
-@given(text=st.text(st.characters(categories=["L", "M", "N", "P", "S"]), max_size=30))
-def test_cells(text):
-    """A text is as wide as its characters: marks take nothing, wide ones two columns."""
-    wide = sum(
-        unicodedata.east_asian_width(each) in "WF" for each in text if unicodedata.category(each) not in {"Mn", "Me"}
-    )
-    marks = sum(unicodedata.category(each) in {"Mn", "Me"} for each in text)
-
-    assert cells(text) == len(text) + wide - marks
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("abc", 3),
+        ("漢字", 4),
+        ("ｱＡ", 3),
+        ("e\u0301", 1),
+        ("\u1112\u1161\u11ab", 2),
+        ("😀", 2),
+        ("❤", 1),
+        ("❤\ufe0f", 2),
+        ("⚠\ufe0f 1\ufe0f\u20e3", 5),
+        ("🇩🇪", 2),
+        ("👍🏽", 2),
+        ("👩\u200d🚀", 2),
+        ("⚊🫩", 4),
+    ],
+)
+def test_cells(text, columns):
+    """A text is as wide as a terminal shows it: marks take nothing, wide letters and all sorts of emoji two columns."""
+    assert cells(text) == columns
 
 
 def test_import_is_light():

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tools.quantities import is_quantity
 
-from chronik.quantity import QuantityError, canonical_quantity, is_quantity, parse_quantity
+from chronik.quantity import QuantityError, canonical_quantity, parse_quantity
 
 if TYPE_CHECKING:
     from tools.api import ApiServer

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from chronik.errors import TemplateError
 from chronik.manifest import KINDS, ObjectRef, apply_order
 from chronik.offline import assets
 from chronik.offline import loading as offline
 from chronik.offline.sources import template_reader
-from chronik.render.cluster import render, template_names
+from chronik.render.cluster import render
 from chronik.render.templates import Templates
 
 if TYPE_CHECKING:
@@ -54,9 +55,14 @@ def test_first_keys(cluster):
         assert list(each)[:3] == ["apiVersion", "kind", "metadata"]
 
 
-def test_every_template_file_is_used():
+def test_every_template_file_is_used(cluster):
     """There is no template that nothing renders, and none that is missing."""
-    assert sorted(template_names()) == sorted(path.name for path in assets.TEMPLATES.glob("*.j2"))
+    own, used = template_reader(), set()
+    render(cluster, Templates(lambda name: used.add(name) or own(name)))
+
+    assert used == {path.relative_to(assets.TEMPLATES).as_posix() for path in assets.TEMPLATES.rglob("*.j2")} - {
+        path.relative_to(assets.TEMPLATES).as_posix() for path in (assets.TEMPLATES / "install").rglob("*.j2")
+    }
 
 
 def test_override(cluster):
@@ -138,3 +144,21 @@ def test_same_bytes_everywhere(tmp_path, output):
 
     assert len(made) == 1
     assert "équipe de flux" in made.pop().decode("utf-8")
+
+
+def test_templates_see_labels_and_annotations(tmp_path):
+    """A template can use the document's labels and annotations, but not the copy that kubectl keeps in one."""
+    document = yaml.safe_load((ROOT / "examples" / "minimal.yaml").read_text())
+    document["metadata"] |= {
+        "labels": {"team": "streaming"},
+        "annotations": {"example.com/owner": "me", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+    }
+    cluster = offline.validator().validate(document).cluster
+    template = (
+        'apiVersion: v1\nkind: ConfigMap\nmetadata: {{ part("metadata") }}\n'
+        "data: {{ merged(cluster.labels, cluster.annotations) }}\n"
+    )
+    (tmp_path / "configmap.yaml.j2").write_text(template)
+    (config,) = [each for each in offline.render_clusters([cluster], str(tmp_path)) if each["kind"] == "ConfigMap"]
+
+    assert config["data"] == {"team": "streaming", "example.com/owner": "me"}

@@ -30,7 +30,7 @@ from chronik.report import apply as report
 from chronik.report import diff as diff_report
 from chronik.report.data import apply_json
 from chronik.report.diff import ClusterDiff
-from chronik.report.page import cells, wrapped
+from chronik.report.page import Page, cells
 from chronik.report.summary import ClusterResult, exit_code
 from chronik.status.health import Health, State
 from chronik.status.readiness import Unready
@@ -154,10 +154,40 @@ def test_nothing_gets_to_the_terminal_raw(words):
         assert text
 
 
-def test_wide_characters_are_counted_as_wide():
-    """Wrapping counts columns, not characters."""
-    assert wrapped("漢字漢字 漢字漢字", 9, "", 0) == ["漢字漢字", "漢字漢字"]
-    assert wrapped("漢字漢字漢字", 5, "", 0) == ["漢字", "漢字", "漢字"]
+def wrapped(text, room):
+    """Return a paragraph as it is wrapped in so many columns."""
+    page = Page(100)
+    page.paragraph(text, " " * (100 - room))
+    return [line.lstrip() for line in page.text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "lines"),
+    [
+        ("漢字漢字 漢字漢字", 9, ["漢字漢字", "漢字漢字"]),
+        ("漢字漢字漢字", 5, ["漢字", "漢字", "漢字"]),
+        ("❤️❤️ ❤️❤️", 8, ["❤️❤️", "❤️❤️"]),
+        ("👍🏽👍🏽 👍🏽", 7, ["👍🏽👍🏽 👍🏽"]),
+        ("e\u0301e\u0301 e\u0301e\u0301", 5, ["e\u0301e\u0301 e\u0301e\u0301"]),
+        ("abcdefabcdef next", 6, ["abcdef", "abcdef", "next"]),
+    ],
+    ids=["wide", "broken", "emoji", "skin", "marks", "long"],
+)
+def test_wide_characters_are_counted_as_wide(text, room, lines):
+    """Wrapping counts columns, not characters: two for what is wide or an emoji, none for a mark."""
+    assert wrapped(text, room) == lines
+
+
+def test_what_is_written_is_no_markup():
+    """What rich would take for colours, emoji or links is printed as it is."""
+    page = Page(color=True)
+    page.labelled("error", "red", "[red]a[/red] :smile: [link=x]y[/link] http://x 42 None")
+    page.columns([("[bold]x", ":bug:")])
+
+    assert ANSI.sub("", page.text) == (
+        "error: [red]a[/red] :smile: [link=x]y[/link] http://x 42 None\n[bold]x  :bug:\n"
+    )
+    assert page.text.count("\x1b[") == 2
 
 
 # --- the report -------------------------------------------------------------------------------------------------------
@@ -246,7 +276,7 @@ def test_interrupted_before_anything_was_sent():
 
 def test_object_that_is_changed_back_is_told():
     """If something on the server undoes a change at once, the report says that."""
-    result = Result(ACTIONS["changed"], "changed", settled=("u", "1", "d"))
+    result = Result(ACTIONS["changed"], "changed", flapping=("u", "1", "d"))
     text = report.as_text([ClusterResult(KEY, Report((result,)))], width=None, color=False)
 
     assert "something on the server changes it back" in text

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from chronik.plan.deletion import is_data, leftovers, when_deleted
+from chronik.api.components import claim_owner
+from chronik.manifest import ClusterKey, ObjectRef
+from chronik.plan.deletion import leftovers, when_deleted
 
 DELETE = {"storage": {"retention": {"whenDeleted": "Delete"}}}
 
@@ -41,26 +43,31 @@ def test_free_claims_go():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("data-c-controller-0", True),
-        ("data-c-ingest-12", True),
-        ("write-ahead-log-c-ingest-0", True),
-        ("data-c-search-0", False),
-        ("data-c-kafka-controller-0", False),
-        ("data-d-ingest-0", False),
-        ("c-ingest-0", False),
-        ("data-c-ingest-0-copy", False),
-        ("data-c-ingest", False),
-        ("data-cxd-ingest-0", False),
+        ("data-c-controller-0", "c-controller"),
+        ("data-c-ingest-12", "c-ingest"),
+        ("write-ahead-log-c-ingest-0", "c-ingest"),
+        ("data-c-controller-c-ingest-0", "c-ingest"),
+        ("data-c-search-0", None),
+        ("data-c-kafka-controller-0", None),
+        ("data-d-ingest-0", None),
+        ("c-ingest-0", None),
+        ("data-c-ingest-0-copy", None),
+        ("data-c-ingest", None),
+        ("data-cxd-ingest-0", None),
     ],
 )
 def test_data_is_told_by_name(name, expected):
     """A claim is of a cluster if it is called as its StatefulSets' claims are; labels, others can have too."""
-    assert is_data(claim(name), "c") == expected
+    ref = expected and ObjectRef("StatefulSet", "ns", expected)
+
+    assert claim_owner(ClusterKey("ns", "c"), name) == ref
 
 
 def test_names_are_no_patterns():
     """A dot in the name of a cluster stands for itself."""
-    assert [is_data(claim(name), "c.d") for name in ("data-c.d-ingest-0", "data-cxd-ingest-0")] == [True, False]
+    owners = [claim_owner(ClusterKey("ns", "c.d"), name) for name in ("data-c.d-ingest-0", "data-cxd-ingest-0")]
+
+    assert owners == [ObjectRef("StatefulSet", "ns", "c.d-ingest"), None]
 
 
 @pytest.mark.parametrize("children", [[child()], [child("u"), child()], [child("another")]])

@@ -84,7 +84,7 @@ def test_new_workloads_wait_for_nobody():
 
 @pytest.mark.parametrize("how", ["plan", "earlier plan", "caller"])
 def test_one_restart_in_a_pass(how):
-    """What this pass restarts is as good as unsettled, whichever plan of the pass it was in."""
+    """What this pass restarts is as good as not ready, whichever plan of the pass it was in."""
     rollout = Rollout(cluster(), objects(), [])
     if how == "earlier plan":
         assert rollout.gate(restart("controller"), ()) is None

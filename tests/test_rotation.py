@@ -4,7 +4,7 @@ import pytest
 
 from chronik.manifest import COMPONENT_LABEL, ObjectRef
 from chronik.plan.actions import TransferOwnership
-from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER, rotation, secrets_of
+from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER, required_secrets, rotation
 
 ORDER = ("controller", "ingest")
 
@@ -124,4 +124,4 @@ def test_secrets_that_pods_need(name):
     """Secrets are found wherever a pod takes them from, unless it starts without."""
     pod, expected = PODS[name]
 
-    assert secrets_of({"spec": {"template": {"spec": pod}}}) == expected
+    assert required_secrets({"spec": {"template": {"spec": pod}}}) == expected

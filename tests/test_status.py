@@ -16,6 +16,7 @@ from chronik.offline.loading import load_clusters
 from chronik.status.compute import (
     OWN_CONDITIONS,
     Observation,
+    Reason,
     component_statuses,
     deleting,
     derive,
@@ -34,7 +35,7 @@ EARLIER, NOW = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
 KINDS = {"controller": "StatefulSet", "ingest": "StatefulSet", "search": "Deployment"}
 COUNTS = {"controller": 3, "ingest": 3, "search": 2}
 NOBODY = {"controllers": 0, "ingestNodes": 0, "searchNodes": 0}
-REFUSED = ("Forbidden", "the quota is used up")
+REFUSED = Reason("Forbidden", "the quota is used up")
 """The reason and message of a permanent error."""
 
 
@@ -107,7 +108,7 @@ def test_phase(live, previous, failure, phase):
     assert derive(cluster(), Observation(live, previous=previous, failure=failure), NOW)["phase"] == phase
 
 
-BUSY = ("ApiServerBusy", "too many requests")
+BUSY = Reason("ApiServerBusy", "too many requests")
 """The reason and message of what passes."""
 RUNNING = {"phase": "Running", "observedGeneration": 1}
 
@@ -141,7 +142,7 @@ def test_what_waits_is_not_ready(live, previous, generation, phase):
         (ILL, RUNNING, None, ("False", "ComponentsNotReady")),
         (ILL, {"phase": "Creating"}, None, ("True", "RolloutInProgress")),
         ({}, RUNNING, None, ("True", "RolloutInProgress")),
-        (ILL, RUNNING, REFUSED, ("False", REFUSED[0])),
+        (ILL, RUNNING, REFUSED, ("False", REFUSED.reason)),
     ],
 )
 def test_progress_tells_a_crash_from_a_roll(live, previous, failure, expected):
@@ -165,7 +166,7 @@ def test_extra_conditions_and_details_are_shown():
     ("made", "phase", "reason"),
     [
         (lambda before: pending(before, NOW, 2), "Pending", "Pending"),
-        (lambda before: refused(before, REFUSED, NOW, 2), "Failed", REFUSED[0]),
+        (lambda before: refused(before, REFUSED, NOW, 2), "Failed", REFUSED.reason),
         (lambda before: deleting(before, NOW, 2), "Deleting", "Deleting"),
     ],
     ids=["pending", "refused", "deleting"],
@@ -214,7 +215,7 @@ def test_failed_while_running_and_ill_after():
 
 @pytest.mark.parametrize(("now", "count"), [(3, 5), (3, 1)], ids=["out", "in"])
 def test_scaling_is_no_running(now, count):
-    """Until its workload has the spec's count, a component is not settled, in whichever direction it goes."""
+    """Until its workload has the spec's count, a component is not ready, in whichever direction it goes."""
     live = objects(workload("ingest", now, now))
 
     status = derive(with_spec(ingestNodes=count), Observation(live, previous={"phase": "Running"}), NOW)
@@ -384,7 +385,7 @@ def test_last_updated_moves_with_anything_else(change):
 
 def test_messages_fit():
     """A message longer than a condition holds is cut, so that the API server takes the status."""
-    status = derive(cluster(), Observation(ILL, failure=("Invalid", "x" * 40_000)), NOW)
+    status = derive(cluster(), Observation(ILL, failure=Reason("Invalid", "x" * 40_000)), NOW)
 
     assert max(len(each["message"]) for each in status["conditions"]) == 32_768
 

@@ -14,12 +14,13 @@ import yaml
 from chronik.documents.writer import to_yaml_stream
 from chronik.manifest import COMPONENT_LABEL, ClusterKey, Manifest, ObjectRef
 from chronik.offline import loading as offline
+from chronik.plan.live import LiveCluster
 from chronik.report.data import status_data, status_json
 from chronik.report.page import cells
 from chronik.report.status import age, endpoints, line, picture, table
 from chronik.status.compute import Observation, derive
-from chronik.status.view import ClusterView, cluster_view, live_cluster
-from chronik.status.view_parts import Found, is_growing
+from chronik.status.view import ClusterView, cluster_from_objects, cluster_view
+from chronik.status.view_parts import is_growing
 
 ESCAPE = re.compile("\x1b\\[[0-9;]*m")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "standard.yaml"
@@ -99,7 +100,7 @@ def objects(*others: Manifest) -> dict[ObjectRef, Manifest]:
 
 
 RESTARTED = pod("ingest", 0, containerStatuses=[{"restartCount": 1}])
-HEALTHY = Found(
+HEALTHY = LiveCluster(
     objects=objects(),
     pods=[pod(component, ordinal) for component, count in COUNTS.items() for ordinal in range(count)],
     claims=[claim(component, ordinal) for component in ("controller", "ingest") for ordinal in range(3)],
@@ -115,7 +116,7 @@ def document(status: dict[str, Any] | None = None, generation: int = 2, **metada
     }
 
 
-def view(found: Found = HEALTHY, **changes: Any) -> ClusterView:
+def view(found: LiveCluster = HEALTHY, **changes: Any) -> ClusterView:
     """Return the view of the cluster."""
     return cluster_view(STANDARD, "document" if found.document else "file", replace(found, **changes), NOW)
 
@@ -467,7 +468,7 @@ def test_conditions_have_ages():
 
 def test_nothing_but_a_document():
     """A cluster of which nothing has been made yet waits for all its parts."""
-    shown = text(view(Found(document=document({}))))
+    shown = text(view(LiveCluster(document=document({}))))
 
     assert shown.startswith("default/standard  Pending\n  created 3h ago, generation 2\n  No operator has looked")
     assert "  controllers   0/3  StatefulSet standard-controller does not exist\n" in shown
@@ -481,15 +482,15 @@ def test_nothing_but_a_document():
     ("found", "counts"),
     [
         (HEALTHY, (3, 3, 2)),
-        (Found(objects=objects(workload("ingest", 5, 5), autoscaler())), (3, 5, 2)),
-        (Found(objects={ObjectRef.of(workload("ingest")): workload("ingest")}), (1, 3, 0)),
-        (Found(), (1, 1, 0)),
+        (LiveCluster(objects=objects(workload("ingest", 5, 5), autoscaler())), (3, 5, 2)),
+        (LiveCluster(objects={ObjectRef.of(workload("ingest")): workload("ingest")}), (1, 3, 0)),
+        (LiveCluster(), (1, 1, 0)),
     ],
     ids=["healthy", "scaled", "half-gone", "nothing"],
 )
 def test_a_spec_from_live_objects(found, counts):
     """Where nobody knows the spec, the objects tell as much of it as matters here."""
-    spec = live_cluster(KEY, found, offline.validator().validate).spec
+    spec = cluster_from_objects(KEY, found, offline.validator().validate).spec
 
     assert (spec["controllers"], spec["ingestNodes"], spec["searchNodes"]) == counts
     assert bool(spec["autoscaling"]) == any(ref.kind == "HorizontalPodAutoscaler" for ref in found.objects)
@@ -498,8 +499,8 @@ def test_a_spec_from_live_objects(found, counts):
 @pytest.mark.parametrize("key", [KEY, ClusterKey("streaming", "No.Name"), ClusterKey("streaming", "x" * 60)])
 def test_what_no_document_may_say_can_be_looked_at(key):
     """A component that was scaled to nothing, or a label that is no name of a cluster, is shown as it is."""
-    found = Found(objects=objects(workload("controller", 0, 0)))
-    seen = cluster_view(live_cluster(key, found, offline.validator().validate), "objects", found, NOW)
+    found = LiveCluster(objects=objects(workload("controller", 0, 0)))
+    seen = cluster_view(cluster_from_objects(key, found, offline.validator().validate), "objects", found, NOW)
 
     assert seen.key == key
     assert table([seen], NOW, width=None, color=False)

@@ -76,7 +76,7 @@ def test_verdicts(case):
     results, failure, waiting, retry = VERDICTS[case]
     found = assess(report(*results))
 
-    assert (found.failure and found.failure[0], found.waiting and found.waiting[0]) == (failure, waiting)
+    assert (found.failure and found.failure.reason, found.waiting and found.waiting.reason) == (failure, waiting)
     assert found.retry == retry
 
 
@@ -84,9 +84,9 @@ def test_messages_name_what_and_what_to_do():
     """A message says which object, what is wrong, and what to do; many are cut short, and the same told once."""
     many = [(replace(FOREIGN[0], ref=REF._replace(name=f"s{number}")), "foreign", None) for number in range(5)]
 
-    assert assess(report(FOREIGN)).failure[1] == "Service/ns/c-ingest is somebody else's. Delete it."
-    assert assess(report(*many)).failure[1].endswith(" Delete it. (and 2 more)")
-    assert assess(report(BUSY, BUSY)).waiting[1] == "busy"
+    assert assess(report(FOREIGN)).failure.message == "Service/ns/c-ingest is somebody else's. Delete it."
+    assert assess(report(*many)).failure.message.endswith(" Delete it. (and 2 more)")
+    assert assess(report(BUSY, BUSY)).waiting.message == "busy"
 
 
 def test_conflicts_are_told_in_sentences():
@@ -96,7 +96,7 @@ def test_conflicts_are_told_in_sentences():
 
     both = "Remove them from the configuration of flux and mesh, or have flux and mesh give them up."
 
-    assert [assess(report((each, "conflict", None))).failure[1] for each in (one, two)] == [
+    assert [assess(report((each, "conflict", None))).failure.message for each in (one, two)] == [
         f"{REF}: spec.type is held by mesh. Remove it from the configuration of mesh, or have mesh give it up.",
         f"{REF}: spec.ports, spec.type are held by flux and mesh. {both}",
     ]
@@ -230,9 +230,13 @@ APPLY = Apply(ref=REF, manifest={}, changes=(), uid="u", resource_version="1")
 RECREATE = Recreate(
     ref=REF, reason="its volumes grow", manifest={}, propagation="Orphan", changes=(), uid="u", resource_version="1"
 )
+SCALED = FieldOwner(".spec.replicas", "kube-controller-manager", "Update", "scale")
+HANDED = FieldOwner(".spec.replicas", "chronik-operator-replicas")
 DEEDS = {
     "quiet": (APPLY, "changed", None),
     "taken": (replace(APPLY, takes=(OWNER,)), "changed", ("Warning", "FieldsTakenBack")),
+    "asked back": (replace(APPLY, takes=(SCALED, HANDED)), "changed", None),
+    "never asked": (replace(APPLY, takes=(SCALED,)), "changed", ("Warning", "FieldsTakenBack")),
     "recreated": (RECREATE, "recreated", ("Normal", "Recreated")),
     "grown": (GROW, "grown", ("Normal", "VolumeGrows")),
     "pruned": (Prune(ref=REF, uid="u", resource_version="1"), "pruned", ("Normal", "Pruned")),

@@ -1,8 +1,8 @@
 """The functions that Kubernetes adds to CEL, as far as our rules use them, with the API server's semantics.
 
 Quantities and networks travel through an expression as bytes that spell them in one way: this runtime has no types of
-our own, and no rule does anything with bytes, so that mixing them up with text fails, as it does on the server. `rules`
-calls this. tests/test_server_agrees.py holds it to the server.
+our own, and no rule does anything with bytes, so that mixing them up with text fails, as it does on the server.
+tests/test_server_agrees.py holds it to the server.
 
 Source: k8s.io/apiserver/pkg/cel/library/quantity.go and cidr.go.
 """

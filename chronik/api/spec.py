@@ -2,18 +2,19 @@
 
 The spec stays what it is, JSON under the API's own names, so that one grep finds a field in the schema, the rules, a
 template and the code; TypedDicts let mypy check every access. Everything downstream takes a `Cluster`, never raw input.
-Called by `cli` with documents from files and by `reconcile` with documents from the API server.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from chronik.manifest import ClusterKey
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 Quantity = str | int
-ComponentName = Literal["controller", "ingest", "search"]
 
 
 class S3(TypedDict):
@@ -206,13 +207,18 @@ class ClusterSpec(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """One valid cluster; `uid` is there when it came from an API server, and makes its objects owned."""
+    """One valid cluster; `uid` is there when it came from an API server, and makes its objects owned.
+
+    `labels` and `annotations` are the document's own, for templates; chronik's templates use neither.
+    """
 
     name: str
     namespace: str
     spec: ClusterSpec
     uid: str | None = None
     domain: str = "cluster.local"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> ClusterKey:

@@ -1,7 +1,4 @@
-"""What a plan would come to, if the server refuses nothing of it: for diffs and dry runs on the client's side.
-
-`cli_diff` and `cli_apply` ask; nothing is sent from here.
-"""
+"""The results that a plan has if the server refuses nothing: for diffs and client-side dry runs."""
 
 from __future__ import annotations
 

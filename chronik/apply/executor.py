@@ -1,8 +1,7 @@
 """Carry out a plan: stage after stage, side by side within a stage, and say truthfully what became of each action.
 
-Whatever is decided, is decided in `plan`; here it is sent, in the order and under the conditions that the plan's words
-ask for. An object that turns out to have changed since it was read is not forced into anything: `apply_rounds` reads it
-and plans again. That module calls this one, for `chronik apply` and for the operator.
+All decisions are the plan's; here they are sent, in its order and under its conditions. An object that turns out to
+have changed since it was read is not forced into anything: it is reported, to be read and planned again.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 ABSENT = "1"
 """A resource version that no object has: a server-side apply with it creates what is missing, or is refused.
 
-So a Create can never take over an object that is somebody else's, and costs no look beforehand.
+So a Create can never take over an object that is not ours, and needs no read before it.
 """
 
 _GONE_WITHIN = 30.0
@@ -53,7 +52,7 @@ _GONE_POLLS = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 def _ignore(_: object) -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +60,8 @@ class Execution:
     """How plans are carried out.
 
     `concurrency` objects are written at once. Once `stop` is set nothing new is sent; what is under way is finished.
-    With `dry_run` the server checks everything and keeps nothing. `on_start` hears of every action that is about to be
-    sent, `on_result` of what became of every action, in the order in which it happens.
+    With `dry_run` the server checks everything and keeps nothing. `on_start` gets every action that is about to be
+    sent, `on_result` every result, in the order in which they happen.
     """
 
     kube: Kube
@@ -76,8 +75,8 @@ class Execution:
 async def execute(todo: Plan, execution: Execution) -> Report:
     """Carry out a plan, and report what became of each of its actions, in its order.
 
-    A failure stops the rest of its own step, and whatever would be pruned; everything else goes on. Only if the API
-    server itself is lost, or lets us in no more, nothing else is tried.
+    A failure stops the rest of its own step, and all pruning; everything else goes on. If the API server is lost, or no
+    longer lets us in, nothing else is tried.
     """
     return await _Run(execution).plan(todo)
 
@@ -152,7 +151,7 @@ class _Run:
             OUTCOMES[type(action)],
             answer=answer,
             seconds=time.monotonic() - began,
-            settled=None if self.execution.dry_run else _settled(action, answer),
+            flapping=None if self.execution.dry_run else _flapping(action, answer),
         )
 
     async def _sent(self, action: Action, latest: Manifest | None) -> Manifest | None:
@@ -231,12 +230,12 @@ def undone(action: Action) -> Result:
 
 
 def _kind(ref: ObjectRef) -> Kind:
-    """Return the kind of what is pruned: one that is rendered, or the claims of a deleted cluster (`retention`)."""
+    """Return the kind of what is pruned: one that is rendered, or the claims of a deleted cluster (`plan.deletion`)."""
     return CLAIM if ref.kind == CLAIM.name else KIND_BY_NAME[ref.kind]
 
 
 def _at(manifest: Manifest, version: str | None, uid: str | None = None) -> Manifest:
-    """Return a manifest with preconditions: the object's uid, or None for whichever it is, and its version."""
+    """Return a manifest with preconditions: the object's uid, or None for any, and its version."""
     wanted = {"uid": uid, "resourceVersion": version}
     preconditions = {key: value for key, value in wanted.items() if value is not None}
     return manifest | {"metadata": manifest["metadata"] | preconditions}
@@ -254,7 +253,7 @@ def _claim(action: GrowClaim) -> Manifest:
     }
 
 
-def _settled(action: Action, answer: Manifest | None) -> Flapping | None:
+def _flapping(action: Action, answer: Manifest | None) -> Flapping | None:
     """Return what to remember of an apply that left a difference, or None if it left none."""
     if not isinstance(action, Create | Apply) or answer is None:
         return None
@@ -296,7 +295,7 @@ async def cleared(kube: Kube, action: Apply, version: str, *, dry_run: bool) -> 
     """
     assert action.clearing is not None, "nothing is in the way"
     if dry_run:
-        fields = ", ".join(owner.path.removeprefix(".") for owner in action.takes)
+        fields = ", ".join(owner.field for owner in action.takes)
         raise ConflictError(f"{fields} would have to go first, which a dry run cannot do", subject=str(action.ref))
     patch = action.clearing | {"metadata": {"resourceVersion": version}}
     answer = await kube.merge(KIND_BY_NAME[action.ref.kind], action.ref, patch)

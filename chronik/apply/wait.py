@@ -1,7 +1,6 @@
-"""Waits for what was applied to become ready, or for what was deleted to be gone: told by watches, never by polling.
+"""Waits for what was applied to become ready, or for what was deleted to be gone: by watches, never by polling.
 
-`apply --wait` and `delete --wait` call it. When something is ready is `health`'s business, and how long a failure must
-last to count is `readiness`'s.
+When an object is ready is decided in `health`, and how long a failure must last to count in `readiness`.
 """
 
 from __future__ import annotations
@@ -9,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chronik.clock import Clock
-from chronik.kube.informer import KindSelector, informer
-from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, ClusterKey
+from chronik.kube.informer import informer
+from chronik.kube.reflector import KindSelector
+from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, WORKLOAD_KINDS, ClusterKey
 from chronik.status.health import Health, State
-from chronik.status.readiness import WORKLOADS, Readiness, Unready, WaitState, takes_time
+from chronik.status.readiness import Readiness, Unready, WaitState, takes_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -45,13 +45,13 @@ async def wait_ready(  # noqa: PLR0913  # what the caller chooses goes by name, 
 
     Ends early once every cluster that is not ready has an object that fails for `grace` seconds; whatever fails then is
     `failed`, and says why in its pods' own words. After `timeout` seconds each object has its last reason. `on_change`
-    is told how far it is, at the start and whenever that changes.
+    gets how far it is, at the start and whenever that changes.
 
     Raises:
         ApiError: the objects cannot be read.
     """
     clock = clock or Clock()
-    waited_for = {key: desired[key] for key in (ClusterKey(each.namespace, each.name) for each in clusters)}
+    waited_for = {each.key: desired[each.key] for each in clusters}
     readiness = Readiness(waited_for, grace)
     deadline = clock.now() + timeout
     told: WaitState | None = None
@@ -134,6 +134,6 @@ def _scopes(desired: Mapping[ClusterKey, Sequence[Manifest]]) -> list[KindSelect
     for namespace, (names, kinds) in wanted.items():
         selector = cluster_selector(sorted(names))
         scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector) for kind in sorted(kinds)]
-        if kinds & set(WORKLOADS):
+        if kinds & set(WORKLOAD_KINDS):
             scopes.append(KindSelector(POD, namespace, selector, optional=True))
     return scopes

@@ -1,6 +1,6 @@
 """`chronik apply`: bring clusters to what their documents say, and report truthfully what became of each object.
 
-Several clusters are applied side by side, each on its own. `cli` loads this when the command is asked for.
+Several clusters are applied side by side, each on its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from chronik.apply.converge import converge
 from chronik.apply.dry_run import simulate
 from chronik.apply.executor import Execution
 from chronik.apply.observe import observe
-from chronik.cli.common import CLUSTERS_AT_ONCE, DocumentSource, cluster_options, columns, duration, source_options
+from chronik.cli.common import (
+    CLUSTERS_AT_ONCE,
+    DocumentSource,
+    cluster_options,
+    columns,
+    report_option,
+    source_options,
+    timeout_option,
+)
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import print_data, use_colour
 from chronik.cli.progress import Progress
@@ -42,7 +50,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ApplyFlags:
-    """How to apply, and how to tell what came of it. `wait` is how many seconds to wait, None for not at all."""
+    """How to apply, and how to report it. `wait` is how many seconds to wait, None for not at all."""
 
     prune: bool
     force: bool
@@ -64,10 +72,8 @@ class ApplyFlags:
     help="client: say what would be sent. server: have the server check it, too, and keep nothing.",
 )
 @click.option("--wait", is_flag=True, help="Wait until everything is ready.")
-@click.option("--timeout", metavar="DURATION", type=duration, default="5m", show_default=True, help="How long to wait.")
-@click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to report."
-)
+@timeout_option
+@report_option
 def apply(
     source: DocumentSource,
     options: ConnectOptions,
@@ -176,7 +182,7 @@ class _Applying:
     async def awaited(
         self, rendered: Sequence[Rendered], accounts: Sequence[ClusterResult], seconds: float
     ) -> list[ClusterResult]:
-        """Wait for the clusters that were applied without trouble; return all accounts, completed."""
+        """Wait for the clusters that were applied without errors; return all results, completed."""
         from chronik.apply.wait import wait_ready  # noqa: PLC0415  # most applies do not wait
 
         pairs = zip(rendered, accounts, strict=True)
@@ -198,7 +204,7 @@ class _Applying:
 
 
 def _print(words: Callable[..., str], accounts: Sequence[ClusterResult], **options: Any) -> None:
-    """Write what some words make of the accounts: troubles to stderr, everything else to stdout."""
+    """Write a text about the results: troubles to stderr, everything else to stdout."""
     error = words in {troubles_text, unready_text}
     stream = sys.stderr if error else sys.stdout
     text = words(accounts, width=columns(stream), color=use_colour(stream), **options)

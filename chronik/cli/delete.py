@@ -1,7 +1,7 @@
 """`chronik delete`: removes clusters in reverse order of an apply, and nothing that is not theirs.
 
 Where an operator keeps a cluster, its ChronikCluster is deleted, and the operator and the garbage collector do the
-rest. What goes and what stays is `deletion`'s decision; it is shown, and asked about, before anything is sent.
+rest. What goes and what stays is decided in `plan.deletion`; it is shown, and asked about, before anything is sent.
 """
 
 from __future__ import annotations
@@ -17,21 +17,31 @@ import click
 
 from chronik.apply.executor import Execution, execute
 from chronik.apply.wait import wait_gone
-from chronik.cli.common import cluster_options, columns, duration, tell
+from chronik.cli.common import (
+    cluster_options,
+    columns,
+    named_clusters,
+    report_option,
+    tell,
+    timeout_option,
+)
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
-from chronik.cli.main import names_argument, print_data, recursive_option, use_colour
+from chronik.cli.main import files_option, names_argument, print_data, recursive_option, use_colour
 from chronik.cli.progress import Progress
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
 from chronik.kube import ConnectOptions, Kube, connect
-from chronik.kube.informer import Informer, KindSelector
+from chronik.kube.informer import Informer
+from chronik.kube.reflector import KindSelector
 from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KINDS, POD, ClusterKey, ObjectRef
-from chronik.plan.deletion import Deletion, Remains, deletion
+from chronik.plan.deletion import Deletion, deletion
+from chronik.plan.live import LiveCluster
 from chronik.plan.results import Report
 from chronik.report.deletion import DeletionResult, deletion_json, forecast, outcome, question
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
 
 _ROUNDS = 5
@@ -50,16 +60,14 @@ class DeleteFlags:
 
 @click.command()
 @names_argument
-@click.option("-f", "--filename", "files", multiple=True, metavar="FILE|DIR|-", help="Documents of the clusters.")
+@files_option
 @recursive_option
 @cluster_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Have the server check it, and delete nothing.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until everything is gone.")
-@click.option("--timeout", metavar="DURATION", type=duration, default="5m", show_default=True, help="How long to wait.")
-@click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to report."
-)
+@timeout_option
+@report_option
 def delete(
     names: tuple[str, ...],
     files: tuple[str, ...],
@@ -88,7 +96,9 @@ def delete(
 
     async def look(interruption: Interruption) -> int:
         async with connect(options) as kube:
-            wanted = _wanted(names, files, recursive, options.namespace, kube.namespace)
+            wanted = named_clusters(
+                names, files, recursive=recursive, namespace=options.namespace, fallback=kube.namespace
+            )
             shown.extend(await interruption.until_asked(_looked(kube, wanted)))
         return 0
 
@@ -96,18 +106,6 @@ def delete(
     if code or not _confirmed(shown, flags):
         return code
     return run_async(lambda interruption: _run(shown, options, flags, interruption))
-
-
-def _wanted(
-    names: Sequence[str], files: tuple[str, ...], recursive: bool, wish: str, namespace: str
-) -> dict[ClusterKey, str | None]:
-    """Return which clusters are to go, and what files say of their volumes."""
-    if not files:
-        return {ClusterKey(namespace, name): None for name in names}
-    from chronik.offline import loading as offline  # noqa: PLC0415  # a name needs no schema
-
-    clusters, _ = offline.load_clusters(files, recursive=recursive, namespace=wish or None, fallback=namespace)
-    return {cluster.key: cluster.spec["storage"]["retention"]["whenDeleted"] for cluster in clusters}
 
 
 def _confirmed(shown: Sequence[Deletion], flags: DeleteFlags) -> bool:
@@ -131,7 +129,7 @@ async def _run(
     async with connect(options) as kube:
         with Progress(sum(len(each.removes) for each in shown)) as progress:
             work = _Deleting(kube, flags, interruption, progress)
-            # One after the other: whoever stops it knows how far it came.
+            # One after the other: a user who stops it knows how far it came.
             departures = [await work.departure(each) for each in shown]
     if flags.output == "json":
         print_data(deletion_json(departures, dry_run=flags.dry_run))
@@ -190,7 +188,7 @@ class _Deleting:
             done = replace(report, results=(*done.written, *report.results))
             if report.interrupted or not any(isinstance(each.error, ObjectChanged) for each in report.failed):
                 break
-            found = await _remains(self.kube, shown.key)
+            found = await _live_cluster(self.kube, shown.key)
             todo = deletion(shown.key, replace(found, document=None), shown.retention).only(shown.uids).plan
         return done
 
@@ -202,12 +200,14 @@ class _Deleting:
         return replace(departure, left=tuple(left), waited=time.monotonic() - began)
 
 
-async def _looked(kube: Kube, wanted: Mapping[ClusterKey, str | None]) -> list[Deletion]:
-    remains = await asyncio.gather(*(_remains(kube, key) for key in wanted))
-    return [deletion(key, found, wanted[key]) for key, found in zip(wanted, remains, strict=True)]
+async def _looked(kube: Kube, wanted: Mapping[ClusterKey, Cluster | None]) -> list[Deletion]:
+    """Return how to delete clusters; what files say of their volumes counts."""
+    clusters = await asyncio.gather(*(_live_cluster(kube, key) for key in wanted))
+    retentions = (each.spec["storage"]["retention"]["whenDeleted"] if each else None for each in wanted.values())
+    return list(map(deletion, wanted, clusters, retentions))
 
 
-async def _remains(kube: Kube, key: ClusterKey) -> Remains:
+async def _live_cluster(kube: Kube, key: ClusterKey) -> LiveCluster:
     live = Informer(kube, _scopes(key))
     await live.read()
     objects = {ObjectRef.of(manifest): manifest for kind in KINDS for manifest in live.of(kind)}
@@ -215,7 +215,7 @@ async def _remains(kube: Kube, key: ClusterKey) -> Remains:
         document = await kube.get(CLUSTER, key.namespace, key.name)
     except KindMissing:
         document = None
-    return Remains(document, objects, live.of(POD), live.of(CLAIM))
+    return LiveCluster(document, objects, live.of(POD), live.of(CLAIM))
 
 
 def _scopes(key: ClusterKey) -> list[KindSelector]:

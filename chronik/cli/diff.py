@@ -1,7 +1,4 @@
-"""`chronik diff`: what an apply would change, without changing anything.
-
-`cli` loads this when the command is asked for.
-"""
+"""`chronik diff`: what an apply would change, without changing anything."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from chronik.cli.interrupt import Interruption, run_async
 from chronik.cli.main import print_data, use_colour
 from chronik.errors import ChronikError, Forbidden, NamespaceMissing
 from chronik.kube import ConnectOptions, Kube, connect
-from chronik.manifest import Kind, ObjectRef
+from chronik.manifest import Kind
 from chronik.plan.changes import Mask
 from chronik.plan.ownership import operated_by
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
@@ -30,8 +27,8 @@ from chronik.tasks import side_by_side
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chronik.apply.observe import Observed
     from chronik.cli.common import Rendered
+    from chronik.plan.live import LiveCluster
 
 _NAMESPACE = Kind("v1", "Namespace", "namespaces", stage=-1, namespaced=False)
 
@@ -80,7 +77,7 @@ async def _outlooks(source: DocumentSource, options: ConnectOptions, flags: _Dif
 async def _outlook(
     kube: Kube, rendered: Rendered, flags: _DiffFlags, origin: tuple[DocumentSource, str]
 ) -> ClusterDiff:
-    """Compare one cluster; what goes wrong is in the account."""
+    """Compare one cluster; what goes wrong is in the result."""
     cluster, manifests = rendered
     key = cluster.key
     try:
@@ -93,10 +90,10 @@ async def _outlook(
         _, manifests = origin[0].owned(cluster, uid)
     context = _context(rendered, found, flags, uid)
     account = ClusterResult(key, simulate(plan(manifests, found.objects, context)), operator=uid is not None)
-    return ClusterDiff(account, _pods(found), new_namespace, origin[1] if uid else "")
+    return ClusterDiff(account, found.pod_counts, new_namespace, origin[1] if uid else "")
 
 
-def _context(rendered: Rendered, found: Observed, flags: _DiffFlags, uid: str | None) -> PlanContext:
+def _context(rendered: Rendered, found: LiveCluster, flags: _DiffFlags, uid: str | None) -> PlanContext:
     """Return what decides about the plan; an operator, known by the cluster's uid, is not told how to go about it."""
     cluster, manifests = rendered
     return PlanContext(
@@ -110,12 +107,6 @@ def _context(rendered: Rendered, found: Observed, flags: _DiffFlags, uid: str | 
         expandable=found.expandable,
         mask=Mask.over((*manifests, *found.objects.values())),
     )
-
-
-def _pods(found: Observed) -> dict[ObjectRef, int]:
-    """Return how many pods each workload has, if it has any."""
-    counts = {ref: (live.get("status") or {}).get("replicas") for ref, live in found.objects.items()}
-    return {ref: count for ref, count in counts.items() if count}
 
 
 async def _is_missing(kube: Kube, namespace: str) -> bool:

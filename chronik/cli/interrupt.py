@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 
 class Interrupted(Exception):
-    """Somebody asked to stop while nothing was being changed."""
+    """A signal asked to stop while nothing was being changed."""
 
 
 class Interruption:
     """What Ctrl-C and SIGTERM ask for: once, to come to an end; twice, to end at once.
 
-    Whoever changes something looks at `asked`, finishes what is under way, and reports. Everything else is awaited
-    `until_asked`. `notice` is what to say at once when somebody asks, if anything.
+    Code that changes something looks at `asked`, finishes what is under way, and reports. Everything else is awaited
+    `until_asked`. `notice`, if any, is printed at the first signal.
     """
 
     def __init__(self, notice: str = "") -> None:
@@ -37,10 +37,10 @@ class Interruption:
         self.notice = notice
 
     async def until_asked(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await what changes nothing, and give it up as soon as somebody asks to stop.
+        """Await what changes nothing, and give it up at the first signal.
 
         Raises:
-            Interrupted: somebody did.
+            Interrupted: a signal came.
         """
         if self.signal:
             work.close()
@@ -95,5 +95,5 @@ def _listen(interruption: Interruption, task: asyncio.Task[Any] | None) -> None:
             click.echo(interruption.notice, err=True)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, RuntimeError):  # on Windows, and in a thread that somebody runs `run` in
+        with suppress(NotImplementedError, RuntimeError):  # on Windows, and where `run` is called in a thread
             loop.add_signal_handler(number, ask, number)

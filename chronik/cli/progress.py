@@ -1,6 +1,6 @@
 """How far a command is, on one line of a terminal's stderr that is gone at the end; nothing where there is no terminal.
 
-`cli_apply` tells it what happens. What is over within half a second never shows, and never loads what draws it.
+What is over within half a second never shows, and never loads what draws it.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class Progress:
             self._bar.stop()
 
     def started(self, action: Action) -> None:
-        """Tell that something is about to be sent."""
+        """Note that something is about to be sent."""
         self._update(f"applying {action.ref}")
 
     def ended(self, result: Result) -> None:
-        """Tell what became of an action."""
+        """Note what became of an action."""
         self._done.add(result.ref)
         self._share = (len(self._done), max(self._total, len(self._done)))
         self._update(self._text)
 
     def waits(self, state: WaitState) -> None:
-        """Tell how many objects are ready, and what the first of the others waits for."""
+        """Note how many objects are ready, and what the first of the others waits for."""
         self._share = (state.ready, state.total)
         first = state.unready[0] if state.unready else None
         self._update(f"waiting for {first.ref}: {first.health.message}" if first else "ready")

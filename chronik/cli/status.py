@@ -1,8 +1,4 @@
-"""`chronik status`: shows how clusters are, once or for as long as somebody looks on.
-
-What was asked is a `cli_status_question`; what is shown is gathered by `cluster_view` and worded by `status_report`. It
-needs no operator.
-"""
+"""`chronik status`: shows how clusters are, once or until it is interrupted. It needs no operator."""
 
 from __future__ import annotations
 
@@ -14,25 +10,32 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from chronik.cli.common import cluster_options, columns
+from chronik.cli.common import cluster_options, columns, named_clusters
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
-from chronik.cli.main import domain_option, names_argument, print_data, recursive_option, use_colour
+from chronik.cli.main import (
+    domain_option,
+    files_option,
+    names_argument,
+    print_data,
+    recursive_option,
+    use_colour,
+)
 from chronik.cli.status_query import StatusQuery
 from chronik.clock import timestamp
 from chronik.kube import connect
 from chronik.kube.informer import Informer, informer
-from chronik.manifest import CLUSTER, ClusterKey
+from chronik.manifest import CLUSTER
 from chronik.report.status import NOT_INSTALLED, line, picture, table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from rich.live import Live
 
-    from chronik.api.spec import Cluster
     from chronik.kube import ConnectOptions, Kube
+    from chronik.manifest import ClusterKey
+    from chronik.plan.live import LiveCluster
     from chronik.status.view import ClusterView
-    from chronik.status.view_parts import Found
 
 Output = Literal["table", "json", "yaml"]
 NOT_READY = 1
@@ -44,7 +47,7 @@ _CALM = 0.1
 
 @click.command()
 @names_argument
-@click.option("-f", "--filename", "files", multiple=True, metavar="FILE|DIR|-", help="Documents of the clusters.")
+@files_option
 @recursive_option
 @cluster_options
 @click.option("-A", "--all-namespaces", is_flag=True, help="Clusters of all namespaces.")
@@ -81,29 +84,16 @@ def status(
 
     async def main(interruption: Interruption) -> int:
         async with connect(options) as kube:
-            asked = StatusQuery(
-                None if all_namespaces else kube.namespace,
-                _clusters(names, files, recursive, options.namespace, kube.namespace),
-                cluster_domain,
+            clusters = named_clusters(
+                names, files, recursive=recursive, namespace=options.namespace, fallback=kube.namespace
             )
+            asked = StatusQuery(None if all_namespaces else kube.namespace, clusters, cluster_domain)
             viewer = _Viewer(kube, asked, output)
             if watch:
                 return await viewer.watch(interruption)
             return await interruption.until_asked(viewer.once())
 
     return run_async(main)
-
-
-def _clusters(
-    names: Iterable[str], files: tuple[str, ...], recursive: bool, wish: str, namespace: str
-) -> dict[ClusterKey, Cluster | None]:
-    """Return what was asked for; a cluster from a file is held to it."""
-    if not files:
-        return {ClusterKey(namespace, name): None for name in names}
-    from chronik.offline import loading as offline  # noqa: PLC0415  # `--help` stays quick
-
-    found, _ = offline.load_clusters(files, recursive=recursive, namespace=wish or None, fallback=namespace)
-    return {cluster.key: cluster for cluster in found}
 
 
 class _Viewer:
@@ -135,7 +125,7 @@ class _Viewer:
         return self.code
 
     async def watch(self, interruption: Interruption) -> int:
-        """Show every change until somebody asks to stop, or nothing is left; return the exit code."""
+        """Show every change until the user stops it, or nothing is left; return the exit code."""
 
         async def look() -> None:
             async with informer(self.kube, self.asked.scopes()) as live:
@@ -146,7 +136,7 @@ class _Viewer:
             await interruption.until_asked(look())
         except Interrupted:
             if self.code == 0:
-                interruption.signal = 0  # whoever looked on until all was ready has seen what he wanted to
+                interruption.signal = 0  # who watched until all was ready got what was asked for
         return self.code
 
     async def _follow(self, live: Informer) -> None:
@@ -160,7 +150,7 @@ class _Viewer:
         click.echo(f"{self.asked}: gone", err=True)
 
     def _redraw(self, screen: Live) -> Callable[[list[ClusterView]], None]:
-        from rich.text import Text  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415  # only --watch pays for it
 
         def show(views: list[ClusterView]) -> None:
             screen.update(Text.from_ansi(self._shown(views, *screen.console.size).rstrip("\n")), refresh=True)
@@ -182,16 +172,16 @@ class _Viewer:
         self.code = 0 if views and all(view.ready for view in views) else NOT_READY
         return views
 
-    def _view(self, key: ClusterKey, found: Found) -> ClusterView:
+    def _view(self, key: ClusterKey, found: LiveCluster) -> ClusterView:
         from chronik.offline import loading as offline  # noqa: PLC0415
-        from chronik.status.view import cluster_view, live_cluster  # noqa: PLC0415
+        from chronik.status.view import cluster_from_objects, cluster_view  # noqa: PLC0415
 
         given = self.asked.clusters.get(key)
         if given is not None:
             return cluster_view(given, "file", found, timestamp())
         cluster = offline.validator().validate(found.document).cluster if found.document else None
         origin: Literal["document", "objects"] = "document" if cluster else "objects"
-        cluster = cluster or live_cluster(key, found, offline.validator().validate)
+        cluster = cluster or cluster_from_objects(key, found, offline.validator().validate)
         return cluster_view(replace(cluster, domain=self.asked.domain), origin, found, timestamp())
 
     def _shown(self, views: list[ClusterView], width: int | None, height: int | None = None) -> str:
@@ -209,7 +199,7 @@ class _Viewer:
 
 
 def _screen() -> Live:
-    from rich.console import Console  # noqa: PLC0415  # only somebody who looks on pays for it
+    from rich.console import Console  # noqa: PLC0415  # only --watch pays for it
     from rich.live import Live  # noqa: PLC0415
 
     return Live(console=Console(), auto_refresh=False, vertical_overflow="crop")

@@ -1,6 +1,6 @@
 """What `chronik status` was asked: about which clusters, what has to be read for that, and what of it belongs to which.
 
-`cli_status` asks. Without an operator, a cluster is what bears its label.
+Without an operator, a cluster is what bears its label.
 """
 
 from __future__ import annotations
@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING
 
 from chronik.apply.wait import cluster_selector
 from chronik.errors import ObjectMissing
-from chronik.kube.informer import KindSelector
-from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, POD, ClusterKey, ObjectRef
-from chronik.status.view_parts import Found
+from chronik.kube.reflector import KindSelector
+from chronik.manifest import (
+    CLAIM,
+    CLUSTER,
+    CLUSTER_LABEL,
+    INSTANCE_LABEL,
+    KIND_BY_NAME,
+    POD,
+    WORKLOAD_KINDS,
+    ClusterKey,
+    ObjectRef,
+)
+from chronik.plan.live import LiveCluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,13 +31,12 @@ if TYPE_CHECKING:
     from chronik.kube.informer import Informer
     from chronik.manifest import Manifest
 
-_WORKLOADS = ("StatefulSet", "Deployment")
 _OPTIONAL = ("Service", "HorizontalPodAutoscaler")
 
 
 @dataclass(frozen=True, slots=True)
 class StatusQuery:
-    """Which clusters somebody asked about: by name, from files, or all of a namespace (None: of all namespaces).
+    """Which clusters the user asked about: by name, from files, or all of a namespace (None: of all namespaces).
 
     A cluster from a file comes with what the file says of it.
     """
@@ -48,22 +57,22 @@ class StatusQuery:
         for namespace in namespaces or [self.namespace]:
             selector = cluster_selector([key.name for key in self.clusters if key.namespace == namespace])
             instances = selector.replace(CLUSTER_LABEL, INSTANCE_LABEL)
-            scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector) for kind in _WORKLOADS]
+            scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector) for kind in WORKLOAD_KINDS]
             scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector, optional=True) for kind in _OPTIONAL]
             scopes.append(KindSelector(POD, namespace, selector, optional=True))
             scopes.append(KindSelector(CLAIM, namespace, instances, optional=True))
             scopes.append(KindSelector(CLUSTER, namespace, optional=True))
         return scopes
 
-    def found(self, live: Informer) -> dict[ClusterKey, Found]:
+    def found(self, live: Informer) -> dict[ClusterKey, LiveCluster]:
         """Sort what was read by cluster: those that were asked for and exist, or all."""
-        documents = {ClusterKey(*ObjectRef.of(each)[1:]): each for each in live.of(CLUSTER)}
-        parts = [manifest for kind in (*_WORKLOADS, *_OPTIONAL) for manifest in live.of(KIND_BY_NAME[kind])]
+        documents = {ClusterKey.of(each): each for each in live.of(CLUSTER)}
+        parts = [manifest for kind in (*WORKLOAD_KINDS, *_OPTIONAL) for manifest in live.of(KIND_BY_NAME[kind])]
         objects = _by_cluster(parts, CLUSTER_LABEL)
         pods = _by_cluster(live.of(POD), CLUSTER_LABEL)
         claims = _by_cluster(live.of(CLAIM), INSTANCE_LABEL)
         every = {
-            key: Found(
+            key: LiveCluster(
                 documents.get(key),
                 {ObjectRef.of(manifest): manifest for manifest in objects.get(key, ())},
                 pods.get(key, ()),

@@ -1,7 +1,7 @@
 """JSON documents as nodes.
 
 kubectl reads a file that begins with `{` as JSON first, several objects in a row included; whatever is not quite JSON
-it reads as YAML, and so do we. A YAML parser alone would stumble over surrogate pairs. Called by `documents`.
+it reads as YAML, and so do we. A YAML parser alone would stumble over surrogate pairs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chronik.documents.nodes import NO_KEYS, Node, NodeReader
-from chronik.documents.scalars import ScalarError, resolve_plain
+from chronik.documents.scalars import SURROGATE, ScalarError, resolve_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _SPACE = re.compile(r"[ \t\n\r]*")
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]|[-+.0-9eE]+|true|false|null')
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def split_json(text: str, at_most: int) -> list[tuple[int, int]] | None:
@@ -106,7 +105,7 @@ class JsonReader(NodeReader):
         if "\\" not in token[0]:
             return token[0][1:-1]
         text: str = json.loads(token[0])
-        if _SURROGATE.search(text):
+        if SURROGATE.search(text):
             message = "a \\u escape here is one half of a surrogate pair, and no character"
             self.note_broken("text", token.start(), message, "Write both halves, or the character itself.")
         return text

@@ -2,7 +2,7 @@
 
 PyYAML resolves by other rules: it reads dates, `12:30` as 750 and `1e3` as text. This follows `resolve.go` of
 go.yaml.in/yaml v2, the float parser of Go, and the way through JSON that every document takes to the API server: there
-`3.0` and `1e3` are integers, and times are text. `document_nodes` calls it.
+`3.0` and `1e3` are integers, and times are text.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import math
 import re
 
 Scalar = str | int | float | bool | None
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: Python's text can hold it, UTF-8 and so Kubernetes cannot."""
 
 TAG_PREFIX = "tag:yaml.org,2002:"
 _BINARY = TAG_PREFIX + "binary"
@@ -34,7 +37,7 @@ _GO_FLOAT = re.compile(rf"\.{_DIGITS}(?:[eE][-+]?{_DIGITS})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ][0-9:.Z+-]+)?")
 _MIN, _MAX = -(2**63), 2**63 - 1
 _MAX_UNSIGNED = 2**64 - 1
-_MAX_LENGTH = 512  # characters; what is longer is no number that anybody means
+_MAX_LENGTH = 512  # characters; what is longer is not meant as a number
 _SHOWN = 40
 
 
@@ -180,7 +183,7 @@ _AGREED_WORDS: dict[str, Scalar] = {
 
 
 def is_ambiguous(text: str) -> bool:
-    """Say whether some YAML parser would read an unquoted `text` as anything but that string."""
+    """Return whether some YAML parser would read an unquoted `text` as anything but that string."""
     if text in _AMBIGUOUS_WORDS:
         return True
     if text[0] not in _NUMBER_STARTS:

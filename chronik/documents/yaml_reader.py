@@ -1,12 +1,11 @@
 """YAML documents as nodes, read the way that kubectl's parser reads them.
 
 libyaml, in C, does the scanning; where PyYAML was built without it, its own scanner does, with the same results and
-about thirty times slower. Called by `documents`.
+about thirty times slower.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import yaml
@@ -20,14 +19,13 @@ from yaml.events import (
 )
 
 from chronik.documents.nodes import NO_KEYS, Node, NodeReader
-from chronik.documents.scalars import KNOWN_TAGS, TAG_PREFIX, ScalarError, key_of, resolve
+from chronik.documents.scalars import KNOWN_TAGS, SURROGATE, TAG_PREFIX, ScalarError, key_of, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chronik.documents.nodes import Limits
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _MERGE = "<<"
 _MERGE_TAGS = (None, "!", TAG_PREFIX + "merge")
 _TEMPLATE_HINT = "Put text in quotes. If {{ }} belongs to a template, render that first."
@@ -48,7 +46,7 @@ class _PurePython(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
     def get_event(self) -> Any:
         """Return the next event; refuse halves of surrogate pairs, as libyaml does."""
         event: Any = super().get_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
-        if isinstance(event, ScalarEvent) and _SURROGATE.search(event.value):
+        if isinstance(event, ScalarEvent) and SURROGATE.search(event.value):
             mark: Any = event.start_mark  # typed as either library's mark
             raise yaml.scanner.ScannerError("while parsing a quoted scalar", mark, "found invalid Unicode escape", mark)
         return event
@@ -234,7 +232,7 @@ class YamlReader(NodeReader):
 
 
 def _is_merge(event: Any) -> bool:
-    """Say whether a key is the merge key: `<<`, unquoted, or with its tag."""
+    """Return whether a key is the merge key: `<<`, unquoted, or with its tag."""
     return (
         type(event) is ScalarEvent
         and event.value == _MERGE

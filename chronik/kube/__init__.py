@@ -8,12 +8,12 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from chronik.kube.interface import ConnectOptions, Kube, Listing, Propagation, WatchEvent
+from chronik.kube.interface import ConnectOptions, Kube, Listing, Propagation, WatchEvent, WriteGuard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["ConnectOptions", "Kube", "Listing", "Propagation", "WatchEvent", "connect"]
+__all__ = ["ConnectOptions", "Kube", "Listing", "Propagation", "WatchEvent", "WriteGuard", "connect"]
 
 
 @asynccontextmanager

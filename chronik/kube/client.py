@@ -1,4 +1,4 @@
-"""Talks to a real API server: `ApiKube` is the `Kube` that `kube.connect` gives away.
+"""Talks to a real API server: `ApiKube` is what `kube.connect` returns.
 
 Each method sends one request, or one for each page, and reads what comes back. Kinds that chronik renders cost no
 discovery; another one, of a template override, is asked for once.
@@ -17,7 +17,6 @@ from chronik.kube.interface import Listing, WatchEvent
 from chronik.kube.messages import RequestInfo
 from chronik.kube.requests import (
     Query,
-    Request,
     apply_request,
     create_request,
     delete_request,
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 PAGE_SIZE = 500
 EVERYTHING = 0
 WATCH_SECONDS = 300  # at least, and up to twice that, as client-go
-VERSION = Request(RequestInfo("get", Kind("v1", "Version", "version", stage=-1, namespaced=False)), "GET", "/version")
 
 
 class ApiKube:
@@ -54,10 +52,6 @@ class ApiKube:
     def namespace(self) -> str:
         """The namespace that the options or the context name, else `default`."""
         return self._transport.access.namespace
-
-    async def version(self) -> dict[str, Any]:
-        """Return the server's version."""
-        return await self._transport.send(VERSION)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if it does not exist."""
@@ -77,7 +71,7 @@ class ApiKube:
     ) -> Listing:
         """Return all objects, read page by page.
 
-        If the server forgets underway what version the pages are of (410), start again, the last time without pages.
+        If the version of the pages expires on the way (410), start again, the last time without pages.
         """
         info = RequestInfo("list", kind, namespace or "")
         selectors = query(labelSelector=label_selector, fieldSelector=field_selector)
@@ -131,7 +125,7 @@ class ApiKube:
         propagation: Propagation = "Background",
         dry_run: bool = False,
     ) -> None:
-        """Delete an object; what is not there is deleted already."""
+        """Delete an object; one that does not exist counts as deleted."""
         request = delete_request(
             self._object("delete", kind, ref.namespace, ref.name),
             uid=uid,

@@ -1,7 +1,8 @@
 """Who we are to the API server: fixed tokens, token files that are rotated, exec plugins, old auth providers.
 
-`kube_config` chooses one, `kube_http` asks it before every request and has it renewed after a 401. Plugins and
-providers are run by the official client, which is imported only then: it takes a quarter of a second.
+This is all that the official client (`kubernetes.aio`) is used for: it is the source of credentials, by running exec
+plugins and auth providers. It chooses no context and sends no request to the API server: `kubeconfig` and `transport`
+say why. It is imported only when a plugin or a provider is run, because that takes a quarter of a second.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class FixedToken:
 
 
 class TokenFile:
-    """A token in a file that somebody else rotates, as the kubelet does with a service account's."""
+    """A token in a file that another process rotates, as the kubelet does with a service account's."""
 
     certificate: Certificate | None = None
 
@@ -133,7 +134,7 @@ class _Renewed:
         return self._header or ""
 
     async def renew(self, rejected: str) -> bool:
-        """Get new credentials, unless somebody else just did."""
+        """Get new credentials, unless another request just did."""
         async with self._lock:
             if self._header == rejected:
                 await self._fetch()

@@ -1,179 +1,132 @@
-"""Keeps a live copy of a few kinds of objects by list and watch, for as long as a command looks on.
+"""Holds what there is of a few kinds, for as long as a command watches: a Reflector each, with a dict as its store.
 
-`wait` and `cli_status` ask it what is there and wait for the next change; nothing is polled. The operator's caches are
-another thing: they live for ever and hold a whole fleet.
+It says what is there, and waits for the next change; nothing is polled.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chronik.clock import Clock
-from chronik.errors import Forbidden, KindMissing, ServerBusy, ServerFailure, Unreachable, WatchExpired
-from chronik.kube.retry import RetryPolicy
+from chronik.errors import Forbidden, KindMissing, ServerBusy, ServerFailure, Unreachable
+from chronik.kube.reflector import Reflector, ReflectorOptions, Sink
 from chronik.manifest import ObjectRef
 from chronik.tasks import ended, first_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
-    from chronik.kube.interface import Kube
+    from chronik.errors import ChronikError
+    from chronik.kube.interface import Kube, Listing, WatchEvent
+    from chronik.kube.reflector import KindSelector
     from chronik.manifest import Kind, Manifest
 
-_PAUSES = RetryPolicy(first=0.5, longest=10.0)
+_LONGEST_PAUSE = 10.0  # seconds: a person waits
 _PASSING = (Unreachable, ServerBusy, ServerFailure)
 
 
-@dataclass(frozen=True, slots=True)
-class KindSelector:
-    """What to look at: one kind in one namespace (None: in all), by label.
+class _Objects(Sink):
+    """The objects of one selector, by reference."""
 
-    What is `optional` counts as empty if it may not be read or is not installed: a picture without it is still true.
-    """
+    def __init__(self, changed: asyncio.Event) -> None:
+        self._changed = changed
+        self.objects: dict[ObjectRef, Manifest] = {}
+        self.is_installed = True
 
-    kind: Kind
-    namespace: str | None
-    selector: str = ""
-    optional: bool = False
+    def replace(self, listing: Listing) -> None:
+        self.objects, self.is_installed = {ObjectRef.of(manifest): manifest for manifest in listing.items}, True
+        self._changed.set()
+
+    def observe(self, event: WatchEvent) -> None:
+        if event.type == "BOOKMARK":
+            return
+        ref = ObjectRef.of(event.object)
+        if event.type == "DELETED":
+            self.objects.pop(ref, None)
+        else:
+            self.objects[ref] = event.object
+        self._changed.set()
+
+    def list_failed(self, error: ChronikError) -> None:
+        if isinstance(error, Forbidden | KindMissing):
+            self.objects, self.is_installed = {}, isinstance(error, Forbidden)
+            self._changed.set()
 
 
 class Informer:
-    """The objects of some scopes, as they are now; see `informer`. `unknown` are kinds that are not installed."""
+    """The objects of some selectors, as they are now; see `informer`."""
 
-    def __init__(self, kube: Kube, scopes: Iterable[KindSelector], clock: Clock | None = None) -> None:
-        self._kube = kube
+    def __init__(self, kube: Kube, selectors: Iterable[KindSelector], clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
-        self._held: dict[KindSelector, dict[ObjectRef, Manifest]] = {scope: {} for scope in scopes}
         self._changed = asyncio.Event()
-        self._versions: dict[KindSelector, str] = {}
-        self._following: asyncio.Future[None] | None = None
-        self._failure: BaseException | None = None
-        self.unknown: set[Kind] = set()
+        options = ReflectorOptions(_LONGEST_PAUSE, _PASSING, clock=self._clock)
+        self._held = {selector: _Objects(self._changed) for selector in selectors}
+        self._reflectors = [Reflector(kube, selector, held, options) for selector, held in self._held.items()]
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def objects(self) -> Mapping[ObjectRef, Manifest]:
         """All objects by reference."""
-        return {ref: manifest for held in self._held.values() for ref, manifest in held.items()}
+        return {ref: manifest for held in self._held.values() for ref, manifest in held.objects.items()}
+
+    @property
+    def unknown(self) -> set[Kind]:
+        """The kinds that are not installed."""
+        return {selector.kind for selector, held in self._held.items() if not held.is_installed}
 
     def of(self, kind: Kind) -> list[Manifest]:
-        """Return the objects of a kind."""
-        return [manifest for scope, held in self._held.items() if scope.kind is kind for manifest in _in_order(held)]
+        """Return the objects of a kind, those of a selector by name."""
+        found = [held.objects for selector, held in self._held.items() if selector.kind is kind]
+        return [objects[ref] for objects in found for ref in sorted(objects)]
 
     async def read(self) -> None:
-        """Read all scopes once.
+        """Read everything once.
 
         Raises:
-            ApiError: a scope that is not optional cannot be read.
+            ApiError: a kind that is not optional cannot be read.
         """
-        versions = await asyncio.gather(*map(self._load, self._held))
-        found = zip(self._held, versions, strict=True)
-        self._versions = {scope: version for scope, version in found if version is not None}
+        await asyncio.gather(*(each.list() for each in self._reflectors))
+        self._changed.clear()
 
     async def change(self, seconds: float) -> bool:
         """Wait for a change since the last call, or since all was read; return False if none came within `seconds`.
 
-        The first call starts to watch: who has seen enough by then opens no connection for it.
+        The first call starts to watch: without one, no connection is opened for it.
 
         Raises:
-            ApiError: a scope that is not optional cannot be watched any more.
+            ApiError: a kind that is not optional cannot be watched any more.
         """
-        if self._following is None:
-            self._following = asyncio.ensure_future(self._follow_all())
-            self._following.add_done_callback(self._ended)
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(each.run()) for each in self._reflectors]
+            for task in self._tasks:
+                task.add_done_callback(lambda _: self._changed.set())  # it ends by an error, which is raised below
         await first_of(self._changed.wait(), self._clock.sleep(seconds))
-        if self._failure:
-            raise self._failure
+        for task in self._tasks:
+            if task.done():
+                task.result()
         came = self._changed.is_set()
         self._changed.clear()
         return came
 
     async def close(self) -> None:
         """Watch no longer."""
-        if self._following is not None:
-            await ended(self._following)
-
-    async def _follow_all(self) -> None:
-        tasks = [asyncio.ensure_future(self._follow(scope, version)) for scope, version in self._versions.items()]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            await ended(*tasks)
-
-    async def _load(self, scope: KindSelector) -> str | None:
-        """Read a scope, and return the version to watch from; None if there is nothing to watch."""
-        try:
-            listing = await self._kube.list(scope.kind, scope.namespace, label_selector=scope.selector)
-        except (Forbidden, KindMissing) as error:
-            if not scope.optional:
-                raise
-            if isinstance(error, KindMissing):
-                self.unknown.add(scope.kind)
-            return None
-        self._held[scope] = {ObjectRef.of(manifest): manifest for manifest in listing.items}
-        return listing.resource_version
-
-    async def _follow(self, scope: KindSelector, version: str | None) -> None:
-        """Watch one scope; go on where a watch broke, and read anew what the server has forgotten."""
-        failures = 0
-        while True:
-            try:
-                if version is None:
-                    version = await self._load(scope)
-                    self._changed.set()
-                if version is None:
-                    return
-                async for event in self._kube.watch(
-                    scope.kind, scope.namespace, resource_version=version, label_selector=scope.selector
-                ):
-                    version, failures = event.resource_version, 0
-                    self._note(scope, event.type, event.object)
-                await self._clock.sleep(_PAUSES.pause(0, self._clock.chance()))
-            except WatchExpired:
-                version = None
-            except _PASSING:
-                await self._clock.sleep(_PAUSES.pause(failures, self._clock.chance()))
-                failures += 1
-            except (Forbidden, KindMissing):
-                if not scope.optional:
-                    raise
-                self._held[scope] = {}
-                self._changed.set()
-                return
-
-    def _note(self, scope: KindSelector, change: str, manifest: Manifest) -> None:
-        if change == "BOOKMARK":
-            return
-        ref = ObjectRef.of(manifest)
-        if change == "DELETED":
-            self._held[scope].pop(ref, None)
-        else:
-            self._held[scope][ref] = manifest
-        self._changed.set()
-
-    def _ended(self, following: asyncio.Future[None]) -> None:
-        """Take note that nothing follows the server any more, so that whoever waits for a change learns why."""
-        if not following.cancelled():
-            self._failure = following.exception()
-            self._changed.set()
+        await ended(*self._tasks)
 
 
 @asynccontextmanager
-async def informer(kube: Kube, scopes: Sequence[KindSelector], clock: Clock | None = None) -> AsyncIterator[Informer]:
-    """Give a mirror of some scopes that has been read, and follows the server as long as the block lasts.
+async def informer(
+    kube: Kube, selectors: Iterable[KindSelector], clock: Clock | None = None
+) -> AsyncIterator[Informer]:
+    """Give the objects of some selectors: they have been read, and follow the server as long as the block lasts.
 
     Raises:
-        ApiError: a scope that is not optional cannot be read.
+        ApiError: a kind that is not optional cannot be read.
     """
-    held = Informer(kube, scopes, clock)
+    held = Informer(kube, selectors, clock)
     await held.read()
     try:
         yield held
     finally:
         await held.close()
-
-
-def _in_order(held: Mapping[ObjectRef, Manifest]) -> Iterator[Manifest]:
-    return (held[ref] for ref in sorted(held))

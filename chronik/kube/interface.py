@@ -1,13 +1,14 @@
 """The API server, as the rest of chronik sees it: get, list, watch, apply, create and delete, and typed errors.
 
-`apply`, `reconcile`, `operator` and the cluster commands take a `Kube`; `connect` gives them one. The modules `kube_*`
-are its parts and nobody else's: the only ones that talk to a cluster or import the official client.
+`connect` returns a `Kube`. How it is made is this package's business alone: no other one talks to a cluster or imports
+the official client.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from chronik.clock import Clock
 from chronik.kube.retry import RetryPolicy
@@ -15,19 +16,55 @@ from chronik.manifest import FIELD_MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from chronik.manifest import Kind, Manifest, ObjectRef
 
 Propagation = Literal["Background", "Orphan", "Foreground"]
 
 
+class WriteGuard(Protocol):
+    """Decides whether a client may write. Reads and dry runs pass without it.
+
+    Both methods refuse with an ApiError, which the method of `Kube` that was called raises unchanged.
+    """
+
+    def writing(self) -> AbstractAsyncContextManager[None]:
+        """Enclose one write from before its first attempt to after its last, pauses included, and bound it in time.
+
+        Raises:
+            ApiError: it must not be sent, or it took too long and was cut off; then it may have been done.
+        """
+
+    def check(self) -> None:
+        """Refuse, if nothing may be sent now. Asked in every attempt, the moment before its first byte; must be fast.
+
+        Raises:
+            ApiError: it must not be sent.
+        """
+
+
+class _Unguarded:
+    """Lets everything through."""
+
+    def writing(self) -> AbstractAsyncContextManager[None]:
+        """Enclose nothing."""
+        return nullcontext()
+
+    def check(self) -> None:
+        """Refuse nothing."""
+
+
+UNGUARDED: WriteGuard = _Unguarded()
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectOptions:
     """How to connect. Empty means: as kubectl would.
 
-    `request_timeout` bounds one attempt, `retry` all of them together; both in seconds. `on_request` is told verb,
-    kind, HTTP code (0: no answer) and seconds of every attempt; `on_warning` the subject and a warning of the server.
-    `may_write` is asked at the last moment before anything that changes something goes out; if not, it is not sent.
+    `request_timeout` bounds one attempt, `retry` all of them together; both in seconds. `on_request` gets verb, kind,
+    HTTP code (0: no answer) and seconds of every attempt; `on_warning` the subject and a warning of the server. `guard`
+    is asked about everything that changes something.
     """
 
     kubeconfig: str = ""
@@ -38,7 +75,7 @@ class ConnectOptions:
     in_flight: int = 32
     on_request: Callable[[str, str, int, float], None] = lambda _verb, _kind, _code, _seconds: None
     on_warning: Callable[[str, str], None] = lambda _subject, _text: None
-    may_write: Callable[[], bool] = lambda: True
+    guard: WriteGuard = UNGUARDED
     clock: Clock = field(default_factory=Clock)
 
 
@@ -69,9 +106,6 @@ class Kube(Protocol):
     @property
     def namespace(self) -> str:
         """The namespace to use where none is given."""
-
-    async def version(self) -> dict[str, Any]:
-        """Return the server's version: `gitVersion`, `major`, `minor` and so on."""
 
     async def kind(self, api_version: str, name: str) -> Kind:
         """Return how the server names a kind, which it is asked for if chronik does not know it."""
@@ -116,7 +150,7 @@ class Kube(Protocol):
         """
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """Create an object that nobody else writes, such as an Event, and return it. Not repeated when in doubt."""
+        """Create an object that no other client writes, such as an Event, and return it. Not repeated when in doubt."""
 
     async def delete(
         self,

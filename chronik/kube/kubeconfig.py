@@ -1,7 +1,8 @@
 """Which API server to talk to, and how: kubeconfig files as kubectl merges them, or the pod's service account.
 
-`kube.connect` calls `find_access`. Read here rather than by the official client, because that takes 250 ms to import
-and merges several files in another order than kubectl.
+Own code, although the official client reads kubeconfigs too: of several files it takes the last current-context, where
+kubectl takes the first; it goes on anonymously after an exec plugin that failed; it knows neither impersonation nor a
+renewal after a 401; and it takes about 250 ms to import.
 """
 
 from __future__ import annotations
@@ -94,9 +95,9 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """Several kubeconfig files as one: whoever names something first has named it.
+    """Several kubeconfig files as one: the first file that defines a name wins.
 
-    Pem: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#merging-kubeconfig-files
+    Source: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#merging-kubeconfig-files
     """
 
     files: list[Path]

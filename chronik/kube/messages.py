@@ -1,6 +1,6 @@
 """The words of API errors: what was refused, to whom, and what to do about it.
 
-Pure; `kube_errors` calls it. Server texts are quoted, but never a payload: see `redact`.
+Pure. Server texts are quoted, but never a payload: see `redact`.
 """
 
 from __future__ import annotations

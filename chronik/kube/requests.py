@@ -1,6 +1,6 @@
 """Requests to the API server, before they are sent: paths, queries and bodies.
 
-Pure; `kube_client` has them built and `kube_http` sends them.
+Pure: nothing is sent here.
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
@@ -30,8 +30,9 @@ Query = tuple[tuple[str, str], ...]
 class Request:
     """One request: what is asked, and as HTTP.
 
-    `idempotent`: asking twice is as good as once. `conditional`: it names a version or uid, so after a conflict
-    asking again is no use. `timeout`: seconds for one attempt, instead of the client's own.
+    `idempotent`: sending twice is as good as once. `conditional`: it names a version or uid, so after a conflict
+    sending again is no use. `dry_run`: it asks the server to keep nothing. `timeout`: seconds for one attempt, instead
+    of the client's own.
     """
 
     info: RequestInfo
@@ -42,7 +43,17 @@ class Request:
     content_type: str = "application/json"
     idempotent: bool = True
     conditional: bool = False
+    dry_run: bool = False
     timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.writes and self.body is None:
+            raise ValueError(f"{self.method} {self.path} needs a body: it is what a guard holds back")
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something on the server: anything but a GET, unless it is a dry run."""
+        return self.method != "GET" and not self.dry_run
 
 
 def get_request(info: RequestInfo) -> Request:
@@ -81,6 +92,7 @@ def apply_request(info: RequestInfo, manifest: Manifest, *, manager: str, force:
         encode(manifest),
         "application/apply-patch+yaml",
         conditional="resourceVersion" in manifest["metadata"] or "uid" in manifest["metadata"],
+        dry_run=dry_run,
     )
 
 
@@ -124,6 +136,7 @@ def delete_request(
         body=encode(options),
         idempotent=bool(uid),
         conditional=bool(conditions),
+        dry_run=dry_run,
     )
 
 

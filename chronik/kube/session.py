@@ -1,6 +1,6 @@
 """Connections to the API server, and what their failures are.
 
-`kube_http` opens one session per client, and asks `diagnose` about every exception that comes out of it.
+A client has one session. `diagnose` names the fault behind every exception that comes out of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import ssl
+import struct
 import tempfile
 import time
 from contextlib import ExitStack
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 60.0  # the server closes idle connections after 90 s and more
 LEAVE_SECONDS = 0.5
+_RESET = struct.pack("ii", 1, 0)  # linger for no time: close with a reset
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # a dead watch is noticed within a minute
 
 TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, json.JSONDecodeError, UnicodeDecodeError)
@@ -41,7 +43,7 @@ TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, json.JSONDecodeError, UnicodeD
 
 
 def open_session(access: Access, tls: ssl.SSLContext | None, sockets: Sockets) -> aiohttp.ClientSession:
-    """Return a session that sends who we are with every request; how many at a time is not its business."""
+    """Return a session that sends our headers with every request; it does not limit how many run at a time."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=0, ssl=tls or False, keepalive_timeout=IDLE_SECONDS, socket_factory=sockets
@@ -53,7 +55,7 @@ def open_session(access: Access, tls: ssl.SSLContext | None, sockets: Sockets) -
 
 
 class Sockets:
-    """The sockets of a session. Closing the session does not close them all at once: TLS takes leave of the server."""
+    """The sockets of a session. They close later than the session does: a TLS shutdown waits for the server."""
 
     def __init__(self) -> None:
         self._sockets: WeakSet[socket.socket] = WeakSet()
@@ -72,8 +74,16 @@ class Sockets:
         """Wait until all are closed, which takes some turns of the loop and no longer than `within` seconds."""
         deadline = time.monotonic() + within
         await asyncio.sleep(0)
-        while any(each.fileno() >= 0 for each in self._sockets) and time.monotonic() < deadline:  # noqa: ASYNC110  # nobody tells
+        while any(each.fileno() >= 0 for each in self._sockets) and time.monotonic() < deadline:  # noqa: ASYNC110  # no event says so
             await asyncio.sleep(0.005)
+
+
+def reset_connection(transport: asyncio.WriteTransport) -> None:
+    """End a connection at once, and drop what was written to it and has not arrived, in the kernel's buffers too."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.fileno() >= 0:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
 
 
 def proxy_of_environment(server: str) -> str:

@@ -27,6 +27,13 @@ def schema() -> dict[str, Any]:
 
 
 @cache
+def kubernetes_fields() -> dict[str, Any]:
+    """Return the table of the kinds of Kubernetes and their fields."""
+    table: dict[str, Any] = json.loads((SCHEMA / "kubernetes.json").read_text("utf-8"))
+    return table
+
+
+@cache
 def rules_text() -> str:
     """Return the rule book, as YAML text."""
     return (SCHEMA / "rules.yaml").read_text("utf-8")

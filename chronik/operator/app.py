@@ -1,7 +1,7 @@
 """The operator: watches, queues, and calls `reconcile` for every cluster that may have changed, for ever.
 
-`cli_reconcile` starts it. Caches are warm in every replica; the one that holds the lease writes, and only through the
-fence. What happens in a pass is in `reconcile`; nothing is decided here but when, and by whom.
+Caches are warm in every replica; only the one that holds the lease writes: its `Leadership` guards the connection that
+all work is done by. What happens in a pass is in `reconcile`; nothing is decided here but when, and by whom.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from chronik.manifest import CLUSTER
 from chronik.offline import loading as offline
 from chronik.operator.cache.cache import Cache, Selection
 from chronik.operator.context import ReconcileContext
-from chronik.operator.fence import Fenced
 from chronik.operator.lease import LEASE_NAME, Leadership, Terms
 from chronik.operator.queue import WorkQueue
 from chronik.operator.telemetry.events import Recorder
@@ -78,7 +77,6 @@ class Operator:
         self.metrics = metrics or Metrics()
         self.stop = asyncio.Event()
         self.serving: Serving | None = None
-        self._leadership: Leadership | None = None
         self._clock: Clock = options.connect.clock
         self._queue = WorkQueue(self._clock)
         self._watchdog = Watchdog(now=self._clock.now)
@@ -87,8 +85,12 @@ class Operator:
     async def run(self) -> None:
         """Reconcile all clusters until `stop` is set; then end what is under way, and give the lease away."""
         async with AsyncExitStack() as stack:
-            fenced = replace(self._counted(), may_write=self._may_write)
-            kube = await stack.enter_async_context(connect(fenced))
+            connection = replace(self.options.connect, on_request=self.metrics.requested)
+            leadership = None
+            if self.options.elect:  # by a connection of its own: a busy one must not delay a renewal
+                leadership = self._candidate(await stack.enter_async_context(connect(connection)))
+                connection = replace(connection, guard=leadership)
+            kube = await stack.enter_async_context(connect(connection))
             cache = Cache(kube, self.options.selection, wake=self._queue.add, on_relist=self.metrics.relisted)
             probes = Probes(
                 live={"workers": self._watchdog.check},
@@ -98,10 +100,10 @@ class Operator:
             serving_it = serving(probes, self.metrics, options.health_port, options.metrics_port, options.host)
             self.serving = await stack.enter_async_context(serving_it)
             _log.info("answers probes and gives out metrics", extra=asdict(self.serving))
-            await self._either(self._lead(kube, cache), cache.run())
+            await self._either(self._lead(kube, cache, leadership), cache.run())
 
     async def _either(self, main: Coroutine[Any, Any, None], support: Coroutine[Any, Any, None]) -> None:
-        """Run both until the first one ends; should the second one fail before, so does this."""
+        """Run both until the first one ends; a failure of the second one before that is raised."""
         async with background(support) as supporting:
             leading = asyncio.create_task(main)
             await asyncio.wait({leading, supporting}, return_when=asyncio.FIRST_COMPLETED)
@@ -111,23 +113,21 @@ class Operator:
                 supporting.result()
             await leading
 
-    async def _lead(self, kube: Kube, cache: Cache) -> None:
+    def _candidate(self, kube: Kube) -> Leadership:
+        options = self.options
+        return Leadership(
+            kube, namespace=options.namespace, name=options.lease, identity=options.identity, terms=options.terms
+        )
+
+    async def _lead(self, kube: Kube, cache: Cache, leadership: Leadership | None) -> None:
         """Work whenever this replica may, until it is told to stop."""
-        await self._until_stopped(cache.wait_synced())  # before that, the lease is better with somebody else
+        await self._until_stopped(cache.wait_synced())  # before that, the lease is better with another replica
         if self.stop.is_set():
             return
-        if not self.options.elect:
+        if leadership is None:
             self.metrics.leads(yes=True)
             await self._work(kube, cache, self.stop)
-            return
-        async with connect(self._counted()) as own:  # a busy connection must not delay a renewal
-            self._leadership = leadership = Leadership(
-                own,
-                namespace=self.options.namespace,
-                name=self.options.lease,
-                identity=self.options.identity,
-                terms=self.options.terms,
-            )
+        else:
             await self._either(self._terms(kube, cache, leadership), leadership.run())
 
     async def _terms(self, kube: Kube, cache: Cache, leadership: Leadership) -> None:
@@ -135,7 +135,7 @@ class Operator:
         while not self.stop.is_set():
             await self._until_stopped(leadership.acquired())
             if leadership.holds:
-                await self._term(Fenced(kube, leadership), cache, leadership)
+                await self._term(kube, cache, leadership)
         await leadership.release()
 
     async def _term(self, kube: Kube, cache: Cache, leadership: Leadership) -> None:
@@ -155,7 +155,10 @@ class Operator:
         """Pass over all clusters, and then over each whenever it may have changed, until `ending` is set."""
         recorder = Recorder(kube, self.options.identity or "chronik-operator")
         workers = Workers(
-            context=self._context(kube, cache, ending, recorder),
+            context=replace(
+                _context(self.options, kube, cache, ending),
+                announce=lambda cluster, news: recorder.record(cluster, *news),
+            ),
             queue=self._queue,
             metrics=self.metrics,
             clock=self._clock,
@@ -170,31 +173,13 @@ class Operator:
             await run_workers(workers, self.options.workers, ending, _DRAIN_WITHIN)
             await recorder.flush(_EVENTS_WITHIN)
 
-    def _context(self, kube: Kube, cache: Cache, ending: asyncio.Event, recorder: Recorder) -> ReconcileContext:
-        return ReconcileContext(
-            kube=kube,
-            cache=cache,
-            validator=offline.validator(),
-            render=RecentRenders(offline.renderer(self.options.templates)),
-            now=timestamp,
-            execution=Execution(kube=kube, stop=ending),
-            announce=lambda cluster, news: recorder.record(cluster, *news),
-            domain=self.options.domain,
-        )
-
     async def _until_stopped(self, waiting: Awaitable[None]) -> None:
         """Wait for something, or until the operator is told to stop."""
         await first_of(waiting, self.stop.wait())
 
-    def _may_write(self) -> bool:
-        return not self.options.elect or (self._leadership is not None and self._leadership.holds)
-
-    def _counted(self) -> ConnectOptions:
-        return replace(self.options.connect, on_request=self.metrics.requested)
-
 
 async def run_once(options: Options) -> list[tuple[ClusterKey, ReconcileResult]]:
-    """Pass over every cluster once, and return how each pass ended. Nobody else must be at it.
+    """Pass over every cluster once, and return how each pass ended. No other operator may be at work.
 
     Raises:
         ChronikError: no ChronikCluster can be seen; what is wrong then does not pass by waiting.
@@ -206,27 +191,32 @@ async def run_once(options: Options) -> list[tuple[ClusterKey, ReconcileResult]]
         cache = Cache(kube, options.selection, wake=lambda _key: None)
         async with background(cache.run()):
             await cache.wait_synced()
-            context = ReconcileContext(
-                kube=kube,
-                cache=cache,
-                validator=offline.validator(),
-                render=offline.renderer(options.templates),
-                now=timestamp,
-                execution=Execution(kube=kube),
-                domain=options.domain,
-            )
+            context = _context(options, kube, cache, stop=asyncio.Event())
             workers = Workers(context=context, queue=queue, metrics=metrics, clock=options.connect.clock)
             return [(key, await _fully(workers, key)) for key in sorted(cache.clusters())]
 
 
+def _context(options: Options, kube: Kube, cache: Cache, stop: asyncio.Event) -> ReconcileContext:
+    """Return what passes work with until `stop` is set."""
+    return ReconcileContext(
+        kube=kube,
+        cache=cache,
+        validator=offline.validator(),
+        render=RecentRenders(offline.renderer(options.templates)),
+        now=timestamp,
+        execution=Execution(kube=kube, stop=stop),
+        domain=options.domain,
+    )
+
+
 async def _look(kube: Kube, selection: Selection) -> None:
-    """Raise what keeps us from ChronikClusters; whether there are any does not matter."""
+    """Raise an error if ChronikClusters cannot be read; whether there are any does not matter."""
     for namespace in selection.namespaces or (None,):
         await kube.list(CLUSTER, namespace, field_selector="metadata.name=any")  # none, so that the answer is small
 
 
 async def _fully(workers: Workers, key: ClusterKey) -> ReconcileResult:
-    """Pass over a cluster; a new one takes two passes, for the first only says that it was seen."""
+    """Pass over a cluster; a new one takes two passes, because the first one only claims it."""
     while True:
         outcome = await workers.take(key)
         assert outcome is not None, "nothing is known of a cluster that no pass has been over"

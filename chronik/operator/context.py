@@ -1,4 +1,4 @@
-"""What a pass over a cluster works with, and what it returns: the types that `reconcile` and its parts share."""
+"""What a pass over a cluster works with, and what it returns."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ if TYPE_CHECKING:
 class ReconcileContext:
     """Everything that a pass needs besides the name of a cluster.
 
-    `now` returns an RFC 3339 time in UTC. `announce` is told what people want to hear of. `settled` remembers applies
-    that did not help; losing it costs one such apply for each. `upgrading` are the clusters that this process has
-    begun to bring to its own version, so that two passes side by side do not both begin; what began earlier, their
-    status tells.
+    `now` returns an RFC 3339 time in UTC. `announce` gets what is worth an Event. `flapping` are applies that did not
+    help; losing them costs one such apply for each. `upgrading` are the clusters that this process has begun to bring
+    to its own version, so that two passes side by side do not both begin; what began earlier is in their status.
     """
 
     kube: Kube
@@ -44,19 +43,20 @@ class ReconcileContext:
     announce: Callable[[Manifest, Announcement], None] = lambda _cluster, _event: None
     domain: str = "cluster.local"
     version: str = __version__
-    settled: dict[ClusterKey, dict[ObjectRef, Flapping]] = field(default_factory=dict)
+    flapping: dict[ClusterKey, dict[ObjectRef, Flapping]] = field(default_factory=dict)
     upgrading: set[ClusterKey] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileResult:
-    """How a pass ended. `retry` says how soon to try again, None for not before something happens."""
+    """How a pass ended. `retry` says how soon to try again, None for not before an event."""
 
     result: Literal["ok", "waiting", "failed", "paused", "claimed", "deleted", "gone"]
     retry: RetryClass | None = None
     phase: str = ""
     report: Report = NOTHING_DONE
-    trouble: Reason | None = None
+    reason: Reason | None = None
+    """Why it failed, or what it waits for."""
     wrote: bool = False
     """Whether anything was written, the status included."""
 

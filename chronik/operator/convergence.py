@@ -10,18 +10,19 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from chronik.api.components import workload_name
 from chronik.apply.converge import converge
 from chronik.apply.executor import execute
 from chronik.apply.observe import named, others
 from chronik.errors import ChronikError, TemplateError
-from chronik.manifest import KIND_BY_NAME
+from chronik.manifest import KIND_BY_NAME, WORKLOAD_KINDS, is_paused
 from chronik.operator.context import status_of
-from chronik.operator.lifecycle import is_paused, other_upgrade
+from chronik.operator.lifecycle import other_upgrade
 from chronik.operator.rollout import Rollout
 from chronik.plan.actions import Create, Prune
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
-from chronik.plan.replicas import SCALED_KINDS, disputed, without_autoscaler
-from chronik.plan.rotation import Rotation, rotation, secrets_of
+from chronik.plan.replicas import disputed, without_autoscaler
+from chronik.plan.rotation import Rotation, required_secrets, rotation
 from chronik.status.assess import NOTHING_DONE, rigid_classes
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.apply.executor import Execution
     from chronik.manifest import ClusterKey, Manifest, ObjectRef
-    from chronik.operator.cache.cache import View
     from chronik.operator.context import ReconcileContext
+    from chronik.plan.live import LiveCluster
     from chronik.plan.results import Report, Result
 
 
@@ -53,14 +54,14 @@ class Converged(NamedTuple):
 
     report: Report
     secrets: Rotation
-    live: View
+    live: LiveCluster
 
 
 async def converge_cluster(desired: Desired, context: ReconcileContext) -> Converged:
     """Bring a cluster's objects to its manifests, in order, and restart the pods whose Secrets have changed."""
     key = desired.cluster.key
-    context.cache.uses(key, {name for manifest in desired.manifests for name in secrets_of(manifest)})
-    found = context.cache.view(key)
+    context.cache.uses(key, {name for manifest in desired.manifests for name in required_secrets(manifest)})
+    found = context.cache.view(key, desired.document)
     rollout = _rollout(desired, found, context)
     report = NOTHING_DONE if desired.paused else await _apply(desired, found, rollout, context)
     live = context.cache.view(key)
@@ -72,13 +73,13 @@ async def converge_cluster(desired: Desired, context: ReconcileContext) -> Conve
 
 
 def first_digests(cluster: Cluster | None, context: ReconcileContext) -> Mapping[str, str]:
-    """Return what the Secrets of a new cluster are before its pods are made, should we be killed right after that."""
+    """Return the Secrets' digests of a new cluster before its pods are made: we may be killed right after that."""
     if cluster is None:
         return {}
     secret = _secret_of(cluster, context)
     if secret is None:
         return {}
-    with suppress(TemplateError):  # which the next pass tells
+    with suppress(TemplateError):  # which the next pass reports
         manifests = context.render(replace(cluster, domain=context.domain))
         return rotation(manifests, {}, {}, secret, lambda _ref, _started: False).digests
     return {}
@@ -87,22 +88,23 @@ def first_digests(cluster: Cluster | None, context: ReconcileContext) -> Mapping
 # --- objects ---------------------------------------------------------------------------------------------------------
 
 
-async def _apply(desired: Desired, found: View, rollout: Rollout, context: ReconcileContext) -> Report:
-    """Plan and apply, and once more if the server now tells what the caches could not."""
+async def _apply(desired: Desired, found: LiveCluster, rollout: Rollout, context: ReconcileContext) -> Report:
+    """Plan and apply, and once more if the server knows what the caches could not."""
     key, manifests = desired.cluster.key, desired.manifests
     knowledge, execution = _knowledge(desired, found, rollout, context), _execution(key, context)
     objects = dict(found.objects)
-    with suppress(ChronikError):  # what cannot be looked at is told when it cannot be made
+    with suppress(ChronikError):  # what cannot be read is reported when it cannot be created
         objects |= await named(context.kube, others(manifests), objects)
     report = await converge(manifests, objects, knowledge, execution)
     better = await _better_informed(knowledge, report, context)
     if better is None:
         return report
-    again = await converge(manifests, objects | context.cache.view(key).objects, better, execution)
+    now = context.cache.view(key, desired.document).objects
+    again = await converge(manifests, {**objects, **now}, better, execution)
     return replace(again, results=(*report.written, *again.results))
 
 
-def _knowledge(desired: Desired, found: View, rollout: Rollout, context: ReconcileContext) -> PlanContext:
+def _knowledge(desired: Desired, found: LiveCluster, rollout: Rollout, context: ReconcileContext) -> PlanContext:
     cluster = desired.cluster
     return PlanContext(
         cluster=cluster.name,
@@ -110,16 +112,16 @@ def _knowledge(desired: Desired, found: View, rollout: Rollout, context: Reconci
         owner_uid=cluster.uid,
         prune=True,
         take_back_managers=HUMAN_MANAGERS,
-        settled=frozenset(context.settled.get(cluster.key, {}).values()),
+        flapping=frozenset(context.flapping.get(cluster.key, {}).values()),
         claims=found.claims,
         pods=found.pods,
-        expandable=context.cache.expandable(),
+        expandable=found.expandable,
         gate=rollout.gate,
     )
 
 
 async def _better_informed(known: PlanContext, report: Report, context: ReconcileContext) -> PlanContext | None:
-    """Return what a plan goes by with what has become known since, or None if that is nothing.
+    """Return the plan's context with what has become known since, or None if nothing has.
 
     Which StorageClasses expand volumes is not known to an operator that only sees some namespaces: then larger volumes
     are refused. And autoscalers of others are in no cache: only if a count is disputed, the server is asked for them.
@@ -128,7 +130,7 @@ async def _better_informed(known: PlanContext, report: Report, context: Reconcil
     unscaled: frozenset[ObjectRef] = frozenset()
     workloads = disputed(each.action for each in report.obstacles)
     if workloads:
-        with suppress(ChronikError):  # then the dispute is told as it stands
+        with suppress(ChronikError):  # then the conflict is reported as it stands
             autoscalers = await context.kube.list(KIND_BY_NAME["HorizontalPodAutoscaler"], known.namespace)
             unscaled = without_autoscaler(workloads, autoscalers.items)
     if not rigid and not unscaled:
@@ -141,24 +143,24 @@ def _execution(key: ClusterKey, context: ReconcileContext) -> Execution:
 
 
 def _remember(key: ClusterKey, result: Result, context: ReconcileContext) -> None:
-    """Let the cache see at once what was written, so that its own event wakes nobody and the next look sees it."""
+    """Let the cache see at once what was written, so that its own event wakes no cluster and the next pass sees it."""
     if result.answer is not None:
         context.cache.observe_write(result.answer)
     elif isinstance(result.action, Prune) and result.outcome == "pruned":
         context.cache.observe_delete(result.ref, result.action.uid)
-    if result.settled:
-        context.settled.setdefault(key, {})[result.ref] = result.settled
+    if result.flapping:
+        context.flapping.setdefault(key, {})[result.ref] = result.flapping
 
 
 # --- restarts and Secrets --------------------------------------------------------------------------------------------
 
 
-def _rollout(desired: Desired, found: View, context: ReconcileContext) -> Rollout:
+def _rollout(desired: Desired, found: LiveCluster, context: ReconcileContext) -> Rollout:
     """Return the order of restarts, as the cluster was when the pass began."""
     secret = _secret_of(desired.cluster, context)
 
     def missing(workload: Manifest) -> str | None:
-        return next((name for name in secrets_of(workload) if secret and secret(name) is None), None)
+        return next((name for name in required_secrets(workload) if secret and secret(name) is None), None)
 
     def turn() -> ClusterKey | None:
         return other_upgrade(desired.document, context)
@@ -166,7 +168,9 @@ def _rollout(desired: Desired, found: View, context: ReconcileContext) -> Rollou
     return Rollout(desired.cluster, found.objects, found.pods, turn, missing)
 
 
-def _rotation(desired: Desired, live: View, rollout: Rollout, report: Report, context: ReconcileContext) -> Rotation:
+def _rotation(
+    desired: Desired, live: LiveCluster, rollout: Rollout, report: Report, context: ReconcileContext
+) -> Rotation:
     """Compare the Secrets that pods run with to those that are there, after objects were applied.
 
     Pods that start anyway start with the Secrets that are there: those of a new workload for the first time, and with
@@ -174,10 +178,10 @@ def _rotation(desired: Desired, live: View, rollout: Rollout, report: Report, co
     """
     cluster = desired.cluster
     new = (each.ref for each in report.written if isinstance(each.action, Create))
-    made = {ref.name for ref in new if ref.kind in SCALED_KINDS}
+    made = {ref.name for ref in new if ref.kind in WORKLOAD_KINDS}
     hindered = {each.ref for each in (*report.failed, *report.untried, *report.obstacles)}
-    digests = status_of(context.cache.cluster(cluster.key) or {}).get("secretDigests") or {}
-    made_with = {part: digest for part, digest in digests.items() if f"{cluster.name}-{part}" not in made}
+    digests = status_of(live.document or {}).get("secretDigests") or {}
+    made_with = {part: digest for part, digest in digests.items() if workload_name(cluster.name, part) not in made}
     secret = _secret_of(cluster, context)
     if secret is None:
         return Rotation(digests=made_with)
@@ -190,7 +194,7 @@ def _rotation(desired: Desired, live: View, rollout: Rollout, report: Report, co
 
 
 def _secret_of(cluster: Cluster, context: ReconcileContext) -> Callable[[str], str | None] | None:
-    """Return what tells one state of a Secret from another, by name; None if Secrets may not be seen."""
+    """Return what gives a Secret's digest by its name; None if Secrets may not be seen."""
     if not context.cache.sees_secrets(cluster.namespace):
         return None
     return lambda name: context.cache.secret_digest(cluster.namespace, name)

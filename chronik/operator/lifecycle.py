@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from chronik.apply.executor import execute
 from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
-from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, PAUSED_ANNOTATION, ClusterKey, ObjectRef
+from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, ClusterKey, ObjectRef, is_paused
 from chronik.operator.context import ReconcileContext, ReconcileResult, status_of
 from chronik.plan.deletion import leftovers, when_deleted
 from chronik.status.assess import NOTHING_DONE, describe_error, pause
@@ -32,29 +32,24 @@ _TRIES = 5
 
 
 def is_deleting(document: Manifest) -> bool:
-    """Tell whether a cluster is being deleted."""
+    """Return whether a cluster is being deleted."""
     return "deletionTimestamp" in document["metadata"]
 
 
-def is_paused(document: Manifest) -> bool:
-    """Tell whether somebody wants the operator to keep its hands off."""
-    return (document["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
-
-
 def is_claimed(document: Manifest) -> bool:
-    """Tell whether the operator has announced itself: with its finalizer, and with a first status."""
+    """Return whether the operator has announced itself: with its finalizer, and with a first status."""
     return FINALIZER in (document["metadata"].get("finalizers") or ()) and bool(status_of(document).get("phase"))
 
 
 def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
-    """Drop what is remembered of a cluster that is no more."""
-    context.settled.pop(key, None)
+    """Forget a cluster that is gone."""
+    context.flapping.pop(key, None)
     context.cache.uses(key, ())
     return ReconcileResult("gone")
 
 
 async def claim(document: Manifest, secrets: Mapping[str, str], context: ReconcileContext) -> ReconcileResult:
-    """Hold a cluster that is new, so that its deletion waits for us, and say that it was seen, with which Secrets."""
+    """Claim a new cluster: with a finalizer, so that its deletion waits for us, and a first status with its Secrets."""
     if FINALIZER not in (document["metadata"].get("finalizers") or ()):
         held = _identity(document)
         held["metadata"]["finalizers"] = [FINALIZER]
@@ -62,7 +57,7 @@ async def claim(document: Manifest, secrets: Mapping[str, str], context: Reconci
     if not status_of(document).get("phase"):
         digests = {"secretDigests": dict(secrets)} if secrets else {}
         await write_status(document, pending(digests, context.now(), _generation(document)), context)
-    now = context.cache.cluster(ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"]))
+    now = context.cache.cluster(ClusterKey.of(document))
     done = now is not None and is_claimed(now)  # if not, it has gone, and an event is on its way that says so
     return ReconcileResult("claimed" if done else "waiting", phase="Pending")
 
@@ -73,11 +68,11 @@ async def reject(document: Manifest, failure: Reason, context: ReconcileContext)
     status = refused(status_of(document), failure, context.now(), _generation(document), told)
     wrote = await write_status(document, status, context)
     record_events(document, NOTHING_DONE, status, context)
-    return ReconcileResult("failed", "permanent", "Failed", trouble=failure, wrote=wrote)
+    return ReconcileResult("failed", "permanent", "Failed", reason=failure, wrote=wrote)
 
 
 def record_events(document: Manifest, report: Report, status: Mapping[str, Any], context: ReconcileContext) -> None:
-    """Record what people want to hear of, as Events and in the log; how the pass itself ends is logged elsewhere."""
+    """Record announcements as Events and in the log; how the pass itself ends is logged elsewhere."""
     for event in announcements(report, status_of(document), status):
         if event.type == "Warning" and event.reason != status["conditions"][0]["reason"]:
             _log.warning("%s: %s", event.reason, event.note)
@@ -93,11 +88,11 @@ async def finalize(document: Manifest, context: ReconcileContext) -> ReconcileRe
     try:
         report = await _cleared(document, context)
     except ChronikError as error:
-        trouble = describe_error(error)
+        failure = describe_error(error)
         await _write_if_possible(
-            document, deleting(status_of(document), context.now(), _generation(document), trouble), context
+            document, deleting(status_of(document), context.now(), _generation(document), failure), context
         )
-        context.announce(document, Announcement("Warning", *trouble))
+        context.announce(document, Announcement("Warning", *failure))
         raise
     await _let_go(document, context)
     _log.info("lets the cluster go; the garbage collector deletes its objects")
@@ -105,18 +100,18 @@ async def finalize(document: Manifest, context: ReconcileContext) -> ReconcileRe
 
 
 async def _write_if_possible(document: Manifest, status: Mapping[str, Any], context: ReconcileContext) -> None:
-    """Write a status if that can be done: a document that no apply is taken for any more has to go, too."""
+    """Write a status if possible: a document that the server accepts no apply for any more has to go, too."""
     try:
         await write_status(document, status, context)
     except ApiError as error:
-        _log.warning("its status cannot be written: %s", describe_error(error)[1])
+        _log.warning("its status cannot be written: %s", describe_error(error).message)
 
 
 async def _cleared(document: Manifest, context: ReconcileContext) -> Report:
     """Delete the volumes that are to go with a cluster and that nothing else would take along."""
-    key = ClusterKey(document["metadata"]["namespace"], document["metadata"]["name"])
+    key = ClusterKey.of(document)
     children = await _children(key, context) if when_deleted(document) == "Delete" else []
-    report = await execute(leftovers(document, context.cache.view(key).claims, children), context.execution)
+    report = await execute(leftovers(document, context.cache.view(key, document).claims, children), context.execution)
     error = report.error()
     if error is not None:
         raise error
@@ -128,9 +123,9 @@ def _generation(document: Manifest) -> int:
 
 
 async def _let_go(document: Manifest, context: ReconcileContext) -> None:
-    """Take our finalizer off, whoever else may have written it too, and leave those of others.
+    """Remove our finalizer, even if others own it too, and leave those of others.
 
-    An apply without it would not do: somebody who once applied an exported document owns it as well.
+    An apply without it is not enough: a person who once applied an exported document owns it as well.
     """
     ref = ObjectRef.of(document)
     for _ in range(_TRIES):
@@ -171,7 +166,7 @@ async def _children(key: ClusterKey, context: ReconcileContext) -> list[Manifest
 
 
 async def write_status(document: Manifest, status: Mapping[str, Any], context: ReconcileContext) -> bool:
-    """Write a status, if it says anything new, and tell whether it did."""
+    """Write a status, if it says anything new, and return whether it did."""
     if status == status_of(document):
         return False
     try:
@@ -187,12 +182,12 @@ def other_upgrade(document: Manifest, context: ReconcileContext) -> ClusterKey |
 
     A person who changed the spec does not wait for others.
     """
-    status, metadata = status_of(document), document["metadata"]
+    status = status_of(document)
     if status.get("operatorVersion") in {None, context.version}:
         return None
-    if status.get("observedGeneration") != metadata["generation"]:
+    if status.get("observedGeneration") != _generation(document):
         return None
-    mine = ClusterKey(metadata["namespace"], metadata["name"])
+    mine = ClusterKey.of(document)
     for other in (*sorted(context.upgrading), *sorted(context.cache.clusters())):
         if other != mine and _is_updating(other, context):
             return other

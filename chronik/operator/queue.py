@@ -1,7 +1,7 @@
 """Which cluster is worked on next: one entry for each, however often it is asked for, and pauses after failures.
 
-The caches add clusters, the workers take them. No cluster is worked on twice at the same time; what is added while it
-is worked on is worked on again afterwards. First come, first served, so that one busy cluster never holds up another.
+No cluster is worked on twice at the same time; what is added while it is worked on is worked on again afterwards. First
+come, first served, so that one busy cluster never holds up another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SPREAD = 0.25  # the part of such a span that is left to chance
 class WorkQueue:
     """Clusters to work on, and those that wait. For one event loop; nothing but `get` ever waits.
 
-    A cluster waits for one thing at a time, and to add it ends that.
+    A cluster waits for one thing at a time; adding it ends the wait.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -45,7 +45,6 @@ class WorkQueue:
         self._timer: asyncio.Task[None] | None = None
         self._timer_due = 0.0
         self._filled = asyncio.Event()
-        self._closed = False
 
     @property
     def depth(self) -> int:
@@ -53,17 +52,12 @@ class WorkQueue:
         return len(self._ready)
 
     @property
-    def waiting(self) -> int:
-        """How many clusters wait for their time."""
-        return len(self._due)
-
-    @property
     def oldest_wait(self) -> float:
         """How many seconds the first in the queue has been ready."""
         return self._clock.now() - next(iter(self._ready.values())) if self._ready else 0.0
 
     def begin(self) -> None:
-        """Count from now on how long clusters have been ready: until now, nobody was there to work."""
+        """Count from now on how long clusters have been ready: until now, no worker was there."""
         self._ready = OrderedDict.fromkeys(self._ready, self._clock.now())
 
     def add(self, key: ClusterKey) -> None:
@@ -76,7 +70,7 @@ class WorkQueue:
             self._filled.set()
 
     def add_after(self, key: ClusterKey, seconds: float) -> None:
-        """Have a cluster worked on in so many seconds, unless it waits for something earlier already."""
+        """Requeue a cluster in so many seconds, unless it is due earlier already."""
         due = self._clock.now() + seconds
         if seconds <= 0:
             self.add(key)
@@ -84,7 +78,7 @@ class WorkQueue:
             self._schedule(key, due)
 
     def retry(self, key: ClusterKey, retry_class: RetryClass) -> float:
-        """Have a cluster that failed worked on again, later each time, and return in how many seconds.
+        """Requeue a cluster that failed, later each time, and return in how many seconds.
 
         What was added since it was taken comes first: that may be what it failed for.
         """
@@ -101,16 +95,14 @@ class WorkQueue:
         """Forget the failures of a cluster: it succeeded, or is no more."""
         self._failures.pop(key, None)
 
-    async def get(self) -> ClusterKey | None:
-        """Wait for the next cluster and return it, or None once the queue is closed; `done` has to follow."""
-        while not self._closed:
-            if self._ready:
-                key, _ = self._ready.popitem(last=False)
-                self._working.add(key)
-                return key
+    async def get(self) -> ClusterKey:
+        """Wait for the next cluster and return it; `done` has to follow."""
+        while not self._ready:
             self._filled.clear()
             await self._filled.wait()
-        return None
+        key, _ = self._ready.popitem(last=False)
+        self._working.add(key)
+        return key
 
     def done(self, key: ClusterKey) -> None:
         """Say that a cluster is no longer worked on; if it was added meanwhile, it queues up again."""
@@ -118,14 +110,6 @@ class WorkQueue:
         if key in self._again:
             self._again.remove(key)
             self.add(key)
-
-    def close(self) -> None:
-        """End every `get`, now and later."""
-        self._closed = True
-        self._filled.set()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _schedule(self, key: ClusterKey, due: float) -> None:
         self._due[key] = due
@@ -139,7 +123,7 @@ class WorkQueue:
         """Have the timer go off when the first wait ends."""
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
-        if not self._heap or self._closed:
+        if not self._heap:
             return
         first = self._heap[0][0]
         if self._timer is not None and self._timer_due <= first:

@@ -67,7 +67,7 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
 async def _update_status(
     desired: Desired, converged: Converged, problems: Sequence[Problem], context: ReconcileContext
 ) -> ReconcileResult:
-    """Derive the status from what is there now, write it, record Events, and say how the pass ended."""
+    """Derive the status from what is there now, write it, record Events, and return how the pass ended."""
     document, report = desired.document, converged.report
     assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused)
     status = derive(desired.cluster, _observation(desired, converged, assessment, context), context.now())
@@ -111,5 +111,5 @@ def _result(report: Report, assessment: Assessment, status: Mapping[str, Any], *
         result = "waiting"
     elif paused:
         result = "paused"
-    failure = assessment.failure or assessment.waiting
-    return ReconcileResult(result, assessment.retry, str(status["phase"]), report, failure)
+    reason = assessment.failure or assessment.waiting
+    return ReconcileResult(result, assessment.retry, str(status["phase"]), report, reason)

@@ -1,14 +1,15 @@
 """In which order pods may restart: controllers fully before ingest, ingest before search, and upgrades by turns.
 
-A component whose pods are about to restart waits until those before it have settled, which is read from the cluster and
-from nowhere else, so that a roll goes on where it was after the operator was killed. `reconcile` hands this to `plan`.
+A component whose pods are about to restart waits until those before it are ready, which is read from the cluster and
+from nowhere else, so that a roll goes on where it was after the operator was killed.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chronik.manifest import CLUSTER_KIND, COMPONENT_LABEL, SECRET, ObjectRef
+from chronik.api.components import workload_ref
+from chronik.manifest import CLUSTER_KIND, SECRET, ObjectRef, component_of
 from chronik.plan.actions import Apply, Create
 from chronik.status.compute import Observation, component_statuses
 from chronik.status.health import pod_ready
@@ -46,7 +47,7 @@ class Rollout:
     def gate(self, action: Create | Apply, started: tuple[ObjectRef, ...]) -> ObjectRef | None:
         """Return what a workload has to wait for: nothing if it is new, for then none of its pods restart.
 
-        A pass may plan more than once: what was let through stays in mind, however it looks by then.
+        A pass may plan more than once: what was let through once stays so, however it looks by then.
         """
         blocker = None if isinstance(action, Create) else self._blocker(action, started)
         if blocker is None:
@@ -58,29 +59,29 @@ class Rollout:
         return ObjectRef(SECRET.name, action.ref.namespace, secret) if secret else self.before(action.ref, started)
 
     def is_restarting(self, ref: ObjectRef) -> bool:
-        """Tell whether this very pass has started the pods of a workload anew, or was to."""
+        """Return whether this very pass has started the pods of a workload anew, or was to."""
         return ref in self._started
 
     def before(self, ref: ObjectRef, started: Sequence[ObjectRef] = ()) -> ObjectRef | None:
-        """Return what has to settle before the pods of a workload may restart, or None if nothing has to.
+        """Return what has to be ready before the pods of a workload may restart, or None if nothing has to.
 
         `started` are workloads whose pods this very pass restarts, besides those that `gate` let through.
         """
         for each in self._found:
-            earlier = ObjectRef(each.component.workload, ref.namespace, f"{self._cluster.name}-{each.component.name}")
+            earlier = workload_ref(self._cluster.key, each.component.name)
             if earlier == ref:
                 break
-            if earlier in started or earlier in self._started or not self._settled(each):
+            if earlier in started or earlier in self._started or not self._is_ready(each):
                 return earlier
         other = self._turn()
         return ObjectRef(CLUSTER_KIND, other.namespace, other.name) if other else None
 
-    def _settled(self, each: ComponentStatus) -> bool:
-        """Tell whether a component has all its pods, ready; counters lag behind pods that are just being replaced."""
-        pods = [pod for pod in self._pods if pod["metadata"]["labels"].get(COMPONENT_LABEL) == each.component.name]
-        return each.settled and all(pod_ready(pod) or _ended(pod) for pod in pods)
+    def _is_ready(self, each: ComponentStatus) -> bool:
+        """Return whether a component has all its pods, ready; counters lag behind pods that are just being replaced."""
+        pods = [pod for pod in self._pods if component_of(pod) == each.component.name]
+        return each.is_ready and all(pod_ready(pod) or _ended(pod) for pod in pods)
 
 
 def _ended(pod: Manifest) -> bool:
-    """Tell whether a pod has run to its end, as evicted ones of a Deployment do that nobody removes."""
+    """Return whether a pod has run to its end, as evicted pods of a Deployment have, which stay."""
     return (pod.get("status") or {}).get("phase") in {"Failed", "Succeeded"}

@@ -1,6 +1,6 @@
 """Passes over clusters: workers take a cluster from the queue, call `reconcile`, and say when to come back.
 
-`operator` runs them while it leads. A pass that fails, or a bug in it, costs its own cluster a delay and nobody else.
+A pass that fails, or a bug in it, costs its own cluster a delay and no other.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from chronik.operator.telemetry.server import Watchdog
 from chronik.operator.telemetry.tracing import span
 from chronik.plan.results import WROTE
 from chronik.status.assess import describe_error
+from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from chronik.operator.context import ReconcileContext
     from chronik.operator.queue import WorkQueue
     from chronik.operator.telemetry.metrics import Metrics
-    from chronik.status.compute import Reason
 
 _log = logging.getLogger("chronik.operator")
 
@@ -62,12 +62,13 @@ class Workers:
 
     async def work(self) -> None:
         """Take clusters from the queue and pass over them, one at a time, until told to stop."""
-        while (key := await self.queue.get()) is not None:
+        while True:
+            key = await self.queue.get()
             try:
                 if self.context.execution.stop.is_set():
-                    return  # whoever works next begins with every cluster
+                    return  # the next leader begins with every cluster
                 await self.take(key)
-            except Exception as error:  # noqa: BLE001  # a worker that ended without a word would be missed for ever
+            except Exception as error:  # noqa: BLE001  # a worker that ended silently would never be replaced
                 self.metrics.failed(error)
                 _log.exception("a bug in chronik stopped the work on %s; please report it", key)
                 self.queue.retry(key, "unknown")
@@ -75,10 +76,10 @@ class Workers:
                 self.queue.done(key)
 
     async def take(self, key: ClusterKey) -> ReconcileResult | None:
-        """Pass over one cluster, and put it back into the queue for when to look again.
+        """Pass over one cluster, and requeue it for the next look.
 
-        If it looks exactly as it did when nothing was left to do, or the last pass has only just ended and nobody
-        has changed the spec since, nothing is done, and None comes back.
+        If it looks exactly as it did when nothing was left to do, or the last pass has only just ended and the spec has
+        not changed since, nothing is done, and None comes back.
         """
         breath = self._cooldown(key)
         if breath > 0:
@@ -114,26 +115,26 @@ class Workers:
             outcome = ReconcileResult("waiting")
         except ChronikError as error:
             self.metrics.failed(error)
-            outcome = ReconcileResult("failed", error.retry_class, trouble=describe_error(error))
+            outcome = ReconcileResult("failed", error.retry_class, reason=describe_error(error))
         except Exception as error:  # noqa: BLE001  # one cluster's bug must not stop the fleet
             self.metrics.failed(error)
             _log.exception("a bug in chronik stopped this pass; please report it")
-            outcome = ReconcileResult("failed", "unknown", trouble=("InternalError", "see the log"))
+            outcome = ReconcileResult("failed", "unknown", reason=Reason("InternalError", "see the log"))
         seconds = self.clock.now() - began
         self.metrics.reconciled(outcome.result, seconds)
-        _log_pass(outcome, seconds, changed=outcome.trouble != self.last_logged.get(key))
+        _log_pass(outcome, seconds, changed=outcome.reason != self.last_logged.get(key))
         self._remember_logged(key, outcome)
         return outcome
 
     def _remember_logged(self, key: ClusterKey, outcome: ReconcileResult) -> None:
-        """Remember what was told of a cluster, so that the same is not told again with each pass."""
-        if outcome.trouble:
-            self.last_logged[key] = outcome.trouble
+        """Remember what was logged of a cluster, so that it is not logged again with each pass."""
+        if outcome.reason:
+            self.last_logged[key] = outcome.reason
         else:
             self.last_logged.pop(key, None)
 
     def _cooldown(self, key: ClusterKey) -> float:
-        """Return how many seconds a cluster is to be left alone; none at all if its spec is a new one."""
+        """Return how many seconds a cluster is to rest; none if its spec is new."""
         ended, generation = self.ended.get(key, (0.0, None))
         if generation is None or generation != self._generation(key):
             return 0.0
@@ -157,8 +158,8 @@ class Workers:
         for result in outcome.report.failed:
             if result.error is not None:
                 self.metrics.failed(result.error)
-        if outcome.result == "failed" and outcome.phase and outcome.trouble and not outcome.report.failed:
-            self.metrics.hindered(outcome.retry or "unknown", outcome.trouble[0])  # no request has failed
+        if outcome.result == "failed" and outcome.phase and outcome.reason and not outcome.report.failed:
+            self.metrics.hindered(outcome.retry or "unknown", outcome.reason.reason)  # no request has failed
         if outcome.result == "gone":
             self.ended.pop(key, None)
             self.metrics.cluster_gone(key)
@@ -166,11 +167,11 @@ class Workers:
             self.metrics.cluster(key, outcome.phase, self._since(key))
 
     def _since(self, key: ClusterKey) -> float | None:
-        """Return since when a cluster is ready or not, in seconds since 1970: a restart of ours is no news."""
+        """Return since when a cluster is ready or not, in seconds since 1970: our own restart changes nothing."""
         document = self.context.cache.cluster(key) or {}
         conditions = (document.get("status") or {}).get("conditions") or ()
         times = [each["lastTransitionTime"] for each in conditions if each["type"] == "Ready"]
-        with suppress(ValueError, OverflowError):  # somebody else can write there what no clock shows
+        with suppress(ValueError, OverflowError):  # others can write there what no clock shows
             return datetime.fromisoformat(times[0]).timestamp() if times else None
         return None
 
@@ -188,25 +189,25 @@ class Workers:
             self._later(key, self.resync)
 
     def _later(self, key: ClusterKey, seconds: float) -> None:
-        """Look again after some time, but not at all clusters at once."""
+        """Requeue a cluster after some time, with jitter."""
         self.queue.add_after(key, seconds * (1 + _JITTER * (2 * self.clock.chance() - 1)))
 
 
 def _log_pass(outcome: ReconcileResult, seconds: float, *, changed: bool) -> None:
-    """Log how a pass ended: what it did, and what it waits for or why it failed, if that is news."""
+    """Log how a pass ended: what it did, and what it waits for or why it failed, if that is new."""
     for result in outcome.report.written:
         _log.info("%s: %s", result.ref, result.outcome, extra={"reason": result.action.reason})
-    if outcome.trouble:
+    if outcome.reason:
         level = logging.WARNING if outcome.result == "failed" else logging.INFO
         level = level if changed else logging.DEBUG
-        _log.log(level, "%s: %s", *outcome.trouble)
+        _log.log(level, "%s: %s", *outcome.reason)
     _log.debug("pass ended: %s", outcome.result, extra={"seconds": round(seconds, 4), "phase": outcome.phase})
 
 
 async def run_workers(workers: Workers, count: int, ending: asyncio.Event, within: float) -> None:
     """Let workers work until `ending` is set; then give passes under way some seconds to end.
 
-    What is cut off after that is taken up by whoever comes next: a pass may be cut off anywhere.
+    The next leader takes up what is cut off after that: a pass may be cut off anywhere.
     """
     tasks = [asyncio.create_task(workers.work(), name=f"worker-{number}") for number in range(count)]
     try:
@@ -234,7 +235,9 @@ class RecentRenders:
 
     def __call__(self, cluster: Cluster) -> list[Manifest]:
         """Return the manifests of a cluster."""
-        key = (cluster.namespace, cluster.name, cluster.uid or "", cluster.domain, orjson.dumps(cluster.spec))
+        metadata = orjson.dumps([cluster.labels, cluster.annotations])
+        spec = orjson.dumps(cluster.spec)
+        key = (cluster.namespace, cluster.name, cluster.uid or "", cluster.domain, metadata, spec)
         if key not in self._recent:
             self._recent[key] = self._render(cluster)
             if len(self._recent) > self._kept:

@@ -2,7 +2,6 @@
 
 Secrets are masked here, where a change is made, so that no printer, log or Event has to remember to. Whether a masked
 value is a Secret's own or turned up in an annotation, and whether two of them are equal, cannot be told from the mask.
-`plan` makes changes, `report` words them.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ def changes_of(
 
 
 def _decoded(text: Any) -> str:
-    """Return what a value of a Secret's `data` stands for; one that is no text in base64 as it is."""
+    """Return the text behind a value of a Secret's `data`, or the value itself if it is not text in base64."""
     try:
         return base64.b64decode(str(text)).decode()
     except ValueError:
@@ -132,7 +131,7 @@ def _all_hidden(value: Any, side: Side) -> Any:
 
 
 def _related(left: str, right: str) -> bool:
-    """Tell whether one of two paths, in the server's spelling, is the other or leads to it."""
+    """Return whether one of two paths, in the server's spelling, is the other or leads to it."""
     short, long = sorted((left, right), key=len)
     return long.startswith(short) and long[len(short) : len(short) + 1] in {"", ".", "["}
 

@@ -1,8 +1,10 @@
-"""Ports of others that leave no room for ours: the same name under another number.
+"""What stands in the way of an apply, and what is done about it: owners of fields, fields that never change, ports.
 
-Ports are told apart by number and protocol, and their names must differ. Whoever edits the number of one of our ports
-has made a port of their own that bears our name, and the server refuses ours beside it. So theirs has to go first, with
-a merge patch: an apply takes away nothing but what its own manager has put there. `plan` asks.
+A conflict is reported with who owns what, and how a person gets out of it. Immutable fields are known here, because the
+server reports them only once an apply is sent. Ports are told apart by number and protocol, and their names must
+differ: if the number of one of our ports was edited, that made another port with our name, and the server refuses ours
+beside it. Theirs then goes first, with a merge patch: an apply takes away nothing but what its own manager has put
+there.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.manifest import ObjectRef
 from chronik.plan.actions import Action, Apply, Blocked, Conflict, Recreate
-from chronik.plan.drift import alters
-from chronik.plan.managed_fields import FieldPath, item_field, owners_of
+from chronik.plan.drift import alters, split
+from chronik.plan.managed_fields import item_field, owners_of
 from chronik.plan.replicas import is_scaled
 
 if TYPE_CHECKING:
@@ -23,6 +25,136 @@ if TYPE_CHECKING:
     from chronik.plan.changes import Change
     from chronik.plan.drift import Difference
     from chronik.plan.managed_fields import FieldPath, Fields
+
+
+# --- fields that others own -------------------------------------------------------------------------------------------
+
+
+def conflict(
+    ref: ObjectRef, owners: tuple[FieldOwner, ...], changes: tuple[Change, ...], *, operated: bool = False
+) -> Conflict:
+    """Say who owns fields that are wanted otherwise; `operated`: it is an operator that wants them so."""
+    managers = " and ".join(sorted({owner.manager for owner in owners}))
+    hint = f"Have {managers} let go of them, set the same values, or take them with --force-conflicts."
+    paths = sorted({owner.field for owner in owners})
+    if all(is_scaled(owner) for owner in owners):
+        hint = "A HorizontalPodAutoscaler that is not chronik's scales it. Delete that one, or use spec.autoscaling."
+    elif operated:
+        it = "it" if len(paths) == 1 else "them"
+        hint = f"Remove {it} from the configuration of {managers}, or have {managers} give {it} up."
+    fields = ", ".join(paths)
+    return Conflict(ref=ref, owners=owners, changes=changes, reason=f"{managers} set {fields}", hint=hint)
+
+
+def still_scaled(main: Apply, kept: Action | None, autoscaler: ObjectRef, *, operated: bool = False) -> Blocked:
+    """Say which autoscaler would undo the replica count; `kept` is why it is not pruned. `operated`: as above."""
+    why = f", and {kept.reason}" if kept else ""
+    hint = f"Delete {autoscaler}{'.' if operated else ', or apply with --prune, which does so first.'}"
+    reason = f"{autoscaler} still scales it{why}"
+    return Blocked(ref=main.ref, by=autoscaler, reason=reason, hint=hint, changes=main.changes)
+
+
+# --- fields that never change -----------------------------------------------------------------------------------------
+
+_STATEFULSET_MUTABLE = frozenset(
+    {
+        "f:replicas",
+        "f:ordinals",
+        "f:template",
+        "f:updateStrategy",
+        "f:revisionHistoryLimit",
+        "f:persistentVolumeClaimRetentionPolicy",
+        "f:minReadySeconds",
+    }
+)
+_IMMUTABLE: dict[str, tuple[FieldPath, ...]] = {
+    "Deployment": (("f:spec", "f:selector"),),
+    "RoleBinding": (("f:roleRef",),),
+    "Service": tuple(
+        ("f:spec", field) for field in ("f:clusterIP", "f:clusterIPs", "f:healthCheckNodePort", "f:loadBalancerClass")
+    ),
+}
+_FROZEN: dict[str, tuple[FieldPath, ...]] = {  # once the object itself says `immutable: true`
+    "ConfigMap": (("f:data",), ("f:binaryData",), ("f:immutable",)),
+    "Secret": (("f:data",), ("f:stringData",), ("f:immutable",)),
+}
+_WAYS_OUT = {
+    "StatefulSet": "`{delete} --cascade=orphan` leaves its pods and volumes as they are; {who} then creates it anew.",
+    "Deployment": "`{delete}` stops its pods; {who} then creates it and them anew.",
+    "Service": "`{delete}`, and {who} creates it anew, perhaps with another address.",
+}
+_ANY_WAY_OUT = "`{delete}`, and {who} creates it anew."
+
+
+def immutable_differences(
+    desired: Manifest, live: Manifest, fields: Fields, differences: Iterable[Difference]
+) -> list[Difference]:
+    """Return the differences, field by field, that no apply can bring about, because their fields never change."""
+    return [
+        difference
+        for difference in split(differences)
+        if _is_immutable(difference, desired, live) and alters(difference, live, fields)
+    ]
+
+
+def unchangeable(
+    manifest: Manifest,
+    live: Manifest,
+    changes: tuple[Change, ...],
+    stuck: tuple[Change, ...],
+    *,
+    operated: bool = False,
+) -> Recreate | Blocked:
+    """Return what becomes of an object of which fields would have to change that never do: `stuck`.
+
+    `operated`: it is an operator that wants them to.
+    """
+    ref, paths = ObjectRef.of(manifest), ", ".join(change.path for change in stuck)
+    if ref.kind != "RoleBinding":
+        hint = way_out(ref, operated=operated)
+        return Blocked(ref=ref, reason=f"{paths} cannot be changed", hint=hint, changes=changes)
+    return Recreate(
+        ref=ref,
+        reason=f"{paths} cannot be changed; a RoleBinding is safe to create anew",
+        manifest=manifest,
+        propagation="Background",
+        changes=changes,
+        uid=live["metadata"]["uid"],
+        resource_version=live["metadata"]["resourceVersion"],
+    )
+
+
+def way_out(ref: ObjectRef, *, operated: bool = False) -> str:
+    """Say what a person can do about an object whose immutable fields have to change; an operator may see to it."""
+    namespace = f" -n {ref.namespace}" if ref.namespace else ""
+    delete = f"kubectl delete {ref.kind.lower()} {ref.name}{namespace}"
+    who = "the operator" if operated else "apply"
+    return _WAYS_OUT.get(ref.kind, _ANY_WAY_OUT).format(delete=delete, who=who)
+
+
+def _is_immutable(difference: Difference, desired: Manifest, live: Manifest) -> bool:
+    kind, path = live["kind"], difference.path
+    if kind == "StatefulSet":
+        return path[0] == "f:spec" and (len(path) == 1 or path[1] not in _STATEFULSET_MUTABLE)
+    if kind == "Service":
+        return path[:2] in _IMMUTABLE[kind] and _service_keeps(path[1], difference, desired, live)
+    frozen = _FROZEN.get(kind, ()) if live.get("immutable") else ()
+    return any(path[: len(prefix)] == prefix for prefix in (*_IMMUTABLE.get(kind, ()), *frozen))
+
+
+def _service_keeps(field: str, difference: Difference, desired: Manifest, live: Manifest) -> bool:
+    """Return whether a Service's field stays: an address that is no longer asked for does, and so does a class.
+
+    A port for health checks stays while the Service has one.
+    """
+    if field == "f:healthCheckNodePort":
+        return bool(difference.live and difference.desired)
+    if field == "f:loadBalancerClass":
+        return bool(live["spec"].get("type") == desired["spec"].get("type") == "LoadBalancer")
+    return difference.kind != "extra"
+
+
+# --- ports of others that have a name of ours -------------------------------------------------------------------------
 
 _CONTAINERS: FieldPath = ("f:spec", "f:template", "f:spec", "f:containers")
 
@@ -82,118 +214,3 @@ def _key(port: Manifest, number: str) -> tuple[Any, ...]:
 def _owners(live: Manifest, path: FieldPath, ports: Sequence[Manifest], number: str) -> tuple[FieldOwner, ...]:
     keys = (item_field(_key(port, number), (number, "protocol")) for port in ports)
     return tuple(owner for key in keys for owner in owners_of((*path, key), live))
-
-
-def unchangeable(
-    manifest: Manifest,
-    live: Manifest,
-    changes: tuple[Change, ...],
-    stuck: tuple[Change, ...],
-    *,
-    operated: bool = False,
-) -> Recreate | Blocked:
-    """Return what becomes of an object of which fields would have to change that never do: `stuck`.
-
-    `operated`: it is an operator that wants them to.
-    """
-    ref, paths = ObjectRef.of(manifest), ", ".join(change.path for change in stuck)
-    if ref.kind != "RoleBinding":
-        hint = way_out(ref, operated=operated)
-        return Blocked(ref=ref, reason=f"{paths} cannot be changed", hint=hint, changes=changes)
-    return Recreate(
-        ref=ref,
-        reason=f"{paths} cannot be changed; a RoleBinding is safe to create anew",
-        manifest=manifest,
-        propagation="Background",
-        changes=changes,
-        uid=live["metadata"]["uid"],
-        resource_version=live["metadata"]["resourceVersion"],
-    )
-
-
-def conflict(
-    ref: ObjectRef, owners: tuple[FieldOwner, ...], changes: tuple[Change, ...], *, operated: bool = False
-) -> Conflict:
-    """Say who owns fields that are wanted otherwise; `operated`: it is an operator that wants them so."""
-    managers = " and ".join(sorted({owner.manager for owner in owners}))
-    hint = f"Have {managers} let go of them, set the same values, or take them with --force-conflicts."
-    paths = sorted({owner.path.removeprefix(".") for owner in owners})
-    if all(is_scaled(owner) for owner in owners):
-        hint = "A HorizontalPodAutoscaler that is not chronik's scales it. Delete that one, or use spec.autoscaling."
-    elif operated:
-        it = "it" if len(paths) == 1 else "them"
-        hint = f"Remove {it} from the configuration of {managers}, or have {managers} give {it} up."
-    fields = ", ".join(paths)
-    return Conflict(ref=ref, owners=owners, changes=changes, reason=f"{managers} set {fields}", hint=hint)
-
-
-def still_scaled(main: Apply, kept: Action | None, autoscaler: ObjectRef, *, operated: bool = False) -> Blocked:
-    """Say which autoscaler would undo the replica count; `kept` is why it is not pruned. `operated`: as above."""
-    why = f", and {kept.reason}" if kept else ""
-    hint = f"Delete {autoscaler}{'.' if operated else ', or apply with --prune, which does so first.'}"
-    reason = f"{autoscaler} still scales it{why}"
-    return Blocked(ref=main.ref, by=autoscaler, reason=reason, hint=hint, changes=main.changes)
-
-
-_STATEFULSET_MUTABLE = frozenset(
-    {
-        "f:replicas",
-        "f:ordinals",
-        "f:template",
-        "f:updateStrategy",
-        "f:revisionHistoryLimit",
-        "f:persistentVolumeClaimRetentionPolicy",
-        "f:minReadySeconds",
-    }
-)
-_IMMUTABLE: dict[str, tuple[FieldPath, ...]] = {
-    "Deployment": (("f:spec", "f:selector"),),
-    "RoleBinding": (("f:roleRef",),),
-    "Service": (("f:spec", "f:clusterIP"), ("f:spec", "f:clusterIPs"), ("f:spec", "f:loadBalancerClass")),
-}
-_FROZEN: dict[str, tuple[FieldPath, ...]] = {  # once the object itself says `immutable: true`
-    "ConfigMap": (("f:data",), ("f:binaryData",), ("f:immutable",)),
-    "Secret": (("f:data",), ("f:stringData",), ("f:immutable",)),
-}
-_WAYS_OUT = {
-    "StatefulSet": "`{delete} --cascade=orphan` leaves its pods and volumes as they are; {who} then creates it anew.",
-    "Deployment": "`{delete}` stops its pods; {who} then creates it and them anew.",
-    "Service": "`{delete}`, and {who} creates it anew, perhaps with another address.",
-}
-_ANY_WAY_OUT = "`{delete}`, and {who} creates it anew."
-
-
-def immutable_differences(
-    desired: Manifest, live: Manifest, fields: Fields, differences: Iterable[Difference]
-) -> list[Difference]:
-    """Return the differences that no apply can bring about, because their fields never change."""
-    return [
-        difference
-        for difference in differences
-        if _is_immutable(difference, desired, live) and alters(difference, live, fields)
-    ]
-
-
-def way_out(ref: ObjectRef, *, operated: bool = False) -> str:
-    """Say what a person can do about an object whose immutable fields have to change; an operator may see to it."""
-    namespace = f" -n {ref.namespace}" if ref.namespace else ""
-    delete = f"kubectl delete {ref.kind.lower()} {ref.name}{namespace}"
-    who = "the operator" if operated else "apply"
-    return _WAYS_OUT.get(ref.kind, _ANY_WAY_OUT).format(delete=delete, who=who)
-
-
-def _is_immutable(difference: Difference, desired: Manifest, live: Manifest) -> bool:
-    kind, path = live["kind"], difference.path
-    if kind == "StatefulSet":
-        return path[0] == "f:spec" and (len(path) == 1 or path[1] not in _STATEFULSET_MUTABLE)
-    if kind == "Service":
-        return path[:2] in _IMMUTABLE[kind] and _service_keeps(path[1], difference, desired, live)
-    frozen = _FROZEN.get(kind, ()) if live.get("immutable") else ()
-    return any(path[: len(prefix)] == prefix for prefix in (*_IMMUTABLE.get(kind, ()), *frozen))
-
-
-def _service_keeps(field: str, difference: Difference, desired: Manifest, live: Manifest) -> bool:
-    """Tell whether a Service's field stays: an address that is no longer asked for does, and so does a class."""
-    if field == "f:loadBalancerClass":
-        return bool(live["spec"].get("type") == desired["spec"].get("type") == "LoadBalancer")
-    return difference.kind != "extra"

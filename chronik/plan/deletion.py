@@ -1,28 +1,31 @@
-"""What becomes of a cluster's volumes when it is deleted, where the garbage collector does not see to it.
+"""How a cluster is deleted: what goes by request, what the garbage collector takes along, and what stays.
 
 A StatefulSet whose retention policy says Delete owns its claims, and they go with it. While volumes grow it lets go of
-them for a moment, and a claim that is just being made is not owned yet: those would stay. The finalizer asks here.
+them for a moment, and a claim that is just being made is not owned yet: those would stay, so the finalizer deletes
+them. Without an operator everything is deleted one by one, in reverse order of an apply.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from chronik.api.components import claim_owner, workload_name
 from chronik.errors import ConflictError
-from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef, apply_order
+from chronik.manifest import WORKLOAD_KINDS, ClusterKey, ObjectRef, apply_order, component_of
 from chronik.plan.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step, stage_of
-from chronik.plan.ownership import Owner, ownership_of, pruned
-from chronik.plan.replicas import SCALED_KINDS
+from chronik.plan.ownership import Owner, has_owner, ownership_of, pruned
+from chronik.plan.volumes import claim_retention
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable
     from typing import Any
 
-    from chronik.manifest import ClusterKey, Manifest
+    from chronik.manifest import Manifest
+    from chronik.plan.live import LiveCluster
 
-STATEFUL = ("controller", "ingest")
+# --- claims that nothing would take along -----------------------------------------------------------------------------
+
 _ORPHAN = "orphan"
 """The finalizer that a deletion with --cascade=orphan sets: everything is meant to stay."""
 
@@ -35,29 +38,16 @@ def leftovers(document: Manifest, claims: Iterable[Manifest], children: Iterable
     """
     if when_deleted(document) != "Delete" or _ORPHAN in (document["metadata"].get("finalizers") or ()):
         return Plan(())
-    if any(not _is_owned(child, document["metadata"]["uid"]) for child in children):
+    if any(not has_owner(child, document["metadata"]["uid"]) for child in children):
         return Plan(())
-    data = (claim for claim in claims if is_data(claim, document["metadata"]["name"]))
+    key = ClusterKey.of(document)
+    data = (claim for claim in claims if claim_owner(key, claim["metadata"]["name"]))
     steps = tuple(
-        Step(ref, (_deleted(ref, claim),))
+        Step(ObjectRef.of(claim), (_deleted(claim),))
         for claim in data
         if not claim["metadata"].get("ownerReferences") and "deletionTimestamp" not in claim["metadata"]
-        for ref in [ObjectRef.of(claim)]
     )
     return Plan((Stage("volumes", steps),)) if steps else Plan(())
-
-
-def is_data(claim: Manifest, cluster: str) -> bool:
-    """Tell whether a claim is of one of a cluster's StatefulSets; Kubernetes finds them by name, too.
-
-    Labels do not tell: another product's claim can have the same ones.
-    """
-    workloads = "|".join(re.escape(f"{cluster}-{component}") for component in STATEFUL)
-    return bool(re.fullmatch(rf"[a-z0-9-]+?-(?:{workloads})-\d+", claim["metadata"]["name"]))
-
-
-def _is_owned(child: Manifest, uid: str) -> bool:
-    return any(owner["uid"] == uid for owner in child["metadata"].get("ownerReferences") or ())
 
 
 def when_deleted(document: Manifest) -> str:
@@ -68,20 +58,16 @@ def when_deleted(document: Manifest) -> str:
     return "Delete" if found == "Delete" else "Retain"
 
 
-def _deleted(ref: ObjectRef, claim: Manifest) -> Prune:
+def _deleted(claim: Manifest) -> Prune:
+    """Return the deletion of a claim that nothing else takes along."""
     metadata = claim["metadata"]
     reason = "goes with its cluster: storage.retention.whenDeleted is Delete"
-    return Prune(ref=ref, reason=reason, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
+    return Prune(
+        ref=ObjectRef.of(claim), reason=reason, uid=metadata["uid"], resource_version=metadata["resourceVersion"]
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Remains:
-    """What there is of a cluster that is to go: its ChronikCluster, its objects, its pods and volume claims."""
-
-    document: Manifest | None = None
-    objects: Mapping[ObjectRef, Manifest] = field(default_factory=dict)
-    pods: Sequence[Manifest] = ()
-    claims: Sequence[Manifest] = ()
+# --- the whole of a cluster -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +119,7 @@ def _uid(action: object) -> str:
     return action.uid if isinstance(action, Prune) else ""
 
 
-def deletion(key: ClusterKey, found: Remains, retention: str | None = None) -> Deletion:
+def deletion(key: ClusterKey, found: LiveCluster, retention: str | None = None) -> Deletion:
     """Return how to delete a cluster.
 
     `retention` is what a file says of volumes: Retain or Delete. Without one the ChronikCluster's spec decides, and
@@ -145,10 +131,14 @@ def deletion(key: ClusterKey, found: Remains, retention: str | None = None) -> D
     decided = [_decided(live, key, document_uid) for live in sorted(found.objects.values(), key=apply_order)]
     kept = tuple(action for action in decided if isinstance(action, Skip))
     prunes = [action for action in reversed(decided) if isinstance(action, Prune)]
-    staying = {action.ref.name for action in kept if action.ref.kind in SCALED_KINDS}
-    claims = [_Claim.of(claim, key, found, retention, staying) for claim in found.claims if is_data(claim, key.name)]
+    staying = {action.ref.name for action in kept if action.ref.kind in WORKLOAD_KINDS}
+    claims = [
+        _Claim.of(claim, owner, found, retention, staying)
+        for claim in found.claims
+        if (owner := claim_owner(key, claim["metadata"]["name"]))
+    ]
     going = [claim for claim in claims if claim.goes]
-    explicit = [claim.prune() for claim in going if not claim.follows and found.document is None]
+    explicit = [_deleted(claim.live) for claim in going if not claim.follows and found.document is None]
     gone = {action.ref for action in explicit}
     return Deletion(
         key,
@@ -156,7 +146,7 @@ def deletion(key: ClusterKey, found: Remains, retention: str | None = None) -> D
         _plan(prunes, explicit),
         follows=(
             *(live for live in found.objects.values() if _goes_by_itself(live, key, document_uid)),
-            *(pod for pod in found.pods if _workload_of(pod, key) not in staying),
+            *(pod for pod in found.pods if workload_name(key.name, component_of(pod)) not in staying),
             *(claim.live for claim in going if ObjectRef.of(claim.live) not in gone),
         ),
         kept=kept,
@@ -178,7 +168,7 @@ def _decided(live: Manifest, key: ClusterKey, document_uid: str | None) -> Prune
 
 
 def _goes_by_itself(live: Manifest, key: ClusterKey, document_uid: str | None) -> bool:
-    """Tell whether an object goes along with its ChronikCluster, or is on its way out already."""
+    """Return whether an object goes along with its ChronikCluster, or is on its way out already."""
     if document_uid and ownership_of(live, key.name, document_uid).owner is Owner.OURS:
         return True
     return ownership_of(live, key.name, None).owner is Owner.TERMINATING
@@ -205,46 +195,25 @@ class _Claim:
 
     @classmethod
     def of(
-        cls, live: Manifest, key: ClusterKey, found: Remains, retention: str | None, staying: Collection[str]
+        cls, live: Manifest, owner: ObjectRef, found: LiveCluster, retention: str | None, staying: Collection[str]
     ) -> _Claim:
-        """Return what becomes of a claim; one of a StatefulSet that stays is still in use."""
-        workload = found.objects.get(_workload(live, key))
-        owners = live["metadata"].get("ownerReferences") or ()
-        uid = workload["metadata"]["uid"] if workload else ""
-        owned = any(owner["uid"] == uid for owner in owners)
+        """Return what becomes of a claim of the StatefulSet `owner`; of one that stays it is still in use."""
+        workload = found.objects.get(owner)
+        owned = workload is not None and has_owner(live, workload["metadata"]["uid"])
         leaving = "deletionTimestamp" in live["metadata"]
-        wish = retention or (policy(workload) if workload else "Retain")
-        if _workload(live, key).name in staying:
+        wish = retention or (claim_retention(workload) if workload else "Retain")
+        if owner.name in staying:
             return cls(live, goes=leaving, follows=leaving)
         return cls(live, goes=leaving or wish == "Delete", follows=leaving or owned)
 
-    def prune(self) -> Prune:
-        metadata, ref = self.live["metadata"], ObjectRef.of(self.live)
-        reason = "goes with its cluster: storage.retention.whenDeleted is Delete"
-        return Prune(ref=ref, reason=reason, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
 
-
-def _workload_of(pod: Manifest, key: ClusterKey) -> str:
-    return f"{key.name}-{(pod['metadata'].get('labels') or {}).get(COMPONENT_LABEL, '')}"
-
-
-def _workload(claim: Manifest, key: ClusterKey) -> ObjectRef:
-    name = claim["metadata"]["name"].rpartition("-")[0]
-    component = next(each for each in STATEFUL if name.endswith(f"-{key.name}-{each}"))
-    return ObjectRef("StatefulSet", key.namespace, f"{key.name}-{component}")
-
-
-def policy(workload: Manifest) -> str:
-    """Return what a live StatefulSet does with its claims when it is deleted: Retain or Delete."""
-    found = workload["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
-    return str(found.get("whenDeleted", "Retain"))
-
-
-def _contradiction(found: Remains, kept: Iterable[Skip], retention: str | None) -> ConflictError | None:
+def _contradiction(found: LiveCluster, kept: Iterable[Skip], retention: str | None) -> ConflictError | None:
     """Return why a deletion would destroy volumes that are to stay: a StatefulSet was applied with another policy."""
+    if retention != "Retain":
+        return None
     stays = {action.ref for action in kept}
     for ref, live in found.objects.items():
-        if retention == "Retain" and ref.kind == "StatefulSet" and ref not in stays and policy(live) == "Delete":
+        if ref.kind == "StatefulSet" and ref not in stays and claim_retention(live) == "Delete":
             return ConflictError(
                 "was applied with storage.retention.whenDeleted: Delete, so its volumes would go with it,"
                 " and the document says Retain",

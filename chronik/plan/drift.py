@@ -2,8 +2,8 @@
 
 The server writes down which fields each manager set (`metadata.managedFields`), with its own schema at hand. Walking
 our entry beside the wanted and the live object therefore finds every difference, without a schema and without a
-request: nothing found means that an apply would change nothing, so none is sent. `plan` asks, `owners` says who else is
-there. What this relies on is checked on a real kube-apiserver by tests/test_plan_real.py.
+request: nothing found means that an apply would change nothing, so none is sent. The server spells some values in its
+own way, which is no difference. What this relies on is checked on a real kube-apiserver by tests/test_plan_real.py.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ from typing import TYPE_CHECKING, Any, Literal
 from chronik.manifest import FIELD_MANAGER
 from chronik.plan.managed_fields import (
     FieldPath,
+    FieldPlace,
     Fields,
+    is_atomic_map,
     item_field,
     key_names,
     keyed,
     leaves,
+    list_keys,
+    managed_entries,
     node_at,
     owned_key,
     place_of,
+    tracked,
 )
 from chronik.quantity import QuantityError, parse_quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from chronik.manifest import Manifest
 
-_UNTRACKED = frozenset({"apiVersion", "kind", "status"})  # status belongs to another endpoint
-_UNTRACKED_METADATA = frozenset(
-    ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink")
-)
 _NONE_OF_IT: Fields = {".": {}}
 
 
@@ -41,7 +42,7 @@ _NONE_OF_IT: Fields = {".": {}}
 class Difference:
     """One thing that an apply would change.
 
-    missing: wanted, but not ours, so somebody else changed it or nobody ever applied it. extra: ours, but no longer
+    missing: wanted, but not ours, so another manager changed it or it was never applied. extra: ours, but no longer
     wanted. differs: ours and wanted, with another value. order: the items of a list are all ours, in another order;
     both sides then hold the items' keys.
     """
@@ -63,11 +64,9 @@ def applied_fields(live: Manifest, manager: str = FIELD_MANAGER) -> Fields | Non
 
 def walk(desired: Manifest, live: Manifest, fields: Fields) -> list[Difference]:
     """Return what an apply of `desired` would change, `fields` being what the applying manager owns of `live`."""
-    tracked = {key: value for key, value in desired.items() if key not in _UNTRACKED}
-    tracked["metadata"] = {key: value for key, value in desired["metadata"].items() if key not in _UNTRACKED_METADATA}
     found = _Walk(live, fields)
     owned = fields if "f:metadata" in fields else {**fields, "f:metadata": _NONE_OF_IT}
-    found.compare_map(tracked, live, owned, (), "")
+    found.compare_map(tracked(desired), live, owned, (), "")
     return found.differences
 
 
@@ -130,7 +129,7 @@ class _Walk:
     def _not_owned(self, want: Any, live: Any, path: FieldPath) -> None:
         """Note what is missing, except empty lists: of a list with keys the server records only the items.
 
-        An atomic list is recorded even if it is empty. Without a schema the two look alike, until somebody else owns
+        An atomic list is recorded even if it is empty. Without a schema the two look alike, until another manager owns
         the list as a whole.
         """
         if _is_recorded(want) or any(node_at(fields, path) == {} for fields in self._others()):
@@ -157,43 +156,82 @@ class _Walk:
         self, wanted: Mapping[Any, Any], present: Mapping[Any, Any], names: tuple[str, ...], path: FieldPath
     ) -> None:
         """Compare the order of our items in both: an apply restores it, and among env or initContainers it matters."""
-        want = [key for key in wanted if key in present]
-        live = [key for key in present if key in wanted]
+        want, live = _common(wanted, present)
         if want != live:
-            spelt = [[item_field(key, names) for key in side] for side in (want, live)]
-            self._note(path, "order", *spelt)
+            self.differences.append(_other_order(path, want, live, names))
 
     def _others(self) -> list[Fields]:
         if self._foreign is None:
-            entries = self._live["metadata"].get("managedFields") or ()
+            entries = managed_entries(self._live)
             trees = [entry.get("fieldsV1") or {} for entry in entries if entry.get("subresource") != "status"]
             self._foreign = [tree for tree in trees if tree is not self._fields]
         return self._foreign
 
 
 def _is_recorded(value: Any) -> bool:
-    """Tell whether the server records that somebody applied this value."""
+    """Return whether the server records a manager for this value."""
     if isinstance(value, dict):
         return not value or any(_is_recorded(part) for part in value.values())
     return not (isinstance(value, list) and not value)
 
 
+def _common(wanted: Mapping[Any, Any], present: Mapping[Any, Any]) -> tuple[list[Any], list[Any]]:
+    """Return the keys of items that are on both sides, in the order of either."""
+    return [key for key in wanted if key in present], [key for key in present if key in wanted]
+
+
+def _other_order(path: FieldPath, want: Iterable[Any], live: Iterable[Any], names: tuple[str, ...]) -> Difference:
+    spelt = [[item_field(key, names) for key in side] for side in (want, live)]
+    return Difference(path, "order", *spelt)
+
+
+def split(differences: Iterable[Difference]) -> Iterator[Difference]:
+    """Yield differences, with what is missing split field by field as far as the server tells fields apart.
+
+    Of an object of which our manager owns nothing, all of `spec` is one thing that is missing. What an apply does to it
+    is decided by its fields: some never change, some make pods restart, and most are as they should be already.
+    """
+    for each in differences:
+        if each.kind == "missing":
+            yield from _missing(each.path, each.desired, each.live)
+        else:
+            yield each
+
+
+def _missing(path: FieldPath, want: Any, live: Any) -> Iterator[Difference]:
+    place = place_of(path)
+    names = list_keys(place)
+    if not want or not live or type(want) is not type(live):
+        yield Difference(path, "missing", want, live)
+    elif isinstance(want, dict) and not is_atomic_map(place):
+        for key, value in want.items():
+            yield from _missing((*path, "f:" + key), value, live.get(key))
+    elif isinstance(want, list) and names is not None:
+        wanted, present = keyed(want, names), keyed(live, names)
+        for key, item in wanted.items():
+            yield from _missing((*path, item_field(key, names)), item, present.get(key))
+        ours, theirs = _common(wanted, present)
+        if ours != theirs:
+            yield _other_order(path, ours, theirs, names)
+    else:
+        yield Difference(path, "missing", want, live)
+
+
 def alters(difference: Difference, live: Manifest, fields: Fields) -> bool:
-    """Tell whether an apply would change a value here, not only who owns it; `fields` is what its manager owns."""
+    """Return whether an apply would change a value here, not only who owns it; `fields` is what its manager owns."""
     if difference.kind == "missing":
         return not holds(difference.live, difference.desired, place_of(difference.path))
     if difference.kind != "extra":
         return True
     if difference.live is None:
         return False
-    entries = live["metadata"].get("managedFields") or ()
+    entries = managed_entries(live)
     others = [entry.get("fieldsV1") or {} for entry in entries if entry.get("fieldsV1") is not fields]
     ours = (difference.path + leaf for leaf in leaves(node_at(fields, difference.path) or {}))
     return any(all(node_at(tree, leaf) is None for tree in others) for leaf in ours)
 
 
-FieldPlace = tuple[str, str]
-"""Where a value stands: the name of the enclosing field, and its own; list items bear their list's name."""
+# --- two spellings of one value ---------------------------------------------------------------------------------------
 
 _QUANTITY_MAPS = frozenset({"requests", "limits", "overhead", "capacity"})
 _QUANTITIES = frozenset(
@@ -221,6 +259,14 @@ _ADDED: dict[FieldPlace, Any] = {
 """What the server adds inside atomic values; tests/test_plan_real.py finds out when it learns another."""
 _TELLING = frozenset({"labelSelector", "namespaceSelector", "tolerationSeconds"})
 """Fields that say one thing when they are empty or zero, and another when they are not there."""
+_FREE_MAPS = frozenset(
+    {"annotations", "binaryData", "data", "labels", "limits", "nodeSelector", "requests", "stringData"}
+)
+"""Maps whose keys count, whatever stands beside them: an empty value is not the same as none."""
+_ALLOCATED = frozenset(
+    {("ports", "nodePort"), ("spec", "clusterIP"), ("spec", "clusterIPs"), ("spec", "healthCheckNodePort")}
+)
+"""Fields of a Service that are as the server has picked them if nothing is asked for."""
 _FILLED: dict[FieldPlace, Any] = {
     ("spec", "metrics"): [
         {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
@@ -230,10 +276,10 @@ _FILLED: dict[FieldPlace, Any] = {
 
 
 def same(want: Any, live: Any, place: FieldPlace) -> bool:
-    """Tell whether the server shows `live` where `want` was applied; both are owned whole."""
-    if want == live:
+    """Return whether the server shows `live` where `want` was applied; both are owned whole."""
+    if want == live or (not want and place in _ALLOCATED):
         return True
-    if live is None and place[1] in _TELLING:
+    if live is None and (place[1] in _TELLING or place[0] in _FREE_MAPS):
         return False
     if isinstance(want, dict):
         return _same_maps(want, {} if live is None else live, place[1])
@@ -243,26 +289,28 @@ def same(want: Any, live: Any, place: FieldPlace) -> bool:
 
 
 def holds(live: Any, want: Any, place: FieldPlace) -> bool:
-    """Tell whether everything of `want` is in `live`, whatever else is there: would an apply change any value?
+    """Return whether everything of `want` is in `live`, whatever else is there: would an apply change any value?
 
-    Lists of objects may hold more items, in any order; lists of scalars are compared as they are.
+    Maps may have more keys and lists more items than are wanted, unless they are owned whole.
     """
-    if isinstance(want, dict):
+    if isinstance(want, dict) and not is_atomic_map(place):
         present = live if isinstance(live, dict) else {}
         return all(holds(present.get(key), value, (place[1], key)) for key, value in want.items())
-    if isinstance(want, list) and any(isinstance(item, dict) for item in want):
-        items = live if isinstance(live, list) else []
-        return all(any(holds(item, value, place) for item in items) for value in want)
-    return same(want, live, place)
+    names = list_keys(place) if isinstance(want, list) else None
+    if names is None:
+        return same(want, live, place)
+    wanted, there = keyed(want, names), keyed(live if isinstance(live, list) else (), names)
+    ours, theirs = _common(wanted, there)
+    return len(ours) == len(wanted) and ours == theirs and all(holds(there[key], wanted[key], place) for key in ours)
 
 
 def is_addition(value: Any, place: FieldPlace) -> bool:
-    """Tell whether a value that nobody asked for, inside one that is owned whole, is the server's own doing."""
+    """Return whether a value that was not asked for, inside one that is owned whole, is the server's own doing."""
     return (not value and place[1] not in _TELLING) or _ADDED.get(place) == value
 
 
 def is_quantity_place(place: FieldPlace) -> bool:
-    """Tell whether values in a place are quantities: there, and only there, `1` and `1000m` are one value."""
+    """Return whether values in a place are quantities: there, and only there, `1` and `1000m` are one value."""
     return place[0] in _QUANTITY_MAPS or place in _QUANTITIES
 
 

@@ -1,8 +1,8 @@
-"""Paths and trees of fields in the API server's own spelling, `fieldsV1`.
+"""Who owns which fields, as the API server records it: paths and trees of fields in its own spelling, `fieldsV1`.
 
 A tree's keys are `f:` a field, `k:` a list item by its key fields, `v:` a member of a set, `.` the place itself. A key
 without children is a value that is owned whole: a scalar, an atomic map or list, or a map that was empty when it was
-applied. Source: structured-merge-diff v6, package fieldpath. `ownership` and `owners` walk these trees.
+applied. Source: structured-merge-diff v6, package fieldpath.
 """
 
 from __future__ import annotations
@@ -19,13 +19,57 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
     from chronik.problem import Path
 
+# --- paths and trees --------------------------------------------------------------------------------------------------
+
 FieldPath = tuple[str, ...]
 """The way to a field in the server's own keys: `("f:spec", "f:ports", 'k:{"port":80,"protocol":"TCP"}')`."""
 Fields = dict[str, Any]
 """A `fieldsV1` tree."""
 ItemKey = Any
 """What tells the items of one list apart: the value of the key field, of all of them if several, or of the item."""
+FieldPlace = tuple[str, str]
+"""Where a value stands: the name of the enclosing field, and its own; list items bear their list's name."""
 
+UNTRACKED = frozenset({"apiVersion", "kind", "status"})
+"""What no manager of an object owns: its type, and its status, which belongs to another endpoint."""
+UNTRACKED_METADATA = frozenset(
+    ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink")
+)
+_IN_CONTAINERS = {
+    "env": ("name",),
+    "ports": ("containerPort", "protocol"),
+    "volumeDevices": ("devicePath",),
+    "volumeMounts": ("mountPath",),
+}
+_LIST_KEYS: dict[FieldPlace, tuple[str, ...]] = {
+    ("", "secrets"): ("name",),
+    ("metadata", "finalizers"): (),
+    ("metadata", "ownerReferences"): ("uid",),
+    ("resources", "claims"): ("name",),
+    ("spec", "hostAliases"): ("ip",),
+    ("spec", "ports"): ("port", "protocol"),
+    ("spec", "topologySpreadConstraints"): ("topologyKey", "whenUnsatisfiable"),
+    **{
+        ("spec", name): ("name",)
+        for name in (
+            *("containers", "ephemeralContainers", "imagePullSecrets", "initContainers"),
+            *("resourceClaims", "schedulingGates", "volumes"),
+        )
+    },
+    **{
+        (name, field): keys
+        for name in ("containers", "ephemeralContainers", "initContainers")
+        for field, keys in _IN_CONTAINERS.items()
+    },
+}
+_ATOMIC_MAPS = frozenset(
+    {
+        *("selector", "labelSelector", "nodeSelector", "requiredDuringSchedulingIgnoredDuringExecution"),
+        *("configMapKeyRef", "fieldRef", "fileKeyRef", "resourceFieldRef", "secretKeyRef"),
+        *("dataSource", "nodePublishSecretRef", "roleRef", "secretRef"),
+        *("imagePullSecrets", "ownerReferences", "secrets"),  # each of their items
+    }
+)
 _KEY_DEFAULTS = {"protocol": "TCP", "name": ""}  # what the server takes for a key field that is not spelt out
 
 
@@ -60,10 +104,50 @@ def server_path(path: FieldPath) -> str:
     return "".join("." + key[2:] if key[:2] == "f:" else f"[{_spelt(key)}]" for key in path)
 
 
-def place_of(path: FieldPath) -> tuple[str, str]:
+def place_of(path: FieldPath) -> FieldPlace:
     """Return the names of the enclosing field and of the field itself, which say what kind of value it is."""
     names = ["", "", *(key[2:] for key in path if key[:2] == "f:")]
     return names[-2], names[-1]
+
+
+def list_keys(place: FieldPlace) -> tuple[str, ...] | None:
+    """Return the fields that tell the items of a list apart, none for a set; None if the list is owned whole.
+
+    It knows the kinds that chronik renders; a list of any other kind counts as one that is owned whole.
+    """
+    return _LIST_KEYS.get(place)
+
+
+def is_atomic_map(place: FieldPlace) -> bool:
+    """Return whether a map, of the kinds that chronik renders, is owned whole."""
+    return place[1] in _ATOMIC_MAPS
+
+
+def fields_of(manifest: Manifest) -> Fields:
+    """Return the tree that the server records for a manager who sets everything in a manifest."""
+    return _tree(tracked(manifest), ("", ""))
+
+
+def tracked(manifest: Manifest) -> Manifest:
+    """Return the part of a manifest that has owners."""
+    metadata = {key: value for key, value in manifest["metadata"].items() if key not in UNTRACKED_METADATA}
+    return {key: value for key, value in manifest.items() if key not in UNTRACKED} | {"metadata": metadata}
+
+
+def _tree(value: Any, place: FieldPlace) -> Fields:
+    if isinstance(value, dict) and not is_atomic_map(place):
+        parts = {key: (part, (place[1], key)) for key, part in value.items()}
+        return {f"f:{key}": _tree(*part) for key, part in parts.items() if not _is_unrecorded(*part)}
+    keys = list_keys(place) if isinstance(value, list) else None
+    if keys is None:
+        return {}
+    items = {key: _tree(item, ("", place[1])) for key, item in keyed(value, keys).items()}
+    return {item_field(key, keys): {".": {}, **tree} if tree else {} for key, tree in items.items()}
+
+
+def _is_unrecorded(value: Any, place: FieldPlace) -> bool:
+    """Return whether nothing is recorded of a value: of a list with keys only the items are."""
+    return value == [] and list_keys(place) is not None
 
 
 def key_names(owned: Fields) -> tuple[str, ...]:
@@ -115,14 +199,26 @@ def _spelt(field: str) -> str:
     return f"={json.dumps(value, ensure_ascii=False)}" if field[0] == "v" else str(value)
 
 
+# --- owners -----------------------------------------------------------------------------------------------------------
+
 BEFORE_FIRST_APPLY = "before-first-apply"
-"""The server's name for whoever set what was there when an object came under server-side apply."""
+"""The server's name for the manager of all that was set before an object's first server-side apply."""
+
+
+def managed_entries(live: Manifest) -> list[dict[str, Any]]:
+    """Return the entries that say who owns which fields of an object.
+
+    Of an object without any, because it is older than server-side apply or its record was cleared, the server makes one
+    entry for everything that is there as soon as it is applied to.
+    """
+    entries: list[dict[str, Any]] = live["metadata"].get("managedFields") or []
+    return entries or [{"manager": BEFORE_FIRST_APPLY, "operation": "Update", "fieldsV1": fields_of(live)}]
 
 
 def owners_of(path: FieldPath, live: Manifest) -> list[FieldOwner]:
-    """Return everybody who owns the field at a path, us included."""
+    """Return all managers that own the field at a path, ours included."""
     owners = []
-    for entry in live["metadata"].get("managedFields") or ():
+    for entry in managed_entries(live):
         node = node_at(entry.get("fieldsV1") or {}, path)
         if node is not None and (not node or "." in node):
             owners.append(_owner(entry, path))
@@ -132,13 +228,11 @@ def owners_of(path: FieldPath, live: Manifest) -> list[FieldOwner]:
 def collisions(desired: Manifest, live: Manifest, fields: Fields) -> list[FieldOwner]:
     """Return the conflicts that an unforced apply would be answered with; `fields` is what its manager owns.
 
-    Those are the fields that somebody else owns and that are not, letter by letter, as desired: the server compares
+    Those are the fields that another manager owns and that are not, letter by letter, as desired: the server compares
     before it respells quantities or drops zeroes. One kind is left to the server to find: with a map that was applied
     empty and still is, only its schema knows whether wanting something in it is a conflict.
     """
-    if not live["metadata"].get("managedFields"):
-        return _untracked(desired, live)
-    entries = [entry for entry in live["metadata"]["managedFields"] if entry.get("fieldsV1") is not fields]
+    entries = [entry for entry in managed_entries(live) if entry.get("fieldsV1") is not fields]
     trees = [entry.get("fieldsV1") or {} for entry in entries]
     found = []
     for entry, tree in zip(entries, trees, strict=True):
@@ -148,21 +242,8 @@ def collisions(desired: Manifest, live: Manifest, fields: Fields) -> list[FieldO
     return found
 
 
-def _untracked(desired: Manifest, live: Manifest) -> list[FieldOwner]:
-    """Return the conflicts with an object of which the server keeps no owners: it names one for everything.
-
-    Without a schema, lists count as a whole here.
-    """
-    paths = _collided(desired, live, _everything(live), ())
-    return [FieldOwner(server_path(path), BEFORE_FIRST_APPLY, "Update") for path in paths]
-
-
-def _everything(value: Any) -> Fields:
-    return {f"f:{key}": _everything(part) for key, part in value.items()} if isinstance(value, dict) else {}
-
-
 def _collided(want: Any, live: Any, owned: Fields, path: FieldPath) -> Iterator[FieldPath]:
-    """Yield the fields that somebody owns and that we want otherwise, below a path."""
+    """Yield the fields that a manager owns and that we want otherwise, below a path."""
     if not owned or not isinstance(want, dict | list):
         if want != live and not (isinstance(want, dict) and not live):
             yield path

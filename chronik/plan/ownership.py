@@ -1,8 +1,7 @@
-"""Whose object is it? Decides what may be touched, before anybody looks at what is in it.
+"""Whose object is it? Decides what may be touched, and what may be pruned, before its fields are looked at.
 
 An object is ours by its controller (the ChronikCluster whose operator we are) or, applied from the command line, by its
-labels and field manager. A wanted name is no claim: what is somebody else's is never changed and never deleted.
-`plan` asks, for what is wanted and for what is to be pruned.
+labels and field manager. A wanted name is no claim: an object that is not ours is never changed and never deleted.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from chronik.manifest import (
 from chronik.plan.actions import Prune, Skip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from chronik.manifest import Manifest
 
@@ -36,7 +35,7 @@ class Owner(Enum):
     OURS = "ours"
     UNOWNED = "unowned"
     """Applied by chronik from the command line: an operator may adopt it."""
-    TERMINATING = "passing"
+    TERMINATING = "terminating"
     """Being deleted, or left over from a cluster of the same name that is no more."""
     FOREIGN = "foreign"
 
@@ -49,7 +48,7 @@ class Ownership(NamedTuple):
     hint: str = ""
 
 
-_GROUP = API_VERSION.split("/")[0]
+_GROUP = API_VERSION.partition("/")[0]
 _LABELS = " ".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 _HINT_CONTROLLED = "Delete it, or give the cluster another name."
 _HINT_UNLABELLED = (
@@ -67,7 +66,7 @@ _NEVER_APPLIED = Ownership(
 
 
 def ownership_of(live: Manifest, cluster: str, owner_uid: str | None) -> Ownership:
-    """Tell whose an object is, seen from a cluster: by an operator for the cluster's uid, or by the CLI without one."""
+    """Return whose an object is, seen from a cluster: by an operator with the cluster's uid, or by the CLI without."""
     found = _ownership_of(live, cluster, owner_uid)
     if "deletionTimestamp" in live["metadata"]:
         return Ownership(Owner.TERMINATING, "is being deleted")
@@ -75,7 +74,7 @@ def ownership_of(live: Manifest, cluster: str, owner_uid: str | None) -> Ownersh
 
 
 def applied_by_us(live: Manifest) -> bool:
-    """Tell whether our field manager has ever written the object and still owns something of it."""
+    """Return whether our field manager has ever written the object and still owns something of it."""
     return any(entry["manager"] == FIELD_MANAGER for entry in live["metadata"].get("managedFields") or ())
 
 
@@ -88,14 +87,20 @@ def operated_by(objects: Iterable[Manifest], cluster: str) -> str | None:
         (live["metadata"].get("creationTimestamp", ""), owner["uid"])
         for live in objects
         for owner in live["metadata"].get("ownerReferences") or ()
-        if "deletionTimestamp" not in live["metadata"] and _is_cluster(owner, cluster)
+        if "deletionTimestamp" not in live["metadata"] and is_cluster(owner) and owner["name"] == cluster
     ]
     return max(found)[1] if found else None
 
 
-def _is_cluster(owner: dict[str, Any], cluster: str) -> bool:
-    group = owner["apiVersion"].split("/")[0]
-    return bool(owner.get("controller")) and (owner["kind"], group, owner["name"]) == (CLUSTER_KIND, _GROUP, cluster)
+def is_cluster(owner: Mapping[str, Any]) -> bool:
+    """Return whether an owner reference is to a ChronikCluster, of any version, as the controller of the object."""
+    group = str(owner.get("apiVersion")).partition("/")[0]
+    return bool(owner.get("controller")) and owner.get("kind") == CLUSTER_KIND and group == _GROUP
+
+
+def has_owner(live: Manifest, uid: str) -> bool:
+    """Return whether the object with this uid is among an object's owners, and would take it along."""
+    return any(owner["uid"] == uid for owner in live["metadata"].get("ownerReferences") or ())
 
 
 def _ownership_of(live: Manifest, cluster: str, owner_uid: str | None) -> Ownership:
@@ -119,24 +124,26 @@ def _hand_over(live: Manifest, cluster: str) -> str:
 
 
 def _controlled(controller: dict[str, Any], cluster: str, owner_uid: str | None) -> Ownership:
-    kind, name, group = controller["kind"], controller["name"], controller["apiVersion"].split("/")[0]
+    kind, name = controller["kind"], controller["name"]
     if owner_uid is not None and controller["uid"] == owner_uid:
         return _OURS
-    if (kind, group) == (CLUSTER_KIND, _GROUP) and owner_uid is None:
+    if is_cluster(controller) and owner_uid is None:
         hint = f"Change that document instead: `kubectl edit {kind.lower()} {name}`."
         return Ownership(Owner.FOREIGN, f"is managed by an operator, for {kind}/{name}", hint)
-    if (kind, group, name) == (CLUSTER_KIND, _GROUP, cluster):
+    if is_cluster(controller) and name == cluster:
         return Ownership(Owner.TERMINATING, f"belongs to an earlier {kind}/{name}, and is about to be collected")
     return Ownership(Owner.FOREIGN, f"is controlled by {kind}/{name}", _HINT_CONTROLLED)
 
 
 def _has_our_labels(live: Manifest, cluster: str) -> bool:
-    """Tell whether the labels say it is this cluster's; what chronik applied may have lost one since."""
+    """Return whether the labels say it is this cluster's; what chronik applied may have lost one since."""
     labels = live["metadata"].get("labels") or {}
     if labels.items() >= ({CLUSTER_LABEL: cluster} | MANAGED_BY).items():
         return True
     return applied_by_us(live) and labels.get(CLUSTER_LABEL, cluster) == cluster
 
+
+# --- what is no longer wanted -----------------------------------------------------------------------------------------
 
 _UNWANTED = "is no longer part of the cluster"
 NEVER_PRUNED = frozenset({"PersistentVolumeClaim", "PersistentVolume", "Namespace", "CustomResourceDefinition"})

@@ -1,9 +1,9 @@
-"""What has to be done to make a cluster what its manifests say: the decision of every verb and of the operator.
+"""What has to be done to make a cluster what its manifests say: every decision of the commands and of the operator.
 
 `plan` compares what is wanted with what is there, object by object, and returns actions in the order in which they are
-to be carried out; nothing is sent from here. Whose an object is comes first (`ownership_of`), then whether anything
-differs (`ownership`), whether it can be changed (`immutable`, `volumes`), and whether somebody minds (`owners`,
-`handover`). `reconcile` and the commands call it, `apply` carries it out.
+to be carried out; nothing is sent from here. For each object it is decided in turn whose it is (`ownership`), whether
+an apply would change anything (`drift`), whether that can be changed at all (`conflicts`, `volumes`), and whether
+another field manager owns it (`managed_fields`). `replicas` then hands the replica count over, if it has to.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from chronik.manifest import FIELD_MANAGER, ObjectRef, apply_order
+from chronik.manifest import FIELD_MANAGER, WORKLOAD_KINDS, ObjectRef, apply_order
 from chronik.plan.actions import (
     KEPT_MANAGER,
     STAGE_NAMES,
@@ -36,11 +36,10 @@ from chronik.plan.actions import (
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
 from chronik.plan.conflicts import conflict, immutable_differences, port_collisions, still_scaled, unchangeable
-from chronik.plan.drift import alters, applied_fields, walk
+from chronik.plan.drift import alters, applied_fields, split, walk
 from chronik.plan.managed_fields import BEFORE_FIRST_APPLY, collisions
 from chronik.plan.ownership import Owner, ownership_of, pruned
 from chronik.plan.replicas import (
-    SCALED_KINDS,
     Autoscalers,
     after_apply,
     before_apply,
@@ -50,12 +49,12 @@ from chronik.plan.replicas import (
 )
 from chronik.plan.volumes import (
     at_live_size,
+    claim_retention,
     only_sizes_differ,
     owned_claims,
     recreation,
     resumption,
     retaining,
-    retains,
     volumes,
 )
 
@@ -86,11 +85,11 @@ class PlanContext:
 
     `owner_uid` is the ChronikCluster's for the operator, whose manifests bear its owner reference, and None for the
     CLI. `take_back_managers` are patterns of field managers whose fields are taken without asking; `force_conflicts`
-    takes everybody's. `claims` are the PersistentVolumeClaims of the namespace, or at least the cluster's, `pods` its
-    pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes. `gate` is
-    asked before a workload is created or its pods restart, with the workloads of this plan of which that is already so;
-    it names the one to wait for, if any.
-    `unscaled` are workloads of which the server has said that no autoscaler, of anybody's, scales them.
+    takes those of all managers. `claims` are the PersistentVolumeClaims of the namespace, or at least the cluster's,
+    `pods` its pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes.
+    `gate` is asked before a workload is created or its pods restart, with the workloads of this plan of which that is
+    already so; it names the one to wait for, if any. `unscaled` are workloads of which the server has said that no
+    autoscaler at all scales them.
     """
 
     cluster: str
@@ -99,7 +98,7 @@ class PlanContext:
     prune: bool = False
     force_conflicts: bool = False
     take_back_managers: tuple[str, ...] = ()
-    settled: Collection[Flapping] = frozenset()
+    flapping: Collection[Flapping] = frozenset()
     claims: Sequence[Manifest] = ()
     pods: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
@@ -118,13 +117,13 @@ def plan(desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], co
 
 
 def manifest_digest(manifest: Manifest) -> str:
-    """Return what tells two manifests apart, whatever the order of their keys; for `PlanContext.settled`."""
+    """Return a digest of a manifest, whatever the order of its keys; for `PlanContext.flapping`."""
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def left_over(manifest: Manifest, live: Manifest, differences: Iterable[Difference]) -> Flapping:
-    """Return how `PlanContext.settled` knows differences that an apply has left, whatever else changes since."""
+    """Return how `PlanContext.flapping` recognises differences that an apply has left, whatever else changes."""
     left = [[each.kind, each.path, each.live] for each in differences]
     return live["metadata"]["uid"], manifest_digest(manifest), manifest_digest({"left": left})
 
@@ -164,7 +163,7 @@ class _Planner:
         return Step(ref, tuple(self._existing(manifest, live, whose.reason)))
 
     def _created(self, manifest: Manifest) -> list[Action]:
-        if manifest["kind"] not in SCALED_KINDS:
+        if manifest["kind"] not in WORKLOAD_KINDS:
             return [Create(ref=ObjectRef.of(manifest), reason="does not exist", manifest=manifest)]
         create, *rest = creation(manifest, self.autoscalers)
         assert isinstance(create, Create)
@@ -181,7 +180,7 @@ class _Planner:
 
     def _updated(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
         """Return the apply, if one is needed, and what happens to the replica count around it."""
-        if manifest["kind"] not in SCALED_KINDS:
+        if manifest["kind"] not in WORKLOAD_KINDS:
             return [self._decided(manifest, live, adoption)]
         autoscaler = self.autoscalers.in_the_way(manifest)
         main = self._decided(manifest, live, adoption, autoscaler)
@@ -207,7 +206,7 @@ class _Planner:
     def _resized(self, found: Volumes, live: Manifest, adoption: str) -> list[Action]:
         """Return how a StatefulSet gets larger claim templates; its claims must not hang on it when it is deleted."""
         level, ref = at_live_size(found.manifest, live), ObjectRef.of(live)
-        independent = retains(live) and not owned_claims(found.claims, live["metadata"]["uid"])
+        independent = claim_retention(live) == "Retain" and not owned_claims(found.claims, live["metadata"]["uid"])
         actions = self._updated(level if independent else retaining(level), live, adoption)
         if any(isinstance(action, Obstacle) for action in actions):
             return actions
@@ -229,12 +228,14 @@ class _Planner:
         if not differences:
             return Skip(ref=ref, reason="is as it should be")
         owners = tuple(collisions(manifest, live, fields))
-        changes = changes_of(differences, live, owners, self.context.mask)
-        stuck = immutable_differences(manifest, live, fields, differences)
+        parts = list(split(differences))
+        reordered = (each for each in parts if each.kind == "order" and each not in differences)
+        changes = changes_of((*differences, *reordered), live, owners, self.context.mask)
+        stuck = immutable_differences(manifest, live, fields, parts)
         if stuck:
             return unchangeable(manifest, live, changes, changes_of(stuck, live), operated=self._operated)
         version = metadata["resourceVersion"]
-        if self.context.settled and left_over(manifest, live, differences) in self.context.settled:
+        if self.context.flapping and left_over(manifest, live, differences) in self.context.flapping:
             return Skip(
                 ref=ref, why="settled", reason="is changed back by something else on every apply", changes=changes
             )
@@ -243,7 +244,7 @@ class _Planner:
         refused = tuple(owner for owner in owners if not self._may_take(owner, live, autoscaler))
         if refused:
             return conflict(ref, refused, changes, operated=self._operated)
-        restarts = [each for each in differences if each.path[:2] == _TEMPLATE and alters(each, live, fields)]
+        restarts = [each for each in parts if each.path[:2] == _TEMPLATE and alters(each, live, fields)]
         return self._gated(
             (Adopt if adoption else Apply)(
                 ref=ref,
@@ -260,7 +261,7 @@ class _Planner:
         )
 
     def _may_take(self, owner: FieldOwner, live: Manifest, autoscaler: Manifest | None) -> bool:
-        """Tell whether a field may be taken from another manager: one of our own, or one that we were told to."""
+        """Return whether a field may be taken from another manager: one of our own, or one that we were told to."""
         patterns = (FIELD_MANAGER, KEPT_MANAGER, *self.context.take_back_managers)
         return (
             self.context.force_conflicts
@@ -269,7 +270,7 @@ class _Planner:
         )
 
     def _gated(self, action: Create | Apply) -> Action:
-        if action.ref.kind not in SCALED_KINDS or (isinstance(action, Apply) and not action.restarts):
+        if action.ref.kind not in WORKLOAD_KINDS or (isinstance(action, Apply) and not action.restarts):
             return action
         blocker = self.context.gate(action, tuple(self.started)) if self.context.gate else None
         if blocker is not None:

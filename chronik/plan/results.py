@@ -1,7 +1,4 @@
-"""What became of a plan: one result for each of its actions, and the report of them all.
-
-`apply` makes them, `report` words them for people and programs, `reconcile` makes conditions and Events of them. Pure.
-"""
+"""What became of a plan: one result for each of its actions, and the report of them all."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ class Result:
     """What became of one action.
 
     `answer` is the object as the server had it after a write. `why` says what an action that was not tried waited for.
-    `settled` is set where an apply left a difference, because something changes the object while it is stored.
+    `flapping` is set where an apply left a difference, because something changes the object while it is stored.
     """
 
     action: Action
@@ -42,7 +39,7 @@ class Result:
     answer: Manifest | None = None
     why: str = ""
     seconds: float = 0.0
-    settled: Flapping | None = None
+    flapping: Flapping | None = None
 
     @property
     def ref(self) -> ObjectRef:
@@ -78,9 +75,9 @@ class Report:
         return self._with({"not-tried"})
 
     @property
-    def settled(self) -> frozenset[Flapping]:
-        """What `PlanContext.settled` needs to know next time."""
-        return frozenset(result.settled for result in self.results if result.settled)
+    def flapping(self) -> frozenset[Flapping]:
+        """What `PlanContext.flapping` needs to know next time."""
+        return frozenset(result.flapping for result in self.results if result.flapping)
 
     @property
     def ok(self) -> bool:

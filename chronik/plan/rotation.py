@@ -2,7 +2,7 @@
 
 The rendered pod template cannot tell what is in a Secret, so a field manager of its own puts a digest of it there, when
 it is no longer what the pods were first made with: that digest is kept in the cluster's status, so that a new cluster
-starts its pods once and not twice. `reconcile` asks, only the operator can.
+starts its pods once and not twice.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chronik.manifest import COMPONENT_LABEL, ObjectRef
+from chronik.manifest import WORKLOAD_KINDS, ObjectRef, component_of
 from chronik.plan.actions import Plan, Stage, Step, TransferOwnership
-from chronik.plan.replicas import SCALED_KINDS, handover
+from chronik.plan.replicas import handover
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,10 +54,10 @@ def rotation(
     digests: dict[str, str] = {}
     missing: dict[ObjectRef, tuple[str, ...]] = {}
     for workload in desired:
-        names = secrets_of(workload)
-        if workload["kind"] not in SCALED_KINDS or not names:
+        names = required_secrets(workload)
+        if workload["kind"] not in WORKLOAD_KINDS or not names:
             continue
-        ref, component = ObjectRef.of(workload), workload["metadata"]["labels"][COMPONENT_LABEL]
+        ref, component = ObjectRef.of(workload), component_of(workload)
         found = {name: secret(name) for name in names}
         gone = tuple(name for name, digest in found.items() if digest is None)
         if gone:
@@ -72,11 +72,11 @@ def rotation(
 
 
 def _is_due(live: Manifest | None, made_with: str, now: str) -> bool:
-    """Tell whether pods run with other Secrets than there are now: with those of the first hour, or of a restart."""
+    """Return whether pods run with other Secrets than there are now: with those of the first hour, or of a restart."""
     return live is not None and (_held(live) or made_with) != now
 
 
-def secrets_of(workload: Manifest) -> list[str]:
+def required_secrets(workload: Manifest) -> list[str]:
     """Return the names of the Secrets without which the pods of a workload do not start, sorted."""
     pod = workload.get("spec", {}).get("template", {}).get("spec", {})
     return sorted({source["name"] for source in _sources(pod) if not source.get("optional")})

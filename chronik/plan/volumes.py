@@ -1,7 +1,7 @@
 """Growing the volumes of a StatefulSet, whose claim templates are immutable, without stopping a pod.
 
 The claims are patched one by one; then the StatefulSet is deleted with its pods orphaned and created anew with the
-larger template, and takes pods and claims back. Volumes never shrink. `plan` asks.
+larger template and with everything that others have set on it, and takes pods and claims back. Volumes never shrink.
 Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#expanding-persistent-volumes-claims
 """
 
@@ -11,10 +11,12 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from chronik.manifest import FIELD_MANAGER, Manifest, ObjectRef
+from chronik.api.components import claim_name_pattern
+from chronik.manifest import FIELD_MANAGER, ObjectRef
 from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Deferred, GrowClaim, Recreate
 from chronik.plan.drift import same
-from chronik.plan.managed_fields import Fields, item_field, key_names, keyed, owned_key
+from chronik.plan.managed_fields import Fields, item_field, key_names, keyed, managed_entries, owned_key
+from chronik.plan.ownership import has_owner
 from chronik.plan.replicas import counting, handover
 from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER
 from chronik.quantity import QuantityError, parse_quantity
@@ -73,7 +75,7 @@ def volumes(desired: Manifest, live: Manifest, claims: Sequence[Manifest], expan
 
 
 def only_sizes_differ(desired: Manifest, live: Manifest) -> bool:
-    """Tell whether the claim templates are as they should be, but for the size of the volumes."""
+    """Return whether the claim templates are as they should be, but for the size of the volumes."""
     return same(_templates(at_live_size(desired, live)), _templates(live), ("spec", _FIELD))
 
 
@@ -84,11 +86,20 @@ def at_live_size(desired: Manifest, live: Manifest) -> Manifest:
 
 def owned_claims(claims: Sequence[Manifest], uid: str) -> list[str]:
     """Return the names of the claims that belong to a StatefulSet, and would be deleted with it."""
-    return [
-        claim["metadata"]["name"]
-        for claim in claims
-        if any(owner["uid"] == uid for owner in claim["metadata"].get("ownerReferences") or ())
-    ]
+    return [claim["metadata"]["name"] for claim in claims if has_owner(claim, uid)]
+
+
+def claim_retention(live: Manifest) -> str:
+    """Return what a StatefulSet does with its claims when it is deleted: Retain or Delete."""
+    found = live["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
+    return str(found.get("whenDeleted", "Retain"))
+
+
+def retaining(desired: Manifest) -> Manifest:
+    """Return a StatefulSet that keeps its claims when it is deleted."""
+    field = "persistentVolumeClaimRetentionPolicy"
+    policy = desired["spec"].get(field, {}) | {"whenDeleted": "Retain"}
+    return desired | {"spec": desired["spec"] | {field: policy}}
 
 
 def _hold(
@@ -118,9 +129,9 @@ def _hold(
 
 
 def _claims_of(template: Manifest, live: Manifest, claims: Sequence[Manifest]) -> list[Manifest]:
-    """Return the claims that a StatefulSet made from a template: Kubernetes finds them by name, too."""
+    """Return the claims that a StatefulSet made from a template."""
     metadata = live["metadata"]
-    named = re.compile(rf"{re.escape(_name(template))}-{re.escape(metadata['name'])}-\d+")
+    named = claim_name_pattern(metadata["name"], _name(template))
     return [
         claim
         for claim in claims
@@ -184,6 +195,8 @@ def _with_size(template: Manifest, size: str | None) -> Manifest:
     return template | {"spec": spec | {"resources": resources | {"requests": requests}}}
 
 
+# --- creating a StatefulSet anew --------------------------------------------------------------------------------------
+
 LASTING_ANNOTATIONS = {"kubectl.kubernetes.io/restartedAt": KEPT_MANAGER, ANNOTATION: ROTATION_MANAGER}
 """Annotations of pods that are in no rendered template and made them what they are, and who is to hold each."""
 
@@ -236,7 +249,7 @@ def resumption(create: Create, pods: Sequence[Manifest]) -> list[Action]:
 
 
 def _was_left(pod: Manifest, workload: ObjectRef) -> bool:
-    """Tell whether a pod is an earlier StatefulSet's of that name; that it is an orphan may not have been heard yet."""
+    """Return whether a pod is an earlier StatefulSet's of that name; it need not look like an orphan yet."""
     metadata = pod["metadata"]
     owners = (owner for owner in metadata.get("ownerReferences") or () if owner.get("controller"))
     strange = any((owner["kind"], owner["name"]) != (workload.kind, workload.name) for owner in owners)
@@ -249,23 +262,10 @@ def _ordinal(pod: Manifest) -> int:
     return int(pod["metadata"]["name"].rpartition("-")[2])
 
 
-def retains(live: Manifest) -> bool:
-    """Tell whether a StatefulSet keeps its claims when it is deleted."""
-    policy = live["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
-    return bool(policy.get("whenDeleted", "Retain") == "Retain")
-
-
-def retaining(desired: Manifest) -> Manifest:
-    """Return a StatefulSet that keeps its claims when it is deleted."""
-    field = "persistentVolumeClaimRetentionPolicy"
-    policy = desired["spec"].get(field, {}) | {"whenDeleted": "Retain"}
-    return desired | {"spec": desired["spec"] | {field: policy}}
-
-
 def _trees_of_others(live: Manifest) -> dict[str, Fields]:
     """Return which labels, annotations and parts of the pod template others own, by who is to hold them."""
     trees: dict[str, Fields] = {}
-    for entry in live["metadata"].get("managedFields") or ():
+    for entry in managed_entries(live):
         manager = entry["manager"]
         if entry.get("subresource") or manager in {FIELD_MANAGER, REPLICAS_MANAGER}:
             continue

@@ -7,9 +7,10 @@ and the operator send. To find where a field of the spec becomes a line of a man
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.components import Component, components
+from chronik.api.components import Component, components, workload_name
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
 from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, Manifest, ObjectRef, apply_order
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chronik.api.spec import Cluster
+    from chronik.render.kubernetes import FieldTable
     from chronik.render.templates import Templates
 
 
@@ -41,7 +43,7 @@ COMPONENT_TEMPLATES = (
     _Use("role.yaml.j2"),
     _Use("rolebinding.yaml.j2"),
     _Use("service.yaml.j2"),
-    _Use("clientservice.yaml.j2", lambda component: component.name == "ingest"),
+    _Use("clientservice.yaml.j2", lambda component: component.type.serves_clients),
     _Use("statefulset.yaml.j2", lambda component: component.workload == "StatefulSet"),
     _Use("deployment.yaml.j2", lambda component: component.workload == "Deployment"),
     _Use("poddisruptionbudget.yaml.j2", lambda component: component.budget is not None),
@@ -49,19 +51,20 @@ COMPONENT_TEMPLATES = (
 )
 
 
-def template_names() -> list[str]:
-    """Return the file names of the templates that make manifests; parts are not among them."""
-    return [CONFIG_TEMPLATE, *(use.template for use in COMPONENT_TEMPLATES)]
-
-
-def render(cluster: Cluster, templates: Templates) -> list[Manifest]:
+def render(cluster: Cluster, templates: Templates, fields: FieldTable | None = None) -> list[Manifest]:
     """Return all manifests of a cluster, in the order in which they are applied.
+
+    With `fields` they are held to what Kubernetes knows, which chronik's own templates keep to.
 
     Raises:
         TemplateError: a template is broken or does not make a Kubernetes object; it names template and line.
     """
     made: dict[ObjectRef, Manifest] = {}
     for file, manifest in _manifests(cluster, templates):
+        for problem in fields.problems(manifest) if fields else ():
+            about = problem.message if problem.path == "kind" else f"{problem.path} {problem.message}"
+            message = f"{ObjectRef.of(manifest)}: {about}"
+            raise TemplateError(message, template=file, hint=problem.hint, word=problem.key)
         ref = ObjectRef.of(manifest)
         if ref in made:
             raise TemplateError(f"{ref} is made a second time: its name has to tell it from the first", template=file)
@@ -71,23 +74,35 @@ def render(cluster: Cluster, templates: Templates) -> list[Manifest]:
 
 def _manifests(cluster: Cluster, templates: Templates) -> Iterator[tuple[str, Manifest]]:
     shared = {"cluster": cluster, "spec": cluster.spec}
-    config_map = render_one(
-        templates, CONFIG_TEMPLATE, {**shared, "name": f"{cluster.name}-config", "labels": _labels(cluster, "config")}
-    )
+    config = {**shared, "name": f"{cluster.name}-config", "labels": _labels(cluster, "config")}
+    with _rendering(str(cluster.key)):
+        config_map = render_one(templates, CONFIG_TEMPLATE, config)
     yield CONFIG_TEMPLATE, config_map
     config_hash = content_digest([config_map.get("data", {}), config_map.get("binaryData", {})])
     for component in components(cluster):
         variables = {
             **shared,
             "component": component,
-            "name": f"{cluster.name}-{component.name}",
+            "name": workload_name(cluster.name, component.name),
             "labels": _labels(cluster, component.name),
             "selector": _selector(cluster, component.name),
             "configHash": config_hash,
         }
         for use in COMPONENT_TEMPLATES:
             if use.wanted(component):
-                yield use.template, render_one(templates, use.template, variables)
+                with _rendering(f"component {component.name} of {cluster.key}"):
+                    made = render_one(templates, use.template, variables)
+                yield use.template, made
+
+
+@contextmanager
+def _rendering(what: str) -> Iterator[None]:
+    """Have an error say for what its template was rendered."""
+    try:
+        yield
+    except TemplateError as error:
+        error.rendering = what
+        raise
 
 
 def _labels(cluster: Cluster, component: str) -> dict[str, str]:
@@ -110,7 +125,7 @@ _API_VERSION = re.compile(r"([a-z0-9.-]+/)?v[0-9][a-z0-9]*")
 
 
 def render_one(templates: Templates, file: str, variables: dict[str, Any]) -> Manifest:
-    """Return the manifest that one template makes; `install` renders the operator's own with this, too.
+    """Return the manifest that one template makes, of a cluster or of the operator itself.
 
     Raises:
         TemplateError: the template is broken or does not make a Kubernetes object.

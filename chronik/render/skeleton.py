@@ -1,9 +1,9 @@
-"""Parse the text that a template made, with holes where values go, into a tree that can be filled.
+"""Parse the text that a template made, with placeholders where values go, into a tree that can be filled.
 
-A hole that is a whole plain scalar takes a value of any type; inside quotes or other text it takes scalars and makes a
-string. Anything that would let text act as structure is refused: duplicate keys, tags, anchors, aliases, merge keys,
-a second document, a hole that nobody bound. Called by `binding`, which binds JSON data, `OMIT` and None; compiled
-skeletons are kept, so a fleet of equal clusters parses YAML once.
+A placeholder that is a whole plain scalar takes a value of any type; inside quotes or other text it takes scalars and
+makes a string. Anything that would let text act as structure is refused: duplicate keys, tags, anchors, aliases, merge
+keys, a second document, a placeholder without a value. Values are JSON data, `OMIT` or None; compiled skeletons are
+kept, so a fleet of equal clusters parses YAML once.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ OMIT: Final = _Omit()
 class SkeletonError(Exception):
     """The skeleton is no single YAML document, or a value does not fit its place; `line` counts from 1."""
 
-    def __init__(self, message: str, line: int) -> None:
+    def __init__(self, message: str, line: int, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.line = line
+        self.hint = hint
 
 
 def placeholder(number: int) -> str:
@@ -54,7 +55,7 @@ def placeholder(number: int) -> str:
 
 @lru_cache(maxsize=_KEPT_SKELETONS)
 def compile_skeleton(text: str) -> Fill:
-    """Parse a skeleton and return the function that fills it with the values of its holes; an empty one makes None.
+    """Parse a skeleton and return the function that fills its placeholders with values; an empty one makes None.
 
     Raises:
         SkeletonError: the text is not one plain YAML document. The function raises it too, for a value that does not
@@ -77,7 +78,7 @@ def compile_skeleton(text: str) -> Fill:
 
 
 def _lines_of_holes(text: str) -> list[int]:
-    """Return the line of each hole, and see to it that they are those which `binding` printed: each once, in order."""
+    """Return the line of each placeholder, and check that they are those which were printed: each once, in order."""
     lines = []
     for expected, found in enumerate(_HOLE.finditer(text)):
         line = text.count("\n", 0, found.start()) + 1
@@ -91,9 +92,13 @@ def _events(text: str) -> Iterator[yaml.Event]:
     try:
         return iter(list(yaml.parse(text, Loader=_LOADER)))
     except yaml.MarkedYAMLError as error:
-        mark: Any = error.problem_mark or error.context_mark  # typed as either library's mark; both count from 0
-        words = ", ".join(filter(None, (error.context, error.problem)))
-        raise SkeletonError(f"not YAML: {words}", mark.line + 1 if mark else 1) from error
+        from chronik.documents.syntax_errors import syntax_mistake  # noqa: PLC0415  # only a broken text pays for it
+
+        mistake = syntax_mistake(error, text)
+        line = text.count("\n", 0, mistake.start) + 1
+        other = text.count("\n", 0, mistake.other) + 1 if mistake.other is not None else 0
+        hint = mistake.hint.replace("{line}", str(other))
+        raise SkeletonError(f"not YAML: {_HOLE.sub('{{ … }}', mistake.message)}", line, hint) from error
     except (yaml.reader.ReaderError, UnicodeEncodeError) as error:
         place = _UNREADABLE.search(text)
         line = text.count("\n", 0, place.start()) + 1 if place else 1

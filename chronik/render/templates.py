@@ -1,10 +1,10 @@
 """Templates whose values are bound, not spliced, as SQL drivers bind parameters.
 
-What `{{ … }}` prints is an opaque token, a *hole*. The text that a template makes, its *skeleton*, is therefore the
-template author's alone; it is parsed as YAML, and only then are the typed values put into the parsed tree. No value can
-add a key, end a scalar, become a number or start a document. Parts compose as data: `{{ part("probes") }}` renders
+What `{{ … }}` prints is an opaque token, a *placeholder*. The text that a template makes, its *skeleton*, is therefore
+the template author's alone; it is parsed as YAML, and only then are the typed values put into the parsed tree. No value
+can add a key, end a scalar, become a number or start a document. Parts compose as data: `{{ part("probes") }}` renders
 another template to a value and binds that. A part sees its user's variables, but for a loop's, which it is handed:
-`part("metric", metric=metric)`. `render` is the only caller.
+`part("metric", metric=metric)`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from jinja2 import (
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing, object_type_repr
 
+from chronik.documents.scalars import SURROGATE
 from chronik.errors import TemplateError
 from chronik.render.filters import FILTERS, FUNCTIONS
 from chronik.render.skeleton import HOLE_MARK, OMIT, SkeletonError, compile_skeleton, placeholder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from jinja2 import Template
@@ -44,10 +45,9 @@ _CHECKED = "chronik checked"  # by identity: what parts have made so far
 _NOTHING = object()
 _MAX_DEPTH = 8
 _PART_NAME = re.compile(r"[a-z0-9-]+")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE_MARK = re.compile(r"\0(\d+)\0")
 _FORBIDDEN: dict[type[nodes.Node], str] = {
-    # Each of these can turn printed text back into a value, and so would hand a template its own holes.
+    # Each of these can turn printed text back into a value, and so would hand a template its own placeholders.
     nodes.Macro: "{% macro %}",
     nodes.CallBlock: "{% call %}",
     nodes.FilterBlock: "{% filter %}",
@@ -89,10 +89,16 @@ class Templates:
     """A set of templates by name, compiled once and rendered to JSON data.
 
     `read` maps a name such as `statefulset.yaml.j2` to a text, or to None where there is no such template.
-    `bytecode_cache` spares a short-lived process the compiling.
+    `bytecode_cache` spares a short-lived process the compiling. `names` lists all templates, for suggestions only.
     """
 
-    def __init__(self, read: Callable[[str], str | None], bytecode_cache: BytecodeCache | None = None) -> None:
+    def __init__(
+        self,
+        read: Callable[[str], str | None],
+        bytecode_cache: BytecodeCache | None = None,
+        names: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        self._names = names
         self._environment = _Environment(
             loader=_Loader(read),
             undefined=_Missing,
@@ -123,7 +129,7 @@ class Templates:
             return compile_skeleton(text)(placeholders)
         except SkeletonError as error:
             line = self._template_line(name, variables, error.line)
-            raise TemplateError(error.message, template=name, line=line) from error
+            raise TemplateError(error.message, template=name, line=line, hint=error.hint) from error
 
     def _text(self, name: str, variables: dict[str, Any]) -> str:
         try:
@@ -131,7 +137,8 @@ class Templates:
         except TemplateError:
             raise
         except Exception as error:  # noqa: BLE001  # an expression can raise anything; the author is told where
-            _raise_template_error(name, error)
+            names = {"variable": [*variables, *self._environment.globals], "filter": [*self._environment.filters]}
+            _raise_template_error(name, error, names)
 
     @pass_context
     def _part(self, context: Context, name: str, /, **variables: Any) -> Any:
@@ -140,7 +147,8 @@ class Templates:
             raise RecursionError(f"parts are nested more than {_MAX_DEPTH} deep; does {name} use itself?")
         file = f"parts/{name}.yaml.j2"
         if not _PART_NAME.fullmatch(name) or not self._environment.knows(file):
-            raise LookupError(f"there is no part {name}: it would be the file {file}")
+            parts = [each.removeprefix("parts/").removesuffix(".yaml.j2") for each in self._names() if "parts/" in each]
+            raise _UnknownName(f"there is no part {name}: it would be the file {file}", name, parts)
         made = self.render(file, {**context.get_all(), **variables, _DEPTH: depth})
         context[_CHECKED][id(made)] = made
         return made
@@ -173,7 +181,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super()._generate(source, name, *args, **kwargs)
 
     def knows(self, name: str) -> bool:
-        """Say whether there is a template of that name."""
+        """Return whether there is a template of that name."""
         try:
             self.get_template(name)
         except TemplateNotFound:
@@ -201,6 +209,24 @@ def _marked(node: nodes.Expr) -> Iterator[nodes.Expr]:
 
 def _line_mark(number: int) -> str:
     return f"\0{number}\0"
+
+
+class _UnknownName(LookupError):
+    """An undefined name in a template; `known` are those that are defined."""
+
+    def __init__(self, message: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(message)
+        self.name = name
+        self.hint = _suggestion(name, known)
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    """Return a sentence with the nearest known name, or all of them."""
+    from difflib import get_close_matches  # noqa: PLC0415  # only a wrong name pays for it
+
+    names = sorted({each for each in known if " " not in each})
+    close = get_close_matches(name, names, n=1)
+    return f"Did you mean {close[0]}?" if close else f"There are {', '.join(names)}." if names else ""
 
 
 class _Missing(StrictUndefined):
@@ -240,7 +266,7 @@ class _Loader(BaseLoader):
 
 @pass_context
 def _bind(context: Context, value: Any) -> str:
-    """Keep a value for later and print its hole instead; Jinja calls this on whatever `{{ … }}` yields."""
+    """Keep a value for later and print its placeholder instead; Jinja calls this on whatever `{{ … }}` yields."""
     # What None and OMIT mean depends on where they stand; what a part has made was checked as it was made.
     if value is not None and value is not OMIT and context[_CHECKED].get(id(value), _NOTHING) is not value:
         _require_data(value)
@@ -253,7 +279,7 @@ def _require_data(value: Any) -> None:
     """Refuse what is no JSON data through and through: Jinja's objects, tuples, NaN, text that UTF-8 cannot hold."""
     kind = type(value)
     if kind is str:
-        if not value.isascii() and _SURROGATE.search(value):
+        if not value.isascii() and SURROGATE.search(value):
             raise ValueError(f"the text {value[:60]!r} holds half of a surrogate pair, which UTF-8 cannot write")
     elif kind is dict:
         for key, item in value.items():
@@ -277,13 +303,59 @@ def _refuse(value: Any) -> NoReturn:
     raise TypeError(f"{value if isinstance(value, float) else object_type_repr(value)} is no value of JSON{hint}")
 
 
-def _raise_template_error(name: str, error: Exception) -> NoReturn:
+def _raise_template_error(name: str, error: Exception, names: Mapping[str, list[str]]) -> NoReturn:
+    """Raise a TemplateError for whatever went wrong; `names` are the variables and filters that there are."""
     if isinstance(error, TemplateNotFound):
         raise TemplateError(f"there is no template {error.name}", template=name) from error
     if isinstance(error, TemplateSyntaxError):
-        raise TemplateError(str(error.message), template=error.name or name, line=error.lineno) from error
+        message, hint, word = _plain_syntax(str(error.message), names["filter"])
+        where = error.name or name
+        raise TemplateError(message, template=where, line=error.lineno, hint=hint, word=word) from error
     where, line = _failing_line(error.__traceback__) or (name, None)
-    raise TemplateError(str(error) or type(error).__name__, template=where, line=line) from error
+    message, hint, word = _plain_words(error, names["variable"])
+    raise TemplateError(message, template=where, line=line, hint=hint, word=word) from error
+
+
+def _plain_words(error: Exception, variables: list[str]) -> tuple[str, str, str]:
+    """Return what went wrong in an expression, what to do, and the word in the template that it is about."""
+    message = str(error) or type(error).__name__
+    if isinstance(error, _UnknownName):
+        return message, error.hint, error.name
+    if found := _NOT_DEFINED.fullmatch(message):
+        return message, _suggestion(found[1], variables), found[1]
+    if found := _NOT_HERE.match(message):
+        return message, "", found[1]
+    if found := _CALLED_WRONGLY.match(message):
+        takes = _COUNTS.get(found[2], found[2])
+        return f"{found[1]}() takes {takes}", "docs/templates.md lists filters and functions.", found[1]
+    if isinstance(error, ZeroDivisionError):
+        return "this divides by zero", "", ""
+    return message, "", ""
+
+
+_NOT_DEFINED = re.compile(r"(\w+) is not defined")
+_NOT_HERE = re.compile(r"there is no (\S+) here")
+_CALLED_WRONGLY = re.compile(r"(\w+)\(\) (?:takes|got|missing) (.*)")
+_COUNTS = {
+    "1 positional argument but 2 were given": "no arguments",
+    "1 positional argument but 3 were given": "no arguments",
+}
+
+
+def _plain_syntax(message: str, filters: list[str]) -> tuple[str, str, str]:
+    """Return what is wrong with a template's own syntax, what to do, and the word that it is about."""
+    if found := re.match(r"No (filter|test) named '(.*)'", message):
+        known = filters if found[1] == "filter" else []
+        return f"there is no {found[1]} {found[2]}", _suggestion(found[2], known), found[2]
+    if found := re.search(r"innermost block that needs to be closed is '(\w+)'", message):
+        return f"{{% {found[1]} %}} is not closed", f"Write {{% end{found[1]} %}} where it ends.", found[1]
+    if found := re.match(r"Encountered unknown tag '(\w+)'", message):
+        return f"there is no statement {{% {found[1]} %}}", "There are if, elif, else, for, set and with.", found[1]
+    if "end of print statement" in message:
+        return "`{{` is not closed, or something stands before its end that does not belong there", "Write }}.", "{{"
+    if "end of statement block" in message:
+        return "`{%` is not closed, or something stands before its end that does not belong there", "Write %}.", "{%"
+    return message, "", ""
 
 
 def _failing_line(traceback: TracebackType | None) -> tuple[str, int] | None:

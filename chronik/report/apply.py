@@ -1,6 +1,6 @@
 """Word what became of clusters: a line for each object that changed or could not, a count, and what to do.
 
-`cli_apply` prints it, and `cli_diff` the troubles; `report_json` is the same for programs. Pure.
+Pure; `report.data` says the same to programs.
 """
 
 from __future__ import annotations
@@ -63,15 +63,17 @@ def _table(page: Page, told: Sequence[ObjectResult]) -> None:
     words = max((len(_word(deed.outcome)) for deed in told), default=0)
     columns = page.width is None or names + words + _ROOM_FOR_REASONS <= page.width
     for deed in told:
-        name, word, reason = visible(str(deed.ref)), _word(deed.outcome), _reason(deed)
-        lead, used = f"{name}{' ' * (names - cells(name) + 2)}", names + 2
-        if not columns:
-            page.hanging(name)
-            lead, used = "  ", 2
-        painted = page.painted(word, _OUTCOME_COLOURS.get(deed.outcome, ""))
-        page.beside(f"{lead}{painted}{' ' * (words - len(word) + 2)}", used + words + 2, reason)
-        for owner in _taken(deed):
-            page.paragraph(f"took {path_of(owner)} from {owned_by(owner)}", " " * (used if columns else 4))
+        lead = page.styled(str(deed.ref))
+        if columns:
+            lead.pad_right(names + 2 - lead.cell_len)
+        else:
+            page.hanging(str(deed.ref))
+            lead = page.styled("  ")
+        word = page.styled((_word(deed.outcome), _OUTCOME_COLOURS.get(deed.outcome, "")))
+        word.pad_right(words + 2 - len(word))
+        page.beside(page.styled(lead, word), _reason(deed))
+        for taken in _taken(deed):
+            page.paragraph(taken, " " * (names + 2 if columns else 4))
 
 
 _ROOM_FOR_REASONS = 24
@@ -91,8 +93,8 @@ def _reason(deed: ObjectResult) -> str:
         case _ if result.outcome == "not-tried":
             return result.why
         case Apply(reason=reason, restarts=restarts):
-            settled = "; something on the server changes it back" if result.settled else ""
-            return f"{reason}{', its pods restart' if restarts else ''}{settled}"
+            flapping = "; something on the server changes it back" if result.flapping else ""
+            return f"{reason}{', its pods restart' if restarts else ''}{flapping}"
         case GrowClaim(was=was, storage=storage):
             return f"{was} -> {storage}"
         case Obstacle() | Recreate():
@@ -100,24 +102,16 @@ def _reason(deed: ObjectResult) -> str:
     return "" if result.outcome == "created" else action.reason
 
 
-def _taken(deed: ObjectResult) -> tuple[FieldOwner, ...]:
-    return tuple(
-        owner
-        for result in deed.results
-        if isinstance(result.action, Apply) and result.outcome in WROTE
-        for owner in result.action.takes
-    )
-
-
-def path_of(owner: FieldOwner) -> str:
-    """Write which field somebody owns: `spec.replicas`."""
-    return owner.path.removeprefix(".")
+def _taken(deed: ObjectResult) -> Iterator[str]:
+    """Yield what was taken from whom."""
+    for result in deed.results:
+        if isinstance(result.action, Apply) and result.outcome in WROTE:
+            yield from (f"took {owner.field} from {owned_by(owner)}" for owner in result.action.takes)
 
 
 def owned_by(owner: FieldOwner) -> str:
     """Write who owns a field, and how they got it: `kubectl (update of scale)`."""
-    how = f"{owner.operation.lower()} of {owner.subresource}" if owner.subresource else owner.operation.lower()
-    return f"{owner.manager} ({how})"
+    return f"{owner.manager} ({owner.how})"
 
 
 def _summary(account: ClusterResult, dry_run: DryRun) -> str:
@@ -132,7 +126,7 @@ def _summary(account: ClusterResult, dry_run: DryRun) -> str:
 
 
 class _Trouble(NamedTuple):
-    """Something to tell about one object; the same about several objects is told once."""
+    """Something to report about one object; the same about several objects is reported once."""
 
     label: Literal["error", "note"]
     message: str
@@ -173,7 +167,7 @@ def _troubles(result: Result) -> Iterator[tuple[_Trouble, str]]:
         whose = f"{result.error.subject}: " if result.error.subject not in {"", ref} else ""
         yield _Trouble("error", whose + result.error.message, result.error.hint), ref
     elif isinstance(action, Conflict):
-        fields = "".join(f"\n{path_of(owner)}: {owned_by(owner)}" for owner in action.owners)
+        fields = "".join(f"\n{owner.field}: {owned_by(owner)}" for owner in action.owners)
         message = f"other field managers set {counted(len(action.owners), 'field')} that this apply sets{fields}"
         yield _Trouble("error", message, action.hint), ref
     elif isinstance(action, Obstacle):
@@ -190,7 +184,7 @@ def _troubles(result: Result) -> Iterator[tuple[_Trouble, str]]:
 
 
 def ready_text(accounts: Sequence[ClusterResult], *, width: int | None, color: bool) -> str:
-    """Return a line for each cluster that became ready; nothing if nobody waited."""
+    """Return a line for each cluster that became ready; nothing without a wait."""
     page = Page(width, color=color)
     for account in accounts:
         if account.unready == ():

@@ -16,11 +16,14 @@
             "seconds",
             "error":      null or {"reason", "message", "hint", "code"}       code is HTTP's, 0 without one
         }],
-        "unready": null or [{"kind", "namespace", "name", "state", "message"}],    null: nobody waited
+        "unready": null or [{"kind", "namespace", "name", "state", "message"}],    null: no wait
         "error": null or the same                                why the cluster was not looked at
     }]}
 
-`cli_apply` and `cli_diff` print it; in a diff an outcome is what it would be, and `seconds` are 0. Pure.
+If an error came before any cluster, it is `{"clusters": [], "error": {the same, "subject"}, "problems": [...]}`: the
+problems are those of documents, as `chronik validate -o json` lists them.
+
+In a diff an outcome is what it would be, and `seconds` are 0. Pure.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.errors import NO_ANSWER
 from chronik.plan.actions import Apply, Conflict, Deferred, Obstacle
 from chronik.plan.results import WROTE
+from chronik.report.problems import problems_data
 from chronik.report.summary import action_changes, counts
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from chronik.errors import ChronikError
     from chronik.manifest import ObjectRef
     from chronik.plan.results import Result
+    from chronik.problem import Problem
     from chronik.report.summary import ClusterResult, DryRun
     from chronik.status.view import ClusterView
     from chronik.status.view_parts import Address, Autoscaler, ComponentView, Pod, Volume
@@ -47,8 +52,21 @@ if TYPE_CHECKING:
 
 def apply_json(accounts: Sequence[ClusterResult], dry_run: DryRun = "none") -> str:
     """Return all clusters as one JSON object."""
-    text = json.dumps({"clusters": [_account(account, dry_run) for account in accounts]}, indent=2)
-    return text.replace("\x7f", "\\u007f") + "\n"
+    return to_json({"clusters": [_account(account, dry_run) for account in accounts]})
+
+
+def error_data(error: ChronikError, problems: Iterable[Problem]) -> dict[str, Any]:
+    """Return what a report is if an error came before any cluster: there are none in it, and it says why.
+
+    `problems` are those of documents, as `chronik validate` lists them.
+    """
+    whole = {**(_error(error) or {}), "subject": error.subject}
+    return {"clusters": [], "error": whole, "problems": problems_data(problems)}
+
+
+def to_json(data: Any) -> str:
+    """Return data as JSON text, indented."""
+    return json.dumps(data, indent=2).replace("\x7f", "\\u007f") + "\n"
 
 
 def _account(account: ClusterResult, dry_run: DryRun) -> dict[str, Any]:
@@ -131,13 +149,13 @@ def _data(view: ClusterView) -> dict[str, Any]:
 
 def _component_data(part: ComponentView) -> dict[str, Any]:
     return {
-        "name": part.status.component.count_field,
+        "name": part.status.component.type.count_field,
         "workload": str(part.ref),
         "wanted": part.status.wanted,
         "ready": part.status.ready,
         "existing": part.existing,
         "updated": part.updated,
-        "settled": part.status.settled,
+        "settled": part.status.is_ready,
         "state": part.status.health.state.value,
         "message": part.reason,
         "endpoints": list(part.status.endpoints),

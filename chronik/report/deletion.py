@@ -1,6 +1,6 @@
-"""Word deletions: what will go and what stays, before anybody is asked, and what became of it; for people and programs.
+"""Word deletions: what will go and what stays, before the user is asked, and what became of it.
 
-`cli_delete` prints it. Pure.
+For people and programs. Pure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["DeletionResult", "deletion_json", "forecast", "outcome", "question"]
 class DeletionResult:
     """What became of one deletion: `document` is what went wrong with the ChronikCluster, `left` what is still there.
 
-    `left` is None if nobody waited.
+    `left` is None without a wait.
     """
 
     deletion: Deletion
@@ -61,9 +61,9 @@ def forecast(deletions: Iterable[Deletion], *, width: int | None, color: bool) -
     page = Page(width, color=color)
     for deletion in deletions:
         if not deletion.uids:
-            page.line(f"{page.painted(str(deletion.key), BOLD)}: nothing to delete")
+            page.line((str(deletion.key), BOLD), ": nothing to delete")
         else:
-            page.line(f"{page.painted(str(deletion.key), BOLD)}: will be deleted")
+            page.line((str(deletion.key), BOLD), ": will be deleted")
             _listing(page, deletion.removes)
             follows = [ObjectRef.of(live) for live in deletion.follows]
             if follows:
@@ -97,7 +97,7 @@ def _listing(page: Page, refs: Iterable[ObjectRef]) -> None:
     longest = max(map(len, by_kind), default=0)
     for kind, names in by_kind.items():
         if page.width is None or page.width > 2 * longest + 6:
-            page.beside(f"    {kind:<{longest}}  ", longest + 6, ", ".join(names))
+            page.beside(f"    {kind:<{longest}}  ", ", ".join(names))
         else:
             page.line(f"    {kind}")
             page.paragraph(", ".join(names), "      ")
@@ -131,7 +131,7 @@ def _write_outcome(page: Page, departure: DeletionResult, *, dry_run: bool) -> N
     else:
         verb = "would be deleted" if dry_run else "deleted"
         gone = "" if dry_run or departure.left is None or departure.left else ", all gone"
-        page.line(f"{page.painted(str(deletion.key), BOLD)}: {counted(done, 'object')} {verb}{gone}")
+        page.line((str(deletion.key), BOLD), f": {counted(done, 'object')} {verb}{gone}")
     for result in (*report.failed, *report.untried):
         text = f"{result.ref}: {result.error.message if result.error else f'not tried, {result.why}'}"
         page.hanging(text, "  ", colour=RED)

@@ -1,6 +1,6 @@
 """Word what an apply would change: field by field, with who set it, which pods restart, and what is deleted.
 
-`cli_diff` prints it. Values come with their secrets masked (`changes.Mask`), and never reach a terminal raw. Pure.
+Pure. Values come with their secrets masked (`changes.Mask`), and never reach a terminal raw.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from chronik.documents.scalars import is_ambiguous
 from chronik.documents.writer import to_yaml
 from chronik.plan.actions import Apply, Conflict, Deferred, Obstacle, Recreate, Skip, TransferOwnership
 from chronik.plan.results import LEFT_ALONE, WROTE
-from chronik.report.apply import owned_by, path_of
-from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page, cells, visible
+from chronik.report.apply import owned_by
+from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page
 from chronik.report.summary import action_changes, counts, deeds
 from chronik.wording import counted, listed
 
@@ -38,7 +38,7 @@ _CONFIG_HASH = "chronik.stream/config-hash"
 _TEMPLATE = "spec.template."
 _DIGEST = re.compile("[0-9a-f]{64}")
 
-RESTART_COLOUR = f"{BOLD};{YELLOW}"
+RESTART_COLOUR = f"{BOLD} {YELLOW}"
 
 _MARKS: dict[Outcome, tuple[str, str, str]] = {
     "created": ("+", GREEN, "does not exist: is created"),
@@ -75,7 +75,7 @@ _NUMBERS: dict[Outcome, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ClusterDiff:
-    """What an apply would do to one cluster: the account of it, as if all went well.
+    """What an apply would do to one cluster: its result, as if all went well.
 
     `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet. `command` is
     what hands the document to the operator that manages the cluster, if one does.
@@ -88,9 +88,9 @@ class ClusterDiff:
 
     @property
     def differs(self) -> bool:
-        """Whether anything would change, or should but cannot. What is held back is told, and is no difference.
+        """Whether anything would change, or should but cannot. What is held back is reported, but is no difference.
 
-        No apply would settle that, so a check that wants no differences could never be content.
+        No apply would settle it, so a check for no differences could never pass.
         """
         return any(result.outcome not in LEFT_ALONE for result in self.account.report.results)
 
@@ -138,8 +138,9 @@ class _Entry:
 
     def write(self) -> None:
         mark, colour, words = _MARKS[self._deed.outcome]
-        head = f"{mark} {self._deed.ref}" + (f": {words}" if words else "")
-        self._page.hanging(head, colour=f"{BOLD};{colour}")
+        head = f"{self._deed.ref}: {words}" if words else str(self._deed.ref)
+        style = f"{BOLD} {colour}"
+        self._page.beside((f"{mark} ", style), (head, style))
         for result in self._deed.results:
             self._details(result)
 
@@ -157,7 +158,7 @@ class _Entry:
         told = ", ".join(change.owner for change in changes)
         for owner in owners:
             if owner.manager not in told:
-                self._note(f"{path_of(owner)} is {verb} {owned_by(owner)}")
+                self._note(f"{owner.field} is {verb} {owned_by(owner)}")
         if isinstance(action, Apply | Recreate) and action.restarts:
             self._restarts(action.restarts)
         if isinstance(action, Obstacle | Deferred) and action.hint:
@@ -180,17 +181,17 @@ class _Entry:
 
     def _in_one_line(self, change: Change, old: list[str], new: list[str], owner: str) -> bool:
         """Write `path: old -> new` if there is room for it, and say whether there was."""
-        page, path = self._page, f"{visible(change.path)}: "
-        before, after = (visible(side[0]) if side else "(nothing)" for side in (old, new))
-        plain = f"{_INDENT}{path}{before} -> {after}{visible(owner)}"
-        if page.width is not None and cells(plain) > page.width:
-            return False
-        page.line(f"{_INDENT}{path}{page.painted(before, RED)} -> {page.painted(after, GREEN)}{visible(owner)}")
-        return True
+        before, after = (side[0] if side else "(nothing)" for side in (old, new))
+        page = self._page
+        line = page.styled(_INDENT, f"{change.path}: ", (before, RED), " -> ", (after, GREEN), owner)
+        fits = page.width is None or line.cell_len <= page.width
+        if fits:
+            page.line(line)
+        return fits
 
 
 def _is_explained(action: Action) -> bool:
-    """Say whether an action's reason tells more than the changes, and the line above them."""
+    """Return whether an action's reason tells more than the changes, and the line above them."""
     kept = isinstance(action, Skip) and action.why == "kept"
     return kept or (
         isinstance(action, Recreate | Obstacle | TransferOwnership | Deferred) and not isinstance(action, Conflict)
@@ -234,7 +235,7 @@ def _lines(value: Any) -> list[str]:
 
 
 def _is_short(value: Any) -> bool:
-    """Say whether a value is a single word or line."""
+    """Return whether a value is a single word or line."""
     return not value or not isinstance(value, dict | list | str) or (isinstance(value, str) and "\n" not in value)
 
 

@@ -1,103 +1,137 @@
-"""Lines for a terminal: wrapped to its width, coloured if wanted, and never with anything in them that it would obey.
+"""Pages for a terminal: drawn by rich, and never with anything on them that the terminal would obey.
 
-What it is told may be hostile, so nothing of it gets there raw: escape sequences, bidirectional marks and whatever else
-shows nothing or moves the cursor is spelled out. All reports are written on a `Page`; whoever writes a line of his own
-to a terminal makes it `visible`. Pure.
+What is written may be hostile, so all of it is made `visible` first: escape sequences, bidirectional marks and whatever
+else shows nothing or moves the cursor is spelled out. That stays own code, because rich lets most of it through. No
+text is taken for markup or for the name of an emoji, and nothing is highlighted: rich gets nothing but its own `Text`.
+
+rich is loaded with the first page, not with this module: commands that have nothing to print do not wait for it. Pure.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+    Part = str | tuple[str, str] | Text
+    """A text; a text and its style, as rich names it; or what `Page.styled` made of such."""
 
 NARROWEST = 40
-BOLD, DIM, RED, GREEN, YELLOW, BLUE, CYAN = "1", "2", "31", "32", "33", "34", "36"
+BOLD, DIM, RED, GREEN, YELLOW, BLUE, CYAN = "bold", "dim", "red", "green", "yellow", "blue", "cyan"
 _LONGEST = 2_000
+_UNBOUNDED = 1_000_000
+"""Columns of what is no terminal."""
 
 
 class Page:
     """Text in the making. `width` is in columns, at least 40; None is no terminal: nothing is wrapped there."""
 
     def __init__(self, width: int | None = None, *, color: bool = False) -> None:
+        from rich.console import Console  # noqa: PLC0415  # see above
+
         self.width = width if width is None else max(width, NARROWEST)
-        self._color = color
-        self._lines: list[str] = []
+        self._room = _UNBOUNDED if self.width is None else self.width
+        self._lines: list[Text] = []
+        self._console = Console(  # given all that it would look up in the environment
+            width=self._room,
+            height=1,
+            color_system="standard" if color else None,
+            force_terminal=color,
+            force_jupyter=False,
+            no_color=False,
+        )
 
     @property
     def text(self) -> str:
         """All lines written so far."""
-        return "".join(f"{line}\n" for line in self._lines)
+        if not self._lines:
+            return ""
+        from rich.text import Text  # noqa: PLC0415
 
-    def line(self, text: str = "") -> None:
-        """Write a line of our own as it is."""
-        self._lines.append(text.rstrip())
+        with self._console.capture() as written:
+            self._console.print(Text("\n").join(self._lines), soft_wrap=True)
+        return written.get()
 
-    def painted(self, text: str, colour: str) -> str:
-        """Return a text in a colour."""
-        return f"\x1b[{colour}m{text}\x1b[0m" if self._color and text else text
+    def styled(self, *parts: Part) -> Text:
+        """Return a line of parts, each made visible, and in its style if it has one."""
+        from rich.text import Text  # noqa: PLC0415
+
+        line = Text(end="", overflow="fold")
+        for part in parts:
+            if isinstance(part, Text):
+                line.append_text(part)
+            else:
+                text, style = (part, "") if isinstance(part, str) else part
+                line.append(visible(text), style)
+        return line
+
+    def line(self, *parts: Part) -> None:
+        """Write a line as it is, however long."""
+        line = self.styled(*parts)
+        line.rstrip()
+        self._lines.append(line)
 
     def paragraph(self, text: str, indent: str = "", *, first: str | None = None, colour: str = "") -> None:
         """Write a text of several lines, each wrapped; `first` stands before the first one instead of the indent."""
         lead = indent if first is None else first
         for line in text.splitlines() or [""]:
-            for part in wrapped(visible(line), self.width, indent, cells(lead)):
-                self.line(lead + self.painted(part, colour))
-                lead = indent
+            content = line.lstrip(" ")
+            inner = " " * min(len(line) - len(content), self._room // 2)
+            self._wrapped(self.styled(lead + inner), self.styled((content, colour)), len(indent + inner))
+            lead = indent
 
     def hanging(self, text: str, indent: str = "", *, colour: str = "") -> None:
         """Write a paragraph whose further lines are indented by two more than its first."""
         self.paragraph(text, f"{indent}  ", first=indent, colour=colour)
 
-    def beside(self, first: str, used: int, text: str) -> None:
-        """Write a text in a column of its own, beside something that takes up so many columns."""
-        parts = wrapped(visible(text), self.width, " " * used, used)
-        self.line(first + parts[0])
-        for part in parts[1:]:
-            self.line(" " * used + part)
+    def beside(self, first: Part, text: Part, *, whole: bool = False) -> None:
+        """Write a text in a column of its own, beside another; a word too long for it stays `whole`, if so wanted."""
+        lead, content = self.styled(first), self.styled(text)
+        content.overflow = "ignore" if whole else "fold"
+        self._wrapped(lead, content, lead.cell_len)
 
     def labelled(self, label: str, colour: str, text: str) -> None:
         """Write a text after a coloured label: `error: ...`."""
-        lines = text.split("\n")
-        whole = f"{label}: {lines[0]}"
-        for number, part in enumerate(wrapped(visible(whole), self.width, "  ", 0)):
-            painted = self.painted(f"{label}:", f"{BOLD};{colour}") + part[len(label) + 1 :]
-            self.line(f"  {part}" if number else painted)
-        for line in lines[1:]:
+        first, *others = text.split("\n")
+        self._wrapped(self.styled(), self.styled((f"{label}:", f"{BOLD} {colour}"), f" {first}"), 2)
+        for line in others:
             self.paragraph(line, "  ")
 
+    def columns(self, rows: Sequence[Sequence[Part]], *, cut: bool = False) -> None:
+        """Write rows in columns as wide as they must be; the last one is wrapped, or whole lines are `cut`."""
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
 
-def wrapped(text: str, width: int | None, indent: str, used: int, *, whole: bool = False) -> list[str]:
-    """Break a visible text into parts that fit: the first beside `used` columns, the rest beside the indent.
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        for row in rows:
+            grid.add_row(*map(self.styled, row))
+        for column in grid.columns[:-1]:
+            column.no_wrap = True
+        options = self._console.options.update_width(_UNBOUNDED if cut else self._room)
+        for segments in self._console.render_lines(grid, options, pad=False):
+            line = Text.assemble(*((text, style or "") for text, style, _ in segments))
+            line.rstrip()
+            line.truncate(self._room, overflow="ellipsis")
+            self.line(line)
 
-    Words break only if they are longer than a whole line, and not even then if they are to stay `whole`.
-    """
-    if width is None or used + cells(text) <= width:
-        return [text]
-    parts, room, line, whole_line = [], max(width - used, 1), "", max(width - cells(indent), 1)
-    inside = text[: len(text) - len(text.lstrip())]
-    words = text.split(" ")
-    for piece in words if whole else _pieces(words, whole_line):
-        longer = f"{line} {piece}" if line else piece
-        if line.strip() and cells(longer) > room:
-            parts.append(line)
-            room, longer = whole_line, inside + piece
-        line = longer
-    return [*parts, line]
+    def _wrapped(self, first: Text, text: Text, indent: int) -> None:
+        """Write a line beside what stands first in it; what does not fit goes below, after so many blanks."""
+        begin, *others = text.wrap(self._console, max(self._room - first.cell_len, 1))
+        if others and indent != first.cell_len:
+            rest = _stripped(text[len(begin) :])
+            others = list(rest.wrap(self._console, max(self._room - indent, 1)))
+        self.line(first, begin)
+        for line in map(_stripped, others):
+            if line:
+                self.line(" " * indent, line)
 
 
-def _pieces(words: Iterable[str], longest: int) -> Iterator[str]:
-    for word in words:
-        rest = word
-        while cells(rest) > longest:
-            cut = len(rest)
-            while cells(rest[:cut]) > longest:
-                cut -= max(1, (cells(rest[:cut]) - longest) // 2)
-            yield rest[:cut]
-            rest = rest[cut:]
-        yield rest
+def _stripped(line: Text) -> Text:
+    """Return a line without the blanks that it begins with: rich leaves some behind a word that it had to break."""
+    return line[len(line) - len(line.plain.lstrip(" ")) :]
 
 
 def visible(text: str) -> str:
@@ -117,13 +151,17 @@ def _shown(character: str) -> str:
 
 
 def cells(text: str) -> int:
-    """Return how many columns of a terminal a printable text takes: two for each wide character, none for a mark."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_cells_of, text))
+    """Return how many columns of a terminal a printable text takes."""
+    from rich.cells import cell_len  # noqa: PLC0415
+
+    return cell_len(text)
 
 
-def _cells_of(character: str) -> int:
-    if unicodedata.category(character) in {"Mn", "Me"}:
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+def split(text: str, columns: int) -> tuple[str, str]:
+    """Return the part of a printable text that takes so many columns, and the rest of it.
+
+    Letters keep their marks. Of a wide one that stands in the way, either part gets a blank.
+    """
+    from rich.cells import split_text  # noqa: PLC0415
+
+    return split_text(text, min(columns, cells(text)))

@@ -1,17 +1,17 @@
 """Word a list of problems for people, for programs and for GitHub's annotations.
 
-Called by `cli` and `testing`; pure.
+Pure.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from chronik.errors import InvalidDocuments
+from chronik.errors import InvalidDocuments, TemplateError
 from chronik.problem import format_path
-from chronik.report.page import BLUE, BOLD, CYAN, RED, YELLOW, Page, cells, visible, wrapped
+from chronik.report.page import BLUE, BOLD, CYAN, RED, YELLOW, Page, cells, split, visible
 from chronik.wording import counted
 
 if TYPE_CHECKING:
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
 
     from chronik.errors import ChronikError
     from chronik.problem import Location, Problem
+    from chronik.report.page import Part
 
 _TAB = "    "
 _REACH = 4  # characters that may share one column: a letter and its marks
-_STDIN = "-"
+_STDIN = "<stdin>"
 _TOKEN = re.compile(r""""(?:[^"\\]|\\.){0,200}"|'[^']{0,200}'|[^\s,:{}\[\]]+(?::(?=[^\s,])[^\s,{}\[\]]*)*""")
-_COLOURS = {"error": f"{BOLD};{RED}", "warning": f"{BOLD};{YELLOW}", "help": f"{BOLD};{CYAN}"}
-_MARGIN = f"{BOLD};{BLUE}"
+_COLOURS = {"error": f"{BOLD} {RED}", "warning": f"{BOLD} {YELLOW}", "help": f"{BOLD} {CYAN}"}
+_MARGIN = f"{BOLD} {BLUE}"
 
 
 def problems_text(problems: Sequence[Problem], *, width: int, color: bool, most: int | None = None) -> str:
     """Return the problems for a person to read: each with its line and a caret, and a count at the end.
 
-    Text is wrapped to `width` columns, at least 40. `most` problems are told, the first in reading order. Nothing comes
-    back for no problems.
+    Text is wrapped to `width` columns, at least 40. `most` problems are shown, the first in reading order. Nothing
+    comes back for no problems.
     """
     if not problems:
         return ""
@@ -40,7 +41,7 @@ def problems_text(problems: Sequence[Problem], *, width: int, color: bool, most:
     told = _ordered(problems)[:most]
     for problem in told:
         _write(page, problem)
-    page.line(page.painted(_summary(told), BOLD))
+    page.line((_summary(told), BOLD))
     return page.text
 
 
@@ -48,15 +49,27 @@ def error_text(error: ChronikError, *, width: int, color: bool, most: int | None
     """Return an error for a person to read; the problems of documents as `problems_text` does, with `most` of them."""
     if isinstance(error, InvalidDocuments):
         return problems_text(error.problems, width=width, color=color, most=most)
-    label = Page(color=color).painted("error:", _COLOURS["error"])
-    return f"{label} {error}".replace("\n", "\n  ") + "\n"
+    if isinstance(error, TemplateError) and error.location:
+        return problems_text([error.as_problem()], width=width, color=color)
+    page = Page(color=color)
+    page.labelled("error", RED, str(error))
+    return page.text
 
 
 def problems_json(problems: Sequence[Problem]) -> str:
-    """Return the problems as a JSON list; file, line and column are null where they are not known."""
-    found = [
+    """Return the problems as a JSON list: `problems_data` as text."""
+    return json.dumps(problems_data(problems), indent=2).replace("\x7f", "\\u007f") + "\n"
+
+
+def problems_data(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    """Return the problems as plain data.
+
+    `file` is as it was named, "-" for standard input, and null for what is in no file, such as a wrong option. `line`
+    and `column` are null where a whole file is meant.
+    """
+    return [
         {
-            "file": problem.location.file if problem.location else None,
+            "file": "-" if _file(problem) == _STDIN else _file(problem) or None,
             "line": problem.location.line if problem.location else None,
             "column": problem.location.column if problem.location else None,
             "path": format_path(problem.path),
@@ -67,27 +80,32 @@ def problems_json(problems: Sequence[Problem]) -> str:
         }
         for problem in _ordered(problems)
     ]
-    return json.dumps(found, indent=2).replace("\x7f", "\\u007f") + "\n"
 
 
 def problems_github(problems: Sequence[Problem]) -> str:
     """Return the problems as GitHub workflow commands, which a run shows as annotations of the changed files.
 
+    What is on standard input is in no file of the repository, so its place goes into the message.
     Source: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
     """
     return "".join(f"{_github_command(problem)}\n" for problem in _ordered(problems))
 
 
 def _github_command(problem: Problem) -> str:
+    at, file = problem.location, _file(problem)
     properties: dict[str, str | int] = {}
-    if problem.location and problem.location.file != _STDIN:
-        properties["file"] = problem.location.file.removeprefix("./")
-    if problem.location:
-        properties |= {"line": problem.location.line, "col": problem.location.column}
+    if file and file != _STDIN:
+        properties |= {"file": file.removeprefix("./")} | ({"line": at.line, "col": at.column} if at else {})
     properties["title"] = format_path(problem.path) or problem.code
     written = ",".join(f"{name}={_github_property(str(value))}" for name, value in properties.items())
-    message = "\n".join(filter(None, (_headline(problem), visible(problem.hint))))
+    place = (f"standard input, line {at.line}: " if at else "standard input: ") if file == _STDIN else ""
+    message = "\n".join(filter(None, (place + _headline(problem), visible(problem.hint))))
     return f"::{problem.severity} {written}::{_github_data(message)}"
+
+
+def _file(problem: Problem) -> str:
+    """Return the file that a problem is in, as it was named, or "" if it is in none."""
+    return problem.location.file if problem.location else problem.subject
 
 
 def _github_data(text: str) -> str:
@@ -125,39 +143,34 @@ def _summary(problems: Sequence[Problem]) -> str:
 
 
 def _write(page: Page, problem: Problem) -> None:
-    _labelled(page, problem.severity, _headline(problem), bold=True)
+    _labelled(page, problem.severity, (_headline(problem).lstrip(), BOLD))
     if problem.location:
         _place(page, problem.location, _COLOURS[problem.severity])
     elif problem.subject:
-        page.line(f"  {page.painted('-->', _MARGIN)} {visible(problem.subject)}")
+        page.line("  ", ("-->", _MARGIN), f" {problem.subject}")
     if problem.hint:
-        _labelled(page, "help", visible(problem.hint))
+        _labelled(page, "help", problem.hint.lstrip())
     page.line()
 
 
-def _labelled(page: Page, label: str, text: str, *, bold: bool = False) -> None:
-    """Write a visible text in a column beside its label; its words stay whole, for whoever copies them."""
-    indent = " " * (len(label) + 2)
-    lead = f"{page.painted(f'{label}:', _COLOURS[label])} "
-    for part in wrapped(text.lstrip(), page.width, indent, len(indent), whole=True):
-        page.line(lead + (page.painted(part, BOLD) if bold else part))
-        lead = indent
+def _labelled(page: Page, label: str, text: Part) -> None:
+    """Write a text in a column beside its label; its words stay whole, so that they can be copied."""
+    page.beside(page.styled((f"{label}:", _COLOURS[label]), " "), text, whole=True)
 
 
 def _place(page: Page, at: Location, colour: str) -> None:
     """Write where something is, the line there, and a mark below it."""
     number = str(at.line)
-    margin = " " * len(number)
-    bar = page.painted("|", _MARGIN)
-    file = "<stdin>" if at.file == _STDIN else visible(at.file)
-    page.line(f"{margin}{page.painted('-->', _MARGIN)} {file}:{at.line}:{at.column}")
+    margin, bar = " " * len(number), ("|", _MARGIN)
+    file = "<stdin>" if at.file == _STDIN else at.file
+    page.line(margin, ("-->", _MARGIN), f" {file}:{at.line}:{at.column}")
     if not at.text.strip():
         return
     assert page.width is not None, "problems are told to a terminal, or to what is as wide as one"
     source, before, marked = _window(at.text, at.column - 1, page.width - len(number) - 3)
-    page.line(f"{margin} {bar}")
-    page.line(f"{page.painted(number, _MARGIN)} {bar} {source}")
-    page.line(f"{margin} {bar} {' ' * before}{page.painted('^' * marked, colour)}")
+    page.line(margin, " ", bar)
+    page.line((number, _MARGIN), " ", bar, f" {source}")
+    page.line(margin, " ", bar, " " * (before + 1), ("^" * marked, colour))
 
 
 def _window(text: str, at: int, width: int) -> tuple[str, int, int]:
@@ -170,31 +183,16 @@ def _window(text: str, at: int, width: int) -> tuple[str, int, int]:
     stop = token.end() if token else at + 1
     low, high = max(0, at - _REACH * width), at + _REACH * width
     before, after = _spelled(text[low:at]), _spelled(text[at:high])
-    room = width - min(sum(map(cells, after)), width // 2)
-    left, left_cut = _fitting(before[::-1], room, cut=low > 0)
-    while left_cut and left and not cells(left[-1]):
-        left.pop()  # a mark whose letter was cut off
-    left = [*(["…"] if left_cut else []), *left[::-1]]
-    begin = sum(map(cells, left))
-    right, right_cut = _fitting(after, width - begin, cut=high < len(text))
-    marked = sum(map(cells, right[: stop - at]))
-    return "".join([*left, *right, *(["…"] if right_cut else [])]), begin, max(marked, 1)
+    room = width - min(cells(after), width // 2)
+    cut = low > 0 or cells(before) > room
+    left = f"…{split(before, cells(before) - room + 1)[1]}" if cut else before
+    begin = cells(left)
+    cut = high < len(text) or begin + cells(after) > width
+    right = split(after, width - begin - 1)[0] if cut else after
+    marked = min(cells(_spelled(text[at:stop])), cells(right))
+    return f"{left}{right}{'…' if cut else ''}", begin, max(marked, 1)
 
 
-def _spelled(text: str) -> list[str]:
-    """Return how each character of a source line is shown; a tab is four columns wide wherever it stands."""
-    return [_TAB if character == "\t" else visible(character) for character in text]
-
-
-def _fitting(pieces: list[str], room: int, *, cut: bool) -> tuple[list[str], bool]:
-    """Return the first pieces that fit the room, and whether an ellipsis must say that there were more."""
-    if not cut and sum(map(cells, pieces)) <= room:
-        return pieces, False
-    kept: list[str] = []
-    room -= 1
-    for piece in pieces:
-        room -= cells(piece)
-        if room < 0:
-            break
-        kept.append(piece)
-    return kept, True
+def _spelled(text: str) -> str:
+    """Return how a part of a source line is shown; a tab is four columns wide wherever it stands."""
+    return "".join(_TAB if character == "\t" else visible(character) for character in text)

@@ -104,7 +104,7 @@ def visible_whole(text: str) -> str:
 
 def _write(page: Page, each: ObjectReview) -> None:
     mark, colour, words = _MARKS[each.verdict]
-    page.hanging(f"{mark} {each.ref}" + (f" {words}" if words else ""), colour=f"{BOLD};{colour}")
+    page.hanging(f"{mark} {each.ref}" + (f" {words}" if words else ""), colour=f"{BOLD} {colour}")
     if each.verdict != "changed":
         return
     if each.restarts:
@@ -113,10 +113,11 @@ def _write(page: Page, each: ObjectReview) -> None:
         page.paragraph("its pods do not restart", _INDENT)
     for note in each.notes:
         page.paragraph(note, _INDENT, colour=CYAN)
+    from rich.text import Text  # noqa: PLC0415  # a text of rich's own is written whole, however long it is
+
     room = page.width and page.width - len(_INDENT)
     for line in diff_lines(each.old, each.new):
-        text, colour = _INDENT + line_text(line, room), _SIGN_COLOURS[line.sign]
-        page.line(page.painted(text, colour) if colour else text)
+        page.line(Text(_INDENT + line_text(line, room), _SIGN_COLOURS[line.sign]))
 
 
 def line_text(line: DiffLine, width: int | None = None) -> str:

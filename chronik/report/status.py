@@ -1,6 +1,6 @@
 """Word how clusters are: a picture of one, a table of many, a line for each change.
 
-`cli_status` prints it; `status_data` is the same for programs. Pure: the time is an argument.
+Pure: the time is an argument. `report.data` says the same to programs.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from chronik.api.components import COMPONENTS
 from chronik.report.page import BOLD, DIM, GREEN, RED, YELLOW, Page, cells, visible
 from chronik.status.health import State
-from chronik.status.view_parts import WORDS, is_growing
+from chronik.status.view_parts import is_growing
 from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ NOT_INSTALLED = (
     "note: the kind ChronikCluster is not installed; only clusters applied from the command line can be shown"
 )
 _READY = {False: "Ready", True: "Ready as it is: it is paused, and need not be what its document says"}
-_LABEL = max(map(len, WORDS.values())) + 2
+_LABEL = max(len(each.plural) for each in COMPONENTS.values()) + 2
 
 
 def picture(
@@ -34,7 +35,7 @@ def picture(
 ) -> str:
     """Return one or more clusters for a person; `width` is the terminal's, None if there is none.
 
-    They are told in full, or in no more than `height` lines: then what can best be spared is left out, and never the
+    They are shown in full, or in no more than `height` lines: then what can best be spared is left out, and never the
     end, which says what they wait for.
     """
     lines: list[str] = []
@@ -73,8 +74,8 @@ class _Picture:
 
     def _header(self) -> None:
         page, view = self.page, self.view
-        phase = page.painted(view.state, f"{BOLD};{_PHASE_COLOURS.get(view.phase, YELLOW)}")
-        page.line(f"{page.painted(str(view.key), BOLD)}  {phase}")
+        colour = _PHASE_COLOURS.get(view.phase, YELLOW)
+        page.line((str(view.key), BOLD), "  ", (view.state, f"{BOLD} {colour}"))
         facts = [f"created {age(view.created, self.now)} ago"] if view.created else []
         facts += [f"generation {view.generation}"] if view.generation else ["applied without an operator"]
         page.paragraph(", ".join(facts), "  ", colour=DIM)
@@ -83,13 +84,13 @@ class _Picture:
 
     def _section(self, title: str) -> None:
         self.page.line()
-        self.page.line(self.page.painted(title, BOLD))
+        self.page.line((title, BOLD))
 
     def _row(self, label: str, text: str) -> None:
         """Write a text beside its label, or below it if a word of it is too long for that."""
         used, width = 2 + _LABEL, self.page.width
         if width is None or max(map(cells, text.split()), default=0) <= width - used:
-            self.page.beside(f"  {label:<{_LABEL}}", used, text)
+            self.page.beside(f"  {label:<{_LABEL}}", text)
         else:
             self.page.line(f"  {label}")
             self.page.paragraph(text, "    ")
@@ -98,12 +99,10 @@ class _Picture:
         self._section("Components")
         counts = max((len(_count(part)) for part in self.view.components), default=0)
         for part in self.view.components:
-            colour = _colour(part)
             bar = _bar(part, self.page.width)
-            plain = f"  {part.words:<{_LABEL}}{bar}{' ' if bar else ''}{_count(part):>{counts}}  "
-            first = f"  {part.words:<{_LABEL}}{self.page.painted(bar, colour)}{' ' if bar else ''}"
-            first += self.page.painted(f"{_count(part):>{counts}}", colour) + "  "
-            self.page.beside(first, cells(plain), ", ".join(_remarks(part)))
+            drawn = (f"{bar} " if bar else "") + f"{_count(part):>{counts}}"
+            first = self.page.styled(f"  {part.words:<{_LABEL}}", (drawn, _colour(part)), "  ")
+            self.page.beside(first, ", ".join(_remarks(part)))
             for trouble in part.troubles:
                 self.page.hanging(trouble, "    ", colour=RED)
             for laggard in part.laggards:
@@ -132,18 +131,18 @@ class _Picture:
         if not conditions or self.view.generation is None:  # without an operator they say what stands above
             return
         self._section("Conditions")
-        longest = max(len(each.get("type", "")) for each in conditions)
+        rows = []
         for each in conditions:
             since = each.get("lastTransitionTime")
-            stamp = f"{age(since, self.now) if since else '':>4}"
-            first = f"  {each.get('type', ''):<{longest}}  {each.get('status', ''):<5}  {stamp}  "
-            self.page.beside(first, len(first), _condition(each))
+            stamp = age(since, self.now) if since else ""
+            rows.append((f"  {each.get('type', '')}", f"{each.get('status', ''):<5}", f"{stamp:>4}", _condition(each)))
+        self.page.columns(rows)
 
     def _verdict(self) -> None:
         page, view = self.page, self.view
         page.line()
         if view.ready:
-            page.line(page.painted(_READY[view.paused], f"{BOLD};{GREEN}"))
+            page.line((_READY[view.paused], f"{BOLD} {GREEN}"))
         for reason in view.waits_besides:
             page.hanging(f"Waits for {reason}", colour=YELLOW)
         names = [f"{part.words} ({_lack(part)})" for part in view.waiting]
@@ -171,7 +170,7 @@ def _count(part: ComponentView) -> str:
 
 
 def _colour(part: ComponentView) -> str:
-    if part.status.settled:
+    if part.status.is_ready:
         return GREEN
     return RED if part.status.health.state is State.FAILED else YELLOW
 
@@ -188,7 +187,7 @@ def _bar(part: ComponentView, width: int | None) -> str:
 
 def _remarks(part: ComponentView) -> Iterator[str]:
     """Yield what there is to say beside a component's count."""
-    if not part.status.settled and not part.troubles:
+    if not part.status.is_ready and not part.troubles:
         yield part.reason
     if part.existing and part.updated < part.existing and "revision" not in part.reason:
         yield f"{part.updated} of {part.existing} on the newest revision"
@@ -223,20 +222,16 @@ def _volumes(volumes: Sequence[Volume]) -> str:
 def _condition(condition: Mapping[str, Any]) -> str:
     """Word a condition, but for what the components above say better."""
     reason, message = condition.get("reason", ""), condition.get("message", "")
-    told = message.startswith(tuple(f"{words}: " for words in WORDS.values()))
+    told = message.startswith(tuple(f"{each.plural}: " for each in COMPONENTS.values()))
     return f"{reason}: {message}" if message and not told else reason
 
 
 def table(views: Sequence[ClusterView], now: str, *, width: int | None, color: bool) -> str:
     """Return many clusters, a line each; columns that matter less make room for what is waited for."""
     rows = _fitting([_HEAD, *(_cells(view, now) for view in views)], width)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    colours = [BOLD, *map(_row_colour, views)]
     page = Page(width, color=color)
-    for number, row in enumerate(rows):
-        fixed = "  ".join(f"{cell:<{size}}" for cell, size in zip(row[:-1], widths[:-1], strict=True))
-        line = f"{fixed}  {visible(row[-1])}".rstrip()
-        cut = line if width is None or cells(line) <= width else f"{line[: width - 1]}…"
-        page.line(page.painted(cut, BOLD) if number == 0 else page.painted(cut, _row_colour(views[number - 1])))
+    page.columns([[(cell, colour) for cell in row] for row, colour in zip(rows, colours, strict=True)], cut=True)
     return page.text
 
 
@@ -249,7 +244,7 @@ def _fitting(rows: list[tuple[str, ...]], width: int | None) -> list[tuple[str, 
     """Return rows without the columns that there is no room for."""
     for left_out in ((), ("AGE",), ("AGE", "CONTROLLERS", "INGEST", "SEARCH")):
         shown = [tuple(cell for name, cell in zip(_HEAD, row, strict=True) if name not in left_out) for row in rows]
-        *fixed, last = (max(map(len, column)) for column in zip(*shown, strict=True))
+        *fixed, last = (max(cells(visible(cell)) for cell in column) for column in zip(*shown, strict=True))
         if width is None or sum(fixed) + 2 * len(fixed) + min(last, _LEAST) <= width:
             break
     return shown
@@ -266,7 +261,7 @@ def _cells(view: ClusterView, now: str) -> tuple[str, ...]:
         view.key.name,
         view.state,
         "yes" if view.ready else "no",
-        *(counts.get(name, "-") for name in WORDS),
+        *(counts.get(name, "-") for name in COMPONENTS),
         age(view.created, now) if view.created else "-",
         "; ".join(view.waits_for),
     )

@@ -1,6 +1,6 @@
-"""What a pass over a cluster amounts to: a failure, something to wait for, conditions, Events, and when to try again.
+"""What a pass over a cluster amounts to: a failure, something to wait for, conditions, and when to try again.
 
-Pure: `reconcile` hands in what became of the plan, and writes what comes back into status and Events.
+Pure: from what became of the plan.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chronik.errors import FieldConflict, Forbidden
-from chronik.manifest import CLUSTER_KIND
+from chronik.manifest import CLUSTER_KIND, PAUSED_ANNOTATION
 from chronik.plan.actions import (
     Blocked,
     Conflict,
@@ -21,7 +21,7 @@ from chronik.plan.actions import (
 )
 from chronik.plan.results import Report
 from chronik.problem import format_path
-from chronik.status.compute import TURN, condition
+from chronik.status.compute import TURN, Reason, condition
 from chronik.wording import sentence
 
 if TYPE_CHECKING:
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
     from chronik.errors import ChronikError, RetryClass
     from chronik.manifest import Manifest, ObjectRef
     from chronik.problem import Problem
-    from chronik.status.compute import Condition, Reason
+    from chronik.status.compute import Condition
 
 NOTHING_DONE = Report(())
 _MOST_TOLD = 3
-_PAUSED = "Reconciliation is paused by the annotation chronik.stream/paused"
+_PAUSED = f"Reconciliation is paused by the annotation {PAUSED_ANNOTATION}"
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What a pass amounts to; `failure` and `waiting` are a reason in one word and a message.
+    """What a pass amounts to: what failed, or else what it waits for.
 
-    `retry` says how soon to try again what failed; None if nothing did, or if an event will tell.
+    `retry` says how soon to try again what failed; None if nothing did, or if an event will wake it.
     """
 
     failure: Reason | None = None
@@ -62,21 +62,21 @@ def assess(
     waiting = None
     if failure is None:
         waiting, retry = _waiting(report)
-    found = [*pause(paused=paused), *_about_fields(report), *_held(report), *_settled(report)]
+    found = [*pause(paused=paused), *_about_fields(report), *_held(report), *_flapping(report)]
     return Assessment(failure, waiting, retry, (*found, *_about_secrets(missing or {}), *_about_spec(warnings)))
 
 
 def invalid(problems: Iterable[Problem]) -> Reason:
     """Return what a spec in error amounts to: every error, in one message."""
-    return "InvalidSpec", "; ".join(_sentence(problem) for problem in problems if problem.severity == "error")
+    return Reason("InvalidSpec", "; ".join(_sentence(problem) for problem in problems if problem.severity == "error"))
 
 
 def describe_error(error: ChronikError) -> Reason:
-    """Return an error as a reason and a message, in sentences; what to do has to fit the operator."""
+    """Return an error as a reason; what to do has to fit the operator."""
     head, *details = (line.strip() for line in error.message.splitlines())
     whole = " ".join(filter(None, (f"{error.subject}:" if error.subject else "", head, "; ".join(details))))
     hint = _GIVE_UP if isinstance(error, FieldConflict) else error.hint
-    return error.reason, f"{sentence(whole)} {hint}" if hint else whole
+    return Reason(error.reason, f"{sentence(whole)} {hint}" if hint else whole)
 
 
 _GIVE_UP = "Remove these fields from the configuration of their managers, or have those give them up."
@@ -100,28 +100,28 @@ def rigid_classes(report: Report, claims: Iterable[Manifest]) -> frozenset[str]:
 def _failure(report: Report) -> tuple[Reason | None, RetryClass | None]:
     """Return what will not go away by itself, if anything, and when to look again all the same.
 
-    Nothing tells the operator when an object that is not its own has gone, so it looks as soon as after a hiccup.
+    No event says when an object that is not ours has gone, so it is retried as soon as a transient error.
     """
     obstacles = [(each.ref, each.action) for each in report.obstacles if isinstance(each.action, Obstacle)]
     foreign = [_obstacle(ref, each) for ref, each in obstacles if isinstance(each, Foreign)]
     if foreign:
-        return ("ResourceConflict", _told(foreign)), "transient"
+        return Reason("ResourceConflict", _told(foreign)), "transient"
     conflicts = [_obstacle(ref, each) for ref, each in obstacles if isinstance(each, Conflict)]
     if conflicts:
-        return ("FieldConflict", _told(conflicts)), "permanent"
+        return Reason("FieldConflict", _told(conflicts)), "permanent"
     blocked = [_obstacle(ref, each) for ref, each in obstacles if isinstance(each, Blocked) and each.by is None]
     if blocked:
-        return ("ImmutableField", _told(blocked)), "permanent"
+        return Reason("ImmutableField", _told(blocked)), "permanent"
     errors = [each.error for each in report.failed if each.error and each.error.retry_class == "permanent"]
     if errors:
-        return (errors[0].reason, _told([describe_error(error)[1] for error in errors])), "permanent"
+        return _summed_up(errors), "permanent"
     return None, None
 
 
 def _obstacle(ref: ObjectRef, each: Obstacle) -> str:
     said = f"{ref} {each.reason}"
     if isinstance(each, Conflict):
-        paths = sorted({owner.path.removeprefix(".") for owner in each.owners})
+        paths = sorted({owner.field for owner in each.owners})
         managers = " and ".join(sorted({owner.manager for owner in each.owners}))
         said = f"{ref}: {', '.join(paths)} {'is' if len(paths) == 1 else 'are'} held by {managers}"
     return " ".join(filter(None, (sentence(said), each.hint)))
@@ -131,13 +131,16 @@ def _waiting(report: Report) -> tuple[Reason | None, RetryClass | None]:
     errors = [each.error for each in report.failed if each.error]
     if errors:
         unknown = any(error.retry_class == "unknown" for error in errors)
-        told = _told([describe_error(error)[1] for error in errors])
-        return (errors[0].reason, told), "unknown" if unknown else "transient"
+        return _summed_up(errors), "unknown" if unknown else "transient"
     waits = [(each.ref, each.action) for each in report.obstacles if isinstance(each.action, Wait | Blocked)]
     if not waits:
         return None, None
     by_turns = all(isinstance(each, Blocked) and each.by and each.by.kind == CLUSTER_KIND for _, each in waits)
-    return (TURN if by_turns else "Waiting", _told([f"{ref} {each.reason}" for ref, each in waits])), None
+    return Reason(TURN if by_turns else "Waiting", _told([f"{ref} {each.reason}" for ref, each in waits])), None
+
+
+def _summed_up(errors: Sequence[ChronikError]) -> Reason:
+    return Reason(errors[0].reason, _told([describe_error(error).message for error in errors]))
 
 
 def _told(texts: Sequence[str]) -> str:
@@ -155,13 +158,13 @@ def _sentence(problem: Problem) -> str:
 
 
 def pause(*, paused: bool) -> list[Condition]:
-    """Return the condition of a cluster that somebody has paused, if so."""
+    """Return the condition that says that a cluster is paused, if it is."""
     return [condition("Paused", met=True, reason="PausedByAnnotation", message=_PAUSED)] if paused else []
 
 
 def _about_fields(report: Report) -> list[Condition]:
     texts = [
-        f"{each.ref}: {owner.path.removeprefix('.')} is held by {owner.manager}"
+        f"{each.ref}: {owner.field} is held by {owner.manager}"
         for each in report.obstacles
         if isinstance(each.action, Conflict)
         for owner in each.action.owners
@@ -177,8 +180,8 @@ def _held(report: Report) -> list[Condition]:
     return [condition("StorageResizable", met=False, reason=held[0].code, message=message)]
 
 
-def _settled(report: Report) -> list[Condition]:
-    refs = [str(each.ref) for each in report.results if each.outcome == "settled" or each.settled]
+def _flapping(report: Report) -> list[Condition]:
+    refs = [str(each.ref) for each in report.results if each.outcome == "settled" or each.flapping]
     message = f"changed back by something else on every apply: {_told(refs)}"
     return [condition("ApplyFlapping", met=True, reason="ChangedBack", message=message)] if refs else []
 

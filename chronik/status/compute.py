@@ -1,42 +1,46 @@
 """Derive a cluster's status from what was observed: phase, conditions, endpoints, ready replicas.
 
-Pure: `now` is an argument. `chronik status` shows what this returns; the operator writes it into the ChronikCluster.
-Statements S23-S31 and S39-S44 of the seed; conditions follow the Kubernetes API conventions, so `kubectl wait` and
-kstatus tools understand them.
+Pure: `now` is an argument. Statements S23-S31 and S39-S44 of the seed; conditions follow the Kubernetes API
+conventions, so `kubectl wait` and kstatus tools understand them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.components import Component, components
-from chronik.manifest import COMPONENT_LABEL, Manifest, ObjectRef
+from chronik.api.components import COMPONENTS, Component, components, workload_name, workload_ref
+from chronik.manifest import Manifest, ObjectRef, component_of
 from chronik.status.health import Health, State, health, pod_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from chronik.api.components import ComponentType
     from chronik.api.spec import Cluster
 
 Condition = dict[str, Any]
-Reason = tuple[str, str]
+
+
+class Reason(NamedTuple):
+    """Why a cluster is as it is: `reason` is one CamelCase word, as in conditions, `message` are sentences."""
+
+    reason: str
+    message: str
+
 
 TURN = "WaitingForTurn"
 """The reason of a cluster that is as its spec says, and waits for others before a newer chronik restarts its pods."""
 OWN_CONDITIONS = frozenset(
     {
-        *("Ready", "ControllersReady", "IngestNodesReady", "SearchNodesReady", "Reconciling", "Stalled", "Progressing"),
+        *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
         *("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings"),
     }
 )
-"""The conditions that we write. Others in a status are somebody else's, who may keep them."""
+"""The conditions that we write. Others in a status belong to other writers, and stay."""
 
 _LONGEST = 32_768
 """Characters that a condition's message may have: metav1.Condition."""
-
-_TITLES = {"controller": "Controllers", "ingest": "IngestNodes", "search": "SearchNodes"}
-_WORDS = {"controller": "controllers", "ingest": "ingest nodes", "search": "search nodes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class ComponentStatus:
     """Whether pods are still being made or replaced; if not, and some are not ready, they have come to harm."""
 
     @property
-    def settled(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether the wanted pods, no more and no fewer, are ready and run the newest revision."""
         return self.health.ready and self.ready == self.wanted
 
@@ -66,9 +70,9 @@ class Observation:
     previous: Mapping[str, Any] = field(default_factory=dict)
     generation: int | None = None
     failure: Reason | None = None
-    """Reason and message of a permanent error, if the last pass ended in one."""
+    """The permanent error that the last pass ended in, if it did."""
     waiting: Reason | None = None
-    """Reason and message of what the last pass could not do yet, and will try again by itself."""
+    """What the last pass could not do yet, and will try again by itself."""
     extra: Sequence[Condition] = ()
     """Further conditions, which are shown as they are."""
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -81,11 +85,11 @@ def component_statuses(cluster: Cluster, observed: Observation) -> list[Componen
 
 
 def _component_status(cluster: Cluster, component: Component, observed: Observation) -> ComponentStatus:
-    name = f"{cluster.name}-{component.name}"
-    workload = observed.objects.get(ObjectRef(component.workload, cluster.namespace, name))
-    pods = [pod for pod in observed.pods if pod["metadata"].get("labels", {}).get(COMPONENT_LABEL) == component.name]
+    ref = workload_ref(cluster.key, component.name)
+    workload = observed.objects.get(ref)
+    pods = [pod for pod in observed.pods if component_of(pod) == component.name]
     if workload is None:
-        missing = Health(State.IN_PROGRESS, f"{component.workload} {name} does not exist")
+        missing = Health(State.IN_PROGRESS, f"{ref.kind} {ref.name} does not exist")
         return ComponentStatus(component, component.replicas, 0, missing, ())
     wanted = workload["spec"].get("replicas", 1) if component.autoscaling else component.replicas
     ready = (workload.get("status") or {}).get("readyReplicas", 0)
@@ -94,7 +98,7 @@ def _component_status(cluster: Cluster, component: Component, observed: Observat
 
 
 def _rolling(workload: Manifest) -> bool:
-    """Tell whether a workload is still on its way to the pods that its spec asks for, ready or not."""
+    """Return whether a workload is still on its way to the pods that its spec asks for, ready or not."""
     status, count = workload.get("status") or {}, workload["spec"].get("replicas", 1)
     return bool(
         status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0)
@@ -106,8 +110,9 @@ def _rolling(workload: Manifest) -> bool:
 
 def _endpoints(cluster: Cluster, component: Component, pods: Iterable[Manifest], ready: int) -> tuple[str, ...]:
     """Return the addresses of pods that are really ready; search nodes share one, having no names of their own."""
-    service = f"{cluster.name}-{component.name}.{cluster.namespace}.svc.{cluster.domain}:{component.port}"
-    if component.workload == "Deployment":
+    host = workload_name(cluster.name, component.name)
+    service = f"{host}.{cluster.namespace}.svc.{cluster.domain}:{component.port}"
+    if not component.type.stateful:
         return (service,) if ready else ()
     names = (pod["metadata"]["name"] for pod in pods if pod_ready(pod))
     return tuple(f"{name}.{service}" for name in sorted(names, key=_ordinal))
@@ -123,14 +128,8 @@ def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
     found = component_statuses(cluster, observed)
     status: dict[str, Any] = {
         "phase": _phase(found, observed),
-        "controllers": _listed(found, "controller"),
-        "ingestNodes": _listed(found, "ingest"),
-        "searchNodes": _listed(found, "search"),
-        "readyReplicas": {
-            "controllers": _ready(found, "controller"),
-            "ingestNodes": _ready(found, "ingest"),
-            "searchNodes": _ready(found, "search"),
-        },
+        **{each.count_field: _endpoints_of(found, each) for each in COMPONENTS.values()},
+        "readyReplicas": {each.count_field: _ready_of(found, each) for each in COMPONENTS.values()},
         "conditions": merge_conditions(
             observed.previous.get("conditions") or (), _conditions(found, observed), now, observed.generation
         ),
@@ -142,7 +141,7 @@ def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
 
 
 def own(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a status without the conditions that somebody else has put there: to us they are no news, ever."""
+    """Return a status without the conditions of other writers: a change of those is never news to us."""
     conditions = status.get("conditions") or ()
     ours = [each for each in conditions if each.get("type") in OWN_CONDITIONS]
     return {**status, "conditions": ours} if len(ours) < len(conditions) else dict(status)
@@ -155,30 +154,30 @@ def stamped(status: dict[str, Any], previous: Mapping[str, Any], now: str) -> di
     return {**status, "lastUpdated": previous["lastUpdated"] if same else now}
 
 
-def _listed(found: Iterable[ComponentStatus], name: str) -> list[str]:
-    return [endpoint for each in found if each.component.name == name for endpoint in each.endpoints]
+def _endpoints_of(found: Iterable[ComponentStatus], component: ComponentType) -> list[str]:
+    return [endpoint for each in found if each.component.type == component for endpoint in each.endpoints]
 
 
-def _ready(found: Iterable[ComponentStatus], name: str) -> int:
-    return sum(each.ready for each in found if each.component.name == name)
+def _ready_of(found: Iterable[ComponentStatus], component: ComponentType) -> int:
+    return sum(each.ready for each in found if each.component.type == component)
 
 
 def _phase(found: Sequence[ComponentStatus], observed: Observation) -> str:
     """Return the phase: a cluster that ran once and is not all healthy is Updating, never Creating again."""
     if observed.failure:
         return "Failed"
-    if all(each.settled for each in found) and not _is_on_its_way(observed):
+    if all(each.is_ready for each in found) and not _is_on_its_way(observed):
         return "Running"
     return "Updating" if _ran_before(observed.previous) else "Creating"
 
 
 def _is_on_its_way(observed: Observation) -> bool:
-    """Tell whether what is there, however healthy, is not what the spec asks for by now.
+    """Return whether what is there, however healthy, is not what the spec asks for by now.
 
     If a cluster runs and its spec is the same, what waits is a repair, which takes nothing from it. Nor does an upgrade
     of the operator that waits for its turn: clusters that called that an update would wait for each other for ever.
     """
-    if observed.waiting and observed.waiting[0] == TURN:
+    if observed.waiting and observed.waiting.reason == TURN:
         return False
     last = observed.previous.get("observedGeneration", observed.generation)
     fresh = observed.previous.get("phase") != "Running" or last != observed.generation
@@ -186,18 +185,18 @@ def _is_on_its_way(observed: Observation) -> bool:
 
 
 def _ran_before(previous: Mapping[str, Any]) -> bool:
-    """Say whether a cluster ever ran. Failed hides the phase before it; pods that were ready then stand in for it."""
+    """Return whether a cluster ever ran. Failed hides the phase before it; pods that were ready stand in for it."""
     if previous.get("phase") == "Failed":
         return any((previous.get("readyReplicas") or {}).values())
     return previous.get("phase") in {"Running", "Updating"}
 
 
 def _conditions(found: Sequence[ComponentStatus], observed: Observation) -> list[Condition]:
-    waiting = _waiting(each for each in found if not each.settled)
+    waiting = _waiting(each for each in found if not each.is_ready)
     if observed.failure:
-        ready = condition("Ready", met=False, reason=observed.failure[0], message=observed.failure[1])
+        ready = condition("Ready", met=False, reason=observed.failure.reason, message=observed.failure.message)
     elif waiting or _is_on_its_way(observed):
-        message = waiting or (observed.waiting or ("", ""))[1]
+        message = waiting or (observed.waiting.message if observed.waiting else "")
         ready = condition("Ready", met=False, reason="ComponentsNotReady", message=message)
     else:
         ready = condition(
@@ -217,9 +216,10 @@ def progress(rolling: str, observed: Observation) -> list[Condition]:
     if observed.failure:
         return [
             condition("Reconciling", met=False, reason="Stalled", message=""),
-            condition("Stalled", met=True, reason=observed.failure[0], message=observed.failure[1]),
+            condition("Stalled", met=True, reason=observed.failure.reason, message=observed.failure.message),
         ]
-    reason, message = observed.waiting or (("RolloutInProgress", rolling) if rolling else ("Settled", ""))
+    rollout = Reason("RolloutInProgress", rolling) if rolling else Reason("Settled", "")
+    reason, message = observed.waiting or rollout
     return [
         condition("Reconciling", met=bool(message), reason=reason, message=message),
         condition("Stalled", met=False, reason="NotStalled", message=""),
@@ -227,11 +227,11 @@ def progress(rolling: str, observed: Observation) -> list[Condition]:
 
 
 def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Condition:
-    """Say whether a roll-out goes on or is through; a cluster that ran and lost pods since does neither (A12)."""
+    """Return whether a roll-out goes on or is through; a cluster that ran and lost pods since does neither (A12)."""
     if observed.failure:
-        return condition("Progressing", met=False, reason=observed.failure[0], message="")
-    ill = [_WORDS[each.component.name] for each in found if not each.settled and not each.rolling]
-    if all(each.settled for each in found):
+        return condition("Progressing", met=False, reason=observed.failure.reason, message="")
+    ill = [each.component.type.plural for each in found if not each.is_ready and not each.rolling]
+    if all(each.is_ready for each in found):
         return condition("Progressing", met=True, reason="RolloutComplete", message="")
     if ill and _ran_before(observed.previous) and not any(each.rolling for each in found):
         message = f"Nothing is being rolled out, and pods are not ready: {', '.join(ill)}"
@@ -239,11 +239,11 @@ def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Con
     return condition("Progressing", met=True, reason="RolloutInProgress", message="")
 
 
-def _waiting(unsettled: Iterable[ComponentStatus]) -> str:
+def _waiting(unready: Iterable[ComponentStatus]) -> str:
     """Return what is waited for; components that wait for the same are named together."""
     who: dict[str, list[str]] = {}
-    for each in unsettled:
-        who.setdefault(_reason(each), []).append(_WORDS[each.component.name])
+    for each in unready:
+        who.setdefault(_reason(each), []).append(each.component.type.plural)
     return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in who.items())
 
 
@@ -253,12 +253,12 @@ def _reason(each: ComponentStatus) -> str:
 
 
 def _component_condition(each: ComponentStatus) -> Condition:
-    title = _TITLES[each.component.name]
+    title = each.component.type.title
     return condition(
         f"{title}Ready",
-        met=each.settled,
-        reason=f"All{title}Ready" if each.settled else f"{title}NotReady",
-        message=f"{each.ready}/{each.wanted} {_WORDS[each.component.name]} ready",
+        met=each.is_ready,
+        reason=f"All{title}Ready" if each.is_ready else f"{title}NotReady",
+        message=f"{each.ready}/{each.wanted} {each.component.type.plural} ready",
     )
 
 
@@ -287,12 +287,12 @@ _OF_THE_DOCUMENT = frozenset({"Paused", "SpecWarnings"})
 def refused(
     previous: Mapping[str, Any], failure: Reason, now: str, generation: int, extra: Sequence[Condition] = ()
 ) -> dict[str, Any]:
-    """Return the status of a cluster whose spec cannot be used, for a reason and with a message.
+    """Return the status of a cluster whose spec cannot be used; `failure` says why.
 
     What was said of an earlier document, that it had warnings or was paused, is only said again if `extra` does.
     """
     found = [
-        condition("Ready", met=False, reason=failure[0], message=failure[1]),
+        condition("Ready", met=False, reason=failure.reason, message=failure.message),
         *progress("", Observation({}, failure=failure)),
         *extra,
     ]
@@ -306,16 +306,16 @@ def pending(previous: Mapping[str, Any], now: str, generation: int) -> dict[str,
     return _on_its_way("Pending", "The operator has seen the cluster", previous, now, generation)
 
 
-def deleting(previous: Mapping[str, Any], now: str, generation: int, trouble: Reason | None = None) -> dict[str, Any]:
-    """Return the status of a cluster that is being deleted; `trouble` is what keeps it from going."""
-    held = f", which fails: {trouble[1]}" if trouble else ""
+def deleting(previous: Mapping[str, Any], now: str, generation: int, failure: Reason | None = None) -> dict[str, Any]:
+    """Return the status of a cluster that is being deleted; `failure` is what keeps it from going."""
+    held = f", which fails: {failure.message}" if failure else ""
     return _on_its_way("Deleting", f"The cluster is being deleted{held}", previous, now, generation)
 
 
 def _on_its_way(phase: str, message: str, previous: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:
     found = [
         condition("Ready", met=False, reason=phase, message=message),
-        *progress("", Observation({}, waiting=(phase, message))),
+        *progress("", Observation({}, waiting=Reason(phase, message))),
     ]
     return _outcome_only(previous, phase, found, now, generation)
 

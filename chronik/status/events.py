@@ -1,17 +1,19 @@
-"""What a pass is worth an Event for: what it did, and what it changed in the status."""
+"""Which Events a pass records: for what it did, and for what it changed in the status."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from chronik.manifest import FIELD_MANAGER
-from chronik.plan.actions import Apply, GrowClaim, Prune, Recreate, TransferOwnership
+from chronik.plan.actions import REPLICAS_MANAGER, Apply, GrowClaim, Prune, Recreate, TransferOwnership
+from chronik.plan.replicas import is_scaled
 from chronik.plan.rotation import ROTATION_MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from chronik.errors import FieldOwner
     from chronik.plan.results import Report, Result
     from chronik.status.compute import Condition
 
@@ -19,7 +21,7 @@ _MOST_TOLD = 3
 
 
 class Announcement(NamedTuple):
-    """Something that people want to hear of, as an Event."""
+    """An Event to be recorded."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -27,7 +29,7 @@ class Announcement(NamedTuple):
 
 
 def announcements(report: Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
-    """Return what people want to hear of: what a pass did, and what it changed in the status."""
+    """Return the Events of a pass: for what it did, and for what it changed in the status."""
     return [*_deeds(report.written), *_news(before, after)]
 
 
@@ -35,10 +37,8 @@ def _deeds(written: Iterable[Result]) -> list[Announcement]:
     told: list[Announcement] = []
     for each in written:
         match each.action:
-            case Apply(takes=takes) if lost := [
-                owner for owner in takes if not owner.manager.startswith(FIELD_MANAGER)
-            ]:
-                fields = ", ".join(f"{owner.path.removeprefix('.')} (from {owner.manager})" for owner in lost)
+            case Apply(takes=takes) if lost := _taken_unasked(takes):
+                fields = ", ".join(f"{owner.field} (from {owner.manager})" for owner in lost)
                 told.append(Announcement("Warning", "FieldsTakenBack", f"{each.ref}: took back {fields}"))
             case TransferOwnership(manager=manager, reason=reason) if manager == ROTATION_MANAGER:
                 told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {reason}"))
@@ -52,6 +52,19 @@ def _deeds(written: Iterable[Result]) -> list[Announcement]:
             paths = ", ".join(change.path for change in each.action.restarts[:_MOST_TOLD])
             told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {paths} changed"))
     return told
+
+
+def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
+    """Return what was taken from others, but for a count from our own autoscaler: its removal was asked for.
+
+    Then the count was held for the hand-over back, and is taken from that, too.
+    """
+    asked_back = any(owner.manager == REPLICAS_MANAGER for owner in takes)
+    return [
+        owner
+        for owner in takes
+        if not owner.manager.startswith(FIELD_MANAGER) and not (asked_back and is_scaled(owner))
+    ]
 
 
 _GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable"})

@@ -1,8 +1,7 @@
 """Say how an object is doing, from the object alone: a pure function per kind, as kstatus has them.
 
 Rules: sigs.k8s.io/cli-utils, pkg/kstatus/status. On top of them, what kstatus lacks: a StatefulSet is failed when its
-pods say why they cannot run, in the pods' own words. `apply --wait`, `status` and the operator ask here; nothing here
-asks the cluster.
+pods say why they cannot run, in the pods' own words.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def health(manifest: Manifest, pods: Iterable[Manifest] = ()) -> Health:
 
 
 def _replaced(manifest: Manifest, pod: Manifest) -> bool:
-    """Say whether another pod stands in for this one: a ReplicaSet keeps pods that ended, a StatefulSet does not."""
+    """Return whether another pod stands in for this one: a ReplicaSet keeps pods that ended, a StatefulSet does not."""
     return manifest["kind"] == "Deployment" and (pod.get("status") or {}).get("phase") == "Failed"
 
 
@@ -124,7 +123,7 @@ def _last_exit(container: dict[str, Any]) -> str:
 
 
 def pod_ready(pod: Manifest) -> bool:
-    """Say whether a pod is ready and not on its way out."""
+    """Return whether a pod is ready and not on its way out."""
     if pod["metadata"].get("deletionTimestamp"):
         return False
     conditions = (pod.get("status") or {}).get("conditions") or ()

@@ -1,7 +1,7 @@
 """Decides, of objects that were just applied, which are ready, which are still under way and which have failed.
 
-Pure: `wait` feeds it what its watches see, with the time. A failure has to last before it counts, because much of what
-pods fail on clears up by itself: a node comes, a volume is bound, a registry answers.
+Pure: the time is an argument. A failure has to last before it counts, because much of what pods fail on clears up by
+itself: a node comes, a volume is bound, a registry answers.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, POD, ClusterKey, ObjectRef
+from chronik.manifest import CLUSTER_LABEL, POD, WORKLOAD_KINDS, ClusterKey, ObjectRef, component_of
 from chronik.status.health import Health, State, health
 
 if TYPE_CHECKING:
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
 
-WORKLOADS = ("StatefulSet", "Deployment")
-
 
 def takes_time(manifest: Manifest) -> bool:
-    """Tell whether an object becomes ready only some time after it was applied."""
+    """Return whether an object becomes ready only some time after it was applied."""
     if manifest["kind"] == "Service":
         return bool(manifest["spec"].get("type") == "LoadBalancer")
-    return manifest["kind"] in {*WORKLOADS, "PodDisruptionBudget"}
+    return manifest["kind"] in {*WORKLOAD_KINDS, "PodDisruptionBudget"}
 
 
 class Unready(NamedTuple):
@@ -54,7 +52,7 @@ class WaitState:
 
 
 class Readiness:
-    """What is known so far of the objects that somebody waits for.
+    """What is known so far of the objects that are waited for.
 
     `grace` is how long, in seconds, an object has to fail before that counts. It may seem to recover in between, as a
     container that crashes again and again does: only `grace` seconds without a failure make good for one.
@@ -83,13 +81,13 @@ class Readiness:
         return WaitState(len(self._clusters) - len(unready), len(self._clusters), tuple(unready))
 
     def is_hopeless(self, state: WaitState) -> bool:
-        """Tell whether waiting longer helps no cluster: each that is not ready has something that failed for good."""
+        """Return whether waiting longer helps no cluster: each that is not ready has something that failed for good."""
         waiting = {self._clusters[each.ref] for each in state.unready}
         failed = {self._clusters[each.ref] for each in state.unready if each.failed}
         return bool(waiting) and waiting == failed
 
     def concluded(self, state: WaitState) -> tuple[Unready, ...]:
-        """Return what is not ready when nobody waits any longer: what fails now has failed, however long it did."""
+        """Return what is not ready at the end of the wait: what fails now has failed, however long it did."""
         failing = {ref for ref, trouble in self._troubles.items() if trouble.current}
         return tuple(
             Unready(each.ref, Health(State.FAILED, each.health.message)) if each.ref in failing else each
@@ -128,7 +126,7 @@ class _Trouble:
 def _health(ref: ObjectRef, live: Manifest | None, pods: Mapping[tuple[str, str, str], list[Manifest]]) -> Health:
     if live is None:
         return Health(State.IN_PROGRESS, "does not exist")
-    if ref.kind not in WORKLOADS:
+    if ref.kind not in WORKLOAD_KINDS:
         return health(live)
     return health(live, pods.get(_workload(live), ()))
 
@@ -137,7 +135,7 @@ def _workload(manifest: Manifest) -> tuple[str, str, str]:
     """Return what a workload and its pods have in common: namespace, cluster and component."""
     metadata = manifest["metadata"]
     labels = metadata.get("labels") or {}
-    return metadata.get("namespace", ""), labels.get(CLUSTER_LABEL, ""), labels.get(COMPONENT_LABEL, "")
+    return metadata.get("namespace", ""), labels.get(CLUSTER_LABEL, ""), component_of(manifest)
 
 
 def _by_workload(objects: Iterable[Manifest]) -> dict[tuple[str, str, str], list[Manifest]]:

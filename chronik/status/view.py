@@ -1,7 +1,7 @@
 """Gathers what there is to say about one live cluster: its phase, its components with their pods, volumes, addresses.
 
-Pure. `cli_status` feeds it what it read; `status_report` words it. A cluster may be kept by an operator, whose word is
-in the ChronikCluster's status, or have been applied from the command line, which leaves nothing but its objects.
+Pure. A cluster may be kept by an operator, whose word is in the ChronikCluster's status, or have been applied from the
+command line, which leaves nothing but its objects.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from chronik.manifest import API_VERSION, CLUSTER_KIND, FINALIZER, PAUSED_ANNOTATION, ClusterKey, Manifest, ObjectRef
+from chronik.api.components import COMPONENTS, autoscaler_ref, workload_ref
+from chronik.manifest import API_VERSION, CLUSTER_KIND, FINALIZER, ClusterKey, Manifest, is_paused
 from chronik.status.compute import Observation, component_statuses, derive
 from chronik.status.view_parts import (
-    COUNT_FIELDS,
     Address,
     ComponentView,
-    Found,
     addresses_of,
-    autoscaler_ref,
     component_view,
     restarts,
 )
@@ -25,8 +23,10 @@ from chronik.status.view_parts import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from chronik.api.components import ComponentType
     from chronik.api.spec import Cluster, ClusterSpec
     from chronik.api.validation import Validated
+    from chronik.plan.live import LiveCluster
 
 Origin = Literal["document", "file", "objects"]
 """Where a cluster's spec is from: the ChronikCluster, a file, or what its live objects tell of it."""
@@ -60,7 +60,7 @@ class ClusterView:
     @property
     def waiting(self) -> tuple[ComponentView, ...]:
         """The components that it waits for."""
-        return tuple(part for part in self.components if not part.status.settled)
+        return tuple(part for part in self.components if not part.status.is_ready)
 
     @property
     def waits_for(self) -> tuple[str, ...]:
@@ -68,30 +68,25 @@ class ClusterView:
         return (*self.waits_besides, *(f"{part.words}: {part.reason}" for part in self.waiting))
 
 
-def live_cluster(key: ClusterKey, found: Found, validate: Callable[[Manifest], Validated]) -> Cluster:
+def cluster_from_objects(key: ClusterKey, found: LiveCluster, validate: Callable[[Manifest], Validated]) -> Cluster:
     """Return a cluster that would have about the objects that are there, whether or not a document may say so.
 
-    Somebody may have scaled a component to nothing, or given the label a value that no cluster can have as a name.
+    A user may have scaled a component to nothing, or given the label a value that no cluster can have as a name.
     """
     validated = validate(_live_document(found, key)).cluster
     assert validated is not None, "what is made up here is valid"
-    counts = {count: _replicas(found, key, name) for name, count in COUNT_FIELDS.items()}
+    counts = {each.count_field: _replicas(found, key, each) for each in COMPONENTS.values()}
     return replace(
         validated, name=key.name, namespace=key.namespace, spec=cast("ClusterSpec", {**validated.spec, **counts})
     )
 
 
-def _replicas(found: Found, key: ClusterKey, name: str) -> int:
-    workload = found.objects.get(_workload_ref(key, name))
-    absent = 0 if name == "search" else 1
-    return int(workload["spec"].get("replicas", 1)) if workload else absent
+def _replicas(found: LiveCluster, key: ClusterKey, component: ComponentType) -> int:
+    workload = found.objects.get(workload_ref(key, component.name))
+    return int(workload["spec"].get("replicas", 1)) if workload else component.minimum
 
 
-def _workload_ref(key: ClusterKey, name: str) -> ObjectRef:
-    return ObjectRef("Deployment" if name == "search" else "StatefulSet", key.namespace, f"{key.name}-{name}")
-
-
-def _live_document(found: Found, key: ClusterKey) -> Manifest:
+def _live_document(found: LiveCluster, key: ClusterKey) -> Manifest:
     """Return a valid document for that; its name, its counts and its storage are made up."""
     spec: dict[str, Any] = {
         "storage": {"backend": "local"},
@@ -100,21 +95,21 @@ def _live_document(found: Found, key: ClusterKey) -> Manifest:
             "connection": {"host": "unknown", "database": "unknown", "credentialsSecret": "unknown"},
         },
     }
-    for name, count in COUNT_FIELDS.items():
-        spec[count] = 1
-        if _workload_ref(key, name) in found.objects and autoscaler_ref(key, name) in found.objects:
+    for name, component in COMPONENTS.items():
+        spec[component.count_field] = 1
+        if workload_ref(key, name) in found.objects and autoscaler_ref(key, name) in found.objects:
             bounds = {"minReplicas": 1, "maxReplicas": 9, "targetCpuUtilizationPercentage": 80}
-            spec.setdefault("autoscaling", {})[count] = bounds
+            spec.setdefault("autoscaling", {})[component.count_field] = bounds
     metadata = {"name": "made-up", "namespace": "made-up"}
     return {"apiVersion": API_VERSION, "kind": CLUSTER_KIND, "metadata": metadata, "spec": spec}
 
 
-def cluster_view(cluster: Cluster, origin: Origin, found: Found, now: str) -> ClusterView:
+def cluster_view(cluster: Cluster, origin: Origin, found: LiveCluster, now: str) -> ClusterView:
     """Return everything there is to say about a cluster; `now` is an RFC 3339 time in UTC."""
     document = found.document or {"metadata": {}}
     metadata, stored = document["metadata"], document.get("status") or {}
     parts = tuple(component_view(cluster, each, found) for each in component_statuses(cluster, _observation(found)))
-    settled = all(each.status.settled for each in parts)
+    ready = all(each.status.is_ready for each in parts)
     derived = derive(cluster, _observation(found), now)
     status = stored or (_undated(derived) if found.document is None else {})
     addresses = tuple(addresses_of(cluster, found.objects.values()))
@@ -122,19 +117,19 @@ def cluster_view(cluster: Cluster, origin: Origin, found: Found, now: str) -> Cl
         key=cluster.key,
         origin=origin,
         phase=_phase(found, derived),
-        ready=settled and _is_content(found.document),
-        created=metadata.get("creationTimestamp") or _oldest(found.objects.values()),
+        ready=ready and _is_content(found.document),
+        created=found.created,
         generation=metadata.get("generation"),
         status=status,
         components=parts,
         addresses=addresses,
         waits_besides=tuple(_waits_besides(found.document, addresses)),
-        notes=tuple(_notes(found, origin, settled=settled)),
-        paused=_is_paused(metadata),
+        notes=tuple(_notes(found, origin, ready=ready)),
+        paused=is_paused(document) and not metadata.get("deletionTimestamp"),  # what is deleted goes all the same
     )
 
 
-def _observation(found: Found) -> Observation:
+def _observation(found: LiveCluster) -> Observation:
     """Return what status is derived from. Without an operator, signs of an earlier life stand in for its memory."""
     if found.document is not None:
         return Observation(found.objects, found.pods, previous=found.document.get("status") or {})
@@ -144,7 +139,7 @@ def _observation(found: Found) -> Observation:
 
 
 def _undated(status: dict[str, Any]) -> dict[str, Any]:
-    """Return a derived status without its times: nobody has watched, so they would all be now."""
+    """Return a derived status without its times: no operator has watched, so they would all be now."""
     conditions = [
         {key: value for key, value in condition.items() if key != "lastTransitionTime"}
         for condition in status["conditions"]
@@ -152,7 +147,7 @@ def _undated(status: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in status.items() if key != "lastUpdated"} | {"conditions": conditions}
 
 
-def _phase(found: Found, derived: Mapping[str, Any]) -> str:
+def _phase(found: LiveCluster, derived: Mapping[str, Any]) -> str:
     if found.document is None:
         return str(derived["phase"])
     if found.document["metadata"].get("deletionTimestamp"):
@@ -166,7 +161,7 @@ def condition_of(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def _is_content(document: Manifest | None) -> bool:
-    """Tell whether the operator, if there is one, calls the newest spec ready."""
+    """Return whether the operator, if there is one, calls the newest spec ready."""
     if document is None:
         return True
     status = document.get("status") or {}
@@ -175,10 +170,6 @@ def _is_content(document: Manifest | None) -> bool:
         and status.get("observedGeneration") == document["metadata"].get("generation")
         and condition_of(status, "Ready").get("status") == "True"
     )
-
-
-def _oldest(objects: Iterable[Manifest]) -> str:
-    return min((each["metadata"].get("creationTimestamp") or "~" for each in objects), default="~").strip("~")
 
 
 def _waits_besides(document: Manifest | None, addresses: Iterable[Address]) -> Iterator[str]:
@@ -200,7 +191,7 @@ def _waits_besides(document: Manifest | None, addresses: Iterable[Address]) -> I
             yield f"{address.service}: the load balancer has no address yet"
 
 
-def _notes(found: Found, origin: Origin, *, settled: bool) -> Iterator[str]:
+def _notes(found: LiveCluster, origin: Origin, *, ready: bool) -> Iterator[str]:
     """Yield what one has to know to read the rest."""
     if origin == "objects":
         subject = "its objects" if found.document is None else "its objects, because its document is not valid"
@@ -215,13 +206,7 @@ def _notes(found: Found, origin: Origin, *, settled: bool) -> Iterator[str]:
         yield "No operator has looked at it yet: is one running that watches this namespace?"
     elif observed != generation:
         yield f"The operator has seen generation {observed}, and the newest is {generation}: is it running?"
-    elif (condition_of(status, "Ready").get("status") == "True") != settled:
+    elif (condition_of(status, "Ready").get("status") == "True") != ready:
         yield f"The operator last called it {status.get('phase')}; the components are as they are now."
-    if _is_paused(metadata):
+    if is_paused(found.document):
         yield "It is paused: the operator changes none of its objects, which may differ from its document."
-
-
-def _is_paused(metadata: Mapping[str, Any]) -> bool:
-    """Tell whether somebody has its operator keep its hands off; a cluster that is deleted goes all the same."""
-    annotated = (metadata.get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
-    return annotated and not metadata.get("deletionTimestamp")

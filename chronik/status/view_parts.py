@@ -1,15 +1,12 @@
-"""Gathers the parts of one live cluster that people ask about: components with their pods, volumes, addresses.
-
-Pure. `cluster_view` puts them together into the picture of a cluster.
-"""
+"""The parts of the view of one live cluster: components with their pods and volumes, addresses."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chronik.manifest import COMPONENT_LABEL, ClusterKey, Manifest, ObjectRef
+from chronik.api.components import autoscaler_ref, claim_name_pattern, workload_ref
+from chronik.manifest import Manifest, ObjectRef, component_of
 from chronik.quantity import QuantityError, parse_quantity
 from chronik.status.health import pod_ready, pod_trouble
 
@@ -17,10 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
+    from chronik.plan.live import LiveCluster
     from chronik.status.compute import ComponentStatus
-
-COUNT_FIELDS = {"controller": "controllers", "ingest": "ingestNodes", "search": "searchNodes"}
-WORDS = {"controller": "controllers", "ingest": "ingest nodes", "search": "search nodes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +72,7 @@ class ComponentView:
     @property
     def words(self) -> str:
         """What people call it."""
-        return WORDS[self.name]
+        return self.status.component.type.plural
 
     @property
     def troubles(self) -> list[str]:
@@ -92,7 +87,7 @@ class ComponentView:
     @property
     def reason(self) -> str:
         """What it waits for, in one line; empty if for nothing."""
-        if self.status.settled:
+        if self.status.is_ready:
             return ""
         own = self.status.health.message or f"{self.status.ready} of {self.status.wanted} ready"
         return "; ".join(self.troubles) or own
@@ -108,36 +103,21 @@ class Address:
     external: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What was read of one cluster: its ChronikCluster, if there is one, its objects, its pods and volume claims."""
-
-    document: Manifest | None = None
-    objects: Mapping[ObjectRef, Manifest] = field(default_factory=dict)
-    pods: Sequence[Manifest] = ()
-    claims: Sequence[Manifest] = ()
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is anything but leftovers of a cluster."""
-        return self.document is not None or bool(self.objects)
-
-
-def component_view(cluster: Cluster, status: ComponentStatus, found: Found) -> ComponentView:
+def component_view(cluster: Cluster, status: ComponentStatus, found: LiveCluster) -> ComponentView:
     """Return one component of a cluster, with what belongs to it."""
     component, key = status.component, cluster.key
-    ref = ObjectRef(component.workload, key.namespace, f"{key.name}-{component.name}")
+    ref = workload_ref(key, component.name)
     counts = (found.objects.get(ref) or {}).get("status") or {}
-    pods = (pod for pod in found.pods if pod["metadata"].get("labels", {}).get(COMPONENT_LABEL) == component.name)
-    stand_ins = ref.kind == "Deployment"  # a ReplicaSet keeps pods that ended, and makes others for them
+    pods = (pod for pod in found.pods if component_of(pod) == component.name)
+    stand_ins = not component.type.stateful  # a ReplicaSet keeps pods that ended, and makes others for them
     return ComponentView(
         status=status,
         ref=ref,
         existing=counts.get("replicas", 0),
         updated=counts.get("updatedReplicas", 0),
         pods=tuple(pod for pod in sorted(map(_pod, pods), key=_natural) if not (stand_ins and pod.phase == "Failed")),
-        volumes=tuple(_volumes(ref, status.wanted, found.claims)),
-        autoscaler=_scaling(found.objects.get(autoscaler_ref(cluster.key, component.name))),
+        volumes=tuple(_volumes(ref, status.wanted, found.claims)) if component.type.stateful else (),
+        autoscaler=_scaling(found.objects.get(autoscaler_ref(key, component.name))),
     )
 
 
@@ -163,7 +143,7 @@ def _stage(pod: Pod) -> str:
 
 
 def _grouped(told: Iterable[tuple[str, str]]) -> list[str]:
-    """Return what is told of several names, each text once, after those it is about."""
+    """Return texts about several names, each text once, after the names that it is about."""
     names: dict[str, list[str]] = {}
     for text, name in told:
         names.setdefault(text, []).append(name)
@@ -184,12 +164,12 @@ _MOST_NAMED = 6
 
 
 def _volumes(ref: ObjectRef, wanted: int, claims: Iterable[Manifest]) -> list[Volume]:
-    """Return the claims that a StatefulSet made; Kubernetes finds them by name, too."""
-    named = re.compile(rf"[a-z0-9-]+-{re.escape(ref.name)}-(\d+)")
+    """Return the claims that a StatefulSet made, in the order of its pods."""
+    named = claim_name_pattern(ref.name)
     found = []
     for claim in claims:
         match = named.fullmatch(claim["metadata"]["name"])
-        if match and ref.kind == "StatefulSet":
+        if match:
             found.append((int(match[1]), _volume(claim, spare=int(match[1]) >= wanted)))
     return [volume for _, volume in sorted(found, key=lambda item: item[0])]
 
@@ -207,16 +187,11 @@ def _volume(claim: Manifest, *, spare: bool) -> Volume:
 
 
 def is_growing(volume: Volume) -> bool:
-    """Tell whether a bound volume does not have yet what its claim asks for."""
+    """Return whether a bound volume does not have yet what its claim asks for."""
     try:
         return volume.phase == "Bound" and parse_quantity(volume.capacity) < parse_quantity(volume.requested)
     except QuantityError:
         return False
-
-
-def autoscaler_ref(key: ClusterKey, component: str) -> ObjectRef:
-    """Return which autoscaler a component has, if it has one."""
-    return ObjectRef("HorizontalPodAutoscaler", key.namespace, f"{key.name}-{component}-hpa")
 
 
 def _scaling(scaler: Manifest | None) -> Autoscaler | None:

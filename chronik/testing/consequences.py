@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.manifest import CLUSTER_LABEL, FIELD_MANAGER, KIND_BY_NAME, ObjectRef
+from chronik.manifest import CLUSTER_LABEL, FIELD_MANAGER, KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef
 from chronik.plan.actions import Apply, Deferred, Obstacle, Recreate, Wait
 from chronik.plan.managed_fields import item_field, keyed
 from chronik.plan.planner import PlanContext, plan
-from chronik.plan.replicas import SCALED_KINDS
 from chronik.wording import sentence
 
 if TYPE_CHECKING:
@@ -39,9 +38,9 @@ def consequences(old: Manifest, new: Manifest) -> Consequences:
     try:
         actions = _planned(ref, old, new)
     except (AttributeError, KeyError, TypeError, ValueError):  # a snapshot is a file, and may say anything
-        return Consequences(notes=(UNTOLD,) if ref.kind in SCALED_KINDS else ())
+        return Consequences(notes=(UNTOLD,) if ref.kind in WORKLOAD_KINDS else ())
     notes = tuple(_told(action) for action in actions if isinstance(action, Recreate | Obstacle | Deferred))
-    if ref.kind not in SCALED_KINDS or any(_refuses(action) for action in actions):
+    if ref.kind not in WORKLOAD_KINDS or any(_refuses(action) for action in actions):
         return Consequences(notes=notes)
     restarts = [change for action in actions if isinstance(action, Apply | Recreate) for change in action.restarts]
     return Consequences(tuple(restarts), notes)

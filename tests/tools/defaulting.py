@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tools.field_types import ANY, Type
+from tools.quantities import is_quantity
 
-from chronik.quantity import canonical_quantity, is_quantity
+from chronik.quantity import canonical_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Callable

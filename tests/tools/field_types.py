@@ -1,8 +1,9 @@
 """The types of Kubernetes fields, as far as server-side apply and defaulting depend on them.
 
 The stand-in server walks objects beside these types: which lists are maps and by which key, what is atomic, which
-values are quantities, which zero values survive. `field_types.json` holds them, taken from kube-apiserver's own
-OpenAPI. `python -m tools.field_types` (in tests/, with binaries at hand) writes it anew, and a test compares it with
+values are quantities, which zero values survive. `schema/kubernetes.json` holds them, taken from kube-apiserver's own
+OpenAPI; chronik holds what templates make to the same table.
+`python -m tools.field_types` (in tests/, with binaries at hand) writes it anew, and a test compares it with
 what the server says.
 
 A field reads `TYPE [flag…]`. TYPE is a scalar (`string`, `integer`, `quantity`, `any`, …), the name of a struct,
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-TABLE_FILE = Path(__file__).with_suffix(".json")
+TABLE_FILE = Path(__file__).parents[2] / "schema" / "kubernetes.json"
 
 SCALARS = frozenset(
     {"string", "integer", "number", "boolean", "quantity", "int-or-string", "time", "microtime", "bytes", "any"}
@@ -136,7 +137,9 @@ KINDS = (
     ),
     *(("api/v1", "v1", kind) for kind in ("ConfigMap", "Event", "Namespace", "PersistentVolumeClaim", "Pod")),
     *(("api/v1", "v1", kind) for kind in ("Secret", "Service", "ServiceAccount")),
-    *(("apis/apps/v1", "apps/v1", kind) for kind in ("Deployment", "StatefulSet")),
+    *(("apis/apps/v1", "apps/v1", kind) for kind in ("DaemonSet", "Deployment", "StatefulSet")),
+    *(("apis/batch/v1", "batch/v1", kind) for kind in ("CronJob", "Job")),
+    *(("apis/networking.k8s.io/v1", "networking.k8s.io/v1", kind) for kind in ("Ingress", "NetworkPolicy")),
     ("apis/autoscaling/v1", "autoscaling/v1", "Scale"),
     ("apis/autoscaling/v2", "autoscaling/v2", "HorizontalPodAutoscaler"),
     ("apis/coordination.k8s.io/v1", "coordination.k8s.io/v1", "Lease"),

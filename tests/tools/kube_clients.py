@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tools.api import ApiServer
 
+    from chronik.errors import ApiError
     from chronik.manifest import Manifest
 
 
@@ -33,6 +34,29 @@ async def client(
     connect_options = ConnectOptions(clock=(time or FakeClock()).clock, **options)
     async with open_transport(access, connect_options) as transport:
         yield ApiKube(transport)
+
+
+class ScriptedGuard:
+    """Lets every write begin, and refuses at the last moment with `refusal`, if there is one; `log` has what it saw."""
+
+    def __init__(self, refusal: ApiError | None = None) -> None:
+        self.refusal = refusal
+        self.log: list[str] = []
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Enclose a write."""
+        self.log.append("begins")
+        try:
+            yield
+        finally:
+            self.log.append("ends")
+
+    def check(self) -> None:
+        """Refuse, or not."""
+        self.log.append("check")
+        if self.refusal is not None:
+            raise self.refusal
 
 
 def options_for(server: ApiServer, context: str = ADMIN, **options: Any) -> ConnectOptions:

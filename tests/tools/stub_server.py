@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
@@ -41,6 +44,44 @@ class StubServer:
         self.headers.append(request.headers)
         self.bodies.append(await request.read())
         return await self._answer(request)
+
+
+class DeafServer:
+    """Takes one connection and reads nothing, as one that hangs; `received` reads what has arrived after all."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
+        self.taken = asyncio.Event()
+        self._listens = asyncio.Event()
+        self._received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def __aenter__(self) -> Self:
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        self._server = await asyncio.start_server(self._take, sock=listening, limit=1024, ssl=self._tls)
+        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{listening.getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listens.set()
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def received(self) -> bytes:
+        """Read the first connection to its end, and return what came by it."""
+        self._listens.set()
+        return await asyncio.wait_for(self._received, 10)
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.taken.set()
+        await self._listens.wait()
+        text = bytearray()
+        with suppress(ConnectionError, ssl.SSLError):
+            while chunk := await reader.read(1 << 16):
+                text += chunk
+        self._received.set_result(bytes(text))
+        writer.transport.abort()
 
 
 def answering(*bodies: dict[str, Any] | web.Response) -> Callable[[web.BaseRequest], Awaitable[web.Response]]:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools.field_sets import UntypedItem, element, printed, resolve
 from tools.field_types import ANY, Type
-
-from chronik.quantity import is_quantity
+from tools.quantities import is_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,9 +1,8 @@
 """What the operator knows of the cluster it runs in: every ChronikCluster, and everything that belongs to one.
 
-`operator` runs one `Cache`: it lists and watches each kind once, for the whole fleet, so that reconciling reads from
-memory and asks the server nothing. Whatever changes wakes its cluster; what the operator has written itself is put in
-at once (`observe_write`, `observe_delete`), so that a reconcile never sees less than the one before it did, and wakes
-nobody.
+Each kind is listed and watched once, for the whole fleet, so that reconciling reads from memory and asks the server
+nothing. Whatever changes wakes its cluster; what the operator has written itself is put in at once (`observe_write`,
+`observe_delete`), so that a reconcile never sees less than the one before it did, and wakes no cluster.
 
 A reconcile takes `fingerprint` before it takes `view`. If it then finds nothing to do, there is nothing to do until the
 fingerprint changes.
@@ -12,13 +11,17 @@ fingerprint changes.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from chronik.clock import Clock
+from chronik.kube.reflector import KindSelector, Reflector, ReflectorOptions
 from chronik.manifest import (
     CLAIM,
     CLUSTER,
+    COMPONENT_NAMES,
     INSTANCE_LABEL,
     KIND_BY_NAME,
     KINDS,
@@ -30,18 +33,26 @@ from chronik.manifest import (
     ObjectRef,
 )
 from chronik.operator.cache.packing import Packer
-from chronik.operator.cache.reflector import KindSelector, Reflector, Upkeep
+from chronik.operator.cache.sink import PackingSink
 from chronik.operator.cache.store import Store
+from chronik.plan.live import LiveCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
+    from chronik.errors import ChronikError
     from chronik.kube import Kube
     from chronik.manifest import Manifest
+    from chronik.operator.cache.packing import Record
+
+_log = logging.getLogger("chronik.operator.cache")
 
 LISTS_AT_A_TIME = 2
+"""A page takes some 20 MB to read."""
+LONGEST_PAUSE = 30.0
+"""Seconds between two attempts to list or watch, at most."""
 OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
-CLAIMS = f"{INSTANCE_LABEL},app.kubernetes.io/component in (controller,ingest,search)"
+CLAIMS = f"{INSTANCE_LABEL},app.kubernetes.io/component in ({','.join(COMPONENT_NAMES)})"
 """Claims bear the labels of their StatefulSet's selector, and those only."""
 NO_HELM = "type!=helm.sh/release.v1"
 """Helm keeps its releases in Secrets, up to a megabyte each."""
@@ -55,17 +66,8 @@ class Selection:
     selector: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """What there is of one cluster: the objects that chronik renders, claims and pods, reduced to what plans read."""
-
-    objects: dict[ObjectRef, Manifest]
-    claims: list[Manifest]
-    pods: list[Manifest]
-
-
 class Cache:
-    """Everything in scope, kept up to date while `run` runs. `on_relist` is told the kind, and why."""
+    """Everything selected, kept up to date while `run` runs. `on_relist` gets the kind, and why."""
 
     def __init__(
         self,
@@ -78,10 +80,18 @@ class Cache:
     ) -> None:
         self._selection = selection
         self._store = Store(wake)
-        upkeep = Upkeep(kube, self._store, clock or Clock(), asyncio.Semaphore(LISTS_AT_A_TIME), on_relist)
-        sources = list(_sources(selection))
-        self._packers = {source.kind.name: Packer(source.kind) for source in sources}
-        self._reflectors = [Reflector(source, upkeep, self._packers[source.kind.name]) for source in sources]
+        options = ReflectorOptions(
+            LONGEST_PAUSE,
+            listing=asyncio.Semaphore(LISTS_AT_A_TIME),
+            clock=clock or Clock(),
+            on_break=_log_break,
+            on_relist=self._note_relist,
+        )
+        selectors = list(_selectors(selection))
+        self._on_relist = on_relist
+        self._packers = {each.kind.name: Packer(each.kind) for each in selectors}
+        self._sinks = [PackingSink(each, self._store, self._packers[each.kind.name]) for each in selectors]
+        self._reflectors = [Reflector(kube, sink.selector, sink, options) for sink in self._sinks]
 
     async def run(self) -> None:
         """List and watch everything, until cancelled; whatever goes wrong is tried again.
@@ -90,20 +100,24 @@ class Cache:
         """
         async with asyncio.TaskGroup() as tasks:
             for first in (True, False):
-                found = [each for each in self._reflectors if (each.source.kind is CLUSTER) == first]
+                found = [each for each in self._reflectors if (each.selector.kind is CLUSTER) == first]
                 for reflector in found:
-                    tasks.create_task(reflector.run(), name=f"watch {reflector.source}")
+                    tasks.create_task(reflector.run(), name=f"watch {reflector.selector}")
                 for reflector in found:
                     await reflector.ready.wait()
+
+    def _note_relist(self, selector: KindSelector, why: str) -> None:
+        _log.info("%s are listed again: %s", selector, why)
+        self._on_relist(selector.kind.name, why)
 
     @property
     def trouble(self) -> str:
         """What is wrong with the first kind that could not be listed; empty if nothing is."""
-        return next((each.trouble for each in self._reflectors if each.trouble), "")
+        return next((each.trouble for each in self._sinks if each.trouble), "")
 
     @property
     def synced(self) -> bool:
-        """Whether everything has been listed once: before that, what is not known may be there all the same."""
+        """Whether everything has been listed once: before that, an object that is not known may exist."""
         return all(reflector.ready.is_set() for reflector in self._reflectors)
 
     async def wait_synced(self) -> None:
@@ -120,17 +134,23 @@ class Cache:
         record = self._store.get(ObjectRef(CLUSTER.name, key.namespace, key.name))
         return record.manifest if record else None
 
-    def view(self, key: ClusterKey) -> View:
-        """Return all that belongs to a cluster, found by its controller or, without one, by its label."""
-        view = View({}, [], [])
+    def view(self, key: ClusterKey, document: Manifest | None = None) -> LiveCluster:
+        """Return all that is there of a cluster, reduced to what plans read.
+
+        What belongs to it is found by its controller or, without one, by its label. `document` is its ChronikCluster if
+        it has been read already: to unpack it once more would be a waste.
+        """
+        objects: dict[ObjectRef, Manifest] = {}
+        pods: list[Manifest] = []
+        claims: list[Manifest] = []
         for ref, record in self._store.of_cluster(key):
             if ref.kind == POD.name:
-                view.pods.append(record.manifest)
+                pods.append(record.manifest)
             elif ref.kind == CLAIM.name:
-                view.claims.append(record.manifest)
+                claims.append(record.manifest)
             elif ref.kind in KIND_BY_NAME:
-                view.objects[ref] = record.manifest
-        return view
+                objects[ref] = record.manifest
+        return LiveCluster(document or self.cluster(key), objects, pods, claims, self.expandable())
 
     def fingerprint(self, key: ClusterKey) -> Hashable:
         """Return what changes whenever something changes that a reconcile of this cluster reads, but for its status.
@@ -141,11 +161,11 @@ class Cache:
         return self.sees_secrets(key.namespace), self._store.fingerprint(key)
 
     def uses(self, key: ClusterKey, secrets: Iterable[str]) -> None:
-        """Take in which Secrets the pods of a cluster use: when one changes, that concerns the cluster."""
+        """Record which Secrets the pods of a cluster use: a change of one is a change of the cluster."""
         self._store.uses(key, secrets)
 
     def observe_write(self, manifest: Manifest) -> None:
-        """Take in the server's answer to a write of our own, whose event will then wake nobody.
+        """Observe the server's answer to a write of our own; its event then wakes no cluster.
 
         A ChronikCluster that we have just lost, because it no longer bears the labels that we look after, stays lost.
         """
@@ -158,33 +178,43 @@ class Cache:
             self._store.observe_write(ref, self._packers[ref.kind].pack(manifest))
 
     def observe_delete(self, ref: ObjectRef, uid: str) -> None:
-        """Take in that we have deleted an object, and that this has an end; its event will wake nobody.
+        """Observe that we have deleted an object; its event then wakes no cluster.
 
         If a finalizer holds it up, it comes back with the next event, with its deletionTimestamp.
         """
         self._store.observe_delete(ref, uid)
 
     def secret_digest(self, namespace: str, name: str) -> str | None:
-        """Return what changes with the data of a Secret; None if there is none, or it was never to be seen."""
+        """Return the digest of a Secret's data; None if there is no such Secret, or none may be seen."""
         record = self._store.get(ObjectRef(SECRET.name, namespace, name))
         return str(record.manifest["digest"]) if record else None
 
     def sees_secrets(self, namespace: str) -> bool:
-        """Tell whether Secrets may be seen: if not, that there is none says nothing."""
+        """Return whether Secrets may be seen: if not, a missing one means nothing."""
         return any(
-            reflector.is_allowed
+            reflector.ready.is_set() and not reflector.is_refused
             for reflector in self._reflectors
-            if reflector.source.kind == SECRET and reflector.source.namespace in {None, namespace}
+            if reflector.selector.kind == SECRET and reflector.selector.namespace in {None, namespace}
         )
 
     def expandable(self) -> Mapping[str, bool]:
         """Return which StorageClasses can expand volumes, as far as that is known: in namespaced mode it is not."""
         classes = self._store.of_kind(STORAGE_CLASS.name)
-        return {ref.name: bool(record.manifest.get("allowVolumeExpansion")) for ref, record in classes.items()}
+        return {ref.name: _expands(record) for ref, record in classes.items()}
 
 
-def _sources(selection: Selection) -> Iterator[KindSelector]:
-    """Yield what to follow; nothing that lies outside of namespaces if the scope names some."""
+@lru_cache(maxsize=1024)
+def _expands(storage_class: Record) -> bool:
+    """Return whether a StorageClass expands volumes; records never change, and every pass asks."""
+    return bool(storage_class.manifest.get("allowVolumeExpansion"))
+
+
+def _log_break(selector: KindSelector, version: str, error: ChronikError) -> None:
+    _log.info("the watch of %s broke, and goes on from version %s: %s", selector, version, error.message)
+
+
+def _selectors(selection: Selection) -> Iterator[KindSelector]:
+    """Yield what to follow; nothing that lies outside of namespaces if the selection names some."""
     for namespace in dict.fromkeys(selection.namespaces) or (None,):
         yield KindSelector(CLUSTER, namespace, selection.selector)
         for kind in (*KINDS, POD):

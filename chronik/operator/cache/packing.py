@@ -1,8 +1,7 @@
 """What the operator's caches keep of an object: what plan, health and status read, packed to a few hundred bytes.
 
-`operator_cache_store` holds these records; nothing here waits or asks anybody. A Secret is reduced to a digest before
-anything else sees it. Objects of one kind look alike across a fleet, so the first ones serve as a dictionary that the
-rest are compressed against: a StatefulSet of 10 kB becomes about 700 bytes.
+A Secret is reduced to a digest before anything else sees it. Objects of one kind look alike across a fleet, so the
+first ones serve as a dictionary that the rest are compressed against: a StatefulSet of 10 kB becomes about 700 bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from chronik.manifest import (
-    API_VERSION,
     CLAIM,
     CLUSTER,
     CLUSTER_KIND,
@@ -28,6 +26,7 @@ from chronik.manifest import (
     STORAGE_CLASS,
     ClusterKey,
 )
+from chronik.plan.ownership import is_cluster
 from chronik.plan.volumes import LASTING_ANNOTATIONS
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ class Packer:
 
 
 def by_others(manifest: Manifest) -> Any:
-    """Return what our own writes leave alone in an object: if that changed, somebody else was there too."""
+    """Return what our own writes leave alone in an object: if that changed, another client wrote too."""
     metadata = manifest["metadata"]
     if manifest["kind"] == CLUSTER_KIND:
         return _waking(manifest) | {"finalizers": None}
@@ -115,9 +114,9 @@ def by_others(manifest: Manifest) -> Any:
 
 
 def data_digest(manifest: Manifest) -> str:
-    """Return what tells two states of a Secret's data apart, whatever the order of its keys.
+    """Return a digest of a Secret's data, whatever the order of its keys.
 
-    Namespace and name go in too, so that digests, which are shown, do not tell which Secrets are alike.
+    Namespace and name go in too, so that digests, which are shown, do not show which Secrets are alike.
     """
     metadata = manifest["metadata"]
     text = _text([metadata.get("namespace", ""), metadata["name"], manifest.get("data") or {}])
@@ -136,20 +135,14 @@ def _compressor(dictionary: bytes) -> zlib._Compress:
 
 
 def _cluster_of(manifest: Manifest) -> ClusterKey | None:
-    """Return the cluster of an object: its controller, which lives beside it, else whom its labels name."""
+    """Return the cluster of an object: its controller, which lives beside it, else the one that its labels name."""
     metadata = manifest["metadata"]
-    name = next((owner["name"] for owner in metadata.get("ownerReferences") or () if _is_cluster(owner)), None)
+    name = next((owner["name"] for owner in metadata.get("ownerReferences") or () if is_cluster(owner)), None)
     labels = metadata.get("labels") or {}
-    # All that tells a claim's cluster: a StatefulSet gives its claims no labels but those of its selector.
+    # All that identifies a claim's cluster: a StatefulSet gives its claims no labels but those of its selector.
     name = name or labels.get(CLUSTER_LABEL) or (labels.get(INSTANCE_LABEL) if manifest["kind"] == CLAIM.name else None)
     namespace = metadata.get("namespace")
     return ClusterKey(sys.intern(namespace), sys.intern(name)) if name and namespace else None
-
-
-def _is_cluster(owner: Mapping[str, Any]) -> bool:
-    group = API_VERSION.partition("/")[0]
-    of_group = str(owner.get("apiVersion")).partition("/")[0] == group
-    return bool(owner.get("controller")) and owner.get("kind") == CLUSTER_KIND and of_group
 
 
 def _secrets_in(value: Any) -> Iterator[str]:
@@ -169,7 +162,7 @@ def _secrets_in(value: Any) -> Iterator[str]:
 
 
 def _waking(cluster: Manifest) -> dict[str, Any]:
-    """Return what of a ChronikCluster is not our own status: the spec is told by its generation."""
+    """Return the part of a ChronikCluster that is not our own status; its generation stands for the spec."""
     metadata = cluster["metadata"]
     fields = ("uid", "generation", "annotations", "labels", "deletionTimestamp", "finalizers")
     return {field: metadata.get(field) for field in fields}
@@ -220,7 +213,7 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
     entries = metadata.get("managedFields")
     if entries:
         lasting = [entry for entry in entries if entry.get("subresource") != "status"]
-        # An object without any entry is one that nobody ever applied to, which is something else again.
+        # An object without any entry was never applied to, which is another case.
         metadata["managedFields"] = [_without(entry, "time") for entry in lasting or entries]
     return metadata
 

@@ -1,7 +1,7 @@
 """Kubernetes Events: what a person should know who looks at a cluster with `kubectl describe`.
 
-`operator` calls `Recorder.record` and never waits for it: events are queued, sent by a task of their own, and lost
-rather than in the way. What is said again and again is counted, and written once in ten minutes.
+`Recorder.record` never waits: events are queued, sent by a task of their own, and lost rather than in the way. What is
+said again and again is counted, and written once in ten minutes.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Recorder:
         self._complaint = ""
 
     def record(self, involved: Manifest, type: EventType, reason: str, note: str) -> None:  # noqa: A002  # the API's word
-        """Say something about an object; at once, and without ever failing.
+        """Record an Event about an object; returns at once, and never fails.
 
         `reason` is CamelCase. The same event within ten minutes is counted, and the next one written has the count.
         """

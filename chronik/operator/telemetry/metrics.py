@@ -1,8 +1,7 @@
 """The operator's metrics: what is counted, and under which names (S18, S37, S38).
 
-`operator` makes one `Metrics` and calls its methods, which are named for what happened; `operator_serve` gives it out.
-Alerts and dashboard in `deploy/` use these names, and tests hold them to it. No label has a cluster's name: a fleet of
-thousands costs no more series than one.
+The methods of `Metrics` are named for what happened. Alerts and dashboard in `deploy/` use these names, and tests hold
+them to it. No label has a cluster's name: a fleet of thousands costs no more series than one.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ RESULTS = ("ok", "failed")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped upstream; a second series beside each counter, which nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped upstream; a second series beside each counter, of no use
 
 
 class _Clusters:
-    """The phase of each cluster and since when, told as counts and as the longest time per phase."""
+    """The phase of each cluster and since when, as counts and as the longest time per phase."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -160,17 +159,10 @@ class Metrics:
         if not yes:
             self._clusters.phases.clear()
 
-    def watch(
-        self,
-        *,
-        depth: Callable[[], float] | None = None,
-        oldest: Callable[[], float] | None = None,
-        leader: Callable[[], float] | None = None,
-    ) -> None:
-        """Ask these when metrics are read: queue depth, age of its first entry in seconds, whether this one leads."""
-        for gauge, source in ((self._depth, depth), (self._oldest, oldest), (self._leader, leader)):
-            if source is not None:
-                gauge.set_function(source)
+    def watch(self, *, depth: Callable[[], float], oldest: Callable[[], float]) -> None:
+        """Ask these when metrics are read: the depth of the queue, and the age of its first entry in seconds."""
+        self._depth.set_function(depth)
+        self._oldest.set_function(oldest)
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """Return all metrics in the format that an Accept header asks for, and its content type."""
