@@ -87,6 +87,13 @@ class Recorder:
         found["metadata"]["managedFields"] = [entry]
         return found
 
+    async def merge(self, kind, ref, patch, **options):
+        """Return what a server would that gives the object a new version."""
+        assert kind.name == ref.kind
+        self.sent.append(Sent("merge", ref, None, patch["metadata"]["resourceVersion"], options))
+        self.serial += 1
+        return {"metadata": {"resourceVersion": str(self.serial)}}
+
     async def delete(self, kind, ref, **options):
         """Forget the object."""
         assert kind.name == ref.kind
@@ -373,6 +380,21 @@ async def test_dry_run_marks_every_request():
     assert all(sent.options["dry_run"] for sent in kube.sent)
     assert set(outcomes(report).values()) == {"created", "changed", "handed-over", "recreated", "pruned"}
     assert not report.flapping
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_what_is_in_the_way_goes_first(dry_run):
+    """A patch makes room, and the apply is bound to what it left; a dry run keeps none, so it leaves the ports out."""
+    kube = Recorder()
+    ports = {"spec": {"ports": [{"port": 1}], "type": "ClusterIP"}}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": NS}} | ports
+    about = {"manifest": service, "changes": (), "uid": "u-s", "resource_version": "7", "force": True}
+    report = await run(kube, stage(Apply(ref=ref_of("s", "Service"), clearing=ports, **about)), dry_run=dry_run)
+    merge, apply = kube.sent
+
+    assert (merge.verb, merge.version, merge.options) == ("merge", "7", {"dry_run": dry_run})
+    assert apply.version == ("7" if dry_run else "101")
+    assert report.results[0].answer["spec"] == ({"type": "ClusterIP"} if dry_run else ports["spec"])
 
 
 async def test_difference_that_stays_is_remembered():

@@ -239,7 +239,14 @@ def test_one_list_for_each_kind(place):
     place.status()
 
     asked = [(each.verb, each.resource) for each in place.asked()[before:]]
-    kinds = ("chronikclusters", "deployments", "horizontalpodautoscalers", "persistentvolumeclaims", "pods")
+    kinds = (
+        "chronikclusters",
+        "configmaps",
+        "deployments",
+        "horizontalpodautoscalers",
+        "persistentvolumeclaims",
+        "pods",
+    )
     assert sorted(asked) == [("list", kind) for kind in (*kinds, "services", "statefulsets")]
 
 

@@ -109,6 +109,39 @@ async def test_fields_of_others_stay(place, monkeypatch):
     assert service["spec"]["clusterIP"] == before["spec"]["clusterIP"]
 
 
+async def test_keys_that_are_added_to_the_configuration_go(place, monkeypatch):
+    """A file that a person adds to the configuration of pods is removed, with an Event that says whose it was."""
+    async with running(place.server, place.name):
+        await place.launch()
+        await place.edit(CONFIG_MAP, "c-config", {"data": {"extra.conf": "x"}}, manager="kubectl-patch")
+
+        async def gone():
+            return "extra.conf" not in (await place.get(CONFIG_MAP, "c-config"))["data"]
+
+        async def told():
+            return (await place.events()).get("KeysRemoved")
+
+        await eventually(gone, 5)
+        note = await eventually(told)
+        with passes(monkeypatch) as ended:
+            await quiet(ended)
+            assert not any(outcome.wrote for _, outcome in ended)
+
+    assert note == f"Warning: ConfigMap/{place.name}/c-config: removed data.extra.conf (set by kubectl-patch)"
+
+
+async def test_keys_of_other_controllers_are_a_conflict(place):
+    """A key that another controller keeps is not fought over: the cluster says what it is, and whose."""
+    async with running(place.server, place.name):
+        await place.launch()
+        await place.edit(CONFIG_MAP, "c-config", {"data": {"extra": "x"}}, manager="argocd-controller")
+        failed = await in_phase(place, "c", "Failed")
+
+    ready = next(each for each in failed["status"]["conditions"] if each["type"] == "Ready")
+    assert ready["reason"] == "FieldConflict"
+    assert "data.extra is held by argocd-controller." in ready["message"]
+
+
 async def test_amounts_are_compared_by_amount(place, monkeypatch):
     """Another way to write the same quantity changes no object, and restarts no pod."""
     resources = {"ingest": {"cpu": "500m", "memory": "1Gi"}}

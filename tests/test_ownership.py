@@ -12,7 +12,7 @@ from tools.field_model import FieldModel, content, mutated
 from tools.recorded import FILES, at, recorded, with_value
 from tools.server_side_apply import Conflicts
 
-from chronik.manifest import KINDS
+from chronik.manifest import KINDS, as_stored
 from chronik.plan.drift import alters, applied_fields, same, walk
 from chronik.plan.managed_fields import (
     collisions,
@@ -180,6 +180,29 @@ def with_value_in_tree(fields, leaf):
 def test_spellings_of_one_value(want, live, place, expected):
     """The server's spellings, zeroes and defaults count as the value applied, and nothing else does."""
     assert same(want, live, place) is expected
+
+
+SECRET = {"kind": "Secret", "metadata": {"name": "s"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "stored"),
+    [
+        ({"stringData": {"a": "x"}}, {"data": {"a": "eA=="}}),
+        ({"stringData": {"a": "é"}, "data": {"a": "eQ==", "b": "eg=="}}, {"data": {"a": "w6k=", "b": "eg=="}}),
+        ({"data": {"a": "e\nA=\r\n=\n"}}, {"data": {"a": "eA=="}}),
+        ({"data": {"a": "eB=="}}, {"data": {"a": "eA=="}}),
+        ({"stringData": {}}, {"stringData": {}}),
+        ({"stringData": {"a": 1}}, {"stringData": {"a": 1}}),
+        ({"stringData": "a"}, {"stringData": "a"}),
+        ({"data": {"a": "no base64", "b": 1}}, {"data": {"a": "no base64", "b": 1}}),
+        ({"type": "Opaque"}, {"type": "Opaque"}),
+    ],
+)
+def test_secrets_are_compared_as_they_are_stored(fields, stored):
+    """Text is folded into data, in the server's base64; what is neither is left for the server to refuse."""
+    assert as_stored(SECRET | fields) == SECRET | stored
+    assert as_stored({"kind": "ConfigMap"} | fields) == {"kind": "ConfigMap"} | fields
 
 
 def deployment(*containers, **spec):

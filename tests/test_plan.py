@@ -28,7 +28,7 @@ from chronik.plan.actions import (
     Wait,
 )
 from chronik.plan.changes import Change, Mask
-from chronik.plan.drift import applied_fields, walk
+from chronik.plan.drift import applied_fields, drift, walk
 from chronik.plan.ownership import operated_by
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, left_over, plan
 
@@ -731,6 +731,159 @@ def test_a_recreated_statefulset_keeps_what_nobody_is_known_to_own():
     (anew,) = (action for action in actions if isinstance(action, Recreate))
 
     assert anew.manifest["spec"]["template"]["metadata"]["annotations"]["restartedAt"] == "now"
+
+
+# --- what others have added -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["data", "binaryData"])
+def test_keys_that_people_add_to_the_configuration_go(field):
+    """A file that a person adds to the ConfigMap, which pods would read, is removed, told of, and then all is quiet."""
+    world = running()
+    world.edit(CONFIG, {field: {"extra.conf": "eA==", "more": "eQ=="}}, "kubectl-patch")
+    (apply,) = settle(world, rendered())
+
+    assert apply.clearing == {field: {"extra.conf": None, "more": None}}
+    assert [(owner.path, owner.manager) for owner in apply.removes] == [
+        (f".{field}.extra.conf", "kubectl-patch"),
+        (f".{field}.more", "kubectl-patch"),
+    ]
+    assert apply.changes[0] == Change(f"{field}[extra.conf]", "eA==", None, "kubectl-patch")
+    assert (apply.takes, apply.reason) == ((), "2 changes, what kubectl-patch added is removed")
+    assert (
+        world.observed[CONFIG].get(field, {}).keys()
+        == next(each for each in rendered() if ObjectRef.of(each) == CONFIG).get(field, {}).keys()
+    )
+
+
+@pytest.mark.parametrize(
+    ("manager", "context", "expected"),
+    [
+        ("argocd-controller", OPERATOR, Conflict),
+        ("kubectl-patch", CLI, Conflict),
+        ("kubectl-patch", replace(CLI, force_conflicts=True), Apply),
+        ("argocd-controller", replace(CLI, force_conflicts=True), Apply),
+        ("chronik-operator-kept", CLI, Apply),
+    ],
+)
+def test_whose_keys_go(manager, context, expected):
+    """What other controllers add is a conflict, as are all keys for the command line until it is told to take them."""
+    world = World()
+    world.apply(rendered(uid=context.owner_uid))
+    world.edit(CONFIG, {"data": {"extra": "x"}}, manager)
+    (action,) = decide(world, rendered(uid=context.owner_uid), context)[CONFIG]
+
+    assert isinstance(action, expected)
+    assert [(owner.path, owner.manager) for owner in action.removes] == [(".data.extra", manager)]
+    if isinstance(action, Conflict):
+        assert action.owners == action.removes
+        assert action.hint.startswith("Remove it")
+
+
+def test_a_key_that_others_apply_too_goes_at_once():
+    """A key that is no longer wanted, and that somebody else set to the same value, does not outlive its apply."""
+    world = running(monitoring={"tracing": True, "otlpEndpoint": "http://otel:4317"})
+    endpoint = {"data": {"monitoring.otlp.endpoint": "http://otel:4317"}}
+    identity = {key: world.observed[CONFIG][key] for key in ("apiVersion", "kind")}
+    world.apply([identity | {"metadata": {"name": "c-config", "namespace": NAMESPACE}} | endpoint], "kubectl")
+    done = [action for action in settle(world, rendered()) if action.ref == CONFIG]
+
+    assert kinds(done) == ["Apply"]
+    assert "monitoring.otlp.endpoint" not in world.observed[CONFIG]["data"]
+
+
+def test_keys_that_nobody_is_known_to_own_go():
+    """With its record cleared, a ConfigMap is left with what is wanted."""
+    world = cleared(running(), CONFIG)
+    world.models[CONFIG].live["data"]["extra"] = "x"
+    (apply,) = settle(world, rendered())
+
+    assert [(owner.path, owner.manager) for owner in apply.removes] == [(".data.extra", "before-first-apply")]
+
+
+def test_keys_of_a_frozen_configuration_stay():
+    """Of a ConfigMap that was marked immutable no key can be removed, which is said beforehand."""
+    world = running()
+    world.edit(CONFIG, {"data": {"extra": "x"}, "immutable": True}, "kubectl-edit")
+    (blocked,) = decide(world, rendered())[CONFIG]
+
+    assert isinstance(blocked, Blocked)
+    assert blocked.reason == "data.extra cannot be changed"
+
+
+def test_a_config_map_without_data_is_for_others_to_fill():
+    """An override may make a ConfigMap that something else fills, such as one for a bundle of certificates."""
+    world, desired = running(), rendered()
+    config = next(each for each in desired if ObjectRef.of(each) == CONFIG)
+    del config["data"]
+    settle(world, desired)
+    world.edit(CONFIG, {"data": {"ca.crt": "x"}}, "kubectl-patch")
+
+    assert isinstance(about(world, desired, CONFIG), Skip)
+
+
+def test_a_key_that_comes_back_on_every_write_is_left_alone():
+    """A key that a webhook puts back while the object is stored starts no loop."""
+    world, desired = running(), rendered()
+    model = world.models[CONFIG]
+    model.tamper(merged(model.live, {"data": {"extra": "webhook"}}))
+    live, manifest = world.observed[CONFIG], next(each for each in desired if each["kind"] == "ConfigMap")
+    memo = left_over(manifest, live, drift(manifest, live))
+    (after,) = decide(world, desired, replace(OPERATOR, flapping={memo}))[CONFIG]
+
+    assert (type(after), after.why) == (Skip, "settled")
+
+
+def test_additions_of_others_are_told_and_stay():
+    """Containers, variables, commands, volumes and mounts of others are told, with whose they are, and stay."""
+    world = running()
+    live = world.observed[INGEST]
+    pod = live["spec"]["template"]["spec"]
+    ours = pod["containers"][0]
+    ours["env"].append({"name": "DEBUG", "value": "1"})
+    ours["envFrom"] = [{"configMapRef": {"name": "theirs"}}]
+    ours["command"] = ["sh"]
+    ours["volumeMounts"].append({"name": "theirs", "mountPath": "/etc/chronik/config/more"})
+    pod["containers"].append({"name": "sidecar", "image": "x", "env": [{"name": "A", "value": "1"}]})
+    pod["initContainers"] = [{"name": "init", "image": "x"}]
+    pod["volumes"].append({"name": "theirs", "emptyDir": {}})
+    world.models[INGEST].edit(live, "injector")
+    world._written(INGEST)
+    skip, apply = about(world, rendered(), INGEST), about(world, rendered(ingestNodes=5), INGEST)
+    inside = '.spec.template.spec.containers[name="ingest"]'
+
+    assert isinstance(skip, Skip)
+    assert isinstance(apply, Apply)
+    assert {owner.manager for owner in skip.additions} == {"injector"}
+    assert {owner.path for owner in skip.additions} == {
+        f"{inside}.command",
+        f'{inside}.env[name="DEBUG"]',
+        f"{inside}.envFrom",
+        f'{inside}.volumeMounts[mountPath="/etc/chronik/config/more"]',
+        '.spec.template.spec.containers[name="sidecar"]',
+        '.spec.template.spec.initContainers[name="init"]',
+        '.spec.template.spec.volumes[name="theirs"]',
+    }
+    assert apply.additions == skip.additions
+
+
+def about(world, desired, ref, context=OPERATOR):
+    """Return the one action about an object."""
+    (action,) = (each for each in plan(desired, world.observed, context).actions if each.ref == ref)
+    return action
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_what_is_wanted_is_no_addition(clear):
+    """What chronik is about to add, change or drop itself is nobody's addition, whoever is said to own it now."""
+    world = running(security={"tlsEnabled": True, "tlsSecret": "tls"})
+    if clear:
+        cleared(world)
+    same = about(world, rendered(security={"tlsEnabled": True, "tlsSecret": "tls"}), INGEST)
+    more = about(running(), rendered(security={"tlsEnabled": True, "tlsSecret": "tls"}), INGEST)
+    less = about(running(security={"tlsEnabled": True, "tlsSecret": "tls"}), rendered(), INGEST)
+
+    assert [action.additions for action in (same, more, less)] == [(), (), ()]
 
 
 # --- prune ------------------------------------------------------------------------------------------------------------

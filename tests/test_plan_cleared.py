@@ -18,6 +18,7 @@ from tools.recorded import FILES, recorded, with_value
 
 from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, ObjectRef
 from chronik.plan.actions import Apply, Blocked, Conflict, Recreate, Skip
+from chronik.plan.conflicts import foreign_keys
 from chronik.plan.planner import PlanContext, plan
 
 if TYPE_CHECKING:
@@ -161,6 +162,9 @@ def check(objects: Objects, wanted: dict[str, Any], live: dict[str, Any]) -> lis
         return []
     forced = objects.call("PATCH", name, wanted, force=True, **options)
     came = outcome(forced)
+    _, removal = foreign_keys(wanted, live)
+    if removal and came == "taken":  # which goes first, and then is what is refused
+        came = outcome(objects.call("PATCH", name, removal, patch="merge", dryRun="All"))
     objects.count(came)
     if came == "invalid":
         return []

@@ -339,7 +339,7 @@ def test_json_is_complete():
     about = ("kind", "namespace", "name", "outcome", "reason", "hint", "seconds", "error")
 
     assert len(cluster["objects"]) == len(EVERYTHING.results)
-    assert keys == {frozenset((*about, "changes", "restarts", "owners", "taken"))}
+    assert keys == {frozenset((*about, "changes", "restarts", "owners", "taken", "removed", "additions"))}
     assert (cluster["ok"], cluster["dryRun"], cluster["seconds"]) == (False, "server", 0.42)
     assert sum(cluster["counts"].values()) == len({result.ref for result in EVERYTHING.results})
 

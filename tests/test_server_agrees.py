@@ -22,6 +22,7 @@ from chronik.api.validation import Validator
 from chronik.manifest import KIND_BY_NAME
 from chronik.offline import assets
 from chronik.offline import sources as inputs
+from chronik.plan.rotation import ANNOTATION
 from chronik.problem import format_path
 from chronik.render.cluster import render
 from chronik.render.templates import Templates
@@ -228,6 +229,45 @@ def test_transitions(server: Server, before: dict[str, Any], after: dict[str, An
     }
 
     assert disagreement(judge(new, old=old), server.judge(new, old=old)) is None
+
+
+ROOM = 260_000 - len("a")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "fits"),
+    [
+        ({"a": "x" * ROOM}, True),
+        ({"a": "x" * (ROOM + 1)}, False),
+        ({"a": "é" * (ROOM // 2)}, True),
+        ({"a": "é" * (ROOM // 2 + 1)}, False),
+        ({"a": "x" * (ROOM - 10), "b": "x" * 9}, True),
+        ({"a": "x" * (ROOM - 10), "b": "x" * 10}, False),
+        ({str(number): "x" * 4000 for number in range(64)}, True),
+        ({str(number): "x" for number in range(65)}, False),
+    ],
+    ids=range(8),
+)
+def test_large_annotations(server: Server, annotations: dict[str, str], fits: Any):
+    """Pods may have annotations as large as Kubernetes takes, less a little for chronik's own; both agree on that."""
+    document = named("large", podAnnotations=annotations)
+    verdict = judge(document)
+
+    assert verdict.accepted is fits
+    assert disagreement(verdict, server.judge(document)) is None
+
+
+def test_rendered_objects_are_accepted_with_the_largest_annotations(server: Server):
+    """The largest annotations that are valid make pods that the server takes, with all that chronik adds to them."""
+    document = named("large", podAnnotations={"a": "x" * ROOM}, monitoring={"prometheus": True})
+    cluster = Validator(SCHEMA, BOOK).validate(document, namespace=server.namespace).cluster
+    assert cluster
+    for manifest in render(cluster, Templates(inputs.template_reader())):
+        if "template" in manifest.get("spec", {}):
+            added = {"kubectl.kubernetes.io/restartedAt": "2026-01-01T12:00:00Z", ANNOTATION: "0" * 64}
+            manifest["spec"]["template"]["metadata"]["annotations"] |= added
+        code, answer, _ = server.send("PATCH", apply_path(manifest), manifest, "application/apply-patch+yaml")
+        assert code == HTTPStatus.CREATED, answer
 
 
 def test_rendered_objects_are_accepted(server: Server):

@@ -570,7 +570,7 @@ def test_data():
 
     assert list(found) == [
         *("namespace", "name", "phase", "ready", "created", "generation", "paused", "specFrom", "components"),
-        *("addresses", "waitsFor", "notes", "status"),
+        *("addresses", "waitsFor", "notes", "additions", "status"),
     ]
     assert (found["phase"], found["ready"], found["created"], found["generation"]) == ("Creating", False, BEGAN, None)
     assert ingest == {

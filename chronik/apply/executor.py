@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from chronik.errors import ChronikError, ConflictError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
+from chronik.errors import ChronikError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
 from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, ObjectRef
 from chronik.plan.actions import (
     Adopt,
@@ -29,7 +29,8 @@ from chronik.plan.actions import (
     TransferOwnership,
     Wait,
 )
-from chronik.plan.drift import applied_fields, walk
+from chronik.plan.conflicts import without_ports
+from chronik.plan.drift import drift
 from chronik.plan.planner import left_over
 from chronik.plan.results import LEFT_ALONE, WROTE, Outcome, Report, Result
 
@@ -160,11 +161,12 @@ class _Run:
         match action:
             case Create(manifest=manifest):
                 return await kube.apply(_at(manifest, ABSENT), dry_run=dry_run)
-            case Apply(manifest=manifest, force=force):
+            case Apply(force=force):
                 version = (latest or {}).get("metadata", {}).get("resourceVersion", action.resource_version)
                 if action.clearing:
-                    version = await cleared(kube, action, version, dry_run=dry_run)
-                pinned = _at(manifest, version, action.uid) if force else _at(manifest, None, action.uid)
+                    action = await cleared(kube, action, version, dry_run=dry_run)
+                    version = action.resource_version
+                pinned = _at(action.manifest, version if force else None, action.uid)
                 return await kube.apply(pinned, force=force, dry_run=dry_run)
             case TransferOwnership(manifest=manifest, manager=manager):
                 return await kube.apply(manifest, manager=manager, dry_run=dry_run)
@@ -257,7 +259,7 @@ def _flapping(action: Action, answer: Manifest | None) -> Flapping | None:
     """Return what to remember of an apply that left a difference, or None if it left none."""
     if not isinstance(action, Create | Apply) or answer is None:
         return None
-    differences = walk(action.manifest, answer, applied_fields(answer) or {})
+    differences = drift(action.manifest, answer)
     return left_over(action.manifest, answer, differences) if differences else None
 
 
@@ -287,16 +289,15 @@ def _held_by(live: Manifest) -> str:
     return f"It waits for {finalizers}." if finalizers else "Try again."
 
 
-async def cleared(kube: Kube, action: Apply, version: str, *, dry_run: bool) -> str:
-    """Send the patch that has to come before an apply, and return the version that it leaves the object in.
+async def cleared(kube: Kube, action: Apply, version: str, *, dry_run: bool) -> Apply:
+    """Send the patch that has to come before an apply, and return the apply of what the patch leaves to do.
 
-    Raises:
-        ConflictError: this is a dry run, which cannot build one change upon another.
+    A dry run keeps nothing of the patch, so the ports that it makes room for are left out of the apply: the server has
+    checked them with the patch, and checks everything else with the apply.
     """
     assert action.clearing is not None, "nothing is in the way"
-    if dry_run:
-        fields = ", ".join(owner.field for owner in action.takes)
-        raise ConflictError(f"{fields} would have to go first, which a dry run cannot do", subject=str(action.ref))
     patch = action.clearing | {"metadata": {"resourceVersion": version}}
-    answer = await kube.merge(KIND_BY_NAME[action.ref.kind], action.ref, patch)
-    return str(answer["metadata"]["resourceVersion"])
+    answer = await kube.merge(KIND_BY_NAME[action.ref.kind], action.ref, patch, dry_run=dry_run)
+    if dry_run:
+        return replace(action, manifest=without_ports(action.manifest), resource_version=version)
+    return replace(action, resource_version=answer["metadata"]["resourceVersion"])

@@ -106,10 +106,10 @@ class ApiKube:
         info = await self._about(manifest, "patch", subresource)
         return await self._transport.send(apply_request(info, manifest, manager=manager, force=force, dry_run=dry_run))
 
-    async def merge(self, kind: Kind, ref: ObjectRef, patch: Manifest) -> Manifest:
+    async def merge(self, kind: Kind, ref: ObjectRef, patch: Manifest, *, dry_run: bool = False) -> Manifest:
         """Merge a patch into an object."""
         info = self._object("patch", kind, ref.namespace, ref.name)
-        return await self._transport.send(merge_request(info, patch))
+        return await self._transport.send(merge_request(info, patch, dry_run=dry_run))
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object."""

@@ -143,7 +143,7 @@ class Kube(Protocol):
         exist, and be that one. The first is no such promise for an object that does not exist: it is created.
         """
 
-    async def merge(self, kind: Kind, ref: ObjectRef, patch: Manifest) -> Manifest:
+    async def merge(self, kind: Kind, ref: ObjectRef, patch: Manifest, *, dry_run: bool = False) -> Manifest:
         """Merge a patch (RFC 7386) into an object, and return it as it is then: for what an apply cannot take away.
 
         With `metadata.resourceVersion` in the patch the object must have that version.

@@ -96,13 +96,13 @@ def apply_request(info: RequestInfo, manifest: Manifest, *, manager: str, force:
     )
 
 
-def merge_request(info: RequestInfo, patch: Manifest) -> Request:
+def merge_request(info: RequestInfo, patch: Manifest, *, dry_run: bool = False) -> Request:
     """Merge a patch into an object; doing so twice is as good as once, unless it is bound to a version."""
     return Request(
         info,
         "PATCH",
         url_path(info),
-        query(fieldManager=FIELD_MANAGER, fieldValidation="Strict"),
+        query(fieldManager=FIELD_MANAGER, fieldValidation="Strict", dryRun="All" if dry_run else ""),
         encode(patch),
         "application/merge-patch+json",
         conditional="resourceVersion" in patch.get("metadata", {}),

@@ -24,10 +24,14 @@ KEPT_MANAGER = "chronik-operator-kept"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One thing to do, or not to do, about one object; `reason` says why, in a sentence without its subject."""
+    """One thing to do, or not to do, about one object; `reason` says why, in a sentence without its subject.
+
+    `additions` is what others have put into the object that its pods see, and that stays.
+    """
 
     ref: ObjectRef
     reason: str = ""
+    additions: tuple[FieldOwner, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +47,7 @@ class Apply(Action):
 
     `changes` is all that is different; `restarts` is the part that makes every pod start anew. With `force`, fields are
     taken from other managers: those in `takes`, and no others as long as the resource version holds. `clearing` is a
-    merge patch that has to come first, to make room.
+    merge patch that has to come first, to make room, or to remove what others have added: `removes`.
     """
 
     manifest: Manifest
@@ -53,6 +57,7 @@ class Apply(Action):
     resource_version: str
     force: bool = False
     takes: tuple[FieldOwner, ...] = ()
+    removes: tuple[FieldOwner, ...] = ()
     clearing: Manifest | None = None
 
 
@@ -136,9 +141,13 @@ class Obstacle(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict(Obstacle):
-    """Other field managers own fields that we want otherwise: `owners`, as the server's conflict would list them."""
+    """Other field managers own fields that we want otherwise: `owners`, as the server's conflict would list them.
+
+    Some of them no apply sets: they are to go, and come last: `removes`.
+    """
 
     owners: tuple[FieldOwner, ...]
+    removes: tuple[FieldOwner, ...] = ()
     changes: tuple[Change, ...]
 
 

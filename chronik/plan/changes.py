@@ -142,7 +142,7 @@ def _narrowed(difference: Difference) -> Iterator[_Part]:
     If only the owner changes, yield the whole of it, equal on both sides: what they differ in is in spelling alone.
     """
     path, old, new = difference.path, difference.live, difference.desired
-    if difference.kind == "extra":
+    if difference.kind in {"extra", "foreign"}:
         yield path, old, None
     elif difference.kind == "order":
         yield path, [_item_name(key) for key in old], [_item_name(key) for key in new]

@@ -44,11 +44,11 @@ class Difference:
 
     missing: wanted, but not ours, so another manager changed it or it was never applied. extra: ours, but no longer
     wanted. differs: ours and wanted, with another value. order: the items of a list are all ours, in another order;
-    both sides then hold the items' keys.
+    both sides then hold the items' keys. foreign: somebody else's, in what has to be ours whole; a patch removes it.
     """
 
     path: FieldPath
-    kind: Literal["missing", "extra", "differs", "order"]
+    kind: Literal["missing", "extra", "differs", "order", "foreign"]
     desired: Any
     live: Any
 
@@ -62,12 +62,44 @@ def applied_fields(live: Manifest, manager: str = FIELD_MANAGER) -> Fields | Non
     return None
 
 
+def drift(desired: Manifest, live: Manifest) -> list[Difference]:
+    """Return everything in which an object is not as it is wanted: nothing, if nothing has to be sent."""
+    foreign = dict(foreign_fields(desired, live))
+    differences = walk(desired, live, applied_fields(live) or {})
+    return [
+        *(each for each in differences if each.path not in foreign),
+        *(Difference(path, "foreign", None, value) for path, value in foreign.items()),
+    ]
+
+
 def walk(desired: Manifest, live: Manifest, fields: Fields) -> list[Difference]:
     """Return what an apply of `desired` would change, `fields` being what the applying manager owns of `live`."""
     found = _Walk(live, fields)
     owned = fields if "f:metadata" in fields else {**fields, "f:metadata": _NONE_OF_IT}
     found.compare_map(tracked(desired), live, owned, (), "")
     return found.differences
+
+
+def foreign_fields(desired: Manifest, live: Manifest) -> Iterator[tuple[FieldPath, Any]]:
+    """Yield what nobody wants in a map that has to be ours whole, with its value, if no apply of ours removes it.
+
+    Each key of a ConfigMap is a file that pods read as configuration, so all of its keys are ours if any is.
+    """
+    if live["kind"] != "ConfigMap" or not any(desired.get(field) for field in _CONFIGURATION):
+        return
+    ours = applied_fields(live) or {}
+    others = [tree for entry in managed_entries(live) if (tree := entry.get("fieldsV1") or {}) is not ours]
+    for field in _CONFIGURATION:
+        wanted = desired.get(field) or {}
+        for key, value in (live.get(field) or {}).items():
+            path = ("f:" + field, "f:" + key)
+            if key in wanted:
+                continue
+            if node_at(ours, path) is None or any(node_at(tree, path) is not None for tree in others):
+                yield path, value
+
+
+_CONFIGURATION = ("data", "binaryData")
 
 
 class _Walk:

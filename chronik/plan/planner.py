@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from chronik.manifest import FIELD_MANAGER, WORKLOAD_KINDS, ObjectRef, apply_order
+from chronik.manifest import FIELD_MANAGER, WORKLOAD_KINDS, ObjectRef, apply_order, as_stored
 from chronik.plan.actions import (
     KEPT_MANAGER,
     STAGE_NAMES,
@@ -35,10 +35,17 @@ from chronik.plan.actions import (
     stage_of,
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
-from chronik.plan.conflicts import conflict, immutable_differences, port_collisions, still_scaled, unchangeable
-from chronik.plan.drift import alters, applied_fields, split, walk
+from chronik.plan.conflicts import (
+    conflict,
+    foreign_keys,
+    immutable_differences,
+    port_collisions,
+    still_scaled,
+    unchangeable,
+)
+from chronik.plan.drift import alters, applied_fields, drift, split
 from chronik.plan.managed_fields import BEFORE_FIRST_APPLY, collisions
-from chronik.plan.ownership import Owner, ownership_of, pruned
+from chronik.plan.ownership import Owner, additions, ownership_of, pruned
 from chronik.plan.replicas import (
     Autoscalers,
     after_apply,
@@ -134,7 +141,7 @@ class _Planner:
     def __init__(
         self, desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], context: PlanContext
     ) -> None:
-        self.desired = sorted(desired, key=apply_order)
+        self.desired = sorted(map(as_stored, desired), key=apply_order)
         self.observed = observed
         self.context = context
         self.autoscalers = Autoscalers.among(desired, observed.values())
@@ -160,7 +167,7 @@ class _Planner:
             return Step(ref, (Foreign(ref=ref, reason=whose.reason, hint=whose.hint),))
         if whose.owner is Owner.TERMINATING:
             return Step(ref, (Wait(ref=ref, reason=whose.reason),))
-        return Step(ref, tuple(self._existing(manifest, live, whose.reason)))
+        return Step(ref, tuple(_noted(self._existing(manifest, live, whose.reason), additions(live, manifest))))
 
     def _created(self, manifest: Manifest) -> list[Action]:
         if manifest["kind"] not in WORKLOAD_KINDS:
@@ -213,7 +220,7 @@ class _Planner:
         if not independent:
             reason = "lets go of its claims first; then it is created anew with larger volumes"
             return [*(each for each in actions if not isinstance(each, Skip)), Wait(ref=ref, reason=reason)]
-        differences = walk(found.manifest, live, applied_fields(live) or {})
+        differences = drift(found.manifest, live)
         changes = changes_of(differences, live, mask=self.context.mask)
         restarts = next((action.restarts for action in actions if isinstance(action, Apply)), ())
         reason = "its volumes grow; pods keep running"
@@ -224,13 +231,14 @@ class _Planner:
         """Return what becomes of one object, leaving replica counts and volumes aside."""
         ref, metadata = ObjectRef.of(manifest), live["metadata"]
         fields = applied_fields(live) or {}
-        differences = walk(manifest, live, fields)
+        differences = drift(manifest, live)
         if not differences:
             return Skip(ref=ref, reason="is as it should be")
         owners = tuple(collisions(manifest, live, fields))
+        removes, removal = foreign_keys(manifest, live)
         parts = list(split(differences))
         reordered = (each for each in parts if each.kind == "order" and each not in differences)
-        changes = changes_of((*differences, *reordered), live, owners, self.context.mask)
+        changes = changes_of((*differences, *reordered), live, (*owners, *removes), self.context.mask)
         stuck = immutable_differences(manifest, live, fields, parts)
         if stuck:
             return unchangeable(manifest, live, changes, changes_of(stuck, live), operated=self._operated)
@@ -241,14 +249,15 @@ class _Planner:
             )
         in_the_way, clearing = port_collisions(manifest, live)
         owners = (*owners, *in_the_way)
-        refused = tuple(owner for owner in owners if not self._may_take(owner, live, autoscaler))
+        refused = tuple(owner for owner in (*owners, *removes) if not self._may_take(owner, live, autoscaler))
         if refused:
-            return conflict(ref, refused, changes, operated=self._operated)
+            added = tuple(owner for owner in removes if owner in refused)
+            return conflict(ref, refused, changes, added, operated=self._operated)
         restarts = [each for each in parts if each.path[:2] == _TEMPLATE and alters(each, live, fields)]
         return self._gated(
             (Adopt if adoption else Apply)(
                 ref=ref,
-                reason=adoption or _summary(changes, owners),
+                reason=adoption or _summary(changes, owners, removes),
                 manifest=manifest,
                 changes=changes,
                 restarts=changes_of(restarts, live, mask=self.context.mask),
@@ -256,7 +265,8 @@ class _Planner:
                 resource_version=version,
                 force=bool(owners),
                 takes=owners,
-                clearing=clearing or None,
+                removes=removes,
+                clearing=clearing or removal or None,
             )
         )
 
@@ -298,7 +308,14 @@ def _steps(numbered: Iterable[tuple[int, Step]], stage: int) -> tuple[Step, ...]
     return tuple(step for number, step in numbered if number == stage)
 
 
-def _summary(changes: tuple[Change, ...], owners: tuple[FieldOwner, ...]) -> str:
+def _noted(actions: Sequence[Action], added: tuple[FieldOwner, ...]) -> Sequence[Action]:
+    """Return the actions about an object with what others have added to it, unless they remove it."""
+    first, *rest = actions
+    return [replace(first, additions=added), *rest] if added and first.ref.kind in WORKLOAD_KINDS else actions
+
+
+def _summary(changes: tuple[Change, ...], takes: tuple[FieldOwner, ...], removes: tuple[FieldOwner, ...]) -> str:
     count = f"{len(changes)} change{'s' if len(changes) > 1 else ''}"
-    managers = ", ".join(sorted({owner.manager for owner in owners}))
-    return f"{count}, fields taken from {managers}" if managers else count
+    taken, removed = (", ".join(sorted({owner.manager for owner in owners})) for owners in (takes, removes))
+    parts = (count, taken and f"fields taken from {taken}", removed and f"what {removed} added is removed")
+    return ", ".join(filter(None, parts))

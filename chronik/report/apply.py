@@ -103,10 +103,11 @@ def _reason(deed: ObjectResult) -> str:
 
 
 def _taken(deed: ObjectResult) -> Iterator[str]:
-    """Yield what was taken from whom."""
+    """Yield what was taken from others, or removed of theirs."""
     for result in deed.results:
         if isinstance(result.action, Apply) and result.outcome in WROTE:
             yield from (f"took {owner.field} from {owned_by(owner)}" for owner in result.action.takes)
+            yield from (f"removed {owner.field}, set by {owned_by(owner)}" for owner in result.action.removes)
 
 
 def owned_by(owner: FieldOwner) -> str:
@@ -168,7 +169,8 @@ def _troubles(result: Result) -> Iterator[tuple[_Trouble, str]]:
         yield _Trouble("error", whose + result.error.message, result.error.hint), ref
     elif isinstance(action, Conflict):
         fields = "".join(f"\n{owner.field}: {owned_by(owner)}" for owner in action.owners)
-        message = f"other field managers set {counted(len(action.owners), 'field')} that this apply sets{fields}"
+        what = "that chronik does not want" if action.removes == action.owners else "that this apply sets"
+        message = f"other field managers set {counted(len(action.owners), 'field')} {what}{fields}"
         yield _Trouble("error", message, action.hint), ref
     elif isinstance(action, Obstacle):
         yield _Trouble("error", action.reason, action.hint), ref

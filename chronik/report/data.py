@@ -13,6 +13,8 @@
             "restarts":   [path]                                 changes that make every pod of it start anew
             "owners":     [{"path", "manager", "operation", "subresource"}]   who holds fields against us
             "taken":      [the same]                             what was taken from whom
+            "removed":    [the same]                             what others had added, and is removed
+            "additions":  [the same]                             what others have added, and stays
             "seconds",
             "error":      null or {"reason", "message", "hint", "code"}       code is HTTP's, 0 without one
         }],
@@ -92,7 +94,9 @@ def _account(account: ClusterResult, dry_run: DryRun) -> dict[str, Any]:
 
 def _object(result: Result) -> dict[str, Any]:
     action = result.action
-    takes = action.takes if isinstance(action, Apply) and result.outcome in WROTE else ()
+    takes, removes = (
+        (action.takes, action.removes) if isinstance(action, Apply) and result.outcome in WROTE else ((), ())
+    )
     return {
         **ref_data(result.ref),
         "outcome": result.outcome,
@@ -102,6 +106,8 @@ def _object(result: Result) -> dict[str, Any]:
         "restarts": [change.path for change in getattr(action, "restarts", ())],
         "owners": [owner._asdict() for owner in (action.owners if isinstance(action, Conflict) else ())],
         "taken": [owner._asdict() for owner in takes],
+        "removed": [owner._asdict() for owner in removes],
+        "additions": [owner._asdict() for owner in action.additions],
         "seconds": round(result.seconds, 3),
         "error": _error(result.error),
     }
@@ -143,6 +149,7 @@ def _data(view: ClusterView) -> dict[str, Any]:
         "addresses": [_plain(address) for address in view.addresses],
         "waitsFor": list(view.waits_for),
         "notes": list(view.notes),
+        "additions": [{**ref_data(ref), "path": owner.path, "manager": owner.manager} for ref, owner in view.additions],
         "status": dict(view.status),
     }
 

@@ -57,6 +57,7 @@ _MARKS: dict[Outcome, tuple[str, str, str]] = {
     "blocked": ("!", RED, "cannot be changed"),
     "waiting": ("!", RED, "cannot be changed yet"),
 }
+_AS_IT_SHOULD_BE = ("=", CYAN, "is as it should be")
 _NUMBERS: dict[Outcome, str] = {
     "created": "to create",
     "changed": "to change",
@@ -100,7 +101,7 @@ def as_text(outlooks: Sequence[ClusterDiff], *, width: int | None, color: bool) 
     page = Page(width, color=color)
     for outlook in outlooks:
         for deed in deeds(outlook.account.report):
-            if deed.outcome in _MARKS:
+            if deed.outcome in _MARKS or any(result.action.additions for result in deed.results):
                 _Entry(page, outlook, deed).write()
         if outlook.new_namespace:
             namespace = outlook.account.key.namespace
@@ -137,7 +138,7 @@ class _Entry:
         self._deed = deed
 
     def write(self) -> None:
-        mark, colour, words = _MARKS[self._deed.outcome]
+        mark, colour, words = _MARKS.get(self._deed.outcome, _AS_IT_SHOULD_BE)
         head = f"{self._deed.ref}: {words}" if words else str(self._deed.ref)
         style = f"{BOLD} {colour}"
         self._page.beside((f"{mark} ", style), (head, style))
@@ -153,8 +154,10 @@ class _Entry:
         if taken_over:
             self._note(f"taken over, same value: {listed(taken_over, _MOST_LISTED)}")
         verb, owners = _owners(action)
+        removes = isinstance(action, Apply) and action.removes
         for change in changes:
-            self._change(change, f"  ({verb} {change.owner})" if change.owner else "")
+            how = "set by" if removes and change.new is None else verb
+            self._change(change, f"  ({how} {change.owner})" if change.owner else "")
         told = ", ".join(change.owner for change in changes)
         for owner in owners:
             if owner.manager not in told:
@@ -163,6 +166,9 @@ class _Entry:
             self._restarts(action.restarts)
         if isinstance(action, Obstacle | Deferred) and action.hint:
             self._note(action.hint)
+        if action.additions:
+            added = [f"{owner.field.removeprefix(_TEMPLATE)} ({owner.manager})" for owner in action.additions]
+            self._note(f"added by others, and left as it is: {listed(added, _MOST_LISTED)}", CYAN)
 
     def _note(self, text: str, colour: str = "") -> None:
         self._page.paragraph(text, _INDENT, colour=colour)

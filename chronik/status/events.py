@@ -48,6 +48,9 @@ def _deeds(written: Iterable[Result]) -> list[Announcement]:
                 told.append(Announcement("Normal", "VolumeGrows", f"{each.ref}: {was} to {storage}"))
             case Prune(reason=reason):
                 told.append(Announcement("Normal", "Pruned", f"{each.ref} {reason}"))
+        if isinstance(each.action, Apply) and each.action.removes:
+            keys = ", ".join(f"{owner.field} (set by {owner.manager})" for owner in each.action.removes)
+            told.append(Announcement("Warning", "KeysRemoved", f"{each.ref}: removed {keys}"))
         if isinstance(each.action, Apply | Recreate) and each.action.restarts:
             paths = ", ".join(change.path for change in each.action.restarts[:_MOST_TOLD])
             told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {paths} changed"))

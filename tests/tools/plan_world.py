@@ -65,6 +65,8 @@ class World:
                 self._apply(manifest, "chronik-operator", force=False)
             case Apply(manifest=manifest, force=force):
                 assert self.models[action.ref].live["metadata"]["uid"] == action.uid
+                if action.clearing:
+                    self.edit(action.ref, action.clearing, "chronik-operator")
                 self._apply(manifest, "chronik-operator", force=force)
             case TransferOwnership(manifest=manifest, manager=manager):
                 self._apply(manifest, manager, force=False)
