@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik import __version__
-from chronik.cli import parameters
+from chronik.cli import parameters, streams
 from chronik.errors import ChronikError, InputError, InvalidDocuments
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ _OUTPUT = re.compile(r"--output(?:=(?P<long>.*))?|-[Rnf]?o(?P<short>.*)", re.DOT
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code; errors are written to stderr, without a traceback."""
+    streams.choose_colour("auto")
     try:
         return int(main.main(list(arguments), prog_name="chronik", standalone_mode=False) or 0)
     except ChronikError as error:
@@ -70,12 +71,12 @@ def _report_error(error: ChronikError) -> None:
         return
     from chronik.report.problems import error_text  # noqa: PLC0415  # a clean run does not pay for it
 
-    click.echo(error_text(error, width=_NARROW, color=use_colour(sys.stderr)), err=True, nl=False, color=True)
+    click.echo(error_text(error, **streams.look(sys.stderr)), err=True, nl=False, color=True)
 
 
 def _report_data(error: ChronikError, arguments: Sequence[str]) -> None:
     """Write an error to stdout for a program that wants a report: it should get one, whatever goes wrong."""
-    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    command = next((argument for argument in arguments if argument in LAZY_COMMANDS), "")
     output = _wanted_output(arguments)
     if output not in _REPORTS.get(command, ()):
         return
@@ -100,19 +101,13 @@ def _wanted_output(arguments: Sequence[str]) -> str:
     return wanted
 
 
-def use_colour(stream: Any) -> bool:
-    """Return whether to colour what goes to a stream: a terminal, unless NO_COLOR asks for none."""
-    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
 def show_problems(problems: Sequence[Problem]) -> None:
     """Write problems to stderr for a person to read."""
     if not problems:
         return
     from chronik.report.problems import problems_text  # noqa: PLC0415  # a clean run does not pay for it
 
-    width = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else _NARROW
-    shown = problems_text(problems, width=width, color=use_colour(sys.stderr), most=_MOST_SHOWN)
+    shown = problems_text(problems, **streams.look(sys.stderr), most=_MOST_SHOWN)
     click.echo(shown, err=True, nl=False, color=True)
     if len(problems) > _MOST_SHOWN:
         click.echo(f"and {len(problems) - _MOST_SHOWN:,} more, which -o json of `chronik validate` lists", err=True)
@@ -185,7 +180,7 @@ class LazyGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         module, _, attribute = LAZY_COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
-        return command
+        return _with_global_options(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -217,7 +212,37 @@ class LazyGroup(click.Group):
         return command.get_short_help_str(limit=_NARROW) if command else ""
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _choose_colour(_context: click.Context, _option: click.Parameter, value: streams.Colour | None) -> None:
+    if value is not None:
+        streams.choose_colour(value)
+
+
+_GLOBAL_OPTIONS = (
+    click.Option(
+        ["--color"],
+        type=click.Choice(["auto", "always", "never"]),
+        callback=_choose_colour,
+        expose_value=False,
+        is_eager=True,
+        help="When to use colours.  [default: auto]",
+    ),
+)
+"""What can be said before a command or after it."""
+
+
+def _with_global_options(command: click.Command) -> click.Command:
+    """Give a command, and those below it, the options that all have; once."""
+    command.params += [option for option in _GLOBAL_OPTIONS if option not in command.params]
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        _with_global_options(each)
+    return command
+
+
+@click.group(
+    cls=LazyGroup,
+    params=list(_GLOBAL_OPTIONS),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, message="chronik %(version)s")
 def main() -> None:
     """Run Chronik Stream on Kubernetes from one ChronikCluster document."""

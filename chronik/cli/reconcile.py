@@ -14,6 +14,8 @@ import click
 
 from chronik.cli import parameters
 from chronik.cli.main import domain_option, templates_option
+from chronik.cli.streams import use_colour
+from chronik.report.page import visible
 
 if TYPE_CHECKING:
     from chronik.operator.app import Options
@@ -84,7 +86,7 @@ def reconcile(once: bool, log_format: str, **wishes: Any) -> int:
     from chronik.operator.telemetry import logs as operator_logs  # noqa: PLC0415  # help and completion stay quick
     from chronik.operator.telemetry import tracing as operator_tracing  # noqa: PLC0415  # help and completion stay quick
 
-    operator_logs.setup(os.environ, sys.stderr, log_format)
+    operator_logs.setup(os.environ, sys.stderr, log_format, colour=use_colour(sys.stderr))
     operator_tracing.setup()
     options = _options(**wishes)
     try:
@@ -164,5 +166,5 @@ async def _once(options: Options) -> int:
     outcomes = await run_once(replace(options, elect=False))
     for key, outcome in outcomes:
         why = f": {outcome.reason.reason}: {outcome.reason.message}" if outcome.reason else ""
-        click.echo(f"{key}: {outcome.phase or outcome.result}{why}")
+        click.echo(visible(f"{key}: {outcome.phase or outcome.result}{why}"))
     return 5 if any(outcome.retry for _, outcome in outcomes) else 0
