@@ -9,9 +9,14 @@ import sys
 def main() -> None:
     """Run the command line and exit with its code."""
     gc.set_threshold(100_000)  # start-up makes no cycles worth a tenth of its time, which looking for them takes
-    from chronik.cli.main import run  # noqa: PLC0415  # after that
+    try:
+        from chronik.cli.main import run  # noqa: PLC0415  # after that
+        from chronik.cli.streams import open_streams  # noqa: PLC0415
 
-    code = run(sys.argv[1:])
+        open_streams()
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while it was being loaded
+        code = 130
     gc.freeze()  # or the collection at exit walks through all that was imported, for a seventh of a render's time
     sys.exit(code)
 

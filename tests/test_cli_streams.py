@@ -1,20 +1,25 @@
-"""Colours and widths."""
+"""Standard output that cannot be written, colours and widths."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
 import pytest
-from tools.cli_place import environment, run
+from tools.cli_place import Place, environment, run
 
 from chronik.cli import main as cli
 from chronik.cli import streams
+from chronik.errors import OutputError
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = str(ROOT / "examples" / "production.yaml")
@@ -50,6 +55,163 @@ def shell(command, **env):
     return subprocess.run(
         ["bash", "-c", script], capture_output=True, text=True, check=False, env=environment(**env), timeout=60
     )
+
+
+# --- standard output that cannot be written ---------------------------------------------------------------------------
+
+OFFLINE = {
+    "help": "--help",
+    "version": "--version",
+    "help-of-a-command": "apply --help",
+    "completion": "",
+    "render": f"render -f {EXAMPLE}",
+    "validate": f"validate -f {EXAMPLE}",
+    "validate-json": f"validate -f {EXAMPLE} -o json",
+    "schema": "schema crd",
+    "install": "install",
+}
+UNWRITABLE = {
+    ">/dev/full": "No space left on device",
+    ">&-": "Bad file descriptor",
+}
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(("target", "why"), UNWRITABLE.items(), ids=["full", "closed"])
+@pytest.mark.parametrize("name", OFFLINE)
+def test_output_that_cannot_be_written(name, target, why):
+    """Whatever writes to a full disk or a closed descriptor ends with 74 and one line that says why."""
+    env = {"_CHRONIK_COMPLETE": "bash_source"} if name == "completion" else {}
+    done = shell(f"chronik {OFFLINE[name]} {target}", **env)
+
+    assert (done.returncode, done.stdout) == (74, "")
+    assert done.stderr == f"error: cannot write to standard output: {why}\n"
+
+
+@pytest.fixture
+def place(server, namespace, tmp_path):
+    """Return a fresh namespace of a server."""
+    return Place(server, namespace, tmp_path)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    "command",
+    ["diff -f FILE", "diff -f FILE -o json", "apply -f FILE", "status c", "status -A", "delete c --yes --dry-run"],
+)
+def test_output_that_cannot_be_written_online(place, command):
+    """Commands that talk to a cluster tell it like all others, and none calls it a difference."""
+    file = place.document()
+    if not command.startswith(("diff", "apply")):
+        place.apply()
+    flags = " ".join([*place.flags(), "-n", place.namespace] if "-A" not in command else place.flags())
+    done = shell(f"chronik {command.replace('FILE', file)} {flags} >/dev/full")
+
+    assert done.returncode == 74
+    assert done.stderr == "error: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("name", [name for name in OFFLINE if name != "completion"])
+def test_reader_that_has_gone(name):
+    """A pipe that nobody reads any more ends every command with 141, and silently."""
+    done = shell(f"chronik {OFFLINE[name]} | true; echo ${{PIPESTATUS[0]}}")
+
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+FAILS_AT_THE_END = """
+import sys
+from chronik.cli import main, streams
+streams.open_streams()
+sys.stdout.write("x")
+sys.exit(main.run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
+def test_failure_that_shows_at_the_end(tmp_path):
+    """What is still in a buffer when a command is done is written before its exit code is known."""
+    command = [sys.executable, "-c", FAILS_AT_THE_END, "render", "-f", EXAMPLE, "--output-dir", str(tmp_path)]
+    with FULL.open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert done.returncode == 74
+    assert done.stderr.endswith("\nerror: cannot write to standard output: No space left on device\n")
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_failure_that_shows_when_a_file_is_closed(tmp_path, monkeypatch):
+    """A network drive may take everything and say on closing that it kept nothing: that is told as well."""
+
+    def close(number):
+        close_for_real(number)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    close_for_real = os.close
+    with (tmp_path / "out").open("wb") as file:
+        raw = streams._Stdout(file.fileno(), "wb", closefd=False)
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(raw)))
+        streams.flush()
+        monkeypatch.setattr(os, "close", close)
+        with pytest.raises(OutputError, match="cannot write to standard output: Disk quota exceeded"):
+            streams.flush()
+        monkeypatch.undo()
+
+
+def test_pipe_that_does_not_block():
+    """A pipe that another process has made non-blocking gets everything, however slowly it is read."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    with subprocess.Popen([sys.executable, "-m", "chronik", "schema", "crd"], stdout=writer, cwd=ROOT) as process:
+        os.close(writer)
+        parts = []
+        while part := os.read(reader, 1024):
+            parts.append(part)
+            time.sleep(0.002)
+    os.close(reader)
+
+    whole = subprocess.run([sys.executable, "-m", "chronik", "schema", "crd"], capture_output=True, check=True).stdout
+    assert (process.returncode, b"".join(parts)) == (0, whole)
+    assert len(whole) > 65536
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("target", ["2>/dev/full", "2>&-"])
+def test_messages_that_cannot_be_written(broken, target):
+    """Standard error that is full or closed changes no exit code."""
+    assert shell(f"chronik validate -f {broken} {target}").returncode == 2
+    assert shell(f"chronik validate -f {EXAMPLE} {target}").returncode == 0
+
+
+def test_closed_input():
+    """Standard input that the shell has closed cannot be read, which is an input error."""
+    done = shell("chronik validate -f - <&-")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot be read: Bad file descriptor" in done.stderr
+
+
+PRINTS = """
+import sys
+from chronik.cli import streams
+streams.open_streams()
+print("a±…")
+print("b±", file=sys.stderr)
+"""
+
+
+def test_characters_that_a_terminal_has_not():
+    """What an encoding has no bytes for is spelled out."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTS],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(PYTHONIOENCODING="ascii"),
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a\\xb1\\u2026\n", "b\\xb1\n")
 
 
 # --- colours and widths -----------------------------------------------------------------------------------------------

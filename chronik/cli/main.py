@@ -6,7 +6,6 @@ cluster never load the Kubernetes client. `run` is the only place where an error
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from functools import wraps
@@ -18,7 +17,7 @@ import click
 
 from chronik import __version__
 from chronik.cli import parameters, streams
-from chronik.errors import ChronikError, InputError, InvalidDocuments
+from chronik.errors import ChronikError, InputError, InvalidDocuments, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,10 +41,26 @@ _OUTPUT = re.compile(r"--output(?:=(?P<long>.*))?|-[Rnf]?o(?P<short>.*)", re.DOT
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return the exit code; errors are written to stderr, without a traceback."""
+    """Run one command and return the exit code; errors are written to stderr, in a line and without a traceback."""
     streams.choose_colour("auto")
     try:
+        code = _run(arguments)
+        streams.flush()
+    except streams.ReaderGone:
+        streams.discard()
+        return 141
+    except OutputError as error:
+        streams.discard()
+        _report_error(error)
+        return error.exit_code
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
         return int(main.main(list(arguments), prog_name="chronik", standalone_mode=False) or 0)
+    except (OutputError, streams.ReaderGone):
+        raise
     except ChronikError as error:
         _report_error(error)
         _report_data(error, arguments)
@@ -59,10 +74,6 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
-    except BrokenPipeError:
-        # The reader, `head` for one, has what it wanted. Python must not complain about it on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
 
 
 def _report_error(error: ChronikError) -> None:
