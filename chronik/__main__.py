@@ -15,8 +15,15 @@ def main() -> None:
 
         open_streams()
         code = run(sys.argv[1:])
+    except SystemExit:
+        raise
     except KeyboardInterrupt:  # while it was being loaded
         code = 130
+    except BaseException:  # noqa: BLE001  # what reports errors failed itself, or is missing; 1 would mean that a diff differs
+        import traceback  # noqa: PLC0415  # needed only then
+
+        traceback.print_exc()
+        code = 70
     gc.freeze()  # or the collection at exit walks through all that was imported, for a seventh of a render's time
     sys.exit(code)
 

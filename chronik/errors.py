@@ -27,6 +27,7 @@
     │   └── AlreadyExists                     409: create, and it is there
     ├── PartialFailure                    5   some objects were applied, some were not
     ├── WaitTimeout                       6   applied, but not ready in time
+    ├── InternalError                    70   chronik itself failed
     └── OutputError                      74   standard output cannot be written
 
 Every error names its subject, says what is wrong and what to do. `reason` is CamelCase and is what conditions and
@@ -325,6 +326,13 @@ class WaitTimeout(ChronikError):
 
     exit_code = 6
     reason = "WaitTimeout"
+
+
+class InternalError(ChronikError):
+    """chronik itself failed: a bug, or no memory. 70 is what sysexits.h calls EX_SOFTWARE."""
+
+    exit_code = 70
+    reason = "InternalError"
 
 
 class OutputError(ChronikError):

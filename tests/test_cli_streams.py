@@ -1,4 +1,4 @@
-"""Standard output that cannot be written, colours and widths."""
+"""Standard output that cannot be written, colours, widths, and what chronik itself gets wrong."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import fcntl
 import io
 import json
+import logging
 import os
 import re
 import subprocess
@@ -20,6 +21,8 @@ from tools.cli_place import Place, environment, run
 from chronik.cli import main as cli
 from chronik.cli import streams
 from chronik.errors import OutputError
+from chronik.offline import loading
+from chronik.operator import app
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = str(ROOT / "examples" / "production.yaml")
@@ -158,6 +161,7 @@ def test_failure_that_shows_when_a_file_is_closed(tmp_path, monkeypatch):
         monkeypatch.undo()
 
 
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="pipes have the size they have")
 def test_pipe_that_does_not_block():
     """A pipe that another process has made non-blocking gets everything, however slowly it is read."""
     reader, writer = os.pipe()
@@ -300,10 +304,10 @@ def commands(group=cli.main, context=None):
 
 @pytest.mark.parametrize("command", [cli.main, *commands()], ids=lambda command: command.name)
 def test_every_command_has_the_global_options(command):
-    """Every command takes --color, once, however often it was loaded."""
+    """Every command takes --color and --debug, each once, however often it was loaded."""
     options = [name for each in command.params for name in each.opts]
 
-    assert options.count("--color") == 1
+    assert (options.count("--color"), options.count("--debug")) == (1, 1)
 
 
 def test_nothing_is_wrapped_in_a_pipe(broken, tmp_path):
@@ -341,3 +345,158 @@ def test_width_of_a_terminal(monkeypatch, columns, width):
 
     assert streams.look(Stream(terminal=TERMINAL))["width"] == width
     assert streams.look(Stream(terminal=PIPE))["width"] is None
+
+
+# --- what was not foreseen --------------------------------------------------------------------------------------------
+
+
+def fail(error):
+    """Return a function that raises."""
+
+    def failing(*_arguments, **_options):
+        raise error
+
+    return failing
+
+
+def endless():
+    """Call itself."""
+    return endless()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyError("spec"), "KeyError: 'spec'"),
+        (RuntimeError("a\nb\x1b[2J"), "RuntimeError: a\\nb\\x1b[2J"),
+        (OSError(5, "Input/output error"), "OSError: [Errno 5] Input/output error"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_what_was_not_foreseen_is_one_line(monkeypatch, error, told):
+    """A fault of chronik's own is named in one line that says what to do, and ends with 70, never with 1."""
+    monkeypatch.setattr(loading, "check", fail(error))
+    done = run("validate", "-f", EXAMPLE)
+
+    assert (done.code, done.out) == (70, "")
+    assert done.err == (
+        f"error: chronik itself failed: {told}; please report it with the output of the same command with --debug\n"
+    )
+
+
+@pytest.mark.parametrize("how", ["before", "after", "environment"])
+def test_traceback_for_those_who_ask(monkeypatch, how):
+    """With --debug, or CHRONIK_DEBUG=1, there is a traceback above that line, and nothing in it moves the cursor."""
+    monkeypatch.setattr(loading, "check", fail(RuntimeError("odd \x1b[2J")))
+    arguments = ["validate", "-f", EXAMPLE]
+    if how == "environment":
+        monkeypatch.setenv("CHRONIK_DEBUG", "1")
+    done = run(*(["--debug"] if how == "before" else []), *arguments, *(["--debug"] if how == "after" else []))
+
+    assert done.code == 70
+    assert done.err.startswith("Traceback (most recent call last):\n")
+    assert 'test_cli_streams.py", line ' in done.err
+    assert done.err.endswith(
+        "\nerror: chronik itself failed: RuntimeError: odd \\x1b[2J; please report it with this output\n"
+    )
+    assert "\x1b" not in done.err
+    monkeypatch.delenv("CHRONIK_DEBUG", raising=False)
+    assert "Traceback" not in run(*arguments).err
+
+
+def test_no_memory(monkeypatch):
+    """Without memory there is nothing to report to anybody."""
+    monkeypatch.setattr(loading, "check", fail(MemoryError()))
+    done = run("validate", "-f", EXAMPLE)
+
+    assert (done.code, done.err) == (70, "error: there is not enough memory\n")
+
+
+def test_failure_is_part_of_a_report(monkeypatch):
+    """A program that asked for a report gets one of a fault of chronik's own, too, wherever --color stands."""
+    monkeypatch.setattr(loading, "check", fail(KeyError("spec")))
+    done = run("--color", "always", "validate", "-f", EXAMPLE, "-o", "json")
+
+    assert done.code == 70
+    assert [each["message"].partition(";")[0] for each in done.json] == ["chronik itself failed: KeyError: 'spec'"]
+
+
+def test_recursion_without_end(monkeypatch):
+    """A recursion without end is a fault like another, and its traceback is short."""
+    monkeypatch.setattr(loading, "check", lambda *_arguments, **_options: endless())
+    done = run("validate", "-f", EXAMPLE, "--debug")
+
+    assert done.code == 70
+    assert "error: chronik itself failed: RecursionError: maximum recursion depth exceeded" in done.err
+    assert len(done.err.splitlines()) < 200
+
+
+def test_ctrl_c(monkeypatch):
+    """Ctrl-C in a command that needs no cluster is no fault: 130."""
+    monkeypatch.setattr(loading, "check", fail(KeyboardInterrupt()))
+    done = run("validate", "-f", EXAMPLE)
+
+    assert (done.code, done.out) == (130, "")
+    assert done.err.strip() == "interrupted"
+
+
+NO_REPORT = """
+import sys
+from chronik import __main__
+from chronik.cli import main
+{}
+sys.argv = ["chronik", "--version"]
+__main__.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("broken_part", "code", "told"),
+    [
+        ("main.run = lambda arguments: 1 / 0", 70, "ZeroDivisionError"),
+        ("del main.run", 70, "ImportError"),
+        ("def run(arguments): raise KeyboardInterrupt\nmain.run = run", 130, ""),
+        ("main.run = lambda arguments: sys.exit(3)", 3, ""),
+    ],
+)
+def test_nothing_ends_with_1(broken_part, code, told):
+    """Even a fault in what reports faults, or a part that is not there, ends with 70."""
+    done = subprocess.run(
+        [sys.executable, "-c", NO_REPORT.format(broken_part)], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == code
+    assert told in done.stderr
+    assert bool(done.stderr) is bool(told)
+
+
+def operator(tmp_path):
+    """Run the operator in this process, and leave the loggers as they were."""
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text("{}")
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    try:
+        return run("reconcile", "--kubeconfig", str(kubeconfig), "--log-format", "json")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+
+
+def test_operator_whose_reader_has_gone(monkeypatch, tmp_path):
+    """A closed pipe is no fault of the operator's either."""
+    monkeypatch.setattr(app.Operator, "run", fail(streams.ReaderGone()))
+    done = operator(tmp_path)
+
+    assert (done.code, done.err) == (141, "")
+
+
+def test_operator_that_fails_logs_where(monkeypatch, tmp_path):
+    """An operator that fails is not run again with --debug to see why: its log has the traceback."""
+    monkeypatch.setattr(app.Operator, "run", fail(RuntimeError("odd")))
+    done = operator(tmp_path)
+
+    logged, last = done.err.splitlines()
+    assert done.code == 70
+    assert "RuntimeError: odd" in json.loads(logged)["exception"]
+    assert last.startswith("error: chronik itself failed: RuntimeError: odd; ")

@@ -6,8 +6,10 @@ cluster never load the Kubernetes client. `run` is the only place where an error
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+from contextvars import ContextVar
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +19,8 @@ import click
 
 from chronik import __version__
 from chronik.cli import parameters, streams
-from chronik.errors import ChronikError, InputError, InvalidDocuments, OutputError
+from chronik.errors import ChronikError, InputError, InternalError, InvalidDocuments, OutputError
+from chronik.report.page import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 _NARROW = 80
 _MOST_SHOWN = 50
+_debug: ContextVar[bool] = ContextVar("debug", default=False)
+"""Whether a traceback is wanted if chronik itself fails."""
 
 
 _REPORTS = {
@@ -43,6 +48,7 @@ _OUTPUT = re.compile(r"--output(?:=(?P<long>.*))?|-[Rnf]?o(?P<short>.*)", re.DOT
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code; errors are written to stderr, in a line and without a traceback."""
     streams.choose_colour("auto")
+    _debug.set(os.environ.get("CHRONIK_DEBUG", "0") not in {"", "0"})
     try:
         code = _run(arguments)
         streams.flush()
@@ -74,6 +80,11 @@ def _run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
+    except Exception as error:  # noqa: BLE001  # a traceback says nothing to people, and its exit code that diffs differ
+        failure = _failure(error)
+        _report_error(failure)
+        _report_data(failure, arguments)
+        return failure.exit_code
 
 
 def _report_error(error: ChronikError) -> None:
@@ -110,6 +121,20 @@ def _wanted_output(arguments: Sequence[str]) -> str:
         if found:
             wanted = found["long"] or found["short"] or following
     return wanted
+
+
+def _failure(error: Exception) -> InternalError:
+    """Return what nothing here foresaw as an error that asks for a report; write the traceback if --debug is on."""
+    import traceback  # noqa: PLC0415  # needed only if chronik itself fails
+
+    if _debug.get():
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        click.echo("\n".join(map(visible, lines)), err=True)
+    if isinstance(error, MemoryError):
+        return InternalError("there is not enough memory")
+    what = visible("".join(traceback.format_exception_only(error)).strip())
+    output = "this output" if _debug.get() else "the output of the same command with --debug"
+    return InternalError(f"chronik itself failed: {what}; please report it with {output}")
 
 
 def show_problems(problems: Sequence[Problem]) -> None:
@@ -228,6 +253,11 @@ def _choose_colour(_context: click.Context, _option: click.Parameter, value: str
         streams.choose_colour(value)
 
 
+def _debugs(_context: click.Context, _option: click.Parameter, value: bool) -> None:
+    if value:
+        _debug.set(True)
+
+
 _GLOBAL_OPTIONS = (
     click.Option(
         ["--color"],
@@ -236,6 +266,14 @@ _GLOBAL_OPTIONS = (
         expose_value=False,
         is_eager=True,
         help="When to use colours.  [default: auto]",
+    ),
+    click.Option(
+        ["--debug"],
+        is_flag=True,
+        callback=_debugs,
+        expose_value=False,
+        is_eager=True,
+        help="Show a traceback if chronik itself fails.",
     ),
 )
 """What can be said before a command or after it."""

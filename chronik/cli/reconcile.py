@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -14,7 +15,8 @@ import click
 
 from chronik.cli import parameters
 from chronik.cli.main import domain_option, templates_option
-from chronik.cli.streams import use_colour
+from chronik.cli.streams import ReaderGone, use_colour
+from chronik.errors import ChronikError
 from chronik.report.page import visible
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from chronik.operator.lease import Terms
 
 OPERATOR_NAMESPACE = "chronik-operator-system"  # as install.NAMESPACE, which takes longer to load than all options
+_log = logging.getLogger("chronik.operator")
 _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
@@ -91,6 +94,13 @@ def reconcile(once: bool, log_format: str, **wishes: Any) -> int:
     options = _options(**wishes)
     try:
         return asyncio.run(_once(options) if once else _until_told(options))
+    except (ChronikError, ReaderGone):
+        raise
+    except Exception:
+        _log.exception(
+            "ends, because chronik itself failed"
+        )  # with the traceback: an operator is not run again with --debug
+        raise
     finally:
         operator_tracing.shutdown()  # the last spans are still to be sent
 

@@ -1,8 +1,8 @@
 """Standard output and standard error: how they are opened, what they can show, and what comes of it if they fail.
 
 Whatever writes to standard output, click and rich included, raises one error if that is full or closed, and one if the
-reader of a pipe has gone. Standard error has nobody left to complain to, so what cannot be written there is lost. One
-function says whether to colour, for every command.
+reader of a pipe has gone. What cannot be written to standard error is lost. One function says whether to colour, for
+every command.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def flush() -> None:
 def discard() -> None:
     """Drop what is left for standard output, so that Python does not fail on it on its way out."""
     with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        number = sys.stdout.fileno()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def choose_colour(choice: Colour) -> None:
