@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -362,6 +363,32 @@ def test_watch_on_a_terminal(place, lines, addresses):
     assert "████████████" in shown
     assert ("Addresses" in shown) == addresses
     assert "\x1b[1A" in shown  # up a line: it is drawn anew
+
+
+@pytest.mark.parametrize("which", [["c"], ["-o", "table"]], ids=["picture", "table"])
+def test_watch_on_a_dumb_terminal(place, which):
+    """A terminal that cannot draw over itself gets a line for each change, and nothing that it cannot show."""
+    place.apply()
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "chronik", "status", *place.flags(), "-n", place.namespace, *which, "--watch"]
+    dumb = environment(TERM="dumb", COLUMNS="80")
+    with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=dumb) as process:
+        os.close(follower)
+        shown, acted, deadline = "", False, time.monotonic() + 20
+        while "ingest nodes 2/2" not in shown and time.monotonic() < deadline:
+            if select.select([leader], [], [], 1)[0]:
+                shown += os.read(leader, 65536).decode(errors="replace")
+            if not acted and "ingest nodes 0/2" in shown:
+                place.finish("StatefulSet", "c-ingest")
+                acted = True
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    os.close(leader)
+
+    assert process.returncode == 130
+    assert f"{place.namespace}/c Creating: controllers 0/1, ingest nodes 2/2" in shown
+    assert "\x1b" not in shown
+    assert len(shown.splitlines()) <= 4  # one for each change, of which the server may tell in two
 
 
 def terminal_text(leader: int, awaited: str, act: Any) -> str:
