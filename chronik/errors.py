@@ -27,7 +27,9 @@
     │   ├── ObjectChanged                     409: it changed or was replaced in the meantime
     │   └── AlreadyExists                     409: create, and it is there
     ├── PartialFailure                    5   some objects were applied, some were not
-    └── WaitTimeout                       6   applied, but not ready in time
+    ├── WaitTimeout                       6   applied, but not ready in time
+    ├── InternalError                    70   chronik itself failed
+    └── OutputError                      74   standard output cannot be written
 
 Every error names its subject, says what is wrong and what to do. `reason` is CamelCase and is what conditions and
 Events show. `retry_class` is what the operator plans by: transient errors pass by themselves, permanent ones need a new
@@ -331,3 +333,17 @@ class WaitTimeout(ChronikError):
 
     exit_code = 6
     reason = "WaitTimeout"
+
+
+class InternalError(ChronikError):
+    """chronik itself failed: a bug, or no memory. 70 is what sysexits.h calls EX_SOFTWARE."""
+
+    exit_code = 70
+    reason = "InternalError"
+
+
+class OutputError(ChronikError):
+    """Standard output cannot be written: its disk is full, or it is closed. 74 is what sysexits.h calls EX_IOERR."""
+
+    exit_code = 74
+    reason = "OutputError"

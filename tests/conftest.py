@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
 
+for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CHRONIK_DEBUG"):
+    os.environ.pop(_name, None)  # what decides how output looks is for each test to say
+
 MOST_WORKERS = 4  # each may start servers of its own
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure

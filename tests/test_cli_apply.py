@@ -10,6 +10,7 @@ import pty
 import re
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -475,6 +476,44 @@ async def test_progress_is_for_terminals(place, no_color):
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]m", told)) is not bool(no_color)
     assert "\x1b" not in out
     assert f"{OBJECTS} created" in out
+
+
+def stuck_pod(place, name, message):
+    """Create a pod of the controllers that cannot start, and say that its workload waits for it."""
+    labels = {"chronik.stream/cluster": place.name, "chronik.stream/component": "controller"}
+    body = {"metadata": {"name": name, "labels": labels}, "spec": {"containers": [{"name": "a", "image": "b"}]}}
+    waiting = {"reason": "CreateContainerConfigError", "message": message}
+    container = {"name": "a", "image": "b", "imageID": "", "ready": False, "restartCount": 0}
+    status = {"containerStatuses": [container | {"state": {"waiting": waiting}}]}
+    assert place.call("POST", "Pod", body=body).code == 201
+    assert place.call("PATCH", "Pod", f"{name}/status", {"status": status}, patch="merge").code == 200
+    workload = {"status": {"observedGeneration": 99, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 0}}
+    assert place.call("PATCH", "StatefulSet", "c-controller/status", workload, patch="merge").code == 200
+
+
+@pytest.mark.parametrize(("columns", "bar"), [(40, False), (60, False), (80, True)])
+def test_wait_tells_the_whole_cause(place, columns, bar):
+    """However narrow the terminal, the progress of a wait says all that it waits for, and no count of nothing."""
+    place.apply()
+    cause = 'secret "postgres-of-the-metastore" not found'
+    stuck_pod(place, "c-controller-0", cause)
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    command = [sys.executable, "-m", "chronik", "apply", "-f", place.document(), *place.flags()]
+    env = environment(TERM="xterm", NO_COLOR="", COLUMNS="", LINES="")
+    with subprocess.Popen(
+        [*command, "--wait", "--timeout", "2s"], stdout=subprocess.DEVNULL, stderr=follower, env=env
+    ) as process:
+        os.close(follower)
+        told = read_all(leader).decode()
+    progress, error = ("".join(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", each).split()) for each in told.split("error:"))
+
+    assert process.returncode == 6
+    assert "".join(cause.split()) in progress
+    assert "0/0" not in progress
+    assert "/3" in progress
+    assert bool(re.search("[━╸╺]", progress)) is bar
+    assert "CreatetheSecretpostgres-of-the-metastoreinnamespace" in error
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from chronik.cli import main as cli
 
 LOADED = """
 import sys
-SHARED = {{"chronik.cli.main", "chronik.cli.parameters", "chronik.cli.startup"}}
+SHARED = {{"chronik.cli.main", "chronik.cli.parameters", "chronik.cli.streams"}}
 from chronik.cli.main import main
 try:
     main.main({arguments!r}, prog_name="chronik")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -376,6 +377,32 @@ def test_watch_on_a_terminal(place, lines, addresses):
     assert "\x1b[1A" in shown  # up a line: it is drawn anew
 
 
+@pytest.mark.parametrize("which", [["c"], ["-o", "table"]], ids=["picture", "table"])
+def test_watch_on_a_dumb_terminal(place, which):
+    """A terminal that cannot draw over itself gets a line for each change, and nothing that it cannot show."""
+    place.apply()
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "chronik", "status", *place.flags(), "-n", place.namespace, *which, "--watch"]
+    dumb = environment(TERM="dumb", COLUMNS="80")
+    with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=dumb) as process:
+        os.close(follower)
+        shown, acted, deadline = "", False, time.monotonic() + 20
+        while "ingest nodes 2/2" not in shown and time.monotonic() < deadline:
+            if select.select([leader], [], [], 1)[0]:
+                shown += os.read(leader, 65536).decode(errors="replace")
+            if not acted and "ingest nodes 0/2" in shown:
+                place.finish("StatefulSet", "c-ingest")
+                acted = True
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    os.close(leader)
+
+    assert process.returncode == 130
+    assert f"{place.namespace}/c Creating: controllers 0/1, ingest nodes 2/2" in shown
+    assert "\x1b" not in shown
+    assert len(shown.splitlines()) <= 4  # one for each change, of which the server may tell in two
+
+
 def terminal_text(leader: int, awaited: str, act: Any) -> str:
     """Return what a terminal shows until a text comes, having acted once the first picture was there."""
     shown, acted, deadline = "", False, time.monotonic() + 30
@@ -410,3 +437,25 @@ def test_the_place_is_what_was_meant(place):
     """The cluster that these tests apply has the counts that they expect."""
     assert (SPEC["controllers"], SPEC["ingestNodes"], SPEC["searchNodes"]) == (1, 2, 1)
     assert ObjectRef("StatefulSet", place.namespace, "c-ingest") in {ObjectRef.of(each) for each in place.rendered()}
+
+
+@pytest.mark.real
+def test_pods_that_a_quota_forbids(real_cluster, tmp_path):
+    """A quota that stands in the way of pods is named by `status` and by `apply --wait`, in the API server's words."""
+    place = StatusPlace(real_cluster, real_cluster.new_namespace(), tmp_path)
+    quotas = f"/api/v1/namespaces/{place.namespace}/resourcequotas"
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    answer = place.server.call("POST", quotas, quota)
+    assert answer.code == 201, answer.body
+    deadline = time.monotonic() + 60
+    while not place.server.call("GET", f"{quotas}/none").body["status"].get("used"):
+        assert time.monotonic() < deadline, "the quota is not counted"
+        time.sleep(0.1)
+
+    waited = place.apply("--wait", "--timeout", "60s")
+    done = place.status("c")
+
+    assert (waited.code, "pods exist: pods" in waited.err) == (5, True), waited
+    assert "exceeded quota: none" in waited.err
+    assert done.code == 1
+    assert "exceeded quota: none" in done.out

@@ -219,6 +219,14 @@ def test_exit_codes():
     assert {str(each.exit_code) for each in error_classes()} <= told
 
 
+def test_readme_has_the_exit_codes_of_all_commands():
+    """What any command can end with, the README says below its table."""
+    codes = {each.exit_code for each in error_classes() if each.exit_code > errors.WaitTimeout.exit_code}
+
+    assert codes
+    assert all(re.search(rf"\b{code}\b", prose(ROOT / "README.md")) for code in codes)
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 

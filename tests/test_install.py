@@ -49,7 +49,7 @@ GOLDEN = {
     "chronikclusters/status.chronik.stream": "patch",
     "configmaps": ALL,
     "deployments.apps": ALL,
-    "events": "create",
+    "events": "create list",
     "horizontalpodautoscalers.autoscaling": ALL,
     "persistentvolumeclaims": "delete get list patch watch",
     "poddisruptionbudgets.policy": ALL,

@@ -117,6 +117,18 @@ def test_nothing_is_configured(monkeypatch, tmp_path):
 
 
 BROKEN = {
+    "insecure-skip-tls-verify must be true or false, not 'false'": (
+        {"clusters": [cluster("c", **{"insecure-skip-tls-verify": "false"})]},
+        ConnectOptions(),
+    ),
+    "insecure-skip-tls-verify must be true or false, not '0'": (
+        {"clusters": [cluster("c", **{"insecure-skip-tls-verify": "0"})]},
+        ConnectOptions(),
+    ),
+    "insecure-skip-tls-verify together with a certificate-authority": (
+        {"clusters": [cluster("c", **{"insecure-skip-tls-verify": True, "certificate-authority": "ca.crt"})]},
+        ConnectOptions(),
+    ),
     "there is no context 'prod'; there are: c": ({}, ConnectOptions(context="prod")),
     "no current-context\nChoose with --context: c": ({"current-context": ""}, ConnectOptions()),
     "there is no cluster 'c'; there are: none": ({"clusters": []}, ConnectOptions()),

@@ -9,7 +9,6 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from tools.api import USERS
 from tools.operators import (
     CLAIM,
     CLUSTER,
@@ -30,10 +29,10 @@ from tools.operators import (
     with_condition,
     world_of,
 )
+from tools.rights import granted, rule
 
 from chronik.apply.executor import Execution
 from chronik.clock import Clock
-from chronik.kube import ConnectOptions
 from chronik.manifest import FINALIZER, LEASE, ClusterKey, Kind, ObjectRef
 from chronik.operator.cache.cache import Cache, Selection
 from chronik.operator.lease import LEASE_NAME, Terms
@@ -43,7 +42,6 @@ from chronik.operator.telemetry.metrics import Metrics
 from chronik.operator.worker import Workers
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-USER = USERS[0]
 DELETE = {"backend": "local", "retention": {"whenDeleted": "Delete"}}
 SECOND = {"controller": "chronik/controller:2.0"}
 ANNOTATION = "chronik.stream/secrets"
@@ -105,26 +103,6 @@ def passes_of(world, **parts):
     clock = Clock()
     made = {"queue": WorkQueue(clock), "metrics": Metrics(), "clock": clock} | parts
     return Workers(context=world, **made)
-
-
-def granted(place, name, *rules):
-    """Give the user rights in the namespace, and return how to connect as that user."""
-    base = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{place.name}"
-    group = "rbac.authorization.k8s.io"
-    subjects = [{"kind": "User", "name": USER, "apiGroup": group}]
-    reference = {"kind": "Role", "name": name, "apiGroup": group}
-    for plural, body in (
-        ("roles", {"rules": list(rules)}),
-        ("rolebindings", {"subjects": subjects, "roleRef": reference}),
-    ):
-        answer = place.server.call("POST", f"{base}/{plural}", {"metadata": {"name": name}, **body})
-        assert answer.code == 201, answer.body
-    return ConnectOptions(kubeconfig=str(place.server.kubeconfig), context=USER)
-
-
-def rule(verbs, resources=("*",), groups=("*",)):
-    """Return a rule of a Role."""
-    return {"apiGroups": list(groups), "resources": list(resources), "verbs": list(verbs)}
 
 
 # --- volumes of others, and deletions that fail -----------------------------------------------------------------------

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from tools.clock import FakeClock
 
-from chronik.errors import Forbidden
+from chronik.errors import Forbidden, NamespaceTerminating
 from chronik.kube import ConnectOptions, connect
 from chronik.operator.telemetry.events import BURST, LONGEST_MESSAGE, REFILL, WINDOW, Recorder, shorten
 
@@ -48,6 +48,31 @@ async def recording(kube, time: FakeClock | None = None):
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def test_a_namespace_that_is_being_deleted_is_left_alone(caplog):
+    """Once a namespace has said that it is being deleted, no more events are sent there, and nobody is told."""
+    sink, asked = Sink(), []
+    sink.error = NamespaceTerminating("being deleted")
+    send = sink.create
+
+    async def create(manifest):
+        asked.append(manifest["reason"])
+        return await send(manifest)
+
+    sink.create = create
+    other = CLUSTER | {"metadata": CLUSTER["metadata"] | {"namespace": "m", "uid": "u-2"}}
+    async with recording(sink) as recorder:
+        for reason in ("First", "Second", "Third"):
+            recorder.record(CLUSTER, "Normal", reason, "x")
+        await recorder.flush(1)
+        recorder.record(CLUSTER, "Normal", "Fourth", "x")
+        sink.error = None
+        recorder.record(other, "Normal", "Elsewhere", "x")
+        await recorder.flush(1)
+
+    assert asked == ["First", "Elsewhere"]
+    assert caplog.records == []
 
 
 async def test_same_event_is_counted():

@@ -38,8 +38,8 @@ def _loggers_as_before():
         logging.getLogger(name).setLevel(old)
 
 
-def logging_to(stream: io.StringIO, log_format: str = "auto", **environ: str) -> io.StringIO:
-    operator_logs.setup(environ, stream, log_format)
+def logging_to(stream: io.StringIO, log_format: str = "auto", *, colour: bool = False, **environ: str) -> io.StringIO:
+    operator_logs.setup(environ, stream, log_format, colour=colour)
     return stream
 
 
@@ -81,7 +81,7 @@ def test_extras_replace_nothing():
 
 def test_text_on_a_terminal():
     """On a terminal a line is for people, with a coloured level."""
-    out = logging_to(Terminal())
+    out = logging_to(Terminal(), colour=True)
     log.info("wrote %d objects", 3, extra={"seconds": 0.25})
 
     expected = r"\d\d:\d\d:\d\d\.\d{3} \x1b\[32mINFO   \x1b\[0m operator\.test  wrote 3 objects  seconds=0\.25\n"
@@ -89,20 +89,21 @@ def test_text_on_a_terminal():
 
 
 @pytest.mark.parametrize(
-    ("stream", "log_format", "environ", "is_json", "coloured"),
+    ("stream", "log_format", "colour", "is_json", "coloured"),
     [
-        (io.StringIO, "auto", {}, True, False),
-        (io.StringIO, "text", {}, False, False),
-        (io.StringIO, "json", {}, True, False),
-        (Terminal, "auto", {}, False, True),
-        (Terminal, "text", {"NO_COLOR": "1"}, False, False),
-        (Terminal, "text", {"NO_COLOR": ""}, False, True),
-        (Terminal, "json", {}, True, False),
+        (io.StringIO, "auto", False, True, False),
+        (io.StringIO, "auto", True, True, False),
+        (io.StringIO, "text", False, False, False),
+        (io.StringIO, "text", True, False, True),
+        (io.StringIO, "json", False, True, False),
+        (Terminal, "auto", True, False, True),
+        (Terminal, "text", False, False, False),
+        (Terminal, "json", True, True, False),
     ],
 )
-def test_format_and_colour(stream, log_format, environ, is_json, coloured):
-    """The format follows the option, else the terminal; colour needs a terminal and no NO_COLOR."""
-    out = logging_to(stream(), log_format, **environ)
+def test_format_and_colour(stream, log_format, colour, is_json, coloured):
+    """The format follows the option, else the terminal; text is coloured if the command line says so, JSON never."""
+    out = logging_to(stream(), log_format, colour=colour)
     log.info("x")
 
     assert out.getvalue().startswith("{") == is_json
@@ -111,7 +112,7 @@ def test_format_and_colour(stream, log_format, environ, is_json, coloured):
 
 def test_text_shows_control_characters():
     """Nothing that is logged moves the cursor, and a message with several lines is one line."""
-    out = logging_to(Terminal(), NO_COLOR="1")
+    out = logging_to(Terminal())
     log.info("first\nsecond \x1b[2J", extra={"name_of_it": "a\rb"})
 
     assert out.getvalue().endswith("operator.test  first; second \\x1b[2J  name_of_it=a\\x0db\n")
@@ -161,7 +162,7 @@ async def test_every_line_of_a_pass_has_its_id():
 
 def test_text_names_cluster_and_id():
     """People see the cluster before the message and the id at the end."""
-    out = logging_to(Terminal(), NO_COLOR="1")
+    out = logging_to(Terminal())
     with correlated("n/a") as correlation_id:
         log.info("x")
 

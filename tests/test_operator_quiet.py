@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tools.clock import FakeClock
+from tools.clock import FakeClock, pass_time
 from tools.operators import Namespace, in_phase, running, small
 
 from chronik.kube import ConnectOptions
@@ -17,7 +17,7 @@ async def test_quiet_day(server, namespace):
     place, time = Namespace(server, namespace), FakeClock(frozen=True)
     connect = ConnectOptions(kubeconfig=str(server.kubeconfig), clock=time.clock)
     async with running(server, namespace, connect=connect) as operator:
-        passing = asyncio.create_task(_pass_time(time))
+        passing = asyncio.create_task(pass_time(time))
         await place.secret("first")
         for name in ("c", "d"):
             await place.create(small(namespace, name, searchNodes=1))
@@ -39,13 +39,6 @@ async def test_quiet_day(server, namespace):
         assert _looks(operator) - looks > MINUTES
         assert len(server.requests_of(namespace)) == asked
         assert await place.versions() == before
-
-
-async def _pass_time(time):
-    """Let the clock run, a little faster than ours."""
-    while True:
-        await asyncio.sleep(0.01)
-        await time.advance(0.05)
 
 
 def _looks(operator):

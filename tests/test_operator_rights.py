@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,20 @@ def grant(server: ApiServer, found: list[Manifest], namespace: str = "") -> None
     for path, manifest in ((plural, role), (f"{plural[:-1]}bindings", binding)):
         answer = server.call("PATCH", f"{scope}/{path}/{name}", manifest, fieldManager="suite", force=True)
         assert answer.code in {200, 201}, answer.body
+    _wait_granted(server, namespace)
+
+
+def _wait_granted(server: ApiServer, namespace: str) -> None:
+    """Wait until the server goes by what was granted: its authorizer hears of it by a watch."""
+    attributes = {"verb": "list", "resource": "pods"} | ({"namespace": namespace} if namespace else {})
+    review: Manifest = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+    review["spec"] = {"user": USER, "resourceAttributes": attributes}
+    deadline = time.monotonic() + 30
+    while not server.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review).body["status"][
+        "allowed"
+    ]:
+        assert time.monotonic() < deadline, "the rights are not known"
+        time.sleep(0.05)
 
 
 @dataclass
@@ -88,6 +103,7 @@ class Life:
             await place.delete(KIND_BY_NAME[ref.kind], ref.name)
         await place.change("c", podAnnotations={"looked": "again"})
         await in_phase(place, "c", "Running")
+        await self._pods_missing()
         await place.secret("second")
         await self._leftover()
         await self._grown()
@@ -107,6 +123,20 @@ class Life:
                 await self.place.create(manifest | {"metadata": metadata})
                 refs[ref.kind] = ref
         return list(refs.values())
+
+    async def _pods_missing(self) -> None:
+        """Let pods be missing for so long that it is asked why."""
+        place, name = self.place, "c-controller"
+        kind = KIND_BY_NAME["StatefulSet"]
+        none = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas", "availableReplicas"), 0)
+        await place.call("PATCH", place.path(kind, name, "status"), {"status": none}, patch="merge")
+
+        async def asked() -> bool:
+            found = await asyncio.to_thread(place.server.requests_of, place.name)
+            return any((each.verb, each.resource, each.user) == ("list", "events", USER) for each in found)
+
+        await eventually(asked)
+        await place.roll_out(ObjectRef(kind.name, place.name, name))
 
     async def _leftover(self) -> None:
         """Leave a ConfigMap that an earlier version made, under a name that this one does not know."""

@@ -6,6 +6,7 @@ import pytest
 from tools.operators import (
     STATEFUL_SET,
     Namespace,
+    condition,
     eventually,
     newer,
     running,
@@ -14,7 +15,8 @@ from tools.operators import (
 )
 
 from chronik import __version__
-from chronik.manifest import ClusterKey
+from chronik.manifest import ClusterKey, ObjectRef
+from chronik.operator.deadline import PROGRESS_DEADLINE, Deadlines
 from chronik.operator.reconcile import reconcile
 
 
@@ -115,3 +117,60 @@ async def test_the_version_is_in_the_status(place):
         found = await place.launch()
 
     assert found["status"]["operatorVersion"] == __version__
+
+
+async def seen_in(world, key, ref):
+    """Tell whether the caches know that the controller has seen a workload's newest spec."""
+    live = world.cache.view(key).objects[ref]
+    return live["status"].get("observedGeneration") == live["metadata"]["generation"]
+
+
+async def test_a_roll_without_progress_holds_back_others_for_ten_minutes(place):
+    """A cluster whose pods have come no further for ten minutes says so, and the next one is upgraded."""
+    await launch_all(place)
+    now = 0.0
+    key = {name: ClusterKey(place.name, name) for name in NAMES}
+    async with world_of(place, version="99.0.0", render=newer, monotonic=lambda: now) as world:
+
+        async def passes_at(seconds):
+            nonlocal now
+            now = seconds
+            for name in ("a", "a", "b"):
+                await reconcile(key[name], world)
+            return await restarted(place)
+
+        ref = ObjectRef(STATEFUL_SET.name, place.name, "a-controller")
+        assert await passes_at(0.0) == {"a"}
+        await place.roll_out(ref, ready=0, updated=1)
+        await eventually(lambda: seen_in(world, key["a"], ref))
+        assert await passes_at(1.0) == {"a"}
+        assert await passes_at(PROGRESS_DEADLINE) == {"a"}
+        assert await passes_at(PROGRESS_DEADLINE + 60.0) == {"a", "b"}
+
+    found = condition(await place.cluster("a"), "Progressing")
+    assert (found["status"], found["reason"]) == ("False", "ProgressDeadlineExceeded")
+
+
+def test_progress_is_to_come_further_than_ever():
+    """A pod that becomes ready again, as one that crashes does, is no progress; another revision is a new roll."""
+    ref, deadlines = ObjectRef("StatefulSet", "n", "c-ingest"), Deadlines()
+    key = ClusterKey("n", "c")
+
+    def exceeded(now, ready, generation=1, previous=None):
+        status = {"observedGeneration": generation, "updatedReplicas": 1, "readyReplicas": ready}
+        live = {"metadata": {"generation": generation}, "status": status}
+        return deadlines.exceeded(key, {ref: live}, previous or {}, now)
+
+    assert not exceeded(0, 1)
+    assert not exceeded(300, 2)
+    assert not exceeded(500, 1)
+    assert not exceeded(700, 2)
+    assert exceeded(900, 2)
+    assert exceeded(901, 1)
+    assert not exceeded(902, 3)
+    assert not exceeded(1600, 1, generation=2)
+
+    deadlines.forget(key)
+    overdue = {"conditions": [{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]}
+    assert exceeded(0, 1, previous=overdue)
+    assert not exceeded(1, 2)

@@ -12,7 +12,7 @@ from tools.field_model import FieldModel, content, mutated
 from tools.recorded import FILES, at, recorded, with_value
 from tools.server_side_apply import Conflicts
 
-from chronik.manifest import KINDS, as_stored
+from chronik.manifest import CLUSTER_LABEL, FIELD_MANAGER, KINDS, MANAGED_BY, as_stored
 from chronik.plan.drift import alters, applied_fields, same, walk
 from chronik.plan.managed_fields import (
     collisions,
@@ -25,6 +25,7 @@ from chronik.plan.managed_fields import (
     owners_of,
     server_path,
 )
+from chronik.plan.ownership import Owner, ownership_of
 
 files = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 OURS = "chronik-operator"
@@ -426,3 +427,15 @@ def test_empty_is_not_absent_where_that_matters(want, live):
     """A toleration of no seconds ends at once, and a selector of nothing takes all: neither is the same as none."""
     assert not same([want], [live], ("spec", "tolerations"))
     assert same([{"key": "a"}], [{"key": "a", "value": ""}], ("spec", "tolerations"))
+
+
+def test_an_object_without_an_owner_may_have_lost_it():
+    """Of an object of ours without an owner, both ways to lose one are told: none of them is known."""
+    fields = [{"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": {}}]
+    labels = {CLUSTER_LABEL: "c"} | MANAGED_BY
+    live = {"kind": "ConfigMap", "metadata": {"name": "c-config", "labels": labels, "managedFields": fields}}
+
+    found = ownership_of(live, "c", "uid")
+
+    assert found.owner is Owner.UNOWNED
+    assert "an apply from the command line or an edit" in found.reason

@@ -64,6 +64,17 @@ def test_a_narrow_report():
     )
 
 
+def test_a_report_in_a_file():
+    """Where there is no terminal no message is wrapped, and of a long source line as much is shown as people read."""
+    long = problem("x" * 500, 251, message="m " * 300, hint="h " * 300)
+    lines = problems_text([long], width=None, color=False).splitlines()
+
+    assert lines[0] == f"error: {'m ' * 300}".rstrip()
+    assert lines[5] == f"help: {'h ' * 300}".rstrip()
+    assert lines[3].startswith("7 | …xxx")
+    assert len(lines[3]) == 120
+
+
 def test_no_problems():
     """Nothing is said about nothing."""
     assert problems_text([], width=80, color=True) == problems_github([]) == ""

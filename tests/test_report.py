@@ -298,6 +298,48 @@ def test_waiting_is_reported():
     assert [exit_code([each]) for each in (late, broken, well)] == [6, 5, 0]
 
 
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        (
+            'orders-ingest-0: CreateContainerConfigError: secret "pg" not found',
+            "Create the Secret pg in namespace streaming; the pods start by themselves then.",
+        ),
+        (
+            "orders-ingest-0: CreateContainerConfigError: couldn't find key password in Secret streaming/pg",
+            "Add password to the Secret pg in namespace streaming; the pods start by themselves then.",
+        ),
+        (
+            'orders-ingest-0: ImagePullBackOff: Back-off pulling image "a:1"',
+            "Correct spec.image, or name a Secret to pull with in spec.image.pullSecrets.",
+        ),
+        (
+            "orders-ingest-0, orders-ingest-1: CrashLoopBackOff: back-off 5m0s (last exit: Error, code 1)",
+            "kubectl logs -n streaming orders-ingest-1 --previous shows why it ends.",
+        ),
+        (
+            "orders-ingest-0: Unschedulable: pod has unbound immediate PersistentVolumeClaims.",
+            "kubectl describe pvc -n streaming says why there is no volume; see spec.storage.storageClass.",
+        ),
+        (
+            "orders-ingest-0: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.",
+            "Ask for less in spec.resources, or add nodes.",
+        ),
+    ],
+)
+def test_what_pods_fail_on_comes_with_advice(said, advice):
+    """Below what keeps pods from running stands what to do about it, once for all objects that it is said of."""
+    unready = [Unready(ref("StatefulSet", name), Health(State.FAILED, said)) for name in ("ingest", "controller")]
+    told = report.unready_text([ClusterResult(KEY, unready=tuple(unready), waited=20)], width=None, color=False)
+
+    assert told == (
+        "error: streaming/orders: 2 objects failed\n"
+        f"  StatefulSet/streaming/orders-ingest: {said}\n"
+        f"  StatefulSet/streaming/orders-controller: {said}\n"
+        f"  {advice}\n"
+    )
+
+
 WELL = ClusterResult(KEY, Report((Result(ACTIONS["created"], "created"),)))
 IN_CONFLICT = ClusterResult(
     KEY, Report((Result(ACTIONS["conflict"], "conflict"), Result(ACTIONS["created"], "created")))

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chronik.apply.creation import CreationFailures
 from chronik.clock import Clock
 from chronik.kube.informer import informer
 from chronik.kube.reflector import KindSelector
 from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, WORKLOAD_KINDS, ClusterKey
+from chronik.status.creation import with_creation_failures
 from chronik.status.health import Health, State
 from chronik.status.readiness import Readiness, Unready, WaitState, takes_time
 
@@ -27,6 +29,8 @@ __all__ = ["GRACE", "Unready", "WaitState", "cluster_selector", "wait_gone", "wa
 GRACE = 20.0
 """Seconds that an object has to fail before waiting for it is given up."""
 
+_PATIENCE = 2.0
+"""Seconds that pods may be missing before it is asked why."""
 _MOST_NAMED = 40
 """Clusters that a selector names; of more, all clusters of the namespace are looked at."""
 
@@ -55,10 +59,11 @@ async def wait_ready(  # noqa: PLR0913  # what the caller chooses goes by name, 
     readiness = Readiness(waited_for, grace)
     deadline = clock.now() + timeout
     told: WaitState | None = None
+    creation = CreationFailures(kube, clock, patience=_PATIENCE)
     async with informer(kube, _scopes(waited_for), clock) as live:
         while True:
             now = clock.now()
-            state = readiness.look(live.objects, now)
+            state = readiness.look(with_creation_failures(live.objects, await creation.of(live.objects)), now)
             if state != told:
                 on_change(state)
                 told = state
@@ -66,7 +71,7 @@ async def wait_ready(  # noqa: PLR0913  # what the caller chooses goes by name, 
                 return list(readiness.concluded(state))
             if state.done or now >= deadline:
                 return list(state.unready)
-            await live.change(min(deadline - now, readiness.next_verdict(now)))
+            await live.change(min(deadline - now, readiness.next_verdict(now), creation.next_look()))
 
 
 async def wait_gone(

@@ -21,15 +21,15 @@ from chronik.cli.common import (
     CLUSTERS_AT_ONCE,
     DocumentSource,
     cluster_options,
-    columns,
     live_document,
     report_option,
     source_options,
     timeout_option,
 )
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
-from chronik.cli.main import print_data, use_colour
+from chronik.cli.main import print_data
 from chronik.cli.progress import Progress
+from chronik.cli.streams import look
 from chronik.errors import ChronikError, ConflictError, InvalidTransition
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import ObjectRef
@@ -192,7 +192,7 @@ class _Applying:
         desired = {cluster.key: manifests for cluster, manifests in applied}
         clusters = [cluster for cluster, _ in applied]
         began = time.monotonic()
-        with Progress(0) as progress:
+        with Progress(text="looking whether all is ready") as progress:
             waiting = wait_ready(self.kube, clusters, desired, timeout=seconds, on_change=progress.waits)
             unready = await self.interruption.until_asked(waiting)
         waited = time.monotonic() - began
@@ -209,6 +209,6 @@ def _print(words: Callable[..., str], accounts: Sequence[ClusterResult], **optio
     """Write a text about the results: troubles to stderr, everything else to stdout."""
     error = words in {troubles_text, unready_text}
     stream = sys.stderr if error else sys.stdout
-    text = words(accounts, width=columns(stream), color=use_colour(stream), **options)
+    text = words(accounts, **look(stream), **options)
     sys.stdout.flush()
     click.echo(text, err=error, nl=False, color=True)

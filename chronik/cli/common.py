@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -243,11 +242,6 @@ async def cluster_names(kube: Kube, namespace: str) -> list[str]:
         found = await kube.list(KIND_BY_NAME["StatefulSet"], namespace, label_selector=CLUSTER_LABEL)
         names |= {each["metadata"]["labels"][CLUSTER_LABEL] for each in found.items}
     return sorted(names)
-
-
-def columns(stream: Any) -> int | None:
-    """Return how wide a terminal is, or None for what is no terminal."""
-    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def tell(text: str) -> None:

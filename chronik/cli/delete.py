@@ -19,7 +19,6 @@ from chronik.apply.executor import Execution, execute
 from chronik.apply.wait import wait_gone
 from chronik.cli.common import (
     cluster_options,
-    columns,
     missing_cluster,
     named_clusters,
     report_option,
@@ -27,8 +26,9 @@ from chronik.cli.common import (
     timeout_option,
 )
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
-from chronik.cli.main import files_option, names_argument, print_data, recursive_option, use_colour
+from chronik.cli.main import files_option, names_argument, print_data, recursive_option
 from chronik.cli.progress import Progress
+from chronik.cli.streams import look
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.kube.informer import Informer
@@ -98,7 +98,7 @@ def delete(
         )
     shown: list[Deletion] = []
 
-    async def look(interruption: Interruption) -> int:
+    async def find(interruption: Interruption) -> int:
         async with connect(options) as kube:
             wanted = named_clusters(
                 names, files, recursive=recursive, namespace=options.namespace, fallback=kube.namespace
@@ -106,7 +106,7 @@ def delete(
             shown.extend(await interruption.until_asked(_looked(kube, wanted)))
         return 0
 
-    code = run_async(look)
+    code = run_async(find)
     if code or not _confirmed(shown, flags):
         return code
     return run_async(lambda interruption: _run(shown, options, flags, interruption))
@@ -119,7 +119,7 @@ def _confirmed(shown: Sequence[Deletion], flags: DeleteFlags) -> bool:
             raise each.error
     if flags.yes or not any(each.uids for each in shown):
         return True
-    tell(forecast(shown, width=columns(sys.stderr), color=use_colour(sys.stderr)))
+    tell(forecast(shown, **look(sys.stderr)))
     if click.confirm(question(shown), err=True):
         return True
     click.echo("nothing was deleted", err=True)
@@ -138,10 +138,10 @@ async def _run(
     if flags.output == "json":
         print_data(deletion_json(departures, dry_run=flags.dry_run))
     else:
-        show = forecast(shown, width=columns(sys.stdout), color=use_colour(sys.stdout)) if flags.dry_run else ""
-        done = outcome(departures, width=columns(sys.stdout), color=use_colour(sys.stdout), dry_run=flags.dry_run)
+        show = forecast(shown, **look(sys.stdout)) if flags.dry_run else ""
+        done = outcome(departures, **look(sys.stdout), dry_run=flags.dry_run)
         click.echo(show + done, nl=False, color=True)
-    tell(refusals(departures, width=columns(sys.stderr), color=use_colour(sys.stderr)))
+    tell(refusals(departures, **look(sys.stderr)))
     return _exit_code(departures)
 
 

@@ -14,13 +14,13 @@ from chronik.cli.common import (
     CLUSTERS_AT_ONCE,
     DocumentSource,
     cluster_options,
-    columns,
     live_document,
     source_options,
     tell,
 )
 from chronik.cli.interrupt import Interruption, run_async
-from chronik.cli.main import print_data, use_colour
+from chronik.cli.main import print_data
+from chronik.cli.streams import look
 from chronik.errors import ChronikError, Forbidden, InvalidTransition, NamespaceMissing
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import Kind, is_paused
@@ -136,6 +136,6 @@ def _print(outlooks: Sequence[ClusterDiff], output: str) -> None:
 
         print_data(apply_json(accounts, "client"))
         return
-    click.echo(as_text(outlooks, width=columns(sys.stdout), color=use_colour(sys.stdout)), nl=False, color=True)
+    click.echo(as_text(outlooks, **look(sys.stdout)), nl=False, color=True)
     failed = [account for account in accounts if account.error]
-    tell(troubles_text(failed, width=columns(sys.stderr), color=use_colour(sys.stderr)))
+    tell(troubles_text(failed, **look(sys.stderr)))

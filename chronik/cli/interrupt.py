@@ -6,11 +6,11 @@ import asyncio
 import os
 import signal
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chronik.cli.startup import load_client
 from chronik.errors import ChronikError
 from chronik.tasks import ended
 
@@ -57,8 +57,22 @@ class Interruption:
 
 def run_async(main: Callable[[Interruption], Awaitable[int]]) -> int:
     """Run a command's coroutine, and return its exit code, or 128 and the signal's number if it was interrupted."""
-    load_client()
+    _load_client()
     return asyncio.run(_interruptible(main))
+
+
+def _load_client() -> None:
+    """Import the HTTP client without the public certificate authorities, a seventh of the time of a small command.
+
+    aiohttp loads them twice when it is imported, for connections that bring no TLS context; all of ours do.
+    """
+    before = os.environ.get("SSL_CERT_FILE")
+    os.environ["SSL_CERT_FILE"] = os.devnull
+    import_module("chronik.kube.transport")
+    if before is None:
+        del os.environ["SSL_CERT_FILE"]
+    else:
+        os.environ["SSL_CERT_FILE"] = before
 
 
 async def _interruptible(main: Callable[[Interruption], Awaitable[int]]) -> int:

@@ -165,11 +165,30 @@ def _from_kubeconfig(merged: _Merged, options: ConnectOptions) -> Access:
         credentials=_credentials(user, cluster, options.clock),
         authority=cluster.source("certificate-authority"),
         certificate=(certificate, key) if certificate and key else None,
-        verify=not cluster.value.get("insecure-skip-tls-verify", False),
+        verify=_verifies(cluster),
         server_name=str(cluster.value.get("tls-server-name", "")),
         proxy=str(cluster.value.get("proxy-url", "")),
         headers=tuple(_impersonation(user.value)),
     )
+
+
+def _verifies(cluster: _Entry) -> bool:
+    """Return whether the server's certificate is verified, as client-go decides it.
+
+    Raises:
+        KubeconfigError: the field is not true or false, so that a text such as "false" never turns verification off,
+            or there is an authority to verify with as well.
+    """
+    skips = cluster.value.get("insecure-skip-tls-verify")
+    if skips is not None and not isinstance(skips, bool):
+        raise KubeconfigError(f"insecure-skip-tls-verify must be true or false, not {skips!r}", subject=cluster.name)
+    if skips and (cluster.value.get("certificate-authority") or cluster.value.get("certificate-authority-data")):
+        raise KubeconfigError(
+            "insecure-skip-tls-verify together with a certificate-authority",
+            subject=cluster.name,
+            hint="Remove one of the two: kubectl refuses both together.",
+        )
+    return not skips
 
 
 def _credentials(user: _Entry, cluster: _Entry, clock: Clock) -> Credentials:

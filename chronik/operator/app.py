@@ -206,6 +206,7 @@ def _context(options: Options, kube: Kube, cache: Cache, stop: asyncio.Event) ->
         now=timestamp,
         execution=Execution(kube=kube, stop=stop),
         domain=options.domain,
+        monotonic=options.connect.clock.now,
     )
 
 

@@ -13,6 +13,7 @@ from chronik.apply.executor import execute
 from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
 from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, ClusterKey, ObjectRef, is_paused
 from chronik.operator.context import ReconcileContext, ReconcileResult, status_of
+from chronik.operator.deadline import is_overdue
 from chronik.plan.deletion import leftovers, when_deleted
 from chronik.status.assess import NOTHING_DONE, describe_error, pause
 from chronik.status.compute import deleting, pending, refused
@@ -44,6 +45,8 @@ def is_claimed(document: Manifest) -> bool:
 def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
     """Forget a cluster that is gone."""
     context.flapping.pop(key, None)
+    context.creation.pop(key, None)
+    context.deadlines.forget(key)
     context.cache.uses(key, ())
     return ReconcileResult("gone")
 
@@ -200,5 +203,7 @@ def _is_updating(key: ClusterKey, context: ReconcileContext) -> bool:
     if document is None or is_paused(document):  # a paused one stays as it is for as long as a person wants
         return False
     status = status_of(document)
+    if is_overdue(status):  # what does not come further must not keep all others from the new version
+        return False
     begun = key in context.upgrading and status.get("operatorVersion") != context.version
     return status.get("phase") == "Updating" or (begun and status.get("phase") == "Running")

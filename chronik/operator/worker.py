@@ -18,13 +18,16 @@ import orjson
 from chronik.errors import ChronikError
 from chronik.operator.context import ReconcileResult
 from chronik.operator.fence import NotLeading
+from chronik.operator.poller import Poller
 from chronik.operator.reconcile import reconcile
+from chronik.operator.rights import SOONEST, SPREAD, MissingRights, is_refused
 from chronik.operator.telemetry.logs import correlated
 from chronik.operator.telemetry.server import Watchdog
 from chronik.operator.telemetry.tracing import span
 from chronik.plan.results import WROTE
 from chronik.status.assess import describe_error
 from chronik.status.compute import Reason
+from chronik.tasks import background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -58,7 +61,12 @@ class Workers:
     clean: dict[ClusterKey, Hashable] = field(default_factory=dict)
     last_logged: dict[ClusterKey, Reason] = field(default_factory=dict)
     ended: dict[ClusterKey, tuple[float, object]] = field(default_factory=dict)
+    rights: MissingRights = field(default_factory=MissingRights)
     running: int = 0
+    poller: Poller = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.poller = Poller(context=self.context, clock=self.clock, wake=self.wake)
 
     async def work(self) -> None:
         """Take clusters from the queue and pass over them, one at a time, until told to stop."""
@@ -99,10 +107,11 @@ class Workers:
             self.running -= 1
         self.ended[key] = self.clock.now(), None if outcome.result == "claimed" else generation
         self._note(key, outcome)
-        if outcome.wrote or outcome.result not in {"ok", "paused"}:
+        if outcome.wrote or outcome.result not in {"ok", "paused"} or outcome.phase == "Updating":  # has a deadline
             self.clean.pop(key, None)
         else:
             self.clean[key] = looks
+        self.poller.note(key, outcome)
         self._schedule(key, outcome)
         return outcome
 
@@ -125,6 +134,11 @@ class Workers:
         _log_pass(outcome, seconds, changed=outcome.reason != self.last_logged.get(key))
         self._remember_logged(key, outcome)
         return outcome
+
+    def wake(self, key: ClusterKey) -> None:
+        """Have a pass over a cluster, though it looks as it did: something has changed that its looks do not show."""
+        self.clean.pop(key, None)
+        self.queue.add(key)
 
     def _remember_logged(self, key: ClusterKey, outcome: ReconcileResult) -> None:
         """Remember what was logged of a cluster, so that it is not logged again with each pass."""
@@ -176,9 +190,16 @@ class Workers:
         return None
 
     def _schedule(self, key: ClusterKey, outcome: ReconcileResult) -> None:
+        known, refused = self.rights.has(key), is_refused(outcome)
+        for other in self.rights.note(key, refused=refused):
+            self.wake(other)
         if outcome.retry is not None:
             seconds = self.queue.retry(key, outcome.retry)
-            _log.debug("tries again in %.0f s, or when something changes", seconds)
+            if refused and self.rights.tries(key):
+                seconds = min(seconds, SOONEST + SPREAD * self.clock.chance())
+                self.queue.add_after(key, seconds)
+            level = logging.INFO if refused and not known else logging.DEBUG
+            _log.log(level, "%s: tries again in %.0f s, or when something changes", key, seconds)
             return
         self.queue.forget(key)
         if outcome.result == "claimed":
@@ -211,7 +232,8 @@ async def run_workers(workers: Workers, count: int, ending: asyncio.Event, withi
     """
     tasks = [asyncio.create_task(workers.work(), name=f"worker-{number}") for number in range(count)]
     try:
-        await ending.wait()
+        async with background(workers.poller.run()):
+            await ending.wait()
         deadline = workers.clock.now() + within
         while workers.running and workers.clock.now() < deadline:
             await workers.clock.sleep(0.05)

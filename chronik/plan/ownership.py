@@ -72,7 +72,10 @@ _HINT_UNLABELLED = (
 )
 _HINT_OPERATOR = "Delete it, and the operator makes its own; or give the cluster another name."
 _OURS = Ownership(Owner.OURS)
-_UNOWNED = Ownership(Owner.UNOWNED, "was applied from the command line; the cluster becomes its owner")
+_UNOWNED = Ownership(
+    Owner.UNOWNED,
+    "has no owner, which an apply from the command line or an edit leaves behind; the cluster becomes its owner",
+)
 _NEVER_APPLIED = Ownership(
     Owner.FOREIGN,
     "has chronik's labels, but chronik never applied it",

@@ -31,6 +31,8 @@ class Reason(NamedTuple):
 
 TURN = "WaitingForTurn"
 """The reason of a cluster that is as its spec says, and waits for others before a newer chronik restarts its pods."""
+DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+"""The reason of a roll-out that goes on without progress for too long, as Deployments have it."""
 OWN_CONDITIONS = frozenset(
     {
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
@@ -73,6 +75,8 @@ class Observation:
     """The permanent error that the last pass ended in, if it did."""
     waiting: Reason | None = None
     """What the last pass could not do yet, and will try again by itself."""
+    overdue: bool = False
+    """Whether a roll-out has made no progress for too long."""
     extra: Sequence[Condition] = ()
     """Further conditions, which are shown as they are."""
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -236,7 +240,12 @@ def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Con
     if ill and _ran_before(observed.previous) and not any(each.rolling for each in found):
         message = f"Nothing is being rolled out, and pods are not ready: {', '.join(ill)}"
         return condition("Progressing", met=False, reason="ComponentsNotReady", message=message)
+    if observed.overdue:
+        return condition("Progressing", met=False, reason=DEADLINE_EXCEEDED, message=_OVERDUE)
     return condition("Progressing", met=True, reason="RolloutInProgress", message="")
+
+
+_OVERDUE = "No pod has come further for 10 minutes; upgrades of other clusters do not wait for this one any longer"
 
 
 def _waiting(unready: Iterable[ComponentStatus]) -> str:

@@ -8,6 +8,7 @@ from chronik.manifest import FIELD_MANAGER
 from chronik.plan.actions import REPLICAS_MANAGER, Apply, GrowClaim, Prune, Recreate, TransferOwnership
 from chronik.plan.replicas import is_scaled
 from chronik.plan.rotation import ROTATION_MANAGER
+from chronik.status.compute import DEADLINE_EXCEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -82,6 +83,9 @@ def _news(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcem
         ready = new["Ready"]
         kind: Literal["Normal", "Warning"] = "Warning" if after["phase"] == "Failed" else "Normal"
         told.append(Announcement(kind, _phase_reason(after["phase"], ready), ready["message"] or after["phase"]))
+    rolls, rolled = new.get("Progressing", {}), old.get("Progressing", {})
+    if rolls.get("reason") == DEADLINE_EXCEEDED != rolled.get("reason"):
+        told.append(Announcement("Warning", DEADLINE_EXCEEDED, f"{rolls['message']}. {new['Ready']['message']}"))
     for name in _TOLD_CONDITIONS:
         now, was = new.get(name), old.get(name)
         if now and (was is None or was["message"] != now["message"]) and (now["status"] == "True") != (name in _GOOD):

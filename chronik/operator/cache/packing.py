@@ -45,7 +45,8 @@ class Record:
     """One object, packed.
 
     `mark` changes whenever something does that may matter to a reconcile; the resource version by itself does not.
-    `cluster` is the cluster that it is part of, `secrets` the names of the Secrets that a ChronikCluster uses.
+    `cluster` is the cluster that it is part of, `secrets` the names of the Secrets that a ChronikCluster uses,
+    `reports` whether the status of a ChronikCluster has what each status of ours has.
     """
 
     uid: str
@@ -55,6 +56,7 @@ class Record:
     dictionary: bytes
     cluster: ClusterKey | None = None
     secrets: tuple[str, ...] = ()
+    reports: bool = False
 
     @property
     def manifest(self) -> Manifest:
@@ -90,6 +92,7 @@ class Packer:
             dictionary=self._dictionary,
             cluster=_cluster_of(kept),
             secrets=tuple(sorted(set(_secrets_in(kept.get("spec"))))) if is_cluster else (),
+            reports=is_cluster and _reports(kept.get("status") or {}),
         )
         self._learn(text)
         return record
@@ -121,6 +124,10 @@ def data_digest(manifest: Manifest) -> str:
     metadata = manifest["metadata"]
     text = _text([metadata.get("namespace", ""), metadata["name"], manifest.get("data") or {}])
     return hashlib.sha256(text).hexdigest()[:32]
+
+
+def _reports(status: Mapping[str, Any]) -> bool:
+    return bool(status.get("phase")) and any(each.get("type") == "Ready" for each in status.get("conditions") or ())
 
 
 def _text(value: Any) -> bytes:

@@ -101,7 +101,8 @@ class Store:
                 return  # from before it was deleted
             del self._gone[ref]
         self._put(ref, record)
-        if known is None or known.mark != record.mark:
+        wiped = known is not None and known.reports and not record.reports  # our own writes take no status away
+        if known is None or known.mark != record.mark or wiped:
             self._notify(ref, known, record)
 
     def remove(self, ref: ObjectRef, uid: str, version: int) -> None:
