@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; this is where they find `tools`
+sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; this is where they find `support`
 
-from tools import real_server as real
+from support import real_server as real
 
 from chronik.api.crd import crd, warning_policy
 from chronik.api.rules import RuleBook
@@ -28,8 +28,8 @@ from chronik.offline import assets
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tools.api import ApiServer
-    from tools.fake_server import FakeServer
+    from support.api import ApiServer
+    from support.fake_server.server import FakeServer
 
     from chronik.manifest import Manifest
 
@@ -99,7 +99,7 @@ def fake_server() -> Iterator[FakeServer]:
 
 
 def _stand_in() -> FakeServer:
-    from tools.fake_server import FakeServer  # noqa: PLC0415  # 0.3 s that unit tests do without
+    from support.fake_server.server import FakeServer  # noqa: PLC0415  # 0.3 s that unit tests do without
 
     return FakeServer.start()
 

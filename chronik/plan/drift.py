@@ -3,7 +3,8 @@
 The server writes down which fields each manager set (`metadata.managedFields`), with its own schema at hand. Walking
 our entry beside the wanted and the live object therefore finds every difference, without a schema and without a
 request: nothing found means that an apply would change nothing, so none is sent. The server spells some values in its
-own way, which is no difference. What this relies on is checked on a real kube-apiserver by tests/test_plan_real.py.
+own way, which is no difference. What this relies on is checked on a real kube-apiserver by
+tests/plan/test_planner_real.py.
 """
 
 from __future__ import annotations
@@ -288,7 +289,7 @@ _ADDED: dict[FieldPlace, Any] = {
     ("volumeClaimTemplates", "kind"): "PersistentVolumeClaim",
     ("volumeClaimTemplates", "status"): {"phase": "Pending"},
 }
-"""What the server adds inside atomic values; tests/test_plan_real.py finds out when it learns another."""
+"""What the server adds inside atomic values; tests/plan/test_planner_real.py finds out when it learns another."""
 _TELLING = frozenset({"labelSelector", "namespaceSelector", "tolerationSeconds"})
 """Fields that say one thing when they are empty or zero, and another when they are not there."""
 _FREE_MAPS = frozenset(

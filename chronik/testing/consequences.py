@@ -86,7 +86,7 @@ _WHOLE = frozenset(
         *("resourceFieldRef", "roleRef", "secretKeyRef", "secretRef", "selector"),
     }
 )
-"""Maps, and items of lists, that are owned as a whole. tests/test_consequences.py holds both to the API's schema."""
+"""Maps, and items of lists, owned as a whole. tests/testing/test_consequences.py holds both to the API's schema."""
 _UNRECORDED = {"apiVersion", "kind", "status"}
 _UNRECORDED_METADATA = {"name", "namespace", "ownerReferences"}
 
