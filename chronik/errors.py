@@ -217,6 +217,16 @@ class Forbidden(ApiError):
     retry_class = "permanent"
 
 
+def first_or_all_forbidden(failures: Sequence[BaseException]) -> BaseException:
+    """Return the first of several failures; if it is a missing right, one error with all rights that are missing."""
+    missing = [each for each in failures if isinstance(each, Forbidden)]
+    if len(missing) < 2 or failures[0] is not missing[0]:  # noqa: PLR2004  # one is told as it is
+        return failures[0]
+    message = "\n".join(dict.fromkeys(each.message for each in missing))
+    hint = "\n".join(dict.fromkeys(each.hint for each in missing if each.hint))
+    return Forbidden(message, hint=hint, answer=missing[0].answer)
+
+
 class QuotaExceeded(ApiError):
     """A ResourceQuota of the namespace is used up (403)."""
 

@@ -352,14 +352,16 @@ def test_without_the_definition(bare_server, tmp_path):
 
 
 def test_no_rights(place):
-    """Who may not look is told which right is missing, and nothing is deleted."""
+    """Who may not look is told all rights that are missing at once, and nothing is deleted."""
     place.apply()
     bob = DeletePlace(place.server, place.namespace, place.folder, context="bob")
 
     done = bob.delete("c")
 
     assert done.code == 3
-    assert "bob" in done.err
+    for plural in ("serviceaccounts", "statefulsets.apps", "deployments.apps", "configmaps"):
+        assert f"may not list {plural} in namespace {place.namespace}" in done.err
+    assert done.err.count("error: ") == 1
     assert len(place.live()) == OBJECTS
 
 
