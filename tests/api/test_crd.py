@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, it does not go through conftest.py
+
 from support.schema_nodes import nodes
 
 from chronik.api.crd import crd, editor_schema, warning_policy

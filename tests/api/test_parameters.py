@@ -22,7 +22,7 @@ from chronik.offline import assets
 from chronik.render.install import OPERATOR_NAME
 
 HERE = Path(__file__).parent
-MINIMAL = str(HERE.parent / "examples" / "minimal.yaml")
+MINIMAL = str(HERE.parents[1] / "examples" / "minimal.yaml")
 CASES = yaml.safe_load((HERE / "options.yaml").read_text("utf-8"))
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")

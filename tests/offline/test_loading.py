@@ -14,7 +14,7 @@ from support.kubectl import kubectl
 from chronik.offline.loading import check
 
 HERE = Path(__file__).parent
-EXAMPLES = HERE.parent / "examples"
+EXAMPLES = HERE.parents[1] / "examples"
 CASES = yaml.safe_load((HERE / "foreign.yaml").read_text("utf-8"))
 CLUSTER = (EXAMPLES / "standard.yaml").read_text("utf-8")
 SECRET = "{apiVersion: v1, kind: Secret, metadata: {name: s}}\n"

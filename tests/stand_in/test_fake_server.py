@@ -1,7 +1,8 @@
 """The stand-in server answers like kube-apiserver: both play the same scenarios, and both must say what is on record.
 
 tests/stand_in/server/*.yaml are the scenarios, tests/stand_in/server/answers/ what kube-apiserver 1.36 answered.
-To add a scenario, write its steps and run this file with --snapshot-update where kube-apiserver is found: only the real server writes records.
+To add a scenario, write its steps and run this file with --snapshot-update where kube-apiserver is found: only the
+real server writes records.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def test_every_record_has_its_scenario() -> None:
 
 @pytest.mark.real
 def test_types_are_the_servers_own(real_server: ApiServer) -> None:
-    """The table of field types is what kube-apiserver's OpenAPI says; `python -m support.ssa.field_types` writes it anew."""
+    """The table of fields is what kube-apiserver's OpenAPI says; `python -m support.ssa.field_types` writes it anew."""
     documents = field_types.documents_of(real_server)
 
     table = field_types.table_from_openapi(documents, field_types.kept_fields())
