@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
 
-for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CHRONIK_DEBUG"):
+for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CHRONIK_DEBUG", "COLUMNS", "LINES"):
     os.environ.pop(_name, None)  # what decides how output looks is for each test to say
+for _name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS"):
+    os.environ.pop(_name, None)  # pytest shortens no line where these say that a machine reads; tests start pytests too
 
 MOST_WORKERS = 4  # each may start servers of its own
 

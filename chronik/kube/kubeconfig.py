@@ -154,7 +154,7 @@ def _from_kubeconfig(merged: _Merged, options: ConnectOptions) -> Access:
     context = merged.entry("context", name).value
     cluster = merged.entry("cluster", str(context.get("cluster", "")))
     user = merged.entry("user", str(context["user"])) if context.get("user") else _Entry("", {}, Path())
-    server = str(cluster.value.get("server", "")).rstrip("/")
+    server = _plain_scheme(str(cluster.value.get("server", "")).rstrip("/"))
     if urlsplit(server).scheme not in {"http", "https"} or not urlsplit(server).hostname:
         raise KubeconfigError(f"server must be http(s)://HOST, is {server!r}", subject=cluster.name)
     certificate, key = user.source("client-certificate"), user.source("client-key")
@@ -170,6 +170,12 @@ def _from_kubeconfig(merged: _Merged, options: ConnectOptions) -> Access:
         proxy=str(cluster.value.get("proxy-url", "")),
         headers=tuple(_impersonation(user.value)),
     )
+
+
+def _plain_scheme(server: str) -> str:
+    """Return an address with its scheme in small letters: `HTTPS://` is https, and is verified like it."""
+    scheme, separator, rest = server.partition("://")
+    return f"{scheme.lower()}{separator}{rest}"
 
 
 def _verifies(cluster: _Entry) -> bool:

@@ -46,7 +46,7 @@ def open_session(access: Access, tls: ssl.SSLContext | None, sockets: Sockets) -
     """Return a session that sends our headers with every request; it does not limit how many run at a time."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=0, ssl=tls or False, keepalive_timeout=IDLE_SECONDS, socket_factory=sockets
+            limit=0, ssl=tls or True, keepalive_timeout=IDLE_SECONDS, socket_factory=sockets
         ),
         headers=[("User-Agent", f"chronik/{__version__}"), ("Accept", "application/json"), *access.headers],
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -172,7 +172,8 @@ def _report(error: Any, excinfo: pytest.ExceptionInfo[Any], width: int, color: b
     else:
         from chronik.report.problems import error_text  # noqa: PLC0415
 
-        text = error_text(error, width=width, color=color, most=_MOST_PROBLEMS)
+        # As the command writes it where there is no terminal: unwrapped, so that logs can be searched.
+        text = error_text(error, width=None, color=color, most=_MOST_PROBLEMS)
         headline = error_text(error, width=10_000, color=False).partition("\n")[0]
     told = pytest.ExceptionInfo.from_exc_info((AssertionError, AssertionError(text.rstrip("\n")), excinfo.tb))
     told.traceback = _without_chronik(told)

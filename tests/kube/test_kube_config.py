@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from chronik.errors import KubeconfigError
 from chronik.kube import ConnectOptions
 from chronik.kube.credentials import EARLY_SECONDS, AuthProvider, ExecPlugin
 from chronik.kube.kubeconfig import find_access
+from chronik.kube.session import make_context
 
 
 def cluster(name: str, **value: str) -> dict:
@@ -114,6 +116,19 @@ def test_nothing_is_configured(monkeypatch, tmp_path):
 
     with pytest.raises(KubeconfigError, match=r"no kubeconfig: .*\n.*--kubeconfig"):
         find_access(ConnectOptions(), {}, tmp_path)
+
+
+def test_a_scheme_in_capitals_is_https(tmp_path):
+    """`HTTPS://` is an https server like any other, so its certificate is verified."""
+    file = tmp_path / "config"
+    file.write_text(
+        "current-context: c\ncontexts: [{name: c, context: {cluster: c}}]\n"
+        "clusters: [{name: c, cluster: {server: 'HTTPS://Example.com:6443'}}]\n"
+    )
+    access = find_access(ConnectOptions(kubeconfig=str(file)))
+
+    assert access.server == "https://Example.com:6443"
+    assert make_context(access).verify_mode == ssl.CERT_REQUIRED
 
 
 BROKEN = {
