@@ -94,7 +94,7 @@ def delete(
     flags = DeleteFlags(yes or dry_run, dry_run, timeout if wait and not dry_run else None, output, ignore_not_found)
     if not flags.yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise click.UsageError(
-            "nobody is there to be asked: confirm with --yes, or see what it would do with --dry-run"
+            "there is no terminal to ask on: confirm with --yes, or see what it would do with --dry-run"
         )
     shown: list[Deletion] = []
 
@@ -134,19 +134,19 @@ async def _run(
         with Progress(sum(len(each.removes) for each in shown)) as progress:
             work = _Deleting(kube, flags, interruption, progress)
             # One after the other: a user who stops it knows how far it came.
-            departures = [await work.departure(each) for each in shown]
+            results = [await work.delete_cluster(each) for each in shown]
     if flags.output == "json":
-        print_data(deletion_json(departures, dry_run=flags.dry_run))
+        print_data(deletion_json(results, dry_run=flags.dry_run))
     else:
         show = forecast(shown, **look(sys.stdout)) if flags.dry_run else ""
-        done = outcome(departures, **look(sys.stdout), dry_run=flags.dry_run)
+        done = outcome(results, **look(sys.stdout), dry_run=flags.dry_run)
         click.echo(show + done, nl=False, color=True)
-    tell(refusals(departures, **look(sys.stderr)))
-    return _exit_code(departures)
+    tell(refusals(results, **look(sys.stderr)))
+    return _exit_code(results)
 
 
-def _exit_code(departures: Sequence[DeletionResult]) -> int:
-    codes = {departure.failure.exit_code if departure.failure else 0 for departure in departures}
+def _exit_code(results: Sequence[DeletionResult]) -> int:
+    codes = {each.failure.exit_code if each.failure else 0 for each in results}
     return codes.pop() if len(codes) == 1 else PartialFailure.exit_code
 
 
@@ -159,7 +159,7 @@ class _Deleting:
     interruption: Interruption
     progress: Progress
 
-    async def departure(self, shown: Deletion) -> DeletionResult:
+    async def delete_cluster(self, shown: Deletion) -> DeletionResult:
         """Delete one cluster, and wait until it is gone; what goes wrong is in the answer."""
         try:
             if not (shown.uids or shown.kept or self.flags.ignore_not_found):
@@ -168,13 +168,13 @@ class _Deleting:
                 await self._delete_document(shown.document)
             report = await self._objects(shown)
         except ChronikError as error:
-            return DeletionResult(shown, document=error)
-        departure = DeletionResult(shown, report)
-        if self.flags.wait is None or departure.failure or self.interruption.asked.is_set():
-            return departure
+            return DeletionResult(shown, error=error)
+        result = DeletionResult(shown, report)
+        if self.flags.wait is None or result.failure or self.interruption.asked.is_set():
+            return result
         with suppress(Interrupted):
-            return await self.interruption.until_asked(self._gone(departure, self.flags.wait))
-        return departure
+            return await self.interruption.until_asked(self._gone(result, self.flags.wait))
+        return result
 
     async def _delete_document(self, document: Manifest) -> None:
         ref, uid = ObjectRef.of(document), document["metadata"]["uid"]
@@ -199,12 +199,12 @@ class _Deleting:
             todo = deletion(shown.key, replace(found, document=None), shown.retention).only(shown.uids).plan
         return done
 
-    async def _gone(self, departure: DeletionResult, seconds: float) -> DeletionResult:
-        shown, began = departure.deletion, time.monotonic()
+    async def _gone(self, result: DeletionResult, seconds: float) -> DeletionResult:
+        shown, began = result.deletion, time.monotonic()
         left = await wait_gone(
             self.kube, _scopes(shown.key), shown.uids, timeout=seconds, on_change=self.progress.waits
         )
-        return replace(departure, left=tuple(left), waited=time.monotonic() - began)
+        return replace(result, left=tuple(left), waited=time.monotonic() - began)
 
 
 async def _looked(kube: Kube, wanted: Mapping[ClusterKey, Cluster | None]) -> list[Deletion]:

@@ -59,10 +59,10 @@ def diff(source: DocumentSource, options: ConnectOptions, prune: bool, force_con
     flags = _DiffFlags(prune, force_conflicts)
 
     async def run(interruption: Interruption) -> int:
-        outlooks = await interruption.until_asked(_outlooks(source, options, flags))
-        _print(outlooks, output)
-        failed = [outlook.account for outlook in outlooks if outlook.account.error]
-        return exit_code(failed) or int(any(outlook.differs for outlook in outlooks))
+        cluster_diffs = await interruption.until_asked(_cluster_diffs(source, options, flags))
+        _print(cluster_diffs, output)
+        failed = [each.result for each in cluster_diffs if each.result.error]
+        return exit_code(failed) or int(any(each.differs for each in cluster_diffs))
 
     return run_async(run)
 
@@ -73,16 +73,16 @@ class _DiffFlags:
     force: bool
 
 
-async def _outlooks(source: DocumentSource, options: ConnectOptions, flags: _DiffFlags) -> list[ClusterDiff]:
+async def _cluster_diffs(source: DocumentSource, options: ConnectOptions, flags: _DiffFlags) -> list[ClusterDiff]:
     async with connect(options) as kube:
         rendered = source.rendered(options.namespace, kube.namespace)
         command = source.for_operator(options.namespace)
         return await side_by_side(
-            lambda each: _outlook(kube, each, flags, (source, command)), rendered, CLUSTERS_AT_ONCE
+            lambda each: _cluster_diff(kube, each, flags, (source, command)), rendered, CLUSTERS_AT_ONCE
         )
 
 
-async def _outlook(
+async def _cluster_diff(
     kube: Kube, rendered: Rendered, flags: _DiffFlags, origin: tuple[DocumentSource, str]
 ) -> ClusterDiff:
     """Compare one cluster; what goes wrong is in the result."""
@@ -99,9 +99,9 @@ async def _outlook(
     if uid is not None:
         _, manifests = origin[0].owned(cluster, uid)
     context = _context(rendered, found, flags, uid)
-    account = ClusterResult(key, simulate(plan(manifests, found.objects, context)), operator=uid is not None)
+    result = ClusterResult(key, simulate(plan(manifests, found.objects, context)), operator=uid is not None)
     paused = document is not None and is_paused(document)
-    return ClusterDiff(account, found.pod_counts, new_namespace, origin[1] if uid else "", paused)
+    return ClusterDiff(result, found.pod_counts, new_namespace, origin[1] if uid else "", paused)
 
 
 def _context(rendered: Rendered, found: LiveCluster, flags: _DiffFlags, uid: str | None) -> PlanContext:
@@ -129,13 +129,13 @@ async def _is_missing(kube: Kube, namespace: str) -> bool:
         return False
 
 
-def _print(outlooks: Sequence[ClusterDiff], output: str) -> None:
-    accounts = [outlook.account for outlook in outlooks]
+def _print(cluster_diffs: Sequence[ClusterDiff], output: str) -> None:
+    results = [each.result for each in cluster_diffs]
     if output == "json":
         from chronik.report.data import apply_json  # noqa: PLC0415  # text needs none
 
-        print_data(apply_json(accounts, "client"))
+        print_data(apply_json(results, "client"))
         return
-    click.echo(as_text(outlooks, **look(sys.stdout)), nl=False, color=True)
-    failed = [account for account in accounts if account.error]
+    click.echo(as_text(cluster_diffs, **look(sys.stdout)), nl=False, color=True)
+    failed = [each for each in results if each.error]
     tell(troubles_text(failed, **look(sys.stderr)))

@@ -388,9 +388,9 @@ def test_objects_that_change_meanwhile(place, monkeypatch):
     """An object that is written between the look and the deletion is looked at again, and goes all the same."""
     place.apply()
     looked = []
-    from chronik.cli import delete as cli_delete  # noqa: PLC0415  # to step in between
+    from chronik.cli import delete  # noqa: PLC0415  # to step in between
 
-    read = cli_delete._live_cluster
+    read = delete._live_cluster
 
     async def meddled(kube: Any, key: ClusterKey) -> LiveCluster:
         found = await read(kube, key)
@@ -399,7 +399,7 @@ def test_objects_that_change_meanwhile(place, monkeypatch):
         looked.append(key)
         return found
 
-    monkeypatch.setattr(cli_delete, "_live_cluster", meddled)
+    monkeypatch.setattr(delete, "_live_cluster", meddled)
 
     done = place.delete("c")
 

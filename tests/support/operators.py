@@ -25,7 +25,7 @@ from chronik.manifest import (
     ObjectRef,
 )
 from chronik.offline import loading as offline
-from chronik.operator import worker as operator_passes
+from chronik.operator import worker
 from chronik.operator.app import Operator, Options, timestamp
 from chronik.operator.cache.cache import Cache, Selection
 from chronik.operator.context import ReconcileContext
@@ -293,7 +293,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[ClusterKey, O
         return outcome
 
     with monkeypatch.context() as patch:
-        patch.setattr(operator_passes, "reconcile", listed)
+        patch.setattr(worker, "reconcile", listed)
         yield ended
 
 
