@@ -22,6 +22,7 @@ from chronik.cli.common import (
     DocumentSource,
     cluster_options,
     live_document,
+    note_outdated_definition,
     report_option,
     source_options,
     timeout_option,
@@ -120,6 +121,9 @@ async def _run(source: DocumentSource, options: ConnectOptions, flags: ApplyFlag
             _print(unready_text, results)
         else:
             print_data(apply_json(results, flags.dry_run))
+        if any(result.operator for result in results):
+            with suppress(Interrupted):
+                await interruption.until_asked(note_outdated_definition(kube))
     return exit_code(results)
 
 

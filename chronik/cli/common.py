@@ -15,7 +15,7 @@ from chronik.cli import parameters
 from chronik.cli.main import documents_options, domain_option, show_note, show_problems, templates_option
 from chronik.errors import ChronikError, Forbidden, InvalidTransition, KindMissing, ObjectMissing
 from chronik.kube import ConnectOptions
-from chronik.manifest import CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey
+from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey
 from chronik.report.page import visible
 from chronik.wording import listed
 
@@ -242,6 +242,17 @@ async def cluster_names(kube: Kube, namespace: str) -> list[str]:
         found = await kube.list(KIND_BY_NAME["StatefulSet"], namespace, label_selector=CLUSTER_LABEL)
         names |= {each["metadata"]["labels"][CLUSTER_LABEL] for each in found.items}
     return sorted(names)
+
+
+async def note_outdated_definition(kube: Kube) -> None:
+    """Say on stderr which fields the CRD in the cluster does not know, if it is older and can be read."""
+    from chronik.api.skew import outdated, unknown_fields  # noqa: PLC0415  # only clusters of an operator need it
+    from chronik.offline import loading as offline  # noqa: PLC0415
+
+    with suppress(ChronikError):
+        fields = unknown_fields(offline.definitions()[0], await kube.openapi(API_VERSION))
+        if fields:
+            show_note(outdated(fields))
 
 
 def tell(text: str) -> None:

@@ -15,6 +15,7 @@ from chronik.cli.common import (
     DocumentSource,
     cluster_options,
     live_document,
+    note_outdated_definition,
     source_options,
     tell,
 )
@@ -77,9 +78,12 @@ async def _cluster_diffs(source: DocumentSource, options: ConnectOptions, flags:
     async with connect(options) as kube:
         rendered = source.rendered(options.namespace, kube.namespace)
         command = source.for_operator(options.namespace)
-        return await side_by_side(
+        cluster_diffs = await side_by_side(
             lambda each: _cluster_diff(kube, each, flags, (source, command)), rendered, CLUSTERS_AT_ONCE
         )
+        if any(each.result.operator for each in cluster_diffs):
+            await note_outdated_definition(kube)
+        return cluster_diffs
 
 
 async def _cluster_diff(
