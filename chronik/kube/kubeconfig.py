@@ -45,8 +45,10 @@ def find_access(
     host = environ.get("KUBERNETES_SERVICE_HOST", "")
     if host and (service_account / "token").exists() and not options.context:
         return _from_pod(host, environ.get("KUBERNETES_SERVICE_PORT", "443"), options, service_account)
+    named = environ.get("KUBECONFIG", "")
+    missing = f"$KUBECONFIG names {named}, which does not exist" if named else f"{DEFAULT_KUBECONFIG} does not exist"
     raise KubeconfigError(
-        f"no kubeconfig: neither $KUBECONFIG nor {DEFAULT_KUBECONFIG} is there, and this is no pod",
+        f"no kubeconfig: {missing}, and this is no pod",
         hint="Name one with --kubeconfig FILE.",
     )
 

@@ -126,9 +126,9 @@ def outcome(results: Iterable[DeletionResult], *, width: int | None, color: bool
 def _write_outcome(page: Page, deletion_result: DeletionResult, *, dry_run: bool) -> None:
     deletion, report = deletion_result.deletion, deletion_result.report
     done = len(report.written) + (deletion.document is not None and deletion_result.error is None)
-    if not deletion.uids:
+    if not deletion.uids and deletion_result.error is None:
         page.line(f"{deletion.key}: nothing to delete")
-    else:
+    if deletion.uids:
         verb = "would be deleted" if dry_run else "deleted"
         gone = "" if dry_run or deletion_result.left is None or deletion_result.left else ", all gone"
         page.line((str(deletion.key), BOLD), f": {counted(done, 'object')} {verb}{gone}")

@@ -123,9 +123,8 @@ def _operators(cluster_diff: ClusterDiff) -> str:
     key = cluster_diff.result.key
     if cluster_diff.paused:
         resume = f"kubectl annotate chronikcluster {key.name} -n {key.namespace} {PAUSED_ANNOTATION}-"
-        waits = " What is shown above waits for that"
-        waits = f"{waits}, and until the document is applied with {cluster_diff.command}." if something else ""
-        return f"{key}: an operator manages this cluster, and it is paused. It goes on after `{resume}`.{waits}"
+        will = f" It will do this once the document is applied with {cluster_diff.command}, too." if something else ""
+        return f"{key}: an operator manages this cluster, and it is paused. It goes on after `{resume}`.{will}"
     return f"{key}: an operator manages this cluster.{will}"
 
 

@@ -128,7 +128,7 @@ def test_deleting_again(place):
 
     done, dry, ignored = place.delete("c"), place.delete("c", "--dry-run"), place.delete("c", "--ignore-not-found")
 
-    assert (done.code, done.out) == (3, f"{place.namespace}/c: nothing to delete\n")
+    assert (done.code, done.out) == (3, "")
     assert done.err.startswith(f"error: {place.namespace}/c: there is no such cluster")
     assert dry.code == 3
     assert ignored == (0, f"{place.namespace}/c: nothing to delete\n", "")

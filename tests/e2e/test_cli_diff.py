@@ -232,8 +232,8 @@ def test_a_paused_cluster(place):
 
     assert (same.code, changed.code) == (0, 1)
     assert f"note: {note}\n" in same.out
-    assert f"{note} What is shown above waits for that, and until the document is applied with `kubectl" in changed.out
-    assert "It will do this once" not in changed.out
+    assert f"{note} It will do this once the document is applied with `kubectl apply -f " in changed.out
+    assert "`, too.\n" in changed.out
 
 
 def test_operator_and_other_managers(place):

@@ -118,6 +118,12 @@ def test_nothing_is_configured(monkeypatch, tmp_path):
         find_access(ConnectOptions(), {}, tmp_path)
 
 
+def test_a_kubeconfig_that_is_not_there(tmp_path):
+    """What $KUBECONFIG names and does not exist is named."""
+    with pytest.raises(KubeconfigError, match=r"\$KUBECONFIG names /nope:/none, which does not exist"):
+        find_access(ConnectOptions(), {"KUBECONFIG": "/nope:/none"}, tmp_path)
+
+
 def test_a_scheme_in_capitals_is_https(tmp_path):
     """`HTTPS://` is an https server like any other, so its certificate is verified."""
     file = tmp_path / "config"
