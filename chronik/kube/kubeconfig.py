@@ -53,6 +53,15 @@ def find_access(
     )
 
 
+def context_names(options: ConnectOptions, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the contexts of the kubeconfig files that would be used.
+
+    Raises:
+        KubeconfigError: a file cannot be read, or is no kubeconfig.
+    """
+    return list(_Merged.read(_kubeconfig_files(options.kubeconfig, environ)).sections["context"])
+
+
 def _kubeconfig_files(named: str, environ: Mapping[str, str]) -> list[Path]:
     if named:
         path = Path(named).expanduser()

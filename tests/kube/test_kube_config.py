@@ -18,7 +18,7 @@ from chronik.errors import KubeconfigError
 from chronik.kube import ConnectOptions
 from chronik.kube.credentials import EARLY_SECONDS, AuthProvider, ExecPlugin
 from chronik.kube.kubeconfig import find_access
-from chronik.kube.session import make_context
+from chronik.kube.tls import make_context
 
 
 def cluster(name: str, **value: str) -> dict:
