@@ -223,8 +223,9 @@ def first_or_all_forbidden(failures: Sequence[BaseException]) -> BaseException:
     if len(missing) < 2 or failures[0] is not missing[0]:  # noqa: PLR2004  # one is told as it is
         return failures[0]
     message = "\n".join(dict.fromkeys(each.message for each in missing))
-    hint = "\n".join(dict.fromkeys(each.hint for each in missing if each.hint))
-    return Forbidden(message, hint=hint, answer=missing[0].answer)
+    hints = list(dict.fromkeys(each.hint for each in missing if each.hint))
+    others = ["Grant and check the others in the same way."] if len(hints) > 1 else []
+    return Forbidden(message, hint="\n".join([*hints[:1], *others]), answer=missing[0].answer)
 
 
 class QuotaExceeded(ApiError):
