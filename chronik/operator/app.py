@@ -158,7 +158,7 @@ class Operator:
         workers = Workers(
             context=replace(
                 _context(self.options, kube, cache, ending),
-                announce=lambda cluster, news: recorder.record(cluster, *news),
+                announce=lambda cluster, event: recorder.record(cluster, *event),
             ),
             queue=self._queue,
             metrics=self.metrics,

@@ -112,8 +112,8 @@ class _Picture:
             self.page.beside(first, ", ".join(_remarks(part)))
             for trouble in part.troubles:
                 self.page.hanging(trouble, "    ", colour=RED)
-            for laggard in part.laggards:
-                self.page.hanging(laggard, "    ", colour=YELLOW)
+            for unready in part.unready:
+                self.page.hanging(unready, "    ", colour=YELLOW)
 
     def _volumes(self) -> None:
         rows = [(part.words, _volumes(part.volumes)) for part in self.view.components if part.volumes]

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.kube import Kube
     from chronik.manifest import Manifest
-    from chronik.operator.context import Outcome
+    from chronik.operator.context import ReconcileResult
 
 STATEFUL_SET, DEPLOYMENT = KIND_BY_NAME["StatefulSet"], KIND_BY_NAME["Deployment"]
 SERVICE, CONFIG_MAP = KIND_BY_NAME["Service"], KIND_BY_NAME["ConfigMap"]
@@ -283,12 +283,12 @@ async def in_phase(namespace: Namespace, name: str, phase: str, seconds: float =
 
 
 @contextmanager
-def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[ClusterKey, Outcome]]]:
+def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[ClusterKey, ReconcileResult]]]:
     """List the passes that operators of this process end while the block runs, with how they ended."""
-    ended: list[tuple[ClusterKey, Outcome]] = []
+    ended: list[tuple[ClusterKey, ReconcileResult]] = []
 
-    async def listed(key: ClusterKey, world: Any) -> Outcome:
-        outcome = await reconcile(key, world)
+    async def listed(key: ClusterKey, context: Any) -> ReconcileResult:
+        outcome = await reconcile(key, context)
         ended.append((key, outcome))
         return outcome
 
