@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from chronik.api.skew import outdated, unknown_fields
-from chronik.errors import ChronikError
+from chronik.errors import ChronikError, Forbidden
 from chronik.manifest import API_VERSION
 from chronik.offline import loading as offline
 
@@ -25,7 +25,7 @@ EVERY = 60.0
 
 
 async def watch_definition(kube: Kube, clock: Clock) -> None:
-    """Log what the definition in the cluster does not know; return once it knows all that this version has."""
+    """Log what the definition in the cluster does not know; return once it knows all, or may not be read at all."""
     logged: list[str] | None = None
     while True:
         fields = await check_definition(kube, logged)
@@ -36,9 +36,14 @@ async def watch_definition(kube: Kube, clock: Clock) -> None:
 
 
 async def check_definition(kube: Kube, logged: list[str] | None = None) -> list[str] | None:
-    """Return what the definition in the cluster does not know; None if it cannot be read. Log what is new since."""
+    """Return what the definition in the cluster does not know, and log it unless `logged` says the same.
+
+    Nothing is returned if it may not be read, which asking again does not change, and None if it cannot be read now.
+    """
     try:
         published = await kube.openapi(API_VERSION)
+    except Forbidden:
+        return []
     except ChronikError as error:
         _log.debug("what the CRD in the cluster knows cannot be read: %s", error.message)
         return None
