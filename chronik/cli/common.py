@@ -16,6 +16,7 @@ from chronik.cli.main import documents_options, domain_option, show_note, show_p
 from chronik.errors import ChronikError, Forbidden, InvalidTransition, KindMissing, ObjectMissing
 from chronik.kube import ConnectOptions
 from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey
+from chronik.problem import format_path
 from chronik.report.page import visible
 from chronik.wording import listed
 
@@ -33,6 +34,9 @@ T = TypeVar("T")
 
 CLUSTERS_AT_ONCE = 8
 """How many clusters are worked on side by side; the client bounds the requests of all of them together."""
+
+_NOTE_WITHIN = 2.0
+"""Seconds for what is asked for a note alone, which must not hold up what was asked for."""
 
 _CLUSTER_OPTIONS = (
     click.option("--kubeconfig", type=parameters.FILE, metavar="FILE", help="Which kubeconfig.  [default: as kubectl]"),
@@ -207,7 +211,7 @@ async def live_document(kube: Kube, cluster: Cluster) -> Manifest | None:
         return None
     problems = offline.validator().transition(cluster, document) if document else ()
     if problems:
-        found = [f"{'.'.join(map(str, each.path))}: {each.message}" for each in problems]
+        found = [f"{format_path(each.path)}: {each.message}" for each in problems]
         raise InvalidTransition(
             "\n".join(["the API server will refuse this document in place of the live one", *found]),
             hint="\n".join(dict.fromkeys(each.hint for each in problems if each.hint)),
@@ -245,12 +249,16 @@ async def cluster_names(kube: Kube, namespace: str) -> list[str]:
 
 
 async def note_outdated_definition(kube: Kube) -> None:
-    """Say on stderr which fields the CRD in the cluster does not know, if it is older and can be read."""
+    """Say on stderr which fields the CRD in the cluster does not know, if it is older and can be read at once."""
+    import asyncio  # noqa: PLC0415  # `--help` stays quick
+
     from chronik.api.skew import outdated, unknown_fields  # noqa: PLC0415  # only clusters of an operator need it
     from chronik.offline import loading as offline  # noqa: PLC0415
 
-    with suppress(ChronikError):
-        fields = unknown_fields(offline.definitions()[0], await kube.openapi(API_VERSION))
+    with suppress(ChronikError, TimeoutError):
+        async with asyncio.timeout(_NOTE_WITHIN):
+            published = await kube.openapi(API_VERSION)
+        fields = unknown_fields(offline.definitions()[0], published)
         if fields:
             show_note(outdated(fields))
 

@@ -40,9 +40,7 @@ def names_within(seconds: float, what: Looked, options: ConnectOptions) -> list[
         with suppress(Exception):
             found.extend(_LOOKS[what](options))
 
-    looking = Thread(
-        target=look, daemon=True
-    )  # what is still under way then, such as a search for a host, ends with us
+    looking = Thread(target=look, daemon=True)  # a process does not wait for those at its end
     looking.start()
     looking.join(max(0.0, seconds))
     return [] if looking.is_alive() else sorted({*found})
