@@ -59,7 +59,7 @@ _MARKS: dict[Outcome, tuple[str, str, str]] = {
     "waiting": ("!", RED, "cannot be changed yet"),
 }
 _AS_IT_SHOULD_BE = ("=", CYAN, "is as it should be")
-_NUMBERS: dict[Outcome, str] = {
+OUTCOME_NUMBERS: dict[Outcome, str] = {
     "created": "to create",
     "changed": "to change",
     "adopted": "to adopt",
@@ -73,6 +73,7 @@ _NUMBERS: dict[Outcome, str] = {
     "conflict": "in conflict",
     "foreign": "not ours",
 }
+"""What is said behind a number of objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ def summary_text(cluster_diff: ClusterDiff) -> str:
     """Count what would become of the objects of a cluster, in one line."""
     report = cluster_diff.result.report
     found = {outcome: number for outcome, number in counts(report).items() if number and outcome != "unchanged"}
-    numbers = [f"{number} {_NUMBERS.get(outcome, outcome)}" for outcome, number in found.items()]
+    numbers = [f"{number} {OUTCOME_NUMBERS.get(outcome, outcome)}" for outcome, number in found.items()]
     unchanged = f"{counts(report)['unchanged']} unchanged"
     return f"{cluster_diff.result.key}: {', '.join([*numbers, unchanged])}"
 

@@ -8,15 +8,14 @@ mention a person or load an image. The same change makes the same text, so a com
 from __future__ import annotations
 
 import re
-from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from chronik.plan.actions import Apply, GrowClaim, Recreate
 from chronik.plan.results import OBSTACLES
-from chronik.report.diff import gone_text, object_line, shown_objects, summary_text, write_object
+from chronik.report.diff import OUTCOME_NUMBERS, gone_text, object_line, shown_objects, summary_text, write_object
 from chronik.report.page import Page, visible
 from chronik.report.summary import counts, object_results
-from chronik.wording import counted
+from chronik.wording import counted, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -139,7 +138,7 @@ def _sections(cluster_diff: ClusterDiff) -> list[_Section]:
     key, error = str(cluster_diff.result.key), cluster_diff.result.error
     head = f"\n#### {_code(key)}\n\n{summary_text(cluster_diff).removeprefix(f'{key}: ')}\n\n"
     if cluster_diff.gone:
-        head += f"{gone_text(cluster_diff).removeprefix(f'{key}: ').capitalize()}\n\n"
+        head += f"{sentence(gone_text(cluster_diff).removeprefix(f'{key}: '))}\n\n"
     if error is not None:
         page = Page()
         page.paragraph("\n".join(filter(None, (f"error: {error.message}", error.hint))))
@@ -148,8 +147,9 @@ def _sections(cluster_diff: ClusterDiff) -> list[_Section]:
     whole = [(each, text) for each, text in told if "\n" not in text]
     details = [_Section(_folded(_head(cluster_diff, each), text), 1) for each, text in told if "\n" in text]
     if whole:
-        created = all(each.outcome == "created" for each, _ in whole)
-        more = f"{counted(len(whole), 'object')} {'to create' if created else 'more'}"
+        outcomes = {each.outcome for each, _ in whole}
+        what = OUTCOME_NUMBERS.get(outcomes.pop(), "more") if len(outcomes) == 1 else "more"
+        more = f"{counted(len(whole), 'object')} {what}"
         details.append(_Section(_folded(more, "\n".join(text for _, text in whole)), len(whole)))
     return [_Section(head), *details]
 
