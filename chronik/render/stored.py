@@ -108,7 +108,8 @@ class ServerModel:
     def _fields(self, manifest: Manifest) -> Fields:
         metadata = {key: value for key, value in manifest["metadata"].items() if key not in UNTRACKED_METADATA}
         tracked = {key: value for key, value in manifest.items() if key not in UNTRACKED}
-        return self._tree(tracked | {"metadata": metadata}, self._root(manifest)) or {}
+        fields = {key: value for key, value in (tracked | {"metadata": metadata}).items() if key != "metadata" or value}
+        return self._tree(fields, self._root(manifest)) or {}
 
     def _tree(self, value: Any, kind: _Type) -> Fields | None:
         """Return the tree of a value: `{}` if it is owned whole, None if the server keeps no record of it."""
@@ -206,8 +207,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "ContainerPort": {"protocol": "TCP"},
     "DeploymentSpec": {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600},
     "DownwardAPIVolumeSource": {"defaultMode": 420},
+    "GRPCAction": {"service": ""},
     "HTTPGetAction": {"path": "/", "scheme": "HTTP"},
     "HorizontalPodAutoscalerSpec": {"minReplicas": 1},
+    "HostPathVolumeSource": {"type": ""},
     "ObjectFieldSelector": {"apiVersion": "v1"},
     "PersistentVolumeClaimSpec": {"volumeMode": "Filesystem"},
     "PodSpec": {
@@ -219,6 +222,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "Probe": {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3},
     "ProjectedVolumeSource": {"defaultMode": 420},
+    "ResourceFieldSelector": {"divisor": "0"},
     "Secret": {"type": "Opaque"},
     "SecretVolumeSource": {"defaultMode": 420},
     "ServiceAccountTokenProjection": {"expirationSeconds": 3600},
@@ -273,6 +277,8 @@ def _service_port(value: dict[str, Any]) -> None:
 
 
 def _service_spec(value: dict[str, Any]) -> None:
+    if value.get("clusterIP"):  # of others the server picks one, which nobody can foretell
+        value.setdefault("clusterIPs", [value["clusterIP"]])
     if value["type"] != "ExternalName":
         value.setdefault("internalTrafficPolicy", "Cluster")
         value.setdefault("ipFamilyPolicy", "SingleStack")

@@ -69,11 +69,9 @@ def as_markdown(cluster_diffs: Sequence[ClusterDiff]) -> str:
 
 
 def _table(cluster_diffs: Sequence[ClusterDiff]) -> str:
-    if not any(_is_told(each) for each in cluster_diffs):
-        return (
-            f"Nothing: {counted(len(cluster_diffs), 'cluster')} stay as they are.\n" if cluster_diffs else "Nothing.\n"
-        )
     told = [each for each in cluster_diffs if _is_told(each)]
+    if not told:
+        return f"Nothing: {_unchanged(len(cluster_diffs)) or 'there is no cluster on either side'}.\n"
     rows = [_row(each) for each in told[:_MOST_ROWS]]
     lines = [_line(_COLUMNS), _line(["---", *["--:"] * (len(_COLUMNS) - 1)]), *map(_line, rows)]
     more = len(told) - len(rows), len(cluster_diffs) - len(told)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 SAMPLE, ALL = 12, 240
 MOST_CHANGES = 4
 REFUSED = 2
-"""The exit code where a rule forbids the change. A server that holds no ChronikCluster has nothing to say about that."""
+"""The exit code where a rule forbids the change; a server that holds no ChronikCluster has nothing to say of that."""
 
 
 @dataclass(frozen=True)
@@ -140,5 +139,5 @@ def test_says_so_for_hundreds_of_pairs(real_server, tmp_path):
     found = [compare(place, pair) for pair in pairs(ALL, place.namespace, tmp_path)]
 
     assert len(found) == ALL
+    assert sum("changed" in each for each in found) > ALL / 2
     assert {"changed", "created", "pruned", "grown", "recreated", "blocked", "held"} <= set.union(*found)
-    print(Counter(outcome for each in found for outcome in each))
