@@ -96,16 +96,14 @@ class _Place(NamedTuple):
             what = "standard input" if name else "an empty file name"
             raise InputError(f"{what} has no revisions", subject="--from-rev", hint="Name files or folders with -f.")
         path = Path(os.path.abspath(name))  # noqa: PTH100  # Path.resolve would follow a link that is the file itself
-        folder = next(each for each in path.parents if each.is_dir())
+        folder = next(each for each in (path, *path.parents) if each.is_dir())
         done = _git(folder, "rev-parse", "--show-toplevel")
         if done.returncode:
             hint = "--from OLD compares with files that lie anywhere."
             raise InputError(f"is in no git repository: {_said(done)}", subject=name, hint=hint)
         top = Path(os.fsdecode(done.stdout.rstrip(b"\n")))
         below = os.path.realpath(folder) / path.relative_to(folder)
-        if os.path.realpath(path) == str(top):
-            return cls(top, ".")
-        return cls(top, below.relative_to(top).as_posix())
+        return cls(top, below.relative_to(os.path.realpath(top)).as_posix())
 
 
 class _Entry(NamedTuple):
