@@ -97,7 +97,7 @@ def _row(cluster_diff: ClusterDiff) -> list[str]:
     refused = [] if cluster_diff.result.error is None else ["refused"]
     numbers = (
         _sum(found, "created"),
-        _sum(found, "changed", "adopted", "handed-over", "grown"),
+        _sum(found, "changed", "adopted", "handed-over"),
         _sum(found, "recreated"),
         _sum(found, "pruned"),
         grow,
@@ -142,8 +142,13 @@ def _sections(cluster_diff: ClusterDiff) -> list[_Section]:
         page.paragraph("\n".join(filter(None, (f"error: {error.message}", error.hint))))
         head += f"{_fenced(page.text)}\n"
     told = [(each, _text(cluster_diff, each)) for each in shown_objects(cluster_diff)]
+    grown = [text for each, text in told if each.outcome == "grown"]
     whole = [(each, text) for each, text in told if "\n" not in text]
-    details = [_Section(_folded(_head(cluster_diff, each), text), 1) for each, text in told if "\n" in text]
+    others = [(each, text) for each, text in told if "\n" in text and each.outcome != "grown"]
+    details = [_Section(_folded(_head(cluster_diff, each), text), 1) for each, text in others]
+    if grown:
+        verb = "grows" if len(grown) == 1 else "grow"
+        details.append(_Section(_folded(f"{counted(len(grown), 'volume')} {verb}", "\n".join(grown)), len(grown)))
     if whole:
         outcomes = {each.outcome for each, _ in whole}
         what = OUTCOME_NUMBERS.get(outcomes.pop(), "more") if len(outcomes) == 1 else "more"

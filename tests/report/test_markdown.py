@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+from support.cli_place import run
 
 from chronik.manifest import ClusterKey, ObjectRef
 from chronik.plan.actions import Apply, Create, GrowClaim, Skip
@@ -14,6 +16,7 @@ from chronik.report.diff import ClusterDiff
 from chronik.report.markdown import MARKER, MOST_CHARACTERS, as_markdown
 from chronik.report.summary import ClusterResult
 
+ROOT = Path(__file__).parents[2]
 INGEST = ObjectRef("StatefulSet", "demo", "events-ingest")
 HOSTILE = (
     "```\n</details><script>alert(1)</script>",
@@ -67,9 +70,21 @@ def test_what_a_comment_says():
     markdown = as_markdown([diff(changed(INGEST, image, restarts=True), grown)])
 
     assert markdown.startswith(f"{MARKER}\n### ")
-    assert "| <code>demo/events</code> | - | 2 | - | - | 1 | 3 | - |\n" in markdown
+    assert "| <code>demo/events</code> | - | 1 | - | - | 1 | 3 | - |\n" in markdown
     assert "<summary><code>&#126; StatefulSet/demo/events-ingest</code>: 3 pods restart</summary>" in markdown
     assert "spec.template.spec.containers[0].image: a:1 -> a:2\n" in markdown
+    assert "<summary>1 volume grows</summary>" in markdown
+
+
+def test_the_documentation_shows_a_real_comment(tmp_path):
+    """The comment in docs/reviews.md is the one for the change of the example that it names."""
+    old = (ROOT / "examples" / "standard.yaml").read_text("utf-8")
+    new = tmp_path / "standard.yaml"
+    new.write_text(old.replace("size: 20Gi", "size: 200Gi").replace("ingest:1.4.2", "ingest:1.4.3"))
+    done = run("diff", "--from", str(ROOT / "examples" / "standard.yaml"), "-f", str(new), "-o", "markdown")
+
+    assert (done.code, done.err) == (1, "")
+    assert f"\n~~~markdown\n{done.out}~~~\n" in (ROOT / "docs" / "reviews.md").read_text("utf-8")
 
 
 def test_nothing_changes():
