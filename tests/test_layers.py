@@ -17,8 +17,8 @@ PACKAGE = ROOT / "chronik"
 
 LAYERS = (
     ("errors", "manifest", "problem", "quantity", "clock", "tasks", "wording"),
-    ("api",),
-    ("plan", "documents", "kube"),
+    ("api", "documents"),
+    ("plan", "kube"),
     ("status", "render"),
     ("apply", "report", "offline"),
     ("operator",),
