@@ -38,6 +38,7 @@ def two_files(tmp_path):
         clusters=[cluster("a", **{"certificate-authority": "ca.crt"})],
         contexts=[{"name": "dev", "context": {"cluster": "a", "user": "me", "namespace": "team"}}],
     )
+    (tmp_path / "one/ca.crt").write_text("")
     second = write(
         tmp_path / "two/config",
         **{"current-context": "prod"},
@@ -129,7 +130,7 @@ BROKEN = {
         {"clusters": [cluster("c", **{"certificate-authority-data": "!"})]},
         ConnectOptions(),
     ),
-    "clusters, users and contexts are lists of names": ({"users": ["me"]}, ConnectOptions()),
+    "users[0] must be a map, is a string": ({"users": ["me"]}, ConnectOptions()),
 }
 
 
@@ -215,16 +216,14 @@ print(json.dumps({"apiVersion": info["apiVersion"], "kind": "ExecCredential", "s
 """
 
 
+EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never"}
+
+
 def plugin(folder: Path, time: FakeClock, program: str = PLUGIN, **status: str) -> ExecPlugin:
     script = folder / "plugin.py"
     script.write_text(program)
     arguments = [str(script), str(folder / "runs"), json.dumps(status)]
-    spec = {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "command": sys.executable,
-        "args": arguments,
-        "installHint": "Install it.",
-    }
+    spec = {**EXEC, "command": sys.executable, "args": arguments, "installHint": "Install it."}
     return ExecPlugin(spec, time.clock)
 
 
@@ -253,7 +252,7 @@ async def test_plugin_runs_again_before_its_token_runs_out(tmp_path, seconds, ru
     ("program", "message"),
     [
         ("raise SystemExit('log in first')", "log in first"),
-        ("print('hello')", "failed to decode"),
+        ("print('hello')", "it printed no ExecCredential: it must be a map, is a string"),
         (PLUGIN.replace('"token"', '"nothing"'), "neither a token nor a certificate"),
         (PLUGIN.replace("status[", "status['expirationTimestamp'] = 'soon'; status["), "expirationTimestamp"),
     ],
@@ -271,7 +270,7 @@ async def test_plugin_that_fails_is_named(program, message, tmp_path):
 
 async def test_plugin_is_found_beside_its_kubeconfig(tmp_path):
     """A plugin named by a relative path lies beside the kubeconfig; a bare name is looked up in $PATH."""
-    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "./bin/login"}}
+    user = {"exec": {**EXEC, "command": "./bin/login"}}
     access = find_access(ConnectOptions(kubeconfig=kubeconfig_for("https://a", tmp_path, user)))
 
     with pytest.raises(KubeconfigError) as caught:
