@@ -1,8 +1,7 @@
 """The command line: options in, one call, a report out, an exit code.
 
-None of the commands here needs a cluster, and none loads the Kubernetes client; what a command alone needs it imports
-when it runs. The others are in modules of their own, `cli_*`, each loaded when it is asked for. `run` is the only place
-where an error becomes text and an exit code.
+Each command is loaded when it is asked for, and imports what it alone needs when it runs: so commands that need no
+cluster never load the Kubernetes client. `run` is the only place where an error becomes text and an exit code.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextvars import ContextVar
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik import __version__
-from chronik.errors import ChronikError, InvalidDocuments, TemplateError
+from chronik.cli import parameters, streams
+from chronik.errors import ChronikError, InputError, InternalError, InvalidDocuments, OutputError
+from chronik.report.page import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from click.shell_completion import CompletionItem
 
@@ -29,52 +32,109 @@ if TYPE_CHECKING:
 
 _NARROW = 80
 _MOST_SHOWN = 50
+_debug: ContextVar[bool] = ContextVar("debug", default=False)
+"""Whether a traceback is wanted if chronik itself fails."""
+
+
+_REPORTS = {
+    "validate": ("json", "github"),
+    **dict.fromkeys(("apply", "delete", "diff"), ("json",)),
+    "status": ("json", "yaml"),
+}
+"""The commands whose output can be a report for programs, and its forms. Errors are part of such a report."""
+_OUTPUT = re.compile(r"--output(?:=(?P<long>.*))?|-[Rnf]?o(?P<short>.*)", re.DOTALL)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return the exit code; errors are written to stderr, without a traceback."""
+    """Run one command and return the exit code; errors are written to stderr, in a line and without a traceback."""
+    streams.choose_colour("auto")
+    _debug.set(os.environ.get("CHRONIK_DEBUG", "0") not in {"", "0"})
+    try:
+        code = _run(arguments)
+        streams.flush()
+    except streams.ReaderGone:
+        streams.discard()
+        return 141
+    except OutputError as error:
+        streams.discard()
+        _report_error(error)
+        return error.exit_code
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         return int(main.main(list(arguments), prog_name="chronik", standalone_mode=False) or 0)
+    except (OutputError, streams.ReaderGone):
+        raise
     except ChronikError as error:
         _report_error(error)
+        _report_data(error, arguments)
         return error.exit_code
     except click.ClickException as error:
         error.show()
+        _report_data(InputError(error.format_message()), arguments)
         return error.exit_code
     except click.exceptions.Exit as done:
         return done.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
-    except BrokenPipeError:
-        # The reader, `head` for one, has what it wanted. Python must not complain about it on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except Exception as error:  # noqa: BLE001  # a traceback says nothing to people, and its exit code that diffs differ
+        failure = _failure(error)
+        _report_error(failure)
+        _report_data(failure, arguments)
+        return failure.exit_code
 
 
 def _report_error(error: ChronikError) -> None:
     if isinstance(error, InvalidDocuments):
         show_problems(error.problems)
         return
-    if isinstance(error, TemplateError) and error.location:
-        show_problems([_template_problem(error)])
+    from chronik.report.problems import error_text  # noqa: PLC0415  # a clean run does not pay for it
+
+    click.echo(error_text(error, **streams.look(sys.stderr)), err=True, nl=False, color=True)
+
+
+def _report_data(error: ChronikError, arguments: Sequence[str]) -> None:
+    """Write an error to stdout for a program that wants a report: it should get one, whatever goes wrong."""
+    command = next((argument for argument in arguments if argument in LAZY_COMMANDS), "")
+    output = _wanted_output(arguments)
+    if output not in _REPORTS.get(command, ()):
         return
-    label = click.style("error:", fg="red", bold=True) if use_colour(sys.stderr) else "error:"
-    told = str(error).replace("\n", "\n  ")
-    click.echo(f"{label} {told}", err=True)
+    problems = error.problems if isinstance(error, InvalidDocuments) else ()
+    if command == "validate":
+        print_problems(problems or [error.as_problem()], output)
+        return
+    from chronik.documents.writer import to_yaml_stream  # noqa: PLC0415  # only errors need it here
+    from chronik.report.data import error_data, to_json  # noqa: PLC0415
+
+    data = error_data(error, problems)
+    print_data(to_json(data) if output == "json" else to_yaml_stream([data]))
 
 
-def _template_problem(error: TemplateError) -> Problem:
-    """Return what is wrong with a template as what is wrong with a document: with its line, and a caret."""
-    from chronik.problem import Problem  # noqa: PLC0415  # only a broken template needs it
+def _wanted_output(arguments: Sequence[str]) -> str:
+    """Return what -o says. The arguments may be wrong in any other way, so no parser of them can tell."""
+    wanted = ""
+    for argument, following in zip(arguments, (*arguments[1:], ""), strict=True):
+        found = _OUTPUT.fullmatch(argument)
+        if found:
+            wanted = found["long"] or found["short"] or following
+    return wanted
 
-    message = f"{error.message} (for {error.rendering})" if error.rendering else error.message
-    return Problem("error", "template", (), message, hint=error.hint, location=error.location)
 
+def _failure(error: Exception) -> InternalError:
+    """Return what nothing here foresaw as an error that asks for a report; write the traceback if --debug is on."""
+    import traceback  # noqa: PLC0415  # needed only if chronik itself fails
 
-def use_colour(stream: Any) -> bool:
-    """Say whether to colour what goes to a stream: a terminal, unless NO_COLOR asks for none."""
-    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    if _debug.get():
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        click.echo("\n".join(map(visible, lines)), err=True)
+    if isinstance(error, MemoryError):
+        return InternalError("there is not enough memory")
+    what = visible("".join(traceback.format_exception_only(error)).strip())
+    output = "this output" if _debug.get() else "the output of the same command with --debug"
+    return InternalError(f"chronik itself failed: {what}; please report it with {output}")
 
 
 def show_problems(problems: Sequence[Problem]) -> None:
@@ -83,11 +143,22 @@ def show_problems(problems: Sequence[Problem]) -> None:
         return
     from chronik.report.problems import problems_text  # noqa: PLC0415  # a clean run does not pay for it
 
-    width = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else _NARROW
-    shown = problems_text(problems, width=width, color=use_colour(sys.stderr), most=_MOST_SHOWN)
+    shown = problems_text(problems, **streams.look(sys.stderr), most=_MOST_SHOWN)
     click.echo(shown, err=True, nl=False, color=True)
     if len(problems) > _MOST_SHOWN:
         click.echo(f"and {len(problems) - _MOST_SHOWN:,} more, which -o json of `chronik validate` lists", err=True)
+
+
+def print_problems(problems: Sequence[Problem], output: str) -> None:
+    """Write problems to stdout for programs: as `json`, or as annotations for `github`."""
+    from chronik.report.problems import problems_github, problems_json  # noqa: PLC0415  # text needs neither
+
+    print_data((problems_json if output == "json" else problems_github)(problems))
+
+
+def show_note(text: str) -> None:
+    """Write to stderr what the user should know though it is no problem."""
+    click.echo(f"note: {text}", err=True)
 
 
 def print_data(text: str) -> None:
@@ -104,9 +175,15 @@ def print_manifests(manifests: Sequence[Manifest], output: str, output_dir: str 
         return
     from chronik.offline.output import write_folder  # noqa: PLC0415
 
-    stale = write_folder(Path(output_dir), manifests, writer)
-    removed = f", and removed {len(stale)} that {'is' if len(stale) == 1 else 'are'} no longer needed" if stale else ""
-    click.echo(f"{output_dir}: wrote {len(manifests)} objects{removed}", err=True)
+    written = write_folder(Path(output_dir), manifests, writer)
+    click.echo(f"{output_dir}: {written}", err=True)
+    for old, new in written.replaced:
+        click.echo(f"warning: {old} is gone from {output_dir}: {new} took its place", err=True)
+        click.echo("  If these are two clusters, render both in one call, or into a folder each.", err=True)
+    for name in written.gone:
+        show_note(f"{name} is gone from {output_dir}: no document describes it any more")
+    for name in written.kept:
+        show_note(f"{output_dir}/{name} stays: {writer} did not write it")
 
 
 LAZY_COMMANDS = {
@@ -139,7 +216,17 @@ class LazyGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         module, _, attribute = LAZY_COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
-        return command
+        return _with_global_options(command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is to run; of one that is not there, say which may be meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:  # click knows those that are loaded
+            names = self.list_commands(ctx)
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=names, ctx=ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands into the help text."""
@@ -161,7 +248,50 @@ class LazyGroup(click.Group):
         return command.get_short_help_str(limit=_NARROW) if command else ""
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _choose_colour(_context: click.Context, _option: click.Parameter, value: streams.Colour | None) -> None:
+    if value is not None:
+        streams.choose_colour(value)
+
+
+def _debugs(_context: click.Context, _option: click.Parameter, value: bool) -> None:
+    if value:
+        _debug.set(True)
+
+
+_GLOBAL_OPTIONS = (
+    click.Option(
+        ["--color"],
+        type=click.Choice(["auto", "always", "never"]),
+        callback=_choose_colour,
+        expose_value=False,
+        is_eager=True,
+        help="When to use colours.  [default: auto]",
+    ),
+    click.Option(
+        ["--debug"],
+        is_flag=True,
+        callback=_debugs,
+        expose_value=False,
+        is_eager=True,
+        help="Show a traceback if chronik itself fails.",
+    ),
+)
+"""What can be said before a command or after it."""
+
+
+def _with_global_options(command: click.Command) -> click.Command:
+    """Give a command, and those below it, the options that all have; once."""
+    command.params += [option for option in _GLOBAL_OPTIONS if option not in command.params]
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        _with_global_options(each)
+    return command
+
+
+@click.group(
+    cls=LazyGroup,
+    params=list(_GLOBAL_OPTIONS),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, message="chronik %(version)s")
 def main() -> None:
     """Run Chronik Stream on Kubernetes from one ChronikCluster document."""
@@ -172,37 +302,51 @@ files_option = click.option(
     "--filename",
     "files",
     multiple=True,
-    required=True,
+    type=parameters.Source(),
     metavar="FILE|DIR|-",
     help="ChronikCluster documents. Repeatable.",
 )
+_paths_argument = click.argument("paths", nargs=-1, type=parameters.Source(), metavar="[FILE|DIR|-]...")
+
+
+def documents_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a command take documents with -f and as arguments alike; it gets them as `files`, at least one."""
+
+    @wraps(command)
+    def given(*, files: tuple[str, ...], paths: tuple[str, ...], **others: Any) -> Any:
+        if not files and not paths:
+            raise click.UsageError("say which documents: files or folders with -f or without, - for standard input")
+        return command(files=(*files, *paths), **others)
+
+    return _paths_argument(files_option(recursive_option(given)))
+
+
 recursive_option = click.option("-R", "--recursive", is_flag=True, help="Look into folders below a folder, too.")
-
-
-def _folder(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not value.strip():
-        raise click.BadParameter("a folder has a name; for this one, say .")
-    return value
-
-
-def _names(_context: click.Context, _argument: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    for name in values:
-        if not re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", name):
-            raise click.BadParameter(f"{name!r} is no name of a cluster; its namespace is given with -n")
-    return values
-
-
-names_argument = click.argument("names", nargs=-1, metavar="[NAME]...", callback=_names)
-namespace_option = click.option("-n", "--namespace", help="Namespace for documents that name none.  [default: default]")
+names_argument = click.argument("names", nargs=-1, type=parameters.CLUSTER_NAME, metavar="[NAME]...")
+namespace_option = click.option(
+    "-n",
+    "--namespace",
+    type=parameters.NAMESPACE,
+    metavar="NAME",
+    help="Namespace for documents that name none.  [default: default]",
+)
 templates_option = click.option(
-    "--templates", metavar="DIR", help="Folder of templates that replace chronik's, by name."
+    "--templates", type=parameters.FOLDER, metavar="DIR", help="Folder of templates that replace chronik's, by name."
 )
 domain_option = click.option(
-    "--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the cluster."
+    "--cluster-domain",
+    type=parameters.DNS_DOMAIN,
+    metavar="DOMAIN",
+    default="cluster.local",
+    show_default=True,
+    help="DNS domain of the cluster.",
 )
 output_option = click.option(
     "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How to print."
 )
 output_dir_option = click.option(
-    "--output-dir", metavar="DIR", callback=_folder, help="Write one file per object and a kustomization.yaml instead."
+    "--output-dir",
+    type=parameters.FOLDER,
+    metavar="DIR",
+    help="Write one file per object and a kustomization.yaml instead.",
 )

@@ -1,7 +1,7 @@
-"""Talks to a real API server: `ApiKube` is the `Kube` that `kube.connect` gives away.
+"""Talks to a real API server: `ApiKube` is what `kube.connect` returns.
 
-Each method sends one request, or one for each page, and reads what comes back. Kinds that chronik renders cost no
-discovery; another one, of a template override, is asked for once.
+Each method has one request made by `requests`, or one for each page, sent by `transport`, and reads what comes back.
+Kinds that chronik renders cost no discovery; another one, of a template override, is asked for once.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class ApiKube:
     ) -> Listing:
         """Return all objects, read page by page.
 
-        If the server forgets underway what version the pages are of (410), start again, the last time without pages.
+        If the version of the pages expires on the way (410), start again, the last time without pages.
         """
         info = RequestInfo("list", kind, namespace or "")
         selectors = query(labelSelector=label_selector, fieldSelector=field_selector)
@@ -116,10 +116,11 @@ class ApiKube:
         request = apply_request(info, manifest, manager=manager, force=force, dry_run=dry_run)
         return self._checked(info, await self._transport.send(request), stored=not dry_run)
 
-    async def merge(self, kind: Kind, ref: ObjectRef, patch: Manifest) -> Manifest:
+    async def merge(self, kind: Kind, ref: ObjectRef, patch: Manifest, *, dry_run: bool = False) -> Manifest:
         """Merge a patch into an object."""
         info = self._object("patch", kind, ref.namespace, ref.name)
-        return self._checked(info, await self._transport.send(merge_request(info, patch)))
+        request = merge_request(info, patch, dry_run=dry_run)
+        return self._checked(info, await self._transport.send(request), stored=not dry_run)
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object."""
@@ -136,7 +137,7 @@ class ApiKube:
         propagation: Propagation = "Background",
         dry_run: bool = False,
     ) -> None:
-        """Delete an object; what is not there is deleted already."""
+        """Delete an object; one that does not exist counts as deleted."""
         request = delete_request(
             self._object("delete", kind, ref.namespace, ref.name),
             uid=uid,

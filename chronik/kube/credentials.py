@@ -90,7 +90,7 @@ class FixedToken:
 
 
 class TokenFile:
-    """A token in a file that somebody else rotates, as the kubelet does with a service account's.
+    """A token in a file that another process rotates, as the kubelet does with a service account's.
 
     `fallback` is the token to use as long as the file cannot be read; `origin` says what names the file.
     """
@@ -153,7 +153,7 @@ class _Renewed:
         return self._header or ""
 
     async def renew(self, rejected: str) -> bool:
-        """Get new credentials, unless somebody else just did."""
+        """Get new credentials, unless another request just did."""
         async with self._lock:
             if self._header == rejected:
                 await self._fetch()

@@ -1,4 +1,7 @@
-"""Connections to the API server, through a proxy or not, and what their failures are."""
+"""Connections to the API server, through a proxy or not, and what their failures are.
+
+A client has one session. `diagnose` names the fault behind every exception that comes out of it.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, json.JSONDecodeError, UnicodeD
 
 
 def open_session(access: Access, tls: ssl.SSLContext | None, sockets: Sockets, proxy: Proxy) -> aiohttp.ClientSession:
-    """Return a session that sends who we are with every request; how many at a time is not its business."""
+    """Return a session that sends our headers with every request; it does not limit how many run at a time."""
     options: dict[str, Any] = {"limit": 0, "ssl": tls or _for_plain_http(proxy), "keepalive_timeout": IDLE_SECONDS}
     middlewares: tuple[ClientMiddlewareType, ...] = (_send_once,)
     if proxy.is_socks:
@@ -83,7 +86,7 @@ def _socks(proxy: Proxy, options: dict[str, Any]) -> tuple[aiohttp.TCPConnector,
 
 
 class Sockets:
-    """The sockets of a session. Closing the session does not close them all at once: TLS takes leave of the server."""
+    """The sockets of a session. They close later than the session does: a TLS shutdown waits for the server."""
 
     def __init__(self) -> None:
         self._sockets: WeakSet[socket.socket] = WeakSet()
@@ -102,7 +105,7 @@ class Sockets:
         """Wait until all are closed, which takes some turns of the loop and no longer than `within` seconds."""
         deadline = time.monotonic() + within
         await asyncio.sleep(0)
-        while any(each.fileno() >= 0 for each in self._sockets) and time.monotonic() < deadline:  # noqa: ASYNC110  # nobody tells
+        while any(each.fileno() >= 0 for each in self._sockets) and time.monotonic() < deadline:  # noqa: ASYNC110  # no event says so
             await asyncio.sleep(0.005)
 
 

@@ -1,6 +1,11 @@
 """Sends requests to the API server: connections, deadlines, retries, one pause for all when the server asks for one.
 
-`kube_client` has requests built and reads the answers. Everything that comes out of here is of the tree in `errors`.
+Everything that comes out of here is of the tree in `errors`.
+
+Own code, although the official client sends requests too. With 32 in flight on one machine, this sends 3,600 to 3,700
+a second, the official client 665 to 805, bare aiohttp 5,100 to 5,600. That client takes 171 to 235 ms to import,
+repeats DELETE where it retries, has no common pause after Retry-After, and its bodies are JSON that the YAML 1.1 reader
+of server-side apply does not always read as JSON.
 """
 
 from __future__ import annotations
@@ -63,7 +68,7 @@ class _Failed(Exception):
 class _Body(aiohttp.BytesPayload):
     """A body that is held back, and its headers with it, if the guard refuses when it would go out; see `refusal`.
 
-    A process may be stopped anywhere, and go on minutes later: what was asked a moment before is too old to go by.
+    A process may be stopped anywhere, and go on minutes later: what the guard said a moment before may be stale.
     """
 
     def __init__(self, content: bytes, guard: WriteGuard) -> None:
@@ -245,7 +250,7 @@ class Transport:
 
 @asynccontextmanager
 async def open_transport(access: Access, options: ConnectOptions) -> AsyncIterator[Transport]:
-    """Connect nothing yet, but get credentials and certificates ready; close all connections at the end.
+    """Get credentials and certificates ready, but connect nothing yet; close all connections at the end.
 
     Raises:
         KubeconfigError: credentials or certificates cannot be had, or the proxy cannot be used.
@@ -290,7 +295,7 @@ _MOST_DIGITS = 9  # of a Retry-After: thirty years
 
 
 def _allows(guard: WriteGuard) -> bool:
-    """Tell whether a guard lets another attempt begin."""
+    """Return whether a guard lets another attempt begin."""
     try:
         guard.check()
     except ApiError:

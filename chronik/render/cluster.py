@@ -1,7 +1,8 @@
 """Turn a cluster into its manifests: which templates run for which component, and in which order they come out.
 
 Pure: templates are handed in as `Templates`. What this returns is exactly what `chronik render` prints and what apply
-and the operator send. To find where a field of the spec becomes a line of a manifest, grep its name in `templates/`.
+and the operator send. To find where a field of the spec becomes a line of a manifest, grep its last name in
+`templates/`: `spec.storage.size` is in `parts/data-claim.yaml.j2`.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ _API_VERSION = re.compile(r"([a-z0-9.-]+/)?v[0-9][a-z0-9]*")
 
 
 def render_one(templates: Templates, file: str, variables: dict[str, Any]) -> Manifest:
-    """Return the manifest that one template makes; `install` renders the operator's own with this, too.
+    """Return the manifest that one template makes, of a cluster or of the operator itself.
 
     Raises:
         TemplateError: the template is broken or does not make a Kubernetes object.

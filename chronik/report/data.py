@@ -13,12 +13,17 @@
             "restarts":   [path]                                 changes that make every pod of it start anew
             "owners":     [{"path", "manager", "operation", "subresource"}]   who holds fields against us
             "taken":      [the same]                             what was taken from whom
+            "removed":    [the same]                             what others had added, and is removed
+            "additions":  [the same]                             what others have added, and stays
             "seconds",
             "error":      null or {"reason", "message", "hint", "code"}       code is HTTP's, 0 without one
         }],
-        "unready": null or [{"kind", "namespace", "name", "state", "message"}],    null: nobody waited
+        "unready": null or [{"kind", "namespace", "name", "state", "message"}],    null: no wait
         "error": null or the same                                why the cluster was not looked at
     }]}
+
+If an error came before any cluster, it is `{"clusters": [], "error": {the same, "subject"}, "problems": [...]}`: the
+problems are those of documents, as `chronik validate -o json` lists them.
 
 In a diff an outcome is what it would be, and `seconds` are 0. Pure.
 """
@@ -32,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.errors import NO_ANSWER
 from chronik.plan.actions import Apply, Conflict, Deferred, Obstacle
 from chronik.plan.results import WROTE
+from chronik.report.problems import problems_data
 from chronik.report.summary import action_changes, counts
 
 if TYPE_CHECKING:
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
     from chronik.errors import ChronikError
     from chronik.manifest import ObjectRef
     from chronik.plan.results import Result
+    from chronik.problem import Problem
     from chronik.report.summary import ClusterResult, DryRun
     from chronik.status.view import ClusterView
     from chronik.status.view_parts import Address, Autoscaler, ComponentView, Pod, Volume
@@ -47,8 +54,21 @@ if TYPE_CHECKING:
 
 def apply_json(accounts: Sequence[ClusterResult], dry_run: DryRun = "none") -> str:
     """Return all clusters as one JSON object."""
-    text = json.dumps({"clusters": [_account(account, dry_run) for account in accounts]}, indent=2)
-    return text.replace("\x7f", "\\u007f") + "\n"
+    return to_json({"clusters": [_account(account, dry_run) for account in accounts]})
+
+
+def error_data(error: ChronikError, problems: Iterable[Problem]) -> dict[str, Any]:
+    """Return what a report is if an error came before any cluster: there are none in it, and it says why.
+
+    `problems` are those of documents, as `chronik validate` lists them.
+    """
+    whole = {**(_error(error) or {}), "subject": error.subject}
+    return {"clusters": [], "error": whole, "problems": problems_data(problems)}
+
+
+def to_json(data: Any) -> str:
+    """Return data as JSON text, indented."""
+    return json.dumps(data, indent=2).replace("\x7f", "\\u007f") + "\n"
 
 
 def _account(account: ClusterResult, dry_run: DryRun) -> dict[str, Any]:
@@ -74,7 +94,9 @@ def _account(account: ClusterResult, dry_run: DryRun) -> dict[str, Any]:
 
 def _object(result: Result) -> dict[str, Any]:
     action = result.action
-    takes = action.takes if isinstance(action, Apply) and result.outcome in WROTE else ()
+    takes, removes = (
+        (action.takes, action.removes) if isinstance(action, Apply) and result.outcome in WROTE else ((), ())
+    )
     return {
         **ref_data(result.ref),
         "outcome": result.outcome,
@@ -84,6 +106,8 @@ def _object(result: Result) -> dict[str, Any]:
         "restarts": [change.path for change in getattr(action, "restarts", ())],
         "owners": [owner._asdict() for owner in (action.owners if isinstance(action, Conflict) else ())],
         "taken": [owner._asdict() for owner in takes],
+        "removed": [owner._asdict() for owner in removes],
+        "additions": [owner._asdict() for owner in action.additions],
         "seconds": round(result.seconds, 3),
         "error": _error(result.error),
     }
@@ -125,6 +149,7 @@ def _data(view: ClusterView) -> dict[str, Any]:
         "addresses": [_plain(address) for address in view.addresses],
         "waitsFor": list(view.waits_for),
         "notes": list(view.notes),
+        "additions": [{**ref_data(ref), "path": owner.path, "manager": owner.manager} for ref, owner in view.additions],
         "status": dict(view.status),
     }
 

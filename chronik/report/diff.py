@@ -38,6 +38,8 @@ _CONFIG_HASH = "chronik.stream/config-hash"
 _TEMPLATE = "spec.template."
 _DIGEST = re.compile("[0-9a-f]{64}")
 
+RESTART_COLOUR = f"{BOLD} {YELLOW}"
+
 _MARKS: dict[Outcome, tuple[str, str, str]] = {
     "created": ("+", GREEN, "does not exist: is created"),
     "changed": ("~", YELLOW, ""),
@@ -55,6 +57,7 @@ _MARKS: dict[Outcome, tuple[str, str, str]] = {
     "blocked": ("!", RED, "cannot be changed"),
     "waiting": ("!", RED, "cannot be changed yet"),
 }
+_AS_IT_SHOULD_BE = ("=", CYAN, "is as it should be")
 _NUMBERS: dict[Outcome, str] = {
     "created": "to create",
     "changed": "to change",
@@ -73,7 +76,7 @@ _NUMBERS: dict[Outcome, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ClusterDiff:
-    """What an apply would do to one cluster: the account of it, as if all went well.
+    """What an apply would do to one cluster: its result, as if all went well.
 
     `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet. `command` is
     what hands the document to the operator that manages the cluster, if one does.
@@ -86,9 +89,9 @@ class ClusterDiff:
 
     @property
     def differs(self) -> bool:
-        """Whether anything would change, or should but cannot. What is held back is told, and is no difference.
+        """Whether anything would change, or should but cannot. What is held back is reported, but is no difference.
 
-        No apply would settle that, so a check that wants no differences could never be content.
+        No apply would settle it, so a check for no differences could never pass.
         """
         return any(result.outcome not in LEFT_ALONE for result in self.account.report.results)
 
@@ -98,7 +101,7 @@ def as_text(outlooks: Sequence[ClusterDiff], *, width: int | None, color: bool) 
     page = Page(width, color=color)
     for outlook in outlooks:
         for deed in deeds(outlook.account.report):
-            if deed.outcome in _MARKS:
+            if deed.outcome in _MARKS or any(result.action.additions for result in deed.results):
                 _Entry(page, outlook, deed).write()
         if outlook.new_namespace:
             namespace = outlook.account.key.namespace
@@ -135,7 +138,7 @@ class _Entry:
         self._deed = deed
 
     def write(self) -> None:
-        mark, colour, words = _MARKS[self._deed.outcome]
+        mark, colour, words = _MARKS.get(self._deed.outcome, _AS_IT_SHOULD_BE)
         head = f"{self._deed.ref}: {words}" if words else str(self._deed.ref)
         style = f"{BOLD} {colour}"
         self._page.beside((f"{mark} ", style), (head, style))
@@ -151,8 +154,10 @@ class _Entry:
         if taken_over:
             self._note(f"taken over, same value: {listed(taken_over, _MOST_LISTED)}")
         verb, owners = _owners(action)
+        removes = isinstance(action, Apply) and action.removes
         for change in changes:
-            self._change(change, f"  ({verb} {change.owner})" if change.owner else "")
+            how = "set by" if removes and change.new is None else verb
+            self._change(change, f"  ({how} {change.owner})" if change.owner else "")
         told = ", ".join(change.owner for change in changes)
         for owner in owners:
             if owner.manager not in told:
@@ -161,15 +166,15 @@ class _Entry:
             self._restarts(action.restarts)
         if isinstance(action, Obstacle | Deferred) and action.hint:
             self._note(action.hint)
+        if action.additions:
+            added = [f"{owner.field.removeprefix(_TEMPLATE)} ({owner.manager})" for owner in action.additions]
+            self._note(f"added by others, and left as it is: {listed(added, _MOST_LISTED)}", CYAN)
 
     def _note(self, text: str, colour: str = "") -> None:
         self._page.paragraph(text, _INDENT, colour=colour)
 
     def _restarts(self, changes: Iterable[Change]) -> None:
-        pods = self._outlook.pods.get(self._deed.ref)
-        who = "its pods restart" if pods is None else f"its {counted(pods, 'pod')} restart{'s' if pods == 1 else ''}"
-        reasons = dict.fromkeys(_cause(change.path) for change in changes)
-        self._note(f"{who}: {', '.join(reasons)}", f"{BOLD} {YELLOW}")
+        self._note(restart_text(changes, self._outlook.pods.get(self._deed.ref)), RESTART_COLOUR)
 
     def _change(self, change: Change, owner: str) -> None:
         old, new = _lines(change.old), _lines(change.new)
@@ -192,7 +197,7 @@ class _Entry:
 
 
 def _is_explained(action: Action) -> bool:
-    """Say whether an action's reason tells more than the changes, and the line above them."""
+    """Return whether an action's reason tells more than the changes, and the line above them."""
     kept = isinstance(action, Skip) and action.why == "kept"
     return kept or (
         isinstance(action, Recreate | Obstacle | TransferOwnership | Deferred) and not isinstance(action, Conflict)
@@ -204,6 +209,12 @@ def _owners(action: Action) -> tuple[str, tuple[FieldOwner, ...]]:
     if isinstance(action, Conflict):
         return "held by", action.owners
     return "taken from", action.takes if isinstance(action, Apply) else ()
+
+
+def restart_text(changes: Iterable[Change], pods: int | None = None) -> str:
+    """Say that pods restart because of these changes to their template; `pods` is how many there are, if known."""
+    who = "its pods restart" if pods is None else f"its {counted(pods, 'pod')} restart{'s' if pods == 1 else ''}"
+    return f"{who}: {', '.join(dict.fromkeys(_cause(change.path) for change in changes))}"
 
 
 def _cause(path: str) -> str:
@@ -230,7 +241,7 @@ def _lines(value: Any) -> list[str]:
 
 
 def _is_short(value: Any) -> bool:
-    """Say whether a value is a single word or line."""
+    """Return whether a value is a single word or line."""
     return not value or not isinstance(value, dict | list | str) or (isinstance(value, str) and "\n" not in value)
 
 

@@ -27,6 +27,8 @@ NOT_INSTALLED = (
     "note: the kind ChronikCluster is not installed; only clusters applied from the command line can be shown"
 )
 _READY = {False: "Ready", True: "Ready as it is: it is paused, and need not be what its document says"}
+_POD = "spec.template.spec."
+_MOST_ADDED = 8
 _LABEL = max(len(each.plural) for each in COMPONENTS.values()) + 2
 
 
@@ -35,7 +37,7 @@ def picture(
 ) -> str:
     """Return one or more clusters for a person; `width` is the terminal's, None if there is none.
 
-    They are told in full, or in no more than `height` lines: then what can best be spared is left out, and never the
+    They are shown in full, or in no more than `height` lines: then what can best be spared is left out, and never the
     end, which says what they wait for.
     """
     lines: list[str] = []
@@ -53,7 +55,7 @@ def picture(
     return "".join([*lines[: height - end - 1], "…\n", *lines[len(lines) - end :]])
 
 
-_SPARED = ("addresses", "conditions", "volumes")
+_SPARED = ("addresses", "conditions", "volumes", "additions")
 """The sections of a picture that can be left out, the first to go first."""
 
 
@@ -66,7 +68,12 @@ class _Picture:
     def draw(self, spared: Sequence[str]) -> None:
         self._header()
         self._components()
-        rest = {"volumes": self._volumes, "addresses": self._addresses, "conditions": self._conditions}
+        rest = {
+            "volumes": self._volumes,
+            "addresses": self._addresses,
+            "additions": self._additions,
+            "conditions": self._conditions,
+        }
         for name, draw in rest.items():
             if name not in spared:
                 draw()
@@ -125,6 +132,17 @@ class _Picture:
             self._row("clients", f"{address.internal} ({address.type}){outside}")
         for part in served:
             self._row(part.words, endpoints(part.status.endpoints))
+
+    def _additions(self) -> None:
+        words = {part.ref: part.words for part in self.view.components}
+        found: dict[str, list[str]] = {}
+        for ref, owner in self.view.additions:
+            what = f"{owner.field.removeprefix(_POD)} ({owner.manager})"
+            found.setdefault(words.get(ref, ref.kind), []).append(what)
+        if found:
+            self._section("Added by others")
+        for label, texts in found.items():
+            self._row(label, listed(texts, _MOST_ADDED))
 
     def _conditions(self) -> None:
         conditions = self.view.status.get("conditions") or ()
