@@ -33,7 +33,7 @@ def page(*names: str, token: str = "", version: str = "7") -> dict:
     return {
         "kind": "ConfigMapList",
         "metadata": metadata,
-        "items": [stored({"metadata": {"name": name}}) for name in names],
+        "items": [stored({"metadata": {"name": name, "namespace": "n"}}) for name in names],
     }
 
 
