@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chronik.errors import KindMissing, NamespaceMissing, ObjectMissing, WatchExpired
-from chronik.kube.checks.answers import check_event, check_items, check_object, check_page, check_resources
+from chronik.kube.checks.answers import check_event, check_items, check_map, check_object, check_page, check_resources
 from chronik.kube.checks.shapes import ShapeError
 from chronik.kube.classify import Reply, fail, refuse
 from chronik.kube.interface import Listing, WatchEvent
@@ -25,6 +25,7 @@ from chronik.kube.requests import (
     get_request,
     list_request,
     merge_request,
+    openapi_request,
     query,
     secrets_of,
     watch_request,
@@ -54,6 +55,15 @@ class ApiKube:
     def namespace(self) -> str:
         """The namespace that the options or the context name, else `default`."""
         return self._transport.access.namespace
+
+    async def openapi(self, api_version: str) -> Manifest:
+        """Return what the server publishes of a group's version."""
+        info = RequestInfo("get", Kind(api_version, "OpenAPI", plural="", stage=-1))
+        answer = await self._transport.send(openapi_request(info))
+        try:
+            return check_map(answer)
+        except ShapeError as error:
+            raise self._strange(info, error) from error
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if it does not exist."""

@@ -75,6 +75,17 @@ def find_access(
     raise KubeconfigError(f"no kubeconfig: {where}, and this is no pod", hint=_NAME_ONE)
 
 
+def context_names(options: ConnectOptions, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the contexts of the kubeconfig files that would be used.
+
+    Raises:
+        KubeconfigError: a file cannot be read, or is no kubeconfig.
+    """
+    paths = _paths(options.kubeconfig, environ)
+    files = [(path, content) for path in paths if (content := _content(path)) is not None]
+    return list(_Merged.of(files).sections["context"])
+
+
 _NAME_ONE = "Name a kubeconfig with --kubeconfig FILE."
 _NONE_THERE = ("", "which does not exist", "none of which exists")
 

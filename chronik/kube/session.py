@@ -6,18 +6,14 @@ A client has one session. `diagnose` names the fault behind every exception that
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
-import os
 import socket
 import ssl
 import struct
-import tempfile
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -28,12 +24,13 @@ import aiohttp
 from chronik import __version__
 from chronik.errors import KubeconfigError
 from chronik.kube.checks.addresses import AddressError, is_loopback, proxy_address, without_password
+from chronik.kube.tls import system_words
 
 if TYPE_CHECKING:
     from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
 
     from chronik.kube.classify import Fault
-    from chronik.kube.credentials import Access, Pem
+    from chronik.kube.credentials import Access
 
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 60.0  # the server closes idle connections after 90 s and more
@@ -212,14 +209,8 @@ def _detail(error: Exception) -> str:
     """Return what the operating system, TLS or a proxy said, without the wrapping."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"it answered {error.status} {error.message}"
-    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return cause.verify_message
-    if isinstance(cause, ssl.SSLError):
-        return str(cause)
-    if isinstance(cause, OSError) and cause.errno is not None and cause.errno in errno.errorcode:
-        return os.strerror(cause.errno)
-    return getattr(cause, "strerror", None) or str(cause) or "no answer in time"
+    cause = getattr(error, "certificate_error", getattr(error, "os_error", error))
+    return system_words(cause) or "no answer in time"
 
 
 _FAULTS: tuple[tuple[tuple[type[BaseException], ...], Fault], ...] = (
@@ -231,60 +222,3 @@ _FAULTS: tuple[tuple[tuple[type[BaseException], ...], Fault], ...] = (
     ((TimeoutError,), "timeout"),
     ((json.JSONDecodeError, UnicodeDecodeError, aiohttp.ClientResponseError), "garbage"),
 )
-
-
-def make_context(access: Access) -> ssl.SSLContext | None:
-    """Return the context for an https server, None for plain http.
-
-    Raises:
-        KubeconfigError: a file is missing, or not what it should be.
-    """
-    if not access.server.startswith("https:"):
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # any certificate in the file is trusted, as by kubectl
-    if not access.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif access.authority is None:
-        context.load_default_certs()
-    load(context, access)
-    return context
-
-
-def load(context: ssl.SSLContext, access: Access) -> None:
-    """Read authority and client certificate, the first time or again after they may have been rotated."""
-    plugin = access.credentials.certificate
-    pair = (plugin.certificate, plugin.key) if plugin else access.certificate
-    field = "certificate-authority"
-    try:
-        if access.verify and isinstance(access.authority, Path):
-            context.load_verify_locations(cafile=access.authority)
-        elif access.verify and isinstance(access.authority, bytes):
-            context.load_verify_locations(cadata=access.authority.decode("ascii", "ignore"))
-        field = "certificate and key of the exec plugin" if plugin else "client-certificate with client-key"
-        if pair:
-            _load_chain(context, *pair)
-    except (OSError, ssl.SSLError, ValueError) as error:
-        raise KubeconfigError(f"{field} cannot be used: {_detail(error)}", subject=access.origin) from error
-
-
-def _load_chain(context: ssl.SSLContext, certificate: Pem, key: Pem) -> None:
-    with ExitStack() as stack:
-        context.load_cert_chain(_as_file(certificate, stack), _as_file(key, stack), _password)
-
-
-def _password() -> str:
-    """Refuse to unlock a key: OpenSSL would ask a person, in the middle of whatever we write."""
-    raise ValueError("the key is encrypted, and nobody is asked for its password")
-
-
-def _as_file(source: Pem, stack: ExitStack) -> str:
-    """Return a path, because Python loads keys from files only; a text is put in one, for the moment, for us alone."""
-    if isinstance(source, Path):
-        return str(source)
-    file = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".pem"))  # noqa: SIM115  # the stack closes it
-    file.write(source)
-    file.flush()
-    return file.name

@@ -20,7 +20,11 @@ LIVE = stored(config_map("n"))
 
 
 def event(kind: str, version: int) -> bytes:
-    cluster = {"apiVersion": CLUSTER.api_version, "kind": CLUSTER.name, "metadata": {"name": "c", "namespace": "n", "generation": 1}}
+    cluster = {
+        "apiVersion": CLUSTER.api_version,
+        "kind": CLUSTER.name,
+        "metadata": {"name": "c", "namespace": "n", "generation": 1},
+    }
     change = {"type": kind, "object": stored(cluster, str(version))}
     return json.dumps(change).encode() + b"\n"
 

@@ -250,6 +250,9 @@ def _shape(name: str, *identity: str) -> Shape:
     )
 
 
+_MAP = map_of(anything)
+
+
 def check_object(value: Any, kind: Kind, *, stored: bool = True) -> dict[str, Any]:
     """Return an object of a kind; `stored`: it has a version, which a dry run has none of.
 
@@ -355,6 +358,16 @@ def check_resources(value: Any) -> list[dict[str, Any]]:
         ShapeError: it is no APIResourceList.
     """
     found: list[dict[str, Any]] = _RESOURCES(value)["resources"]
+    return found
+
+
+def check_map(value: Any) -> dict[str, Any]:
+    """Return an answer that is a map, whatever is in it.
+
+    Raises:
+        ShapeError: it is something else.
+    """
+    found: dict[str, Any] = _MAP(value)
     return found
 
 
