@@ -52,6 +52,7 @@ def problems_of(document):
 
 
 NODES = list(nodes(inlined(RAW, RAW)))
+OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "controller": True}
 
 
 # The schema itself
@@ -213,13 +214,100 @@ def test_null_section_stays_away():
     assert "affinity" not in spec_of(with_spec(affinity=None, resources=None))
 
 
-def test_status_is_set_aside():
-    """Whatever is in status, the spec is judged alone and the status comes back untouched."""
-    status = {"phase": "Strange", "conditions": None, "later": [None]}
-    admitted = SCHEMA.admit({**MINIMAL, "status": status})
+@pytest.mark.parametrize("stored", [True, False])
+def test_status_is_set_aside(stored):
+    """Whatever values are in status, the spec is judged alone and the status comes back untouched."""
+    status = {"phase": "Strange", "conditions": None, "controllers": [5], "readyReplicas": "none"}
+    admitted = SCHEMA.admit({**MINIMAL, "status": status}, stored=stored)
 
     assert admitted.problems == ()
     assert admitted.document["status"] is status
+
+
+@pytest.mark.parametrize(
+    ("status", "paths"),
+    [
+        ({"later": [None], "phase": "Running"}, ["status.later"]),
+        ({"conditions": [{"type": "Ready", "since": "x"}]}, ["status.conditions[0].since"]),
+        ({"readyReplicas": {"brokers": 3}}, ["status.readyReplicas.brokers"]),
+        ({"phase": {"name": "Running"}}, ["status.phase.name"]),
+        ({"phase": [[{"name": "Running"}]]}, ["status.phase[0][0].name"]),
+        (5, []),
+        (None, []),
+    ],
+)
+def test_unknown_fields_of_a_status_are_errors(status, paths):
+    """A field that no status has is refused, as by kubectl; but another version may have written what is stored."""
+    document = {**MINIMAL, "status": status}
+    stored = SCHEMA.admit(document, stored=True)
+
+    assert [path for path, _, _ in problems_of(document)] == paths
+    assert (stored.problems, stored.document["status"]) == ((), status)
+
+
+LARGE = "x" * (262_144 - len("a"))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "path"),
+    [
+        ({"labels": {"a b": None}}, "metadata.labels[a b]"),
+        ({"labels": {"a": None}, "annotations": {"A.B/c": None, "K": ""}}, None),
+        ({"labels": {f"{'a' * 253}/{'b' * 63}": "c"}}, None),
+        ({"labels": {f"{'a' * 254}/b": "c"}}, f"metadata.labels[{'a' * 254}/b]"),
+        ({"annotations": {"a": LARGE}}, None),
+        ({"annotations": {"a": LARGE[:-1], "b": ""}}, None),
+        ({"annotations": {"a": LARGE, "b": None}}, "metadata.annotations"),
+        ({"annotations": {"a": "é" * 131_072}}, "metadata.annotations"),
+        ({"finalizers": ["chronik.stream/finalizer", "a"]}, None),
+        ({"finalizers": ["a", "b/c/d"]}, "metadata.finalizers[1]"),
+        ({"finalizers": [None]}, "metadata.finalizers[0]"),
+        ({"finalizers": ["orphan", "foregroundDeletion"]}, "metadata.finalizers"),
+        ({"creationTimestamp": None}, None),
+        ({"creationTimestamp": "2000-02-29T3:04:05.67+24:60"}, None),
+        ({"creationTimestamp": ""}, "metadata.creationTimestamp"),
+        ({"creationTimestamp": "2026-02-29T00:00:00Z"}, "metadata.creationTimestamp"),
+        ({"deletionTimestamp": "yesterday"}, "metadata.deletionTimestamp"),
+        ({"managedFields": [{"time": "2026-01-01T00:00:60Z"}]}, "metadata.managedFields[0].time"),
+        ({"managedFields": [{"who": "x"}]}, "metadata.managedFields[0].who"),
+        ({"managedFields": [None, {}]}, None),
+        ({"generateName": ""}, None),
+        ({"generateName": "a-"}, None),
+        ({"generateName": "a b"}, "metadata.generateName"),
+        ({"generateName": "a" * 254}, "metadata.generateName"),
+        ({"generateName": f"{'a' * 253}-"}, None),
+        (
+            {"ownerReferences": [{"apiVersion": "v1", "kind": "Event", "name": "a", "uid": "u"}]},
+            "metadata.ownerReferences[0]",
+        ),
+        ({"ownerReferences": [{"apiVersion": "a/v1", "kind": "Event", "name": "a", "uid": "u"}]}, None),
+        (
+            {"ownerReferences": [{"apiVersion": "a/", "kind": "A", "name": "a", "uid": "u"}]},
+            "metadata.ownerReferences[0].apiVersion",
+        ),
+        ({"ownerReferences": [{"apiVersion": "v1", "kind": "A", "name": "a"}]}, "metadata.ownerReferences[0]"),
+        ({"ownerReferences": [OWNER | {"uid": "u"}, OWNER | {"uid": "v"}]}, "metadata.ownerReferences"),
+        ({"ownerReferences": [OWNER | {"uid": "u"}, OWNER | {"uid": "u"}]}, None),
+        ({"namespace": ""}, None),
+        ({"namespace": "A"}, "metadata.namespace"),
+        ({"generation": 2**63}, "metadata.generation"),
+        ({"later": 1}, "metadata.later"),
+    ],
+    ids=range(35),
+)
+def test_metadata_as_the_server_has_it(metadata, path):
+    """What the API server refuses of metadata is an error, at its place, and nothing else is."""
+    document = {**MINIMAL, "metadata": {"name": "demo", **metadata}}
+
+    assert [found for found, _, _ in problems_of(document)] == ([path] if path else [])
+    assert "namespace" in metadata or SCHEMA.admit(document, stored=True).problems == ()
+
+
+def test_an_empty_namespace_is_none():
+    """An empty namespace counts as absent, so that --namespace and the context say which."""
+    document = {**MINIMAL, "metadata": {"name": "demo", "namespace": "", "labels": {"a": None}}}
+
+    assert SCHEMA.admit(document).document["metadata"] == {"name": "demo", "labels": {"a": ""}}
 
 
 @pytest.mark.parametrize("good", [True, False])

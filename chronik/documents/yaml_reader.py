@@ -75,6 +75,7 @@ class YamlReader(NodeReader):
     def __init__(self, text: str, limits: Limits, values: int = 0) -> None:
         super().__init__(limits, values)
         self._text = text
+        self._has_slashes = "\\/" in text
         self._mark = _unused(text) if "\\'" in text else ""
         events: _Events = CParser(_QUOTE.sub(rf"\1{self._mark}'", text) if self._mark else text)
         self._next: Callable[[], Any] = events.get_event
@@ -164,7 +165,7 @@ class YamlReader(NodeReader):
 
     def _check_escapes(self, start: int, end: int) -> None:
         """Refuse the one escape that JSON and YAML 1.2 know and kubectl's parser does not."""
-        slash = _SLASH.search(self._text, start, end) if "\\/" in self._text else None
+        slash = _SLASH.search(self._text, start, end) if self._has_slashes else None
         if slash:
             hint = r"Write / without the backslash, or \\/ for a backslash and a slash."
             message = "this is no escape that a double-quoted text can hold"

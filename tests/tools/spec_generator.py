@@ -29,6 +29,90 @@ TEXTS: list[str] = sum(yaml.safe_load(_FILE.read_text("utf-8")), _LONG)
 NUMBERS = [0, 1, -1, 2, 63, 64, 99, 100, 101, 1000, 1001, 65535, 65536, 2**31 - 1, 2**31, 2**53, 2**63 - 1, 2**63]
 NUMBERS += [10**15, 10**15 + 1, 10**20, -(2**63), -(2**63) - 1]
 JUNK = [None, True, False, 0, 1, -1, 0.5, 1e300, "", "a", [], {}, [None], {"a": None}, [[]], {"": ""}]
+TIMES = [
+    "2026-01-01T12:00:00Z",
+    "2026-01-01T12:00:00.5+01:00",
+    "2026-01-01T12:00:00,123456789123-24:60",
+    "0000-02-29T0:00:00Z",
+]
+TIMES += [
+    "2026-02-29T12:00:00Z",
+    "2000-02-29T23:59:59Z",
+    "2100-02-29T00:00:00Z",
+    "2026-13-01T00:00:00Z",
+    "2026-01-01T24:00:00Z",
+]
+TIMES += [
+    "2026-01-01T00:60:00Z",
+    "2026-01-01T00:00:60Z",
+    "2026-01-01T00:00:00+25:00",
+    "2026-01-01T00:00:00+01:61",
+    "2026-01-01",
+]
+TIMES += [
+    "2026-01-01t12:00:00z",
+    "2026-01-01 12:00:00Z",
+    "2026-01-01T12:00Z",
+    "2026-1-1T12:00:00Z",
+    "2026-01-01T12:00:00",
+    "",
+]
+TIMES += [
+    "2026-01-01T12:00:00.Z",
+    "2026-01-01T12:00:00+0100",
+    "1767268800",
+    "2026-01-01T12:00:00Z ",
+    "yesterday",
+    "2026-00-10T1:00:00Z",
+]
+BEGINNINGS = [
+    "a-",
+    "a",
+    "",
+    "-",
+    "--",
+    "A-",
+    "a--",
+    "a.-",
+    ".-",
+    "a/-",
+    "a%-",
+    "a b-",
+    "\u00e9-",
+    "a\u00e9-",
+    "a..b-",
+    "0-",
+    "a_-",
+    "a\n-",
+]
+BEGINNINGS += ["a" * 253, "a" * 254, f"{'a' * 253}-", f"{'a' * 254}-", f"{'a' * 252}-", "a.b", "a.B-", "a.b.-", "a-.b-"]
+NAMES = [
+    "a",
+    "example.com/a",
+    f"{'a' * 253}/b",
+    f"{'a' * 254}/b",
+    f"{'a.' * 126}a/{'b' * 63}",
+    f"{'a' * 9}/{'b' * 64}",
+    "/a",
+    "a/",
+    "a/b/c",
+]
+NAMES += [
+    "A/b",
+    "a/B_.c",
+    "a b",
+    "",
+    "orphan",
+    "foregroundDeletion",
+    "kubernetes",
+    "a.-b/c",
+    "_a",
+    "a_",
+    "\u212a",
+    "chronik.stream/finalizer",
+]
+VERSIONS = ["v1", "apps/v1", "/v1", "a/", "a/b/c", "", "/", "events.k8s.io/v1", " ", "V 1"]
+"""Of times, beginnings of names, qualified names and versions, those that are close to a rule of the API server's."""
 LEAVE = 0.03
 """How often a broken rule is left as it is in a document that is meant to be good."""
 LIKELY = 0.5
@@ -50,6 +134,69 @@ class Generator:
                 document = self.broken(document)
             yield document
 
+    def whole_documents(self, count: int) -> Iterator[dict[str, Any]]:
+        """Yield documents with metadata and status, of which some have a fault somewhere in those."""
+        for number, good in enumerate(self.documents(count)):
+            document = good | ({"spec": self.good()["spec"]} if number % 2 else {})
+            document["metadata"] |= self._metadata()
+            if self._random.random() < LIKELY:
+                document["status"] = self._value(self._root["properties"]["status"], LIKELY)
+            for _ in range(self._random.choice((0, 0, 1, 2))):
+                document = self.broken(document, self._random.choice(("metadata", "metadata", "status", "")))
+            if isinstance(metadata := document.get("metadata"), dict) and not metadata.get("name"):
+                metadata.pop("generateName", None)  # the server would make a name of it, which chronik cannot render
+            yield document
+
+    def _metadata(self) -> dict[str, Any]:
+        """Return fields of metadata, good and bad; none that only an object has that exists."""
+        pick, coin = self._random.choice, self._random.random
+        makers: dict[str, Callable[[], Any]] = {
+            "labels": lambda: {
+                pick([*NAMES, *TEXTS]): pick((None, "", "a", "a b", *TEXTS)) for _ in range(pick((0, 1, 2)))
+            },
+            "annotations": lambda: {
+                pick([*NAMES, *TEXTS]): pick((None, "", *TEXTS, "x" * 131_000)) for _ in range(pick((0, 1, 3)))
+            },
+            "finalizers": lambda: [pick((*NAMES, None)) for _ in range(pick((0, 1, 2)))],
+            "ownerReferences": lambda: [self._owner() for _ in range(pick((0, 1, 1, 2)))],
+            "generateName": lambda: pick(BEGINNINGS),
+            "creationTimestamp": lambda: pick((None, *TIMES)),
+            "deletionTimestamp": lambda: pick((None, *TIMES)),
+            "namespace": lambda: pick((None, "", "chronik", "a" * 63, "a" * 64, "A", "a.b")),
+            "generation": lambda: pick((None, *NUMBERS)),
+            "deletionGracePeriodSeconds": lambda: pick((None, *NUMBERS)),
+            "uid": lambda: pick((None, "", "a", *TEXTS)),
+            "selfLink": lambda: pick((None, "", *TEXTS)),
+            "managedFields": lambda: [pick((None, {}, self._entry())) for _ in range(pick((0, 1, 2)))],
+        }
+        return {name: make() for name, make in makers.items() if coin() < 0.1}
+
+    def _owner(self) -> Any:
+        pick = self._random.choice
+        owner = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "name": "a",
+            "uid": "u",
+            "controller": pick((True, False, None)),
+        }
+        owner |= {"apiVersion": pick((*VERSIONS, None))} if self._random.random() < LIKELY else {}
+        owner |= {"kind": "Event"} if self._random.random() < 0.2 else {}
+        return pick(
+            (owner, owner, owner, {**owner, "blockOwnerDeletion": True}, {"kind": "ConfigMap", "name": "a"}, None)
+        )
+
+    def _entry(self) -> dict[str, Any]:
+        pick = self._random.choice
+        time = pick((None, *TIMES[:4], "yesterday"))
+        return {
+            "manager": "a",
+            "operation": pick(("Apply", "Update")),
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {},
+            "time": time,
+        }
+
     def good(self) -> dict[str, Any]:
         """Return a document that keeps to the schema, and most likely to the rules."""
         properties = self._root["properties"]
@@ -68,10 +215,14 @@ class Generator:
                 self._mend(document["spec"], problem)
         return document
 
-    def broken(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return the document with one thing changed, most likely for the worse."""
+    def broken(self, document: dict[str, Any], part: str = "spec") -> dict[str, Any]:
+        """Return the document with one thing in a part of it, or one of its parts, changed, mostly for the worse."""
         document = copy.deepcopy(document)
-        path = self._random.choice(list(_paths(document["spec"], ())))
+        parts = {key: None for key in document if key not in {"apiVersion", "kind"}}
+        paths = list(_paths(document.get(part) if part else parts, ()))
+        if not paths:
+            return document
+        path = (part, *self._random.choice(paths)) if part else self._random.choice(paths)
         changes: tuple[Callable[[Any, Any], None], ...] = (
             self._junk,
             self._edge,
@@ -80,7 +231,7 @@ class Generator:
             self._double,
         )
         change = self._random.choices(changes, (2, 4, 1, 1, 1))[0]
-        change(_follow(document["spec"], path[:-1]), path[-1])
+        change(_follow(document, path[:-1]), path[-1])
         return document
 
     def _value(self, raw: dict[str, Any], likely: float) -> Any:
@@ -116,7 +267,7 @@ class Generator:
         return list(dict.fromkeys(items)) if raw.get("uniqueItems") else items
 
     def _integer(self, raw: dict[str, Any]) -> int:
-        least, most = raw["minimum"], raw["maximum"]
+        least, most = raw["minimum"], raw.get("maximum", 1000)
         return self._random.choice((least, most, self._random.randint(least, min(most, least + 20))))
 
     def _text(self, raw: dict[str, Any]) -> str:
