@@ -21,15 +21,17 @@
     │   ├── ServerBusy                        429, 503: come back later
     │   ├── ServerFailure                     other 5xx
     │   └── WatchExpired                      410: list again
-    ├── ConflictError                     4   another field manager, or somebody else's object, stands in the way
+    ├── ConflictError                     4   another field manager, or an object that is not ours, stands in the way
     │   ├── FieldConflict                     409: other field managers own fields that we set
     │   ├── ObjectChanged                     409: it changed or was replaced in the meantime
     │   └── AlreadyExists                     409: create, and it is there
     ├── PartialFailure                    5   some objects were applied, some were not
-    └── WaitTimeout                       6   applied, but not ready in time
+    ├── WaitTimeout                       6   applied, but not ready in time
+    ├── InternalError                    70   chronik itself failed
+    └── OutputError                      74   standard output cannot be written
 
 Every error names its subject, says what is wrong and what to do. `reason` is CamelCase and is what conditions and
-Events show. `retry_class` is what the operator plans by: transient errors go by themselves, permanent ones need a new
+Events show. `retry_class` is what the operator plans by: transient errors pass by themselves, permanent ones need a new
 spec or a person, unknown ones are neither.
 """
 
@@ -114,7 +116,7 @@ class TemplateError(InputError):
 
 
 class KubeconfigError(InputError):
-    """No usable kubeconfig, context or credentials: nobody was asked anything yet."""
+    """No usable kubeconfig, context or credentials: no request was sent yet."""
 
     reason = "InvalidKubeconfig"
 
@@ -128,7 +130,7 @@ class Cause(NamedTuple):
 
 
 class FieldOwner(NamedTuple):
-    """A field that somebody else owns, in a conflict's words: `.spec.replicas`, `kubectl`, `Update`."""
+    """A field that another manager owns, in a conflict's words: `.spec.replicas`, `kubectl`, `Update`."""
 
     path: str
     manager: str
@@ -324,3 +326,17 @@ class WaitTimeout(ChronikError):
 
     exit_code = 6
     reason = "WaitTimeout"
+
+
+class InternalError(ChronikError):
+    """chronik itself failed: a bug, or no memory. 70 is what sysexits.h calls EX_SOFTWARE."""
+
+    exit_code = 70
+    reason = "InternalError"
+
+
+class OutputError(ChronikError):
+    """Standard output cannot be written: its disk is full, or it is closed. 74 is what sysexits.h calls EX_IOERR."""
+
+    exit_code = 74
+    reason = "OutputError"

@@ -17,7 +17,7 @@ COMPONENT_NAMES: tuple[ComponentName, ...] = get_args(ComponentName)
 
 FIELD_MANAGER = "chronik-operator"
 FINALIZER = "chronik.stream/finalizer"
-"""What the operator holds a ChronikCluster with, until it has done what the garbage collector does not."""
+"""The finalizer that holds a ChronikCluster until the operator has done what the garbage collector does not."""
 PAUSED_ANNOTATION = "chronik.stream/paused"
 """With the value "true" the operator changes nothing of a ChronikCluster's objects: see `is_paused`."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "chronik-operator"}
@@ -87,7 +87,7 @@ class ClusterKey(NamedTuple):
 
 
 def is_paused(document: Manifest) -> bool:
-    """Tell whether the operator is to change none of a ChronikCluster's objects."""
+    """Return whether the operator is to change none of a ChronikCluster's objects."""
     return (document["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; this is where they find `tools`
+sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; this is where they find `support`
 
-from tools import real_server as real
+from support import real_server as real
 
 from chronik.api.crd import crd, warning_policy
 from chronik.api.rules import RuleBook
@@ -28,10 +28,15 @@ from chronik.offline import assets
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tools.api import ApiServer
-    from tools.fake_server import FakeServer
+    from support.api import ApiServer
+    from support.fake_server.server import FakeServer
 
     from chronik.manifest import Manifest
+
+for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CHRONIK_DEBUG", "COLUMNS", "LINES"):
+    os.environ.pop(_name, None)  # what decides how output looks is for each test to say
+for _name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS"):
+    os.environ.pop(_name, None)  # pytest shortens no line where these say that a machine reads; tests start pytests too
 
 MOST_WORKERS = 4  # each may start servers of its own
 
@@ -96,7 +101,7 @@ def fake_server() -> Iterator[FakeServer]:
 
 
 def _stand_in() -> FakeServer:
-    from tools.fake_server import FakeServer  # noqa: PLC0415  # 0.3 s that unit tests do without
+    from support.fake_server.server import FakeServer  # noqa: PLC0415  # 0.3 s that unit tests do without
 
     return FakeServer.start()
 

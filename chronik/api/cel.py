@@ -2,7 +2,7 @@
 
 Quantities and networks travel through an expression as bytes that spell them in one way: this runtime has no types of
 our own, and rules do no more with bytes than count them, so that mixing them up with text fails, as it does on the
-server. tests/test_server_agrees.py holds it to the server.
+server. tests/api/test_server_agrees.py holds it to the server.
 
 Source: k8s.io/apiserver/pkg/cel/library/quantity.go, cidr.go and lists.go.
 """

@@ -1,8 +1,7 @@
 """Turn the schema and the rule book into what the API server understands: a CRD, and a policy that warns.
 
 Errors become `x-kubernetes-validations`; warnings a ValidatingAdmissionPolicy whose action is Warn, which needs neither
-webhook nor certificate. `chronik schema` and `chronik install` print these; schema/*.yaml holds them for people who
-install without chronik. Pure: data in, data out.
+webhook nor certificate. schema/*.yaml holds both for people who install without chronik. Pure: data in, data out.
 
 Source: structural schemas, kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions.
 """
@@ -82,7 +81,7 @@ def crd(schema: Mapping[str, Any], rules: RuleBook) -> Manifest:
 def warning_policy(rules: RuleBook) -> list[Manifest]:
     """Return the ValidatingAdmissionPolicy that warns, and its binding.
 
-    Whoever may not warn lets pass: a policy that cannot be evaluated is ignored.
+    It never blocks a request: a policy that cannot be evaluated is ignored.
     """
     policy = {
         "failurePolicy": "Ignore",

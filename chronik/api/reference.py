@@ -1,7 +1,7 @@
 """Write the reference page of the spec: every field, its bounds, default, meaning and an example, and then the rules.
 
-Made from the schema and the rule book, so it cannot tell another story than `validate` does. `chronik schema docs`
-prints it; docs/spec-reference.md is a copy, and a test keeps it one.
+Made from the schema and the rule book, so it cannot contradict `chronik validate`. docs/spec-reference.md is the output
+of `chronik schema docs`; a test keeps it so.
 """
 
 from __future__ import annotations

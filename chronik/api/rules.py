@@ -1,8 +1,8 @@
 """Hold a document to the rule book: what two fields decide together, and whatever else a type cannot say.
 
-schema/rules.yaml is the one place where rules live. This module evaluates them on a laptop and in CI; `crd` gives the
-same expressions to the API server. A rule is compiled when a document first has what it is about. `spec` calls this;
-the text is handed in.
+schema/rules.yaml is the one place where rules live. This module evaluates them on a laptop and in CI; the API server
+gets the same expressions by the CRD and its policy. A rule is compiled when a document first has what it is about. The
+text of the book is handed in.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Rule(NamedTuple):
 
     @property
     def compares(self) -> bool:
-        """Say whether this is a transition rule: it compares with the document that is being replaced."""
+        """Return whether this is a transition rule: it compares with the document that is being replaced."""
         return "oldSelf" in self.rule
 
     @property

@@ -83,7 +83,7 @@ class Schema:
         return _defaulted(document, self.root)
 
     def conforms(self, document: Any) -> bool:
-        """Say whether types, bounds and patterns hold; exactly when `schema_problems` finds nothing."""
+        """Return whether types, bounds and patterns hold; exactly when `schema_problems` finds nothing."""
         return self.root.check(document)
 
     def schema_problems(self, document: Any) -> list[Problem]:

@@ -1,7 +1,7 @@
 """Say in words what is wrong with a document's types, bounds and patterns.
 
-`violations` finds them, all at once; this module words them for people who never saw the schema. `schema` loads it for
-documents that failed the quick check, and for no others.
+jsonschema finds them, all at once; this module words them for people who never saw the schema. It is loaded only for
+documents that failed the quick check, because importing jsonschema is slow.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _unknown_field(name: str, schema: Raw, places: Mapping[str, list[str]]) -> E
 
 
 def _closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that somebody most likely meant, whatever its case and hyphens."""
+    """Return the known name that was most likely meant, whatever its case and hyphens."""
     plain = {_plain(option): option for option in known}
     found = get_close_matches(_plain(name)[:_MOST_TEXT], plain, n=1, cutoff=0.7)
     return plain[found[0]] if found else None
@@ -232,12 +232,12 @@ def violations(schema: Raw, document: Any) -> Iterator[ValidationError]:
 
 
 def length_fits(text: str, schema: Raw) -> bool:
-    """Say whether a text is neither too short nor too long."""
+    """Return whether a text is neither too short nor too long."""
     return bool(schema.get("minLength", 0) <= len(text) <= schema.get("maxLength", float("inf")))
 
 
 def matches(text: str, schema: Raw) -> bool:
-    """Say whether a text has the form that a schema asks for, if it does."""
+    """Return whether a text has the form that a schema asks for, if it does."""
     return "pattern" not in schema or pattern_of(schema["pattern"]).match(text) is not None
 
 

@@ -1,8 +1,7 @@
 """A JSON Schema made quick to walk: `$ref`s followed, children named, and one closure per node that says yes or no.
 
 Only the part of JSON Schema that a Kubernetes structural schema can say, and that schema/chronikcluster.schema.json
-uses, is understood; anything else raises when the schema is compiled. `schema`, `explain`, `crd` and `reference` call
-this.
+uses, is understood; anything else raises when the schema is compiled.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class SchemaError(ValueError):
 
 
 class SchemaNode(NamedTuple):
-    """One place in a document. `values` is the node of a map's values; `check` is the whole verdict on a value.
+    """One place in a document. `values` is the node of a map's values; `check` says whether a value is valid.
 
     `fills` says whether any default lies here or below, so that defaulting skips the rest.
     """
@@ -39,7 +38,7 @@ class SchemaNode(NamedTuple):
 
     @property
     def has_default(self) -> bool:
-        """Say whether an absent value is filled in."""
+        """Return whether an absent value is filled in."""
         return self.default is not _ABSENT
 
 
@@ -74,7 +73,7 @@ def types_of(raw: Raw) -> tuple[str, ...]:
 
 
 def is_text(value: Any) -> bool:
-    """Say whether a value is text that JSON can carry: no half of a surrogate pair."""
+    """Return whether a value is text that JSON can carry: no half of a surrogate pair."""
     if not isinstance(value, str):
         return False
     if value.isascii():
@@ -87,7 +86,7 @@ def is_text(value: Any) -> bool:
 
 
 def is_integer(value: Any) -> bool:
-    """Say whether a value is an integer; Python's booleans are not."""
+    """Return whether a value is an integer; Python's booleans are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -1,4 +1,4 @@
-"""Hold a document to the schema and the rules, and make it a typed cluster: one verdict everywhere."""
+"""Hold a document to the schema and the rules, and make it a typed cluster, with the same result everywhere."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def concern(raw: Any) -> Concern:
 
 
 def _is_meant(raw: Any) -> bool:
-    """Say whether a document is a ChronikCluster, or was meant to be one."""
+    """Return whether a document is a ChronikCluster, or was meant to be one."""
     if not isinstance(raw, dict):
         return False
     kind, version = str(raw.get("kind")), str(raw.get("apiVersion"))
@@ -106,13 +106,13 @@ def _is_meant(raw: Any) -> bool:
 
 
 def _has_clusters(raw: Mapping[str, Any]) -> bool:
-    """Say whether a document is a list, of a kind that nobody takes apart, with ChronikClusters in it."""
+    """Return whether a document is a list, of a kind that is not taken apart, with ChronikClusters in it."""
     items = raw.get("items")
     return isinstance(items, list) and any(map(_is_meant, items))
 
 
 def _is_like(found: str, wanted: str) -> bool:
-    """Tell whether a name was meant to be another one."""
+    """Return whether a name was meant to be another one."""
     if found == wanted:
         return True
     from difflib import SequenceMatcher  # noqa: PLC0415  # documents that are ChronikClusters do not pay for it

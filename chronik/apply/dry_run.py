@@ -1,4 +1,4 @@
-"""What a plan would come to if the server refuses nothing of it: for diffs and dry runs on the client's side."""
+"""The results that a plan has if the server refuses nothing: for diffs and client-side dry runs."""
 
 from __future__ import annotations
 

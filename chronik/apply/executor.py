@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 ABSENT = "1"
 """A resource version that no object has: a server-side apply with it creates what is missing, or is refused.
 
-So a Create can never take over an object that is somebody else's, and costs no look beforehand.
+So a Create can never take over an object that is not ours, and needs no read before it.
 """
 
 _GONE_WITHIN = 30.0
@@ -53,7 +53,7 @@ _GONE_POLLS = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 def _ignore(_: object) -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +61,8 @@ class Execution:
     """How plans are carried out.
 
     `concurrency` objects are written at once. Once `stop` is set nothing new is sent; what is under way is finished.
-    With `dry_run` the server checks everything and keeps nothing. `on_start` hears of every action that is about to be
-    sent, `on_result` of what became of every action, in the order in which it happens.
+    With `dry_run` the server checks everything and keeps nothing. `on_start` gets every action that is about to be
+    sent, `on_result` every result, in the order in which they happen.
     """
 
     kube: Kube
@@ -76,8 +76,8 @@ class Execution:
 async def execute(todo: Plan, execution: Execution) -> Report:
     """Carry out a plan, and report what became of each of its actions, in its order.
 
-    A failure stops the rest of its own step, and whatever would be pruned; everything else goes on. Only if the API
-    server itself is lost, or lets us in no more, nothing else is tried.
+    A failure stops the rest of its own step, and all pruning; everything else goes on. If the API server is lost, or no
+    longer lets us in, nothing else is tried.
     """
     return await _Run(execution).plan(todo)
 
@@ -232,12 +232,12 @@ def undone(action: Action) -> Result:
 
 
 def _kind(ref: ObjectRef) -> Kind:
-    """Return the kind of what is pruned: one that is rendered, or the claims of a deleted cluster (`retention`)."""
+    """Return the kind of what is pruned: one that is rendered, or the claims of a deleted cluster (`plan.deletion`)."""
     return CLAIM if ref.kind == CLAIM.name else KIND_BY_NAME[ref.kind]
 
 
 def _at(manifest: Manifest, version: str | None, uid: str | None = None) -> Manifest:
-    """Return a manifest with preconditions: the object's uid, or None for whichever it is, and its version."""
+    """Return a manifest with preconditions: the object's uid, or None for any, and its version."""
     wanted = {"uid": uid, "resourceVersion": version}
     preconditions = {key: value for key, value in wanted.items() if value is not None}
     return manifest | {"metadata": manifest["metadata"] | preconditions}

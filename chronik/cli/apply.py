@@ -21,14 +21,14 @@ from chronik.cli.common import (
     CLUSTERS_AT_ONCE,
     DocumentSource,
     cluster_options,
-    columns,
     report_option,
     source_options,
     timeout_option,
 )
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
-from chronik.cli.main import print_data, use_colour
+from chronik.cli.main import print_data
 from chronik.cli.progress import Progress
+from chronik.cli.streams import look
 from chronik.errors import ChronikError, ConflictError
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import ObjectRef
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ApplyFlags:
-    """How to apply, and how to tell what came of it. `wait` is how many seconds to wait, None for not at all."""
+    """How to apply, and how to report it. `wait` is how many seconds to wait, None for not at all."""
 
     prune: bool
     force: bool
@@ -182,7 +182,7 @@ class _Applying:
     async def awaited(
         self, rendered: Sequence[Rendered], accounts: Sequence[ClusterResult], seconds: float
     ) -> list[ClusterResult]:
-        """Wait for the clusters that were applied without trouble; return all accounts, completed."""
+        """Wait for the clusters that were applied without errors; return all results, completed."""
         from chronik.apply.wait import wait_ready  # noqa: PLC0415  # most applies do not wait
 
         pairs = zip(rendered, accounts, strict=True)
@@ -190,7 +190,7 @@ class _Applying:
         desired = {cluster.key: manifests for cluster, manifests in applied}
         clusters = [cluster for cluster, _ in applied]
         began = time.monotonic()
-        with Progress(0) as progress:
+        with Progress(text="looking whether all is ready") as progress:
             waiting = wait_ready(self.kube, clusters, desired, timeout=seconds, on_change=progress.waits)
             unready = await self.interruption.until_asked(waiting)
         waited = time.monotonic() - began
@@ -204,9 +204,9 @@ class _Applying:
 
 
 def _print(words: Callable[..., str], accounts: Sequence[ClusterResult], **options: Any) -> None:
-    """Write what some words make of the accounts: troubles to stderr, everything else to stdout."""
+    """Write a text about the results: troubles to stderr, everything else to stdout."""
     error = words in {troubles_text, unready_text}
     stream = sys.stderr if error else sys.stdout
-    text = words(accounts, width=columns(stream), color=use_colour(stream), **options)
+    text = words(accounts, **look(stream), **options)
     sys.stdout.flush()
     click.echo(text, err=error, nl=False, color=True)

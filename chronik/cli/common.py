@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -92,7 +91,7 @@ class Warnings:
         self._told: set[str] = set()
 
     def __call__(self, subject: str, text: str) -> None:
-        """Tell a warning, if it is new."""
+        """Print a warning, if it is new."""
         if text not in self._told:
             self._told.add(text)
             click.echo(f"warning: {visible(subject)}: {visible(text)}", err=True)
@@ -188,11 +187,6 @@ def named_clusters(
         files, recursive=recursive, namespace=namespace or None, fallback=fallback, note=show_note
     )
     return {cluster.key: cluster for cluster in found}
-
-
-def columns(stream: Any) -> int | None:
-    """Return how wide a terminal is, or None for what is no terminal."""
-    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def tell(text: str) -> None:

@@ -19,15 +19,15 @@ from chronik.apply.executor import Execution, execute
 from chronik.apply.wait import wait_gone
 from chronik.cli.common import (
     cluster_options,
-    columns,
     named_clusters,
     report_option,
     tell,
     timeout_option,
 )
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
-from chronik.cli.main import files_option, names_argument, print_data, recursive_option, use_colour
+from chronik.cli.main import files_option, names_argument, print_data, recursive_option
 from chronik.cli.progress import Progress
+from chronik.cli.streams import look
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.kube.informer import Informer
@@ -94,7 +94,7 @@ def delete(
         )
     shown: list[Deletion] = []
 
-    async def look(interruption: Interruption) -> int:
+    async def find(interruption: Interruption) -> int:
         async with connect(options) as kube:
             wanted = named_clusters(
                 names, files, recursive=recursive, namespace=options.namespace, fallback=kube.namespace
@@ -102,7 +102,7 @@ def delete(
             shown.extend(await interruption.until_asked(_looked(kube, wanted)))
         return 0
 
-    code = run_async(look)
+    code = run_async(find)
     if code or not _confirmed(shown, flags):
         return code
     return run_async(lambda interruption: _run(shown, options, flags, interruption))
@@ -115,7 +115,7 @@ def _confirmed(shown: Sequence[Deletion], flags: DeleteFlags) -> bool:
             raise each.error
     if flags.yes or not any(each.uids for each in shown):
         return True
-    tell(forecast(shown, width=columns(sys.stderr), color=use_colour(sys.stderr)))
+    tell(forecast(shown, **look(sys.stderr)))
     if click.confirm(question(shown), err=True):
         return True
     click.echo("nothing was deleted", err=True)
@@ -129,13 +129,13 @@ async def _run(
     async with connect(options) as kube:
         with Progress(sum(len(each.removes) for each in shown)) as progress:
             work = _Deleting(kube, flags, interruption, progress)
-            # One after the other: whoever stops it knows how far it came.
+            # One after the other: a user who stops it knows how far it came.
             departures = [await work.departure(each) for each in shown]
     if flags.output == "json":
         print_data(deletion_json(departures, dry_run=flags.dry_run))
     else:
-        show = forecast(shown, width=columns(sys.stdout), color=use_colour(sys.stdout)) if flags.dry_run else ""
-        done = outcome(departures, width=columns(sys.stdout), color=use_colour(sys.stdout), dry_run=flags.dry_run)
+        show = forecast(shown, **look(sys.stdout)) if flags.dry_run else ""
+        done = outcome(departures, **look(sys.stdout), dry_run=flags.dry_run)
         click.echo(show + done, nl=False, color=True)
     return _exit_code(departures)
 

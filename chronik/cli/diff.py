@@ -10,9 +10,10 @@ import click
 
 from chronik.apply.dry_run import simulate
 from chronik.apply.observe import observe
-from chronik.cli.common import CLUSTERS_AT_ONCE, DocumentSource, cluster_options, columns, source_options, tell
+from chronik.cli.common import CLUSTERS_AT_ONCE, DocumentSource, cluster_options, source_options, tell
 from chronik.cli.interrupt import Interruption, run_async
-from chronik.cli.main import print_data, use_colour
+from chronik.cli.main import print_data
+from chronik.cli.streams import look
 from chronik.errors import ChronikError, Forbidden, NamespaceMissing
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import Kind
@@ -77,7 +78,7 @@ async def _outlooks(source: DocumentSource, options: ConnectOptions, flags: _Dif
 async def _outlook(
     kube: Kube, rendered: Rendered, flags: _DiffFlags, origin: tuple[DocumentSource, str]
 ) -> ClusterDiff:
-    """Compare one cluster; what goes wrong is in the account."""
+    """Compare one cluster; what goes wrong is in the result."""
     cluster, manifests = rendered
     key = cluster.key
     try:
@@ -125,6 +126,6 @@ def _print(outlooks: Sequence[ClusterDiff], output: str) -> None:
 
         print_data(apply_json(accounts, "client"))
         return
-    click.echo(as_text(outlooks, width=columns(sys.stdout), color=use_colour(sys.stdout)), nl=False, color=True)
+    click.echo(as_text(outlooks, **look(sys.stdout)), nl=False, color=True)
     failed = [account for account in accounts if account.error]
-    tell(troubles_text(failed, width=columns(sys.stderr), color=use_colour(sys.stderr)))
+    tell(troubles_text(failed, **look(sys.stderr)))

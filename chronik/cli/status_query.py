@@ -37,7 +37,7 @@ _CONFIG = KIND_BY_NAME["ConfigMap"]
 
 @dataclass(frozen=True, slots=True)
 class StatusQuery:
-    """Which clusters somebody asked about: by name, from files, or all of a namespace (None: of all namespaces).
+    """Which clusters the user asked about: by name, from files, or all of a namespace (None: of all namespaces).
 
     A cluster from a file comes with what the file says of it.
     """

@@ -260,7 +260,7 @@ def _unused(text: str) -> str:
 
 
 def _is_merge(event: Any) -> bool:
-    """Say whether a key is the merge key: `<<`, unquoted, or with its tag."""
+    """Return whether a key is the merge key: `<<`, unquoted, or with its tag."""
     return (
         type(event) is ScalarEvent
         and event.value == _MERGE

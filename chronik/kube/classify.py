@@ -1,7 +1,7 @@
 """What went wrong between us and the API server, as one table: which error it is, and whether to send it again.
 
-Pure. `kube_http` asks `refuse` about every answer that is no success and `fail` about every answer that never came;
-`kube_wording` finds the words. The first row of `RULES` that matches decides, and each row has its test.
+Pure. `refuse` classifies an answer that is no success, `fail` one that never came; their words are in `messages`. The
+first row of `RULES` that matches decides, and each row has its test.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ErrorRule:
     with_retry_after: bool = False
 
     def matches(self, code: int, status: dict[str, Any], answer: Answer) -> bool:
-        """Say whether this row is about an answer."""
+        """Return whether this row matches an answer."""
         return (
             code in self.codes
             and (not self.reason or self.reason == answer.reason)

@@ -1,4 +1,4 @@
-"""Talks to a real API server: `ApiKube` is the `Kube` that `kube.connect` gives away.
+"""Talks to a real API server: `ApiKube` is what `kube.connect` returns.
 
 Each method sends one request, or one for each page, and reads what comes back. Kinds that chronik renders cost no
 discovery; another one, of a template override, is asked for once.
@@ -71,7 +71,7 @@ class ApiKube:
     ) -> Listing:
         """Return all objects, read page by page.
 
-        If the server forgets underway what version the pages are of (410), start again, the last time without pages.
+        If the version of the pages expires on the way (410), start again, the last time without pages.
         """
         info = RequestInfo("list", kind, namespace or "")
         selectors = query(labelSelector=label_selector, fieldSelector=field_selector)
@@ -125,7 +125,7 @@ class ApiKube:
         propagation: Propagation = "Background",
         dry_run: bool = False,
     ) -> None:
-        """Delete an object; what is not there is deleted already."""
+        """Delete an object; one that does not exist counts as deleted."""
         request = delete_request(
             self._object("delete", kind, ref.namespace, ref.name),
             uid=uid,

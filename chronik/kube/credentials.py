@@ -83,7 +83,7 @@ class FixedToken:
 
 
 class TokenFile:
-    """A token in a file that somebody else rotates, as the kubelet does with a service account's."""
+    """A token in a file that another process rotates, as the kubelet does with a service account's."""
 
     certificate: Certificate | None = None
 
@@ -134,7 +134,7 @@ class _Renewed:
         return self._header or ""
 
     async def renew(self, rejected: str) -> bool:
-        """Get new credentials, unless somebody else just did."""
+        """Get new credentials, unless another request just did."""
         async with self._lock:
             if self._header == rejected:
                 await self._fetch()

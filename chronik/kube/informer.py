@@ -1,6 +1,6 @@
-"""Holds what there is of a few kinds, for as long as a command looks on: a Reflector each, with a dict as its store.
+"""Holds what there is of a few kinds, for as long as a command watches: a Reflector each, with a dict as its store.
 
-Waiting for readiness or for a deletion asks it what is there, and for the next change; nothing is polled.
+It says what is there, and waits for the next change; nothing is polled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chronik.kube.reflector import KindSelector
     from chronik.manifest import Kind, Manifest
 
-_LONGEST_PAUSE = 10.0  # seconds: somebody waits
+_LONGEST_PAUSE = 10.0  # seconds: a person waits
 _PASSING = (Unreachable, ServerBusy, ServerFailure)
 
 
@@ -93,7 +93,7 @@ class Informer:
     async def change(self, seconds: float) -> bool:
         """Wait for a change since the last call, or since all was read; return False if none came within `seconds`.
 
-        The first call starts to watch: who has seen enough by then opens no connection for it.
+        The first call starts to watch: without one, no connection is opened for it.
 
         Raises:
             ApiError: a kind that is not optional cannot be watched any more.

@@ -1,7 +1,7 @@
 """The API server, as the rest of chronik sees it: get, list, watch, apply, create and delete, and typed errors.
 
-`apply`, `reconcile`, `operator` and the cluster commands take a `Kube`; `connect` gives them one. The modules `kube_*`
-are its parts and nobody else's: the only ones that talk to a cluster or import the official client.
+`connect` returns a `Kube`. How it is made is this package's business alone: no other one talks to a cluster or imports
+the official client.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ UNGUARDED: WriteGuard = _Unguarded()
 class ConnectOptions:
     """How to connect. Empty means: as kubectl would.
 
-    `request_timeout` bounds one attempt, `retry` all of them together; both in seconds. `on_request` is told verb,
-    kind, HTTP code (0: no answer) and seconds of every attempt; `on_warning` the subject and a warning of the server.
-    `guard` is asked about everything that changes something.
+    `request_timeout` bounds one attempt, `retry` all of them together; both in seconds. `on_request` gets verb, kind,
+    HTTP code (0: no answer) and seconds of every attempt; `on_warning` the subject and a warning of the server. `guard`
+    is asked about everything that changes something.
     """
 
     kubeconfig: str = ""
@@ -150,7 +150,7 @@ class Kube(Protocol):
         """
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """Create an object that nobody else writes, such as an Event, and return it. Not repeated when in doubt."""
+        """Create an object that no other client writes, such as an Event, and return it. Not repeated when in doubt."""
 
     async def delete(
         self,

@@ -95,9 +95,9 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """Several kubeconfig files as one: whoever names something first has named it.
+    """Several kubeconfig files as one: the first file that defines a name wins.
 
-    Pem: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#merging-kubeconfig-files
+    Source: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/#merging-kubeconfig-files
     """
 
     files: list[Path]
@@ -154,7 +154,7 @@ def _from_kubeconfig(merged: _Merged, options: ConnectOptions) -> Access:
     context = merged.entry("context", name).value
     cluster = merged.entry("cluster", str(context.get("cluster", "")))
     user = merged.entry("user", str(context["user"])) if context.get("user") else _Entry("", {}, Path())
-    server = str(cluster.value.get("server", "")).rstrip("/")
+    server = _plain_scheme(str(cluster.value.get("server", "")).rstrip("/"))
     if urlsplit(server).scheme not in {"http", "https"} or not urlsplit(server).hostname:
         raise KubeconfigError(f"server must be http(s)://HOST, is {server!r}", subject=cluster.name)
     certificate, key = user.source("client-certificate"), user.source("client-key")
@@ -165,11 +165,36 @@ def _from_kubeconfig(merged: _Merged, options: ConnectOptions) -> Access:
         credentials=_credentials(user, cluster, options.clock),
         authority=cluster.source("certificate-authority"),
         certificate=(certificate, key) if certificate and key else None,
-        verify=not cluster.value.get("insecure-skip-tls-verify", False),
+        verify=_verifies(cluster),
         server_name=str(cluster.value.get("tls-server-name", "")),
         proxy=str(cluster.value.get("proxy-url", "")),
         headers=tuple(_impersonation(user.value)),
     )
+
+
+def _plain_scheme(server: str) -> str:
+    """Return an address with its scheme in small letters: `HTTPS://` is https, and is verified like it."""
+    scheme, separator, rest = server.partition("://")
+    return f"{scheme.lower()}{separator}{rest}"
+
+
+def _verifies(cluster: _Entry) -> bool:
+    """Return whether the server's certificate is verified, as client-go decides it.
+
+    Raises:
+        KubeconfigError: the field is not true or false, so that a text such as "false" never turns verification off,
+            or there is an authority to verify with as well.
+    """
+    skips = cluster.value.get("insecure-skip-tls-verify")
+    if skips is not None and not isinstance(skips, bool):
+        raise KubeconfigError(f"insecure-skip-tls-verify must be true or false, not {skips!r}", subject=cluster.name)
+    if skips and (cluster.value.get("certificate-authority") or cluster.value.get("certificate-authority-data")):
+        raise KubeconfigError(
+            "insecure-skip-tls-verify together with a certificate-authority",
+            subject=cluster.name,
+            hint="Remove one of the two: kubectl refuses both together.",
+        )
+    return not skips
 
 
 def _credentials(user: _Entry, cluster: _Entry, clock: Clock) -> Credentials:

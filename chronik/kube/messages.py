@@ -1,6 +1,6 @@
 """The words of API errors: what was refused, to whom, and what to do about it.
 
-Pure; `kube_errors` calls it. Server texts are quoted, but never a payload: see `redact`.
+Pure. Server texts are quoted, but never a payload: see `redact`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chronik.manifest import CLUSTER, Kind, ObjectRef
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from chronik.errors import Answer, FieldOwner
+    from chronik.errors import Answer
 
 Wording = tuple[str, str]
 """The message, and the hint: what to do."""
@@ -194,13 +194,9 @@ def _namespace_missing(case: _Case) -> Wording:
 
 def _field_conflict(case: _Case) -> Wording:
     owners = case.answer.owners
-    listed = "".join(f"\n  {owner.path}: {owner.manager} ({_how(owner)})" for owner in owners)
+    listed = "".join(f"\n  {owner.path}: {owner.manager} ({owner.how})" for owner in owners)
     message = f"other field managers own {len(owners)} of the fields that it sets:{listed}"
     return message, "Leave these fields to them, let them give the fields up, or take them with --force-conflicts."
-
-
-def _how(owner: FieldOwner) -> str:
-    return f"{owner.operation.lower()} of {owner.subresource}" if owner.subresource else owner.operation.lower()
 
 
 def _changed(case: _Case) -> Wording:

@@ -1,6 +1,6 @@
 """Requests to the API server, before they are sent: paths, queries and bodies.
 
-Pure; `kube_client` has them built and `kube_http` sends them.
+Pure: nothing is sent here.
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
@@ -30,8 +30,8 @@ Query = tuple[tuple[str, str], ...]
 class Request:
     """One request: what is asked, and as HTTP.
 
-    `idempotent`: asking twice is as good as once. `conditional`: it names a version or uid, so after a conflict
-    asking again is no use. `dry_run`: it asks the server to keep nothing. `timeout`: seconds for one attempt, instead
+    `idempotent`: sending twice is as good as once. `conditional`: it names a version or uid, so after a conflict
+    sending again is no use. `dry_run`: it asks the server to keep nothing. `timeout`: seconds for one attempt, instead
     of the client's own.
     """
 

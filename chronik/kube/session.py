@@ -1,6 +1,6 @@
 """Connections to the API server, and what their failures are.
 
-`kube_http` opens one session per client, and asks `diagnose` about every exception that comes out of it.
+A client has one session. `diagnose` names the fault behind every exception that comes out of it.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, json.JSONDecodeError, UnicodeD
 
 
 def open_session(access: Access, tls: ssl.SSLContext | None, sockets: Sockets) -> aiohttp.ClientSession:
-    """Return a session that sends who we are with every request; how many at a time is not its business."""
+    """Return a session that sends our headers with every request; it does not limit how many run at a time."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=0, ssl=tls or False, keepalive_timeout=IDLE_SECONDS, socket_factory=sockets
+            limit=0, ssl=tls or True, keepalive_timeout=IDLE_SECONDS, socket_factory=sockets
         ),
         headers=[("User-Agent", f"chronik/{__version__}"), ("Accept", "application/json"), *access.headers],
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -55,7 +55,7 @@ def open_session(access: Access, tls: ssl.SSLContext | None, sockets: Sockets) -
 
 
 class Sockets:
-    """The sockets of a session. Closing the session does not close them all at once: TLS takes leave of the server."""
+    """The sockets of a session. They close later than the session does: a TLS shutdown waits for the server."""
 
     def __init__(self) -> None:
         self._sockets: WeakSet[socket.socket] = WeakSet()
@@ -74,7 +74,7 @@ class Sockets:
         """Wait until all are closed, which takes some turns of the loop and no longer than `within` seconds."""
         deadline = time.monotonic() + within
         await asyncio.sleep(0)
-        while any(each.fileno() >= 0 for each in self._sockets) and time.monotonic() < deadline:  # noqa: ASYNC110  # nobody tells
+        while any(each.fileno() >= 0 for each in self._sockets) and time.monotonic() < deadline:  # noqa: ASYNC110  # no event says so
             await asyncio.sleep(0.005)
 
 

@@ -67,7 +67,7 @@ class _Failed(Exception):
 class _Body(aiohttp.BytesPayload):
     """A body that is held back, and its headers with it, if the guard refuses when it would go out; see `refusal`.
 
-    A process may be stopped anywhere, and go on minutes later: what was asked a moment before is too old to go by.
+    A process may be stopped anywhere, and go on minutes later: what the guard said a moment before may be stale.
     """
 
     def __init__(self, content: bytes, guard: WriteGuard) -> None:
@@ -249,7 +249,7 @@ class Transport:
 
 @asynccontextmanager
 async def open_transport(access: Access, options: ConnectOptions) -> AsyncIterator[Transport]:
-    """Connect nothing yet, but get credentials and certificates ready; close all connections at the end.
+    """Get credentials and certificates ready, but connect nothing yet; close all connections at the end.
 
     Raises:
         KubeconfigError: credentials or certificates cannot be had.
@@ -292,7 +292,7 @@ async def _reply(response: ClientResponse) -> Reply:
 
 
 def _allows(guard: WriteGuard) -> bool:
-    """Tell whether a guard lets another attempt begin."""
+    """Return whether a guard lets another attempt begin."""
     try:
         guard.check()
     except ApiError:

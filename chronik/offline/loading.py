@@ -57,8 +57,8 @@ def load_clusters(
 ) -> tuple[list[Cluster], list[Problem]]:
     """Return the clusters that files describe, and the warnings about them.
 
-    `namespace` is somebody's wish, `fallback` where a document goes if neither it nor anybody says. `note` is told what
-    was passed over, if anything was.
+    `namespace` is what the user asked for, `fallback` where a document goes if neither it nor the user says. `note` is
+    told what was passed over, if anything was.
 
     Raises:
         InvalidDocuments: a file cannot be read, or a document is in error; all errors of all of them are in it.

@@ -1,7 +1,7 @@
 """Read what `-f` names: files, folders, standard input; and the templates of a `--templates` folder.
 
-The shell's half of reading: `documents` parses what this returns. Nothing in a folder is left out without a word: what
-cannot be read there is an error, as it is for a file that is named itself.
+The shell's half of reading: parsing is left to `documents`. Nothing in a folder is left out silently: what cannot be
+read there is an error, as it is for a file that is named itself.
 """
 
 from __future__ import annotations

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from chronik.apply.creation import missing_pods
 from chronik.errors import TemplateError
 from chronik.operator import lifecycle
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
 from chronik.status.assess import assess, describe_error, invalid
 from chronik.status.compute import Observation, derive
+from chronik.status.creation import with_creation_failures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from chronik.manifest import ClusterKey, Manifest
     from chronik.operator.context import ReconcileContext
     from chronik.operator.convergence import Converged
+    from chronik.plan.live import LiveCluster
     from chronik.plan.results import Report
     from chronik.problem import Problem
     from chronik.status.assess import Assessment
@@ -67,14 +70,15 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
 async def _update_status(
     desired: Desired, converged: Converged, problems: Sequence[Problem], context: ReconcileContext
 ) -> ReconcileResult:
-    """Derive the status from what is there now, write it, record Events, and say how the pass ended."""
+    """Derive the status from what is there now, write it, record Events, and return how the pass ended."""
     document, report = desired.document, converged.report
     assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused)
     status = derive(desired.cluster, _observation(desired, converged, assessment, context), context.now())
     wrote = await lifecycle.write_status(document, status, context)
     lifecycle.record_events(document, report, status, context)
     result = _result(report, assessment, status, paused=desired.paused)
-    return replace(result, wrote=wrote or bool(report.written))
+    missing = missing_pods(converged.live.objects)
+    return replace(result, wrote=wrote or bool(report.written), missing=missing)
 
 
 def _observation(
@@ -84,15 +88,25 @@ def _observation(
     document, live = desired.document, converged.live
     generation = document["metadata"]["generation"]
     return Observation(
-        objects=live.objects,
+        objects=with_creation_failures(live.objects, context.creation.get(desired.cluster.key, {})),
         pods=live.pods,
         previous=status_of(document),
         generation=status_of(document).get("observedGeneration", generation) if desired.paused else generation,
         failure=assessment.failure,
         waiting=assessment.waiting,
+        overdue=_is_overdue(desired, live, context),
         extra=assessment.conditions,
         details=_details(document, converged, context),
     )
+
+
+def _is_overdue(desired: Desired, live: LiveCluster, context: ReconcileContext) -> bool:
+    """Tell whether a roll has made no progress for too long; while paused, or when all is ready, none goes on."""
+    key, previous = desired.cluster.key, status_of(desired.document)
+    if desired.paused or previous.get("phase") != "Updating":
+        context.deadlines.forget(key)
+        return False
+    return context.deadlines.exceeded(key, live.objects, previous, context.monotonic())
 
 
 def _details(document: Manifest, converged: Converged, context: ReconcileContext) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create(Action):
-    """Apply `manifest`, which is not there yet. Do nothing if it turns out to be there: it may be somebody else's."""
+    """Apply `manifest`, which is not there yet. Do nothing if it turns out to be there: it may not be ours."""
 
     manifest: Manifest
 
@@ -116,8 +116,8 @@ class Skip(Action):
     """Leave the object as it is.
 
     unchanged: an apply would change nothing. settled: it would, but one did not help, because something changes the
-    object back while it is stored. orphaned: no longer wanted, but nobody asked to prune. kept: no longer wanted, but
-    not to be deleted.
+    object back while it is stored. orphaned: no longer wanted, but pruning was not asked for. kept: no longer wanted,
+    but not to be deleted.
     """
 
     why: Literal["unchanged", "settled", "orphaned", "kept"] = "unchanged"
@@ -153,12 +153,12 @@ class Conflict(Obstacle):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign(Obstacle):
-    """The object has the wanted name, but is somebody else's; it is never touched."""
+    """The object has the wanted name, but is not ours; it is never touched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked(Obstacle):
-    """It takes something else first: `by` another object, or else a person."""
+    """Something else has to come first: `by` another object, or else a person."""
 
     by: ObjectRef | None = None
     changes: tuple[Change, ...] = ()

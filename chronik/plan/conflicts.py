@@ -152,7 +152,7 @@ def _is_immutable(difference: Difference, desired: Manifest, live: Manifest) -> 
 
 
 def _service_keeps(field: str, difference: Difference, desired: Manifest, live: Manifest) -> bool:
-    """Tell whether a Service's field stays: an address that is no longer asked for does, and so does a class.
+    """Return whether a Service's field stays: an address that is no longer asked for does, and so does a class.
 
     A port for health checks stays while the Service has one.
     """

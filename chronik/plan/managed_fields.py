@@ -119,7 +119,7 @@ def list_keys(place: FieldPlace) -> tuple[str, ...] | None:
 
 
 def is_atomic_map(place: FieldPlace) -> bool:
-    """Tell whether a map, of the kinds that chronik renders, is owned whole."""
+    """Return whether a map, of the kinds that chronik renders, is owned whole."""
     return place[1] in _ATOMIC_MAPS
 
 
@@ -146,7 +146,7 @@ def _tree(value: Any, place: FieldPlace) -> Fields:
 
 
 def _is_unrecorded(value: Any, place: FieldPlace) -> bool:
-    """Tell whether nothing is recorded of a value: of a list with keys only the items are."""
+    """Return whether nothing is recorded of a value: of a list with keys only the items are."""
     return value == [] and list_keys(place) is not None
 
 
@@ -202,7 +202,7 @@ def _spelt(field: str) -> str:
 # --- owners -----------------------------------------------------------------------------------------------------------
 
 BEFORE_FIRST_APPLY = "before-first-apply"
-"""The server's name for whoever set what was there when an object came under server-side apply."""
+"""The server's name for the manager of all that was set before an object's first server-side apply."""
 
 
 def managed_entries(live: Manifest) -> list[dict[str, Any]]:
@@ -216,7 +216,7 @@ def managed_entries(live: Manifest) -> list[dict[str, Any]]:
 
 
 def owners_of(path: FieldPath, live: Manifest) -> list[FieldOwner]:
-    """Return everybody who owns the field at a path, us included."""
+    """Return all managers that own the field at a path, ours included."""
     owners = []
     for entry in managed_entries(live):
         node = node_at(entry.get("fieldsV1") or {}, path)
@@ -228,7 +228,7 @@ def owners_of(path: FieldPath, live: Manifest) -> list[FieldOwner]:
 def collisions(desired: Manifest, live: Manifest, fields: Fields) -> list[FieldOwner]:
     """Return the conflicts that an unforced apply would be answered with; `fields` is what its manager owns.
 
-    Those are the fields that somebody else owns and that are not, letter by letter, as desired: the server compares
+    Those are the fields that another manager owns and that are not, letter by letter, as desired: the server compares
     before it respells quantities or drops zeroes. One kind is left to the server to find: with a map that was applied
     empty and still is, only its schema knows whether wanting something in it is a conflict.
     """
@@ -243,7 +243,7 @@ def collisions(desired: Manifest, live: Manifest, fields: Fields) -> list[FieldO
 
 
 def _collided(want: Any, live: Any, owned: Fields, path: FieldPath) -> Iterator[FieldPath]:
-    """Yield the fields that somebody owns and that we want otherwise, below a path."""
+    """Yield the fields that a manager owns and that we want otherwise, below a path."""
     if not owned or not isinstance(want, dict | list):
         if want != live and not (isinstance(want, dict) and not live):
             yield path

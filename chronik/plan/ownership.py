@@ -72,7 +72,10 @@ _HINT_UNLABELLED = (
 )
 _HINT_OPERATOR = "Delete it, and the operator makes its own; or give the cluster another name."
 _OURS = Ownership(Owner.OURS)
-_UNOWNED = Ownership(Owner.UNOWNED, "was applied from the command line; the cluster becomes its owner")
+_UNOWNED = Ownership(
+    Owner.UNOWNED,
+    "has no owner, which an apply from the command line or an edit leaves behind; the cluster becomes its owner",
+)
 _NEVER_APPLIED = Ownership(
     Owner.FOREIGN,
     "has chronik's labels, but chronik never applied it",
@@ -81,7 +84,7 @@ _NEVER_APPLIED = Ownership(
 
 
 def ownership_of(live: Manifest, cluster: str, owner_uid: str | None) -> Ownership:
-    """Tell whose an object is, seen from a cluster: by an operator for the cluster's uid, or by the CLI without one."""
+    """Return whose an object is, seen from a cluster: by an operator with the cluster's uid, or by the CLI without."""
     found = _ownership_of(live, cluster, owner_uid)
     if "deletionTimestamp" in live["metadata"]:
         return Ownership(Owner.TERMINATING, "is being deleted")
@@ -89,7 +92,7 @@ def ownership_of(live: Manifest, cluster: str, owner_uid: str | None) -> Ownersh
 
 
 def applied_by_us(live: Manifest) -> bool:
-    """Tell whether our field manager has ever written the object and still owns something of it."""
+    """Return whether our field manager has ever written the object and still owns something of it."""
     return any(entry["manager"] == FIELD_MANAGER for entry in live["metadata"].get("managedFields") or ())
 
 
@@ -108,13 +111,13 @@ def operated_by(objects: Iterable[Manifest], cluster: str) -> str | None:
 
 
 def is_cluster(owner: Mapping[str, Any]) -> bool:
-    """Tell whether an owner reference is to a ChronikCluster, of any version, as the controller of the object."""
+    """Return whether an owner reference is to a ChronikCluster, of any version, as the controller of the object."""
     group = str(owner.get("apiVersion")).partition("/")[0]
     return bool(owner.get("controller")) and owner.get("kind") == CLUSTER_KIND and group == _GROUP
 
 
 def has_owner(live: Manifest, uid: str) -> bool:
-    """Tell whether the object with this uid is among an object's owners, and would take it along."""
+    """Return whether the object with this uid is among an object's owners, and would take it along."""
     return any(owner["uid"] == uid for owner in live["metadata"].get("ownerReferences") or ())
 
 
@@ -151,7 +154,7 @@ def _controlled(controller: dict[str, Any], cluster: str, owner_uid: str | None)
 
 
 def _has_our_labels(live: Manifest, cluster: str) -> bool:
-    """Tell whether the labels say it is this cluster's; what chronik applied may have lost one since."""
+    """Return whether the labels say it is this cluster's; what chronik applied may have lost one since."""
     labels = live["metadata"].get("labels") or {}
     if labels.items() >= ({CLUSTER_LABEL: cluster} | MANAGED_BY).items():
         return True

@@ -92,11 +92,11 @@ class PlanContext:
 
     `owner_uid` is the ChronikCluster's for the operator, whose manifests bear its owner reference, and None for the
     CLI. `take_back_managers` are patterns of field managers whose fields are taken without asking; `force_conflicts`
-    takes everybody's. `claims` are the PersistentVolumeClaims of the namespace, or at least the cluster's, `pods` its
-    pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes. `gate` is
-    asked before a workload is created or its pods restart, with the workloads of this plan of which that is already so;
-    it names the one to wait for, if any.
-    `unscaled` are workloads of which the server has said that no autoscaler, of anybody's, scales them.
+    takes those of all managers. `claims` are the PersistentVolumeClaims of the namespace, or at least the cluster's,
+    `pods` its pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes.
+    `gate` is asked before a workload is created or its pods restart, with the workloads of this plan of which that is
+    already so; it names the one to wait for, if any. `unscaled` are workloads of which the server has said that no
+    autoscaler at all scales them.
     """
 
     cluster: str
@@ -124,13 +124,13 @@ def plan(desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], co
 
 
 def manifest_digest(manifest: Manifest) -> str:
-    """Return what tells two manifests apart, whatever the order of their keys; for `PlanContext.flapping`."""
+    """Return a digest of a manifest, whatever the order of its keys; for `PlanContext.flapping`."""
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def left_over(manifest: Manifest, live: Manifest, differences: Iterable[Difference]) -> Flapping:
-    """Return how `PlanContext.flapping` knows differences that an apply has left, whatever else changes since."""
+    """Return how `PlanContext.flapping` recognises differences that an apply has left, whatever else changes."""
     left = [[each.kind, each.path, each.live] for each in differences]
     return live["metadata"]["uid"], manifest_digest(manifest), manifest_digest({"left": left})
 
@@ -271,7 +271,7 @@ class _Planner:
         )
 
     def _may_take(self, owner: FieldOwner, live: Manifest, autoscaler: Manifest | None) -> bool:
-        """Tell whether a field may be taken from another manager: one of our own, or one that we were told to."""
+        """Return whether a field may be taken from another manager: one of our own, or one that we were told to."""
         patterns = (FIELD_MANAGER, KEPT_MANAGER, *self.context.take_back_managers)
         return (
             self.context.force_conflicts

@@ -125,7 +125,7 @@ _API_VERSION = re.compile(r"([a-z0-9.-]+/)?v[0-9][a-z0-9]*")
 
 
 def render_one(templates: Templates, file: str, variables: dict[str, Any]) -> Manifest:
-    """Return the manifest that one template makes; `install` renders the operator's own with this, too.
+    """Return the manifest that one template makes, of a cluster or of the operator itself.
 
     Raises:
         TemplateError: the template is broken or does not make a Kubernetes object.

@@ -1,9 +1,9 @@
-"""Parse the text that a template made, with holes where values go, into a tree that can be filled.
+"""Parse the text that a template made, with placeholders where values go, into a tree that can be filled.
 
-A hole that is a whole plain scalar takes a value of any type; inside quotes or other text it takes scalars and makes a
-string. Anything that would let text act as structure is refused: duplicate keys, tags, anchors, aliases, merge keys,
-a second document, a hole that nobody bound. Called by `binding`, which binds JSON data, `OMIT` and None; compiled
-skeletons are kept, so a fleet of equal clusters parses YAML once.
+A placeholder that is a whole plain scalar takes a value of any type; inside quotes or other text it takes scalars and
+makes a string. Anything that would let text act as structure is refused: duplicate keys, tags, anchors, aliases, merge
+keys, a second document, a placeholder without a value. Values are JSON data, `OMIT` or None; compiled skeletons are
+kept, so a fleet of equal clusters parses YAML once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def placeholder(number: int) -> str:
 
 @lru_cache(maxsize=_KEPT_SKELETONS)
 def compile_skeleton(text: str) -> Fill:
-    """Parse a skeleton and return the function that fills it with the values of its holes; an empty one makes None.
+    """Parse a skeleton and return the function that fills its placeholders with values; an empty one makes None.
 
     Raises:
         SkeletonError: the text is not one plain YAML document. The function raises it too, for a value that does not
@@ -78,7 +78,7 @@ def compile_skeleton(text: str) -> Fill:
 
 
 def _lines_of_holes(text: str) -> list[int]:
-    """Return the line of each hole, and see to it that they are those which `binding` printed: each once, in order."""
+    """Return the line of each placeholder, and check that they are those which were printed: each once, in order."""
     lines = []
     for expected, found in enumerate(_HOLE.finditer(text)):
         line = text.count("\n", 0, found.start()) + 1

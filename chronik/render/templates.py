@@ -1,8 +1,8 @@
 """Templates whose values are bound, not spliced, as SQL drivers bind parameters.
 
-What `{{ … }}` prints is an opaque token, a *hole*. The text that a template makes, its *skeleton*, is therefore the
-template author's alone; it is parsed as YAML, and only then are the typed values put into the parsed tree. No value can
-add a key, end a scalar, become a number or start a document. Parts compose as data: `{{ part("probes") }}` renders
+What `{{ … }}` prints is an opaque token, a *placeholder*. The text that a template makes, its *skeleton*, is therefore
+the template author's alone; it is parsed as YAML, and only then are the typed values put into the parsed tree. No value
+can add a key, end a scalar, become a number or start a document. Parts compose as data: `{{ part("probes") }}` renders
 another template to a value and binds that. A part sees its user's variables, but for a loop's, which it is handed:
 `part("metric", metric=metric)`.
 """
@@ -47,7 +47,7 @@ _MAX_DEPTH = 8
 _PART_NAME = re.compile(r"[a-z0-9-]+")
 _LINE_MARK = re.compile(r"\0(\d+)\0")
 _FORBIDDEN: dict[type[nodes.Node], str] = {
-    # Each of these can turn printed text back into a value, and so would hand a template its own holes.
+    # Each of these can turn printed text back into a value, and so would hand a template its own placeholders.
     nodes.Macro: "{% macro %}",
     nodes.CallBlock: "{% call %}",
     nodes.FilterBlock: "{% filter %}",
@@ -181,7 +181,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super()._generate(source, name, *args, **kwargs)
 
     def knows(self, name: str) -> bool:
-        """Say whether there is a template of that name."""
+        """Return whether there is a template of that name."""
         try:
             self.get_template(name)
         except TemplateNotFound:
@@ -212,7 +212,7 @@ def _line_mark(number: int) -> str:
 
 
 class _UnknownName(LookupError):
-    """A name that a template uses and that stands for nothing; `known` are those that would have."""
+    """An undefined name in a template; `known` are those that are defined."""
 
     def __init__(self, message: str, name: str, known: Iterable[str]) -> None:
         super().__init__(message)
@@ -266,7 +266,7 @@ class _Loader(BaseLoader):
 
 @pass_context
 def _bind(context: Context, value: Any) -> str:
-    """Keep a value for later and print its hole instead; Jinja calls this on whatever `{{ … }}` yields."""
+    """Keep a value for later and print its placeholder instead; Jinja calls this on whatever `{{ … }}` yields."""
     # What None and OMIT mean depends on where they stand; what a part has made was checked as it was made.
     if value is not None and value is not OMIT and context[_CHECKED].get(id(value), _NOTHING) is not value:
         _require_data(value)

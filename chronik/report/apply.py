@@ -5,6 +5,7 @@ Pure; `report.data` says the same to programs.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from chronik.plan.actions import Apply, Conflict, Deferred, GrowClaim, Obstacle, Recreate
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from chronik.errors import ChronikError, FieldOwner
     from chronik.plan.results import Outcome, Report, Result
     from chronik.report.summary import ClusterResult, DryRun, ObjectResult
+    from chronik.status.readiness import Unready
 
 
 # --- what goes to stdout ----------------------------------------------------------------------------------------------
@@ -127,7 +129,7 @@ def _summary(account: ClusterResult, dry_run: DryRun) -> str:
 
 
 class _Trouble(NamedTuple):
-    """Something to tell about one object; the same about several objects is told once."""
+    """Something to report about one object; the same about several objects is reported once."""
 
     label: Literal["error", "note"]
     message: str
@@ -186,7 +188,7 @@ def _troubles(result: Result) -> Iterator[tuple[_Trouble, str]]:
 
 
 def ready_text(accounts: Sequence[ClusterResult], *, width: int | None, color: bool) -> str:
-    """Return a line for each cluster that became ready; nothing if nobody waited."""
+    """Return a line for each cluster that became ready; nothing without a wait."""
     page = Page(width, color=color)
     for account in accounts:
         if account.unready == ():
@@ -194,12 +196,46 @@ def ready_text(accounts: Sequence[ClusterResult], *, width: int | None, color: b
     return page.text
 
 
+_ADVICE = (
+    (
+        re.compile(r'secret "([^"]+)" not found'),
+        "Create the Secret {0} in namespace {namespace}; the pods start by themselves then.",
+    ),
+    (
+        re.compile(r"couldn't find key (\S+) in Secret (?:\S+/)?(\S+)"),
+        "Add {0} to the Secret {1} in namespace {namespace}; the pods start by themselves then.",
+    ),
+    (
+        re.compile(r"ErrImagePull|ImagePullBackOff|ErrImageNeverPull|InvalidImageName"),
+        "Correct spec.image, or name a Secret to pull with in spec.image.pullSecrets.",
+    ),
+    (re.compile(r"(\S+): CrashLoopBackOff"), "kubectl logs -n {namespace} {0} --previous shows why it ends."),
+    (
+        re.compile(r"unbound immediate PersistentVolumeClaims"),
+        "kubectl describe pvc -n {namespace} says why there is no volume; see spec.storage.storageClass.",
+    ),
+    (re.compile(r"Unschedulable"), "Ask for less in spec.resources, or add nodes."),
+)
+"""What to do about what pods, scheduler and kubelet say; of several that fit, the first."""
+
+
+def _advice(unready: Sequence[Unready]) -> Iterator[str]:
+    """Yield what can be done, for each object whose reason is a known one."""
+    for each in unready:
+        for pattern, words in _ADVICE:
+            if found := pattern.search(each.health.message):
+                yield words.format(*found.groups(), namespace=each.ref.namespace)
+                break
+
+
 def unready_text(accounts: Sequence[ClusterResult], *, width: int | None, color: bool) -> str:
-    """Return what did not become ready, and why."""
+    """Return what did not become ready, why, and what to do if that is known."""
     page = Page(width, color=color)
     for account in accounts:
         failure = account.failure
         if account.unready and failure is not None:
             reasons = "".join(f"\n{each.ref}: {each.health.message}" for each in account.unready)
             page.labelled("error", RED, f"{failure.subject}: {failure.message}{reasons}")
+            for advice in dict.fromkeys(_advice(account.unready)):
+                page.paragraph(advice, "  ")
     return page.text

@@ -18,7 +18,7 @@
             "seconds",
             "error":      null or {"reason", "message", "hint", "code"}       code is HTTP's, 0 without one
         }],
-        "unready": null or [{"kind", "namespace", "name", "state", "message"}],    null: nobody waited
+        "unready": null or [{"kind", "namespace", "name", "state", "message"}],    null: no wait
         "error": null or the same                                why the cluster was not looked at
     }]}
 

@@ -1,6 +1,6 @@
-"""Word deletions: what will go and what stays, before anybody is asked, and what became of it; for people and programs.
+"""Word deletions: what will go and what stays, before the user is asked, and what became of it.
 
-`cli_delete` prints it. Pure.
+For people and programs. Pure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["DeletionResult", "deletion_json", "forecast", "outcome", "question"]
 class DeletionResult:
     """What became of one deletion: `document` is what went wrong with the ChronikCluster, `left` what is still there.
 
-    `left` is None if nobody waited.
+    `left` is None without a wait.
     """
 
     deletion: Deletion

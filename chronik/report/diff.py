@@ -38,6 +38,8 @@ _CONFIG_HASH = "chronik.stream/config-hash"
 _TEMPLATE = "spec.template."
 _DIGEST = re.compile("[0-9a-f]{64}")
 
+RESTART_COLOUR = f"{BOLD} {YELLOW}"
+
 _MARKS: dict[Outcome, tuple[str, str, str]] = {
     "created": ("+", GREEN, "does not exist: is created"),
     "changed": ("~", YELLOW, ""),
@@ -74,7 +76,7 @@ _NUMBERS: dict[Outcome, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ClusterDiff:
-    """What an apply would do to one cluster: the account of it, as if all went well.
+    """What an apply would do to one cluster: its result, as if all went well.
 
     `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet. `command` is
     what hands the document to the operator that manages the cluster, if one does.
@@ -87,9 +89,9 @@ class ClusterDiff:
 
     @property
     def differs(self) -> bool:
-        """Whether anything would change, or should but cannot. What is held back is told, and is no difference.
+        """Whether anything would change, or should but cannot. What is held back is reported, but is no difference.
 
-        No apply would settle that, so a check that wants no differences could never be content.
+        No apply would settle it, so a check for no differences could never pass.
         """
         return any(result.outcome not in LEFT_ALONE for result in self.account.report.results)
 
@@ -172,10 +174,7 @@ class _Entry:
         self._page.paragraph(text, _INDENT, colour=colour)
 
     def _restarts(self, changes: Iterable[Change]) -> None:
-        pods = self._outlook.pods.get(self._deed.ref)
-        who = "its pods restart" if pods is None else f"its {counted(pods, 'pod')} restart{'s' if pods == 1 else ''}"
-        reasons = dict.fromkeys(_cause(change.path) for change in changes)
-        self._note(f"{who}: {', '.join(reasons)}", f"{BOLD} {YELLOW}")
+        self._note(restart_text(changes, self._outlook.pods.get(self._deed.ref)), RESTART_COLOUR)
 
     def _change(self, change: Change, owner: str) -> None:
         old, new = _lines(change.old), _lines(change.new)
@@ -198,7 +197,7 @@ class _Entry:
 
 
 def _is_explained(action: Action) -> bool:
-    """Say whether an action's reason tells more than the changes, and the line above them."""
+    """Return whether an action's reason tells more than the changes, and the line above them."""
     kept = isinstance(action, Skip) and action.why == "kept"
     return kept or (
         isinstance(action, Recreate | Obstacle | TransferOwnership | Deferred) and not isinstance(action, Conflict)
@@ -210,6 +209,12 @@ def _owners(action: Action) -> tuple[str, tuple[FieldOwner, ...]]:
     if isinstance(action, Conflict):
         return "held by", action.owners
     return "taken from", action.takes if isinstance(action, Apply) else ()
+
+
+def restart_text(changes: Iterable[Change], pods: int | None = None) -> str:
+    """Say that pods restart because of these changes to their template; `pods` is how many there are, if known."""
+    who = "its pods restart" if pods is None else f"its {counted(pods, 'pod')} restart{'s' if pods == 1 else ''}"
+    return f"{who}: {', '.join(dict.fromkeys(_cause(change.path) for change in changes))}"
 
 
 def _cause(path: str) -> str:
@@ -236,7 +241,7 @@ def _lines(value: Any) -> list[str]:
 
 
 def _is_short(value: Any) -> bool:
-    """Say whether a value is a single word or line."""
+    """Return whether a value is a single word or line."""
     return not value or not isinstance(value, dict | list | str) or (isinstance(value, str) and "\n" not in value)
 
 

@@ -37,7 +37,7 @@ def picture(
 ) -> str:
     """Return one or more clusters for a person; `width` is the terminal's, None if there is none.
 
-    They are told in full, or in no more than `height` lines: then what can best be spared is left out, and never the
+    They are shown in full, or in no more than `height` lines: then what can best be spared is left out, and never the
     end, which says what they wait for.
     """
     lines: list[str] = []

@@ -1,6 +1,6 @@
-"""What became of clusters, or would become of them: an account of each, its exit code, and a deed for each object.
+"""What became of clusters, or would become of them: a result for each cluster and each object, and the exit code.
 
-`cli_apply` and `cli_diff` make accounts; `report` and `diff_report` word them, `report_json` is for programs. Pure.
+Pure: texts and JSON are made from these results elsewhere.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ClusterResult:
     """What became of one cluster.
 
     `error` is why it could not even be looked at, or was not looked at any more. `unready` are the objects that did not
-    become ready; None if nobody waited. `seconds` are those of the apply, `waited` those of the wait. `operator` is
-    that one manages the cluster.
+    become ready; None without a wait. `seconds` are those of the apply, `waited` those of the wait. `operator` is that
+    one manages the cluster.
     """
 
     key: ClusterKey

@@ -41,7 +41,7 @@ _PAUSED = f"Reconciliation is paused by the annotation {PAUSED_ANNOTATION}"
 class Assessment:
     """What a pass amounts to: what failed, or else what it waits for.
 
-    `retry` says how soon to try again what failed; None if nothing did, or if an event will tell.
+    `retry` says how soon to try again what failed; None if nothing did, or if an event will wake it.
     """
 
     failure: Reason | None = None
@@ -100,7 +100,7 @@ def rigid_classes(report: Report, claims: Iterable[Manifest]) -> frozenset[str]:
 def _failure(report: Report) -> tuple[Reason | None, RetryClass | None]:
     """Return what will not go away by itself, if anything, and when to look again all the same.
 
-    Nothing tells the operator when an object that is not its own has gone, so it looks as soon as after a hiccup.
+    No event says when an object that is not ours has gone, so it is retried as soon as a transient error.
     """
     obstacles = [(each.ref, each.action) for each in report.obstacles if isinstance(each.action, Obstacle)]
     foreign = [_obstacle(ref, each) for ref, each in obstacles if isinstance(each, Foreign)]
@@ -158,7 +158,7 @@ def _sentence(problem: Problem) -> str:
 
 
 def pause(*, paused: bool) -> list[Condition]:
-    """Return the condition of a cluster that somebody has paused, if so."""
+    """Return the condition that says that a cluster is paused, if it is."""
     return [condition("Paused", met=True, reason="PausedByAnnotation", message=_PAUSED)] if paused else []
 
 

@@ -1,4 +1,4 @@
-"""What a pass is worth an Event for: what it did, and what it changed in the status."""
+"""Which Events a pass records: for what it did, and for what it changed in the status."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from chronik.manifest import FIELD_MANAGER
 from chronik.plan.actions import REPLICAS_MANAGER, Apply, GrowClaim, Prune, Recreate, TransferOwnership
 from chronik.plan.replicas import is_scaled
 from chronik.plan.rotation import ROTATION_MANAGER
+from chronik.status.compute import DEADLINE_EXCEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,7 +22,7 @@ _MOST_TOLD = 3
 
 
 class Announcement(NamedTuple):
-    """Something that people want to hear of, as an Event."""
+    """An Event to be recorded."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -29,7 +30,7 @@ class Announcement(NamedTuple):
 
 
 def announcements(report: Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
-    """Return what people want to hear of: what a pass did, and what it changed in the status."""
+    """Return the Events of a pass: for what it did, and for what it changed in the status."""
     return [*_deeds(report.written), *_news(before, after)]
 
 
@@ -82,6 +83,9 @@ def _news(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcem
         ready = new["Ready"]
         kind: Literal["Normal", "Warning"] = "Warning" if after["phase"] == "Failed" else "Normal"
         told.append(Announcement(kind, _phase_reason(after["phase"], ready), ready["message"] or after["phase"]))
+    rolls, rolled = new.get("Progressing", {}), old.get("Progressing", {})
+    if rolls.get("reason") == DEADLINE_EXCEEDED != rolled.get("reason"):
+        told.append(Announcement("Warning", DEADLINE_EXCEEDED, f"{rolls['message']}. {new['Ready']['message']}"))
     for name in _TOLD_CONDITIONS:
         now, was = new.get(name), old.get(name)
         if now and (was is None or was["message"] != now["message"]) and (now["status"] == "True") != (name in _GOOD):

@@ -83,7 +83,7 @@ class ClusterView:
 def cluster_from_objects(key: ClusterKey, found: LiveCluster, validate: Callable[[Manifest], Validated]) -> Cluster:
     """Return a cluster that would have about the objects that are there, whether or not a document may say so.
 
-    Somebody may have scaled a component to nothing, or given the label a value that no cluster can have as a name.
+    A user may have scaled a component to nothing, or given the label a value that no cluster can have as a name.
     """
     validated = validate(_live_document(found, key)).cluster
     assert validated is not None, "what is made up here is valid"
@@ -154,7 +154,7 @@ def _observation(found: LiveCluster) -> Observation:
 
 
 def _undated(status: dict[str, Any]) -> dict[str, Any]:
-    """Return a derived status without its times: nobody has watched, so they would all be now."""
+    """Return a derived status without its times: no operator has watched, so they would all be now."""
     conditions = [
         {key: value for key, value in condition.items() if key != "lastTransitionTime"}
         for condition in status["conditions"]
@@ -176,7 +176,7 @@ def condition_of(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def _is_content(document: Manifest | None) -> bool:
-    """Tell whether the operator, if there is one, calls the newest spec ready."""
+    """Return whether the operator, if there is one, calls the newest spec ready."""
     if document is None:
         return True
     status = document.get("status") or {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.api.components import autoscaler_ref, claim_name_pattern, workload_ref
 from chronik.manifest import Manifest, ObjectRef, component_of
 from chronik.quantity import QuantityError, parse_quantity
+from chronik.status.creation import replica_failure
 from chronik.status.health import pod_ready, pod_trouble
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class ComponentView:
     pods: tuple[Pod, ...]
     volumes: tuple[Volume, ...]
     autoscaler: Autoscaler | None
+    uncreated: str = ""
+    """Why pods of it cannot be created."""
 
     @property
     def name(self) -> str:
@@ -76,8 +79,9 @@ class ComponentView:
 
     @property
     def troubles(self) -> list[str]:
-        """Why pods cannot run, each reason once, with the pods that say so before it."""
-        return _grouped((pod.trouble, pod.name) for pod in self.pods if pod.trouble)
+        """Why pods cannot be created or run, each reason once, with the pods that say so before it."""
+        ill = _grouped((pod.trouble, pod.name) for pod in self.pods if pod.trouble)
+        return [self.uncreated, *ill] if self.uncreated else ill
 
     @property
     def laggards(self) -> list[str]:
@@ -107,7 +111,8 @@ def component_view(cluster: Cluster, status: ComponentStatus, found: LiveCluster
     """Return one component of a cluster, with what belongs to it."""
     component, key = status.component, cluster.key
     ref = workload_ref(key, component.name)
-    counts = (found.objects.get(ref) or {}).get("status") or {}
+    workload = found.objects.get(ref) or {}
+    counts, failure = workload.get("status") or {}, replica_failure(workload)
     pods = (pod for pod in found.pods if component_of(pod) == component.name)
     stand_ins = not component.type.stateful  # a ReplicaSet keeps pods that ended, and makes others for them
     return ComponentView(
@@ -118,6 +123,7 @@ def component_view(cluster: Cluster, status: ComponentStatus, found: LiveCluster
         pods=tuple(pod for pod in sorted(map(_pod, pods), key=_natural) if not (stand_ins and pod.phase == "Failed")),
         volumes=tuple(_volumes(ref, status.wanted, found.claims)) if component.type.stateful else (),
         autoscaler=_scaling(found.objects.get(autoscaler_ref(key, component.name))),
+        uncreated=status.health.message if failure and failure in status.health.message else "",
     )
 
 
@@ -143,7 +149,7 @@ def _stage(pod: Pod) -> str:
 
 
 def _grouped(told: Iterable[tuple[str, str]]) -> list[str]:
-    """Return what is told of several names, each text once, after those it is about."""
+    """Return texts about several names, each text once, after the names that it is about."""
     names: dict[str, list[str]] = {}
     for text, name in told:
         names.setdefault(text, []).append(name)
@@ -187,7 +193,7 @@ def _volume(claim: Manifest, *, spare: bool) -> Volume:
 
 
 def is_growing(volume: Volume) -> bool:
-    """Tell whether a bound volume does not have yet what its claim asks for."""
+    """Return whether a bound volume does not have yet what its claim asks for."""
     try:
         return volume.phase == "Bound" and parse_quantity(volume.capacity) < parse_quantity(volume.requested)
     except QuantityError:
