@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.metadata import as_decoded, metadata_problems
-from chronik.api.structural import Compiler, SchemaNode
+from chronik.api.structural import DEEPEST, Compiler, SchemaNode, is_integer, is_json
 from chronik.problem import Problem
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from chronik.problem import Path
 
 _MOST_TEXT = 60
+_INT64 = 2**63
 
 
 class Admitted(NamedTuple):
@@ -115,6 +116,8 @@ def _unknown_fields(value: Any, node: SchemaNode | None, path: Path) -> Iterator
 
 
 def _pruned(value: Any, node: SchemaNode) -> Any:
+    if node.free:
+        return _decoded(value, DEEPEST)
     if isinstance(value, dict) and (node.properties or node.values):
         kept = {}
         for key, item in value.items():
@@ -128,6 +131,22 @@ def _pruned(value: Any, node: SchemaNode) -> Any:
         return [_pruned(item, node.items) for item in value]
     if isinstance(value, float) and value.is_integer() and "integer" in node.types:
         return int(value)
+    return value
+
+
+def _decoded(value: Any, room: int) -> Any:
+    """Return any JSON as it comes back from the API server: whole floats as integers, and integers of 64 bits.
+
+    So templates print the same from a file and from the server. What is nested too deep to be valid stays as it is.
+    """
+    if isinstance(value, dict) and room:
+        return {key: _decoded(item, room - 1) for key, item in value.items()}
+    if isinstance(value, list) and room:
+        return [_decoded(item, room - 1) for item in value]
+    if isinstance(value, float) and value.is_integer() and -_INT64 <= value < _INT64:
+        return int(value)
+    if is_integer(value) and not -_INT64 <= value < _INT64 and is_json(value):
+        return float(value)
     return value
 
 

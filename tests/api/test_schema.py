@@ -271,6 +271,8 @@ LARGE = "x" * (262_144 - len("a"))
         ({"managedFields": [{"time": "2026-01-01T00:00:60Z"}]}, "metadata.managedFields[0].time"),
         ({"managedFields": [{"who": "x"}]}, "metadata.managedFields[0].who"),
         ({"managedFields": [None, {}]}, None),
+        ({"managedFields": [{"fieldsV1": ["a"]}, {"fieldsV1": 1}, {"fieldsV1": None}]}, None),
+        ({"managedFields": [{"fieldsV1": float("nan")}]}, "metadata.managedFields[0].fieldsV1"),
         ({"generateName": ""}, None),
         ({"generateName": "a-"}, None),
         ({"generateName": "a b"}, "metadata.generateName"),
@@ -293,7 +295,7 @@ LARGE = "x" * (262_144 - len("a"))
         ({"generation": 2**63}, "metadata.generation"),
         ({"later": 1}, "metadata.later"),
     ],
-    ids=range(35),
+    ids=range(37),
 )
 def test_metadata_as_the_server_has_it(metadata, path):
     """What the API server refuses of metadata is an error, at its place, and nothing else is."""
