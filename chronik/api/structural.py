@@ -100,7 +100,7 @@ def is_integer(value: Any) -> bool:
 
 
 def is_json(value: Any, room: int = DEEPEST) -> bool:
-    """Return whether a value is one that JSON can carry, and a float hold if it is a number, and not nested too deep."""
+    """Return whether JSON can carry a value, a float can hold each number in it, and it is not nested too deep."""
     if isinstance(value, dict):
         return room > 0 and all(is_text(key) and is_json(item, room - 1) for key, item in value.items())
     if isinstance(value, list):

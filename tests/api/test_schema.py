@@ -183,7 +183,7 @@ def test_given_values_win():
     assert spec["security"]["containerSecurityContext"]["runAsNonRoot"] is True
 
 
-# Nulls, whole floats, status
+# Nulls, whole floats, what is free, status
 
 
 @pytest.mark.parametrize(
@@ -207,6 +207,52 @@ def test_null_is_absent(fields, path, expected):
         value = value[part]
 
     assert (value, type(value)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"a": None, "b": [None, {"c": None}]}, None),
+        ({"": {"spec": True}, "items": [], "é\n": "a\tb"}, None),
+        ({"a": [3.0, -0.0, 1.5, 2.0**62]}, {"a": [3, 0, 1.5, 2**62]}),
+        ({"a": [2**63 - 1, -(2**63), 2**63, 10**20]}, {"a": [2**63 - 1, -(2**63), 2.0**63, 1e20]}),
+        ({str(number): number for number in range(64)}, None),
+        (None, {}),
+    ],
+)
+def test_template_values_are_free(values, expected):
+    """Any JSON is valid there, nulls stay, and numbers come out as they would from the API server."""
+    found = spec_of(with_spec(templateValues=values))["templateValues"]
+
+    assert repr(found) == repr(values if expected is None else expected)
+
+
+def nested(depth):
+    value = {}
+    for _ in range(depth - 1):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1], "must be a map, not a list"),
+        ({str(number): 1 for number in range(65)}, "must have at most 64 keys, not 65"),
+        ({"a": float("nan")}, "must be JSON that the API server can hold"),
+        ({"a": -float("inf")}, "must be JSON that the API server can hold"),
+        ({"a": 10**400}, "must be JSON that the API server can hold"),
+        ({"\ud800": 1}, "must be JSON that the API server can hold"),
+        ({"a": dt.date(2026, 1, 1)}, "must be JSON that the API server can hold"),
+        (nested(101), "must be JSON that the API server can hold"),
+        (nested(3000), "must be JSON that the API server can hold"),
+    ],
+    ids=range(9),
+)
+def test_template_values_that_are_refused(values, message):
+    """What is no map, too large, nested too deep, or nothing that JSON can say is one error at its place."""
+    assert [found[:2] for found in problems_of(with_spec(templateValues=values))] == [("spec.templateValues", message)]
+    assert spec_of(with_spec(templateValues=nested(100)))["templateValues"] == nested(100)
 
 
 def test_null_section_stays_away():

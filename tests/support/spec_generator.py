@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from chronik.api.schema import Schema
-from chronik.api.structural import Compiler, inlined
+from chronik.api.structural import FREE, Compiler, inlined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -257,7 +257,26 @@ class Generator:
             if name in needed or self._random.random() < likely
         }
 
+    def _free(self, depth: int = 3) -> Any:
+        """Return any JSON."""
+        kinds = ("text", "number", "junk", "map", "list") if depth else ("text", "number", "junk")
+        count = self._random.choice((0, 1, 2))
+        match self._random.choice(kinds):
+            case "text":
+                return self._random.choice(TEXTS)
+            case "number":
+                return self._random.choice((*NUMBERS, 1.5, -0.0, 1e20, 1e21, 1e-9, 12.0))
+            case "junk":
+                return copy.deepcopy(self._random.choice(JUNK))
+            case "map":
+                return {self._random.choice(TEXTS): self._free(depth - 1) for _ in range(count)}
+            case _:
+                return [self._free(depth - 1) for _ in range(count)]
+
     def _map(self, raw: dict[str, Any]) -> dict[str, Any]:
+        if raw.get(FREE):
+            count = self._random.choice((0, 1, 2, 4, 64, 65) if self._random.random() < LIKELY else (1, 2))
+            return {f"{number}{self._random.choice(TEXTS)}": self._free() for number in range(count)}
         keys = {self._text(raw["propertyNames"]) for _ in range(self._random.choice((0, 1, 2, 4)))}
         return {key: self._text(raw["additionalProperties"]) for key in sorted(keys)}
 
