@@ -12,6 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from support.metadata_texts import BEGINNINGS, CHARACTERS, NAMES, TIMES, VERSIONS
 
 from chronik.api.schema import Schema
 from chronik.api.structural import FREE, Compiler, inlined
@@ -29,90 +30,6 @@ TEXTS: list[str] = sum(yaml.safe_load(_FILE.read_text("utf-8")), _LONG)
 NUMBERS = [0, 1, -1, 2, 63, 64, 99, 100, 101, 1000, 1001, 65535, 65536, 2**31 - 1, 2**31, 2**53, 2**63 - 1, 2**63]
 NUMBERS += [10**15, 10**15 + 1, 10**20, -(2**63), -(2**63) - 1]
 JUNK = [None, True, False, 0, 1, -1, 0.5, 1e300, "", "a", [], {}, [None], {"a": None}, [[]], {"": ""}]
-TIMES = [
-    "2026-01-01T12:00:00Z",
-    "2026-01-01T12:00:00.5+01:00",
-    "2026-01-01T12:00:00,123456789123-24:60",
-    "0000-02-29T0:00:00Z",
-]
-TIMES += [
-    "2026-02-29T12:00:00Z",
-    "2000-02-29T23:59:59Z",
-    "2100-02-29T00:00:00Z",
-    "2026-13-01T00:00:00Z",
-    "2026-01-01T24:00:00Z",
-]
-TIMES += [
-    "2026-01-01T00:60:00Z",
-    "2026-01-01T00:00:60Z",
-    "2026-01-01T00:00:00+25:00",
-    "2026-01-01T00:00:00+01:61",
-    "2026-01-01",
-]
-TIMES += [
-    "2026-01-01t12:00:00z",
-    "2026-01-01 12:00:00Z",
-    "2026-01-01T12:00Z",
-    "2026-1-1T12:00:00Z",
-    "2026-01-01T12:00:00",
-    "",
-]
-TIMES += [
-    "2026-01-01T12:00:00.Z",
-    "2026-01-01T12:00:00+0100",
-    "1767268800",
-    "2026-01-01T12:00:00Z ",
-    "yesterday",
-    "2026-00-10T1:00:00Z",
-]
-BEGINNINGS = [
-    "a-",
-    "a",
-    "",
-    "-",
-    "--",
-    "A-",
-    "a--",
-    "a.-",
-    ".-",
-    "a/-",
-    "a%-",
-    "a b-",
-    "\u00e9-",
-    "a\u00e9-",
-    "a..b-",
-    "0-",
-    "a_-",
-    "a\n-",
-]
-BEGINNINGS += ["a" * 253, "a" * 254, f"{'a' * 253}-", f"{'a' * 254}-", f"{'a' * 252}-", "a.b", "a.B-", "a.b.-", "a-.b-"]
-NAMES = [
-    "a",
-    "example.com/a",
-    f"{'a' * 253}/b",
-    f"{'a' * 254}/b",
-    f"{'a.' * 126}a/{'b' * 63}",
-    f"{'a' * 9}/{'b' * 64}",
-    "/a",
-    "a/",
-    "a/b/c",
-]
-NAMES += [
-    "A/b",
-    "a/B_.c",
-    "a b",
-    "",
-    "orphan",
-    "foregroundDeletion",
-    "kubernetes",
-    "a.-b/c",
-    "_a",
-    "a_",
-    "\u212a",
-    "chronik.stream/finalizer",
-]
-VERSIONS = ["v1", "apps/v1", "/v1", "a/", "a/b/c", "", "/", "events.k8s.io/v1", " ", "V 1"]
-"""Of times, beginnings of names, qualified names and versions, those that are close to a rule of the API server's."""
 LEAVE = 0.03
 """How often a broken rule is left as it is in a document that is meant to be good."""
 LIKELY = 0.5
@@ -146,6 +63,38 @@ class Generator:
             if isinstance(metadata := document.get("metadata"), dict) and not metadata.get("name"):
                 metadata.pop("generateName", None)  # the server would make a name of it, which chronik cannot render
             yield document
+
+    def nearly_good_metadata(self, count: int) -> Iterator[dict[str, Any]]:
+        """Yield documents that are good up to a change of one text, and a status: what lies close to a rule."""
+        specs = [self.good() for _ in range(40)]
+        for _ in range(count):
+            good = self._random.choice(specs)
+            document = copy.deepcopy(good)
+            for _ in range(40):
+                document["metadata"] = {**good["metadata"], **self._metadata()}
+                if not self._schema.admit(document).problems:
+                    break
+            if self._random.random() < LIKELY:
+                document["status"] = self._value(self._root["properties"]["status"], LIKELY)
+            if self._random.random() < 0.8:
+                self._retype(document)
+            if not document["metadata"].get("name"):
+                document["metadata"].pop("generateName", None)
+            yield document
+
+    def _retype(self, document: dict[str, Any]) -> None:
+        """Insert a character into a key or a text of metadata, or put it in the place of one."""
+        places = [path for path in _paths(document, ()) if path[0] == "metadata"]
+        path = self._random.choice([path for path in places if isinstance(_follow(document, path), str)])
+        parent, key = _follow(document, path[:-1]), path[-1]
+        is_key = path[1] in ("labels", "annotations") and self._random.random() < LIKELY
+        text = key if is_key else parent[key]
+        start = self._random.randint(0, len(text))
+        new = text[:start] + self._random.choice(CHARACTERS) + text[start + self._random.choice((0, 1)) :]
+        if is_key:
+            parent[new] = parent.pop(key)
+        else:
+            parent[key] = new
 
     def _metadata(self) -> dict[str, Any]:
         """Return fields of metadata, good and bad; none that only an object has that exists."""
