@@ -188,6 +188,18 @@ def test_templates_see_template_values(tmp_path):
     assert config["data"] == {"team": "streaming", "a": "1.5", "cpu": "2"}
 
 
+def test_template_values_in_snapshots(tmp_path, assert_manifests):
+    """What a template of one's own makes of values is reviewed as a snapshot, like everything else."""
+    text = (ROOT / "templates" / "serviceaccount.yaml.j2").read_text("utf-8")
+    more = "automountServiceAccountToken: {{ cluster.templateValues.items | length > 1 }}\n"
+    more += "imagePullSecrets: {{ cluster.templateValues.items }}\n"
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith(("automount", "imagePull"))]
+    (tmp_path / "serviceaccount.yaml.j2").write_text("".join(lines) + more)
+    made = offline.render_clusters([with_values({"items": [{"name": "registry"}]})], str(tmp_path))
+
+    assert_manifests([each for each in made if each["kind"] == "ServiceAccount"][:1])
+
+
 def test_values_that_no_template_uses_change_nothing():
     """Not one byte of any object depends on values that no template asks for."""
     made = [offline.render_clusters([with_values(values)]) for values in ({}, VALUES, {"team": "other"})]
