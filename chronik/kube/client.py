@@ -1,7 +1,7 @@
 """Talks to a real API server: `ApiKube` is what `kube.connect` returns.
 
-Each method sends one request, or one for each page, and reads what comes back. Kinds that chronik renders cost no
-discovery; another one, of a template override, is asked for once.
+Each method has one request made by `requests`, or one for each page, sent by `transport`, and reads what comes back.
+Kinds that chronik renders cost no discovery; another one, of a template override, is asked for once.
 """
 
 from __future__ import annotations

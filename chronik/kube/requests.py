@@ -106,6 +106,7 @@ def merge_request(info: RequestInfo, patch: Manifest, *, dry_run: bool = False) 
         encode(patch),
         "application/merge-patch+json",
         conditional="resourceVersion" in patch.get("metadata", {}),
+        dry_run=dry_run,
     )
 
 

@@ -1,7 +1,7 @@
 """One pass over one cluster: the whole product in one function. Start reading chronik here.
 
-It is level-triggered: everything it decides by is read from the cluster, so it may be called at any time, be cut off
-anywhere, and be called again.
+`worker` decides when a pass begins, and times, counts and logs it. A pass is level-triggered: everything it decides by
+is read from the cluster, so it may be called at any time, be cut off anywhere, and be called again.
 """
 
 from __future__ import annotations

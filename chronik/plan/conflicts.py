@@ -1,10 +1,11 @@
 """What stands in the way of an apply, and what is done about it: owners of fields, fields that never change, ports.
 
-A conflict is told with who owns what, and how a person gets out of it. Immutable fields are known here, because the
-server tells of them only once it is asked. Ports are told apart by number and protocol, and their names must differ: if
-the number of one of our ports was edited, that made another port with our name, and the server refuses ours beside it.
-Theirs then goes first, with a merge patch: an apply takes away nothing but what its own manager has put there. So do
-the keys that others add to a ConfigMap, which pods read as configuration.
+`field_conflicts` finds which fields other managers own and want otherwise; whether one may be taken from them is for
+`planner` (`_decided`), and `conflict` words one that may not, with how a person gets out of it. Immutable fields are
+known here, because the server tells of them only once it is asked. Ports are told apart by number and protocol, and
+their names must differ: if the number of one of our ports was edited, that made another port with our name, and the
+server refuses ours beside it. Theirs then goes first, with a merge patch: an apply takes away nothing but what its
+own manager has put there. So do the keys that others add to a ConfigMap, which pods read as configuration.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from chronik.manifest import ObjectRef
 from chronik.plan.actions import Action, Apply, Blocked, Conflict, Recreate
 from chronik.plan.drift import alters, foreign_fields, split
-from chronik.plan.managed_fields import item_field, owners_of
+from chronik.plan.managed_fields import item_field, key_names, keyed, managed_entries, node_at, owner_of, owners_of
 from chronik.plan.ownership import adders
 from chronik.plan.replicas import is_scaled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from chronik.errors import FieldOwner
     from chronik.manifest import Manifest
@@ -29,6 +30,43 @@ if TYPE_CHECKING:
 
 
 # --- fields that others own -------------------------------------------------------------------------------------------
+
+
+def field_conflicts(desired: Manifest, live: Manifest, fields: Fields) -> list[FieldOwner]:
+    """Return the conflicts that an unforced apply would be answered with; `fields` is what its manager owns.
+
+    Those are the fields that another manager owns and that are not, letter by letter, as desired: the server compares
+    before it respells quantities or drops zeroes. One kind is left to the server to find: with a map that was applied
+    empty and still is, only its schema knows whether wanting something in it is a conflict.
+    """
+    entries = [entry for entry in managed_entries(live) if entry.get("fieldsV1") is not fields]
+    trees = [entry.get("fieldsV1") or {} for entry in entries]
+    found = []
+    for entry, tree in zip(entries, trees, strict=True):
+        paths = _conflicting(desired, live, tree, ())
+        whole = (path for path in paths if not any(node_at(other, path) for other in (fields, *trees)))
+        found += [owner_of(entry, path) for path in whole]
+    return found
+
+
+def _conflicting(want: Any, live: Any, owned: Fields, path: FieldPath) -> Iterator[FieldPath]:
+    """Yield the fields that a manager owns and that we want otherwise, below a path."""
+    if not owned or not isinstance(want, dict | list):
+        if want != live and not (isinstance(want, dict) and not live):
+            yield path
+    elif isinstance(want, dict):
+        values = live if isinstance(live, dict) else {}
+        for key, value in want.items():
+            field = "f:" + key
+            if field in owned:
+                yield from _conflicting(value, values.get(key), owned[field], (*path, field))
+    else:
+        names = key_names(owned)
+        present = keyed(live or (), names)
+        for key, item in keyed(want, names).items():
+            field = item_field(key, names)
+            if field in owned:
+                yield from _conflicting(item, present.get(key), owned[field], (*path, field))
 
 
 def conflict(

@@ -221,46 +221,10 @@ def owners_of(path: FieldPath, live: Manifest) -> list[FieldOwner]:
     for entry in managed_entries(live):
         node = node_at(entry.get("fieldsV1") or {}, path)
         if node is not None and (not node or "." in node):
-            owners.append(_owner(entry, path))
+            owners.append(owner_of(entry, path))
     return owners
 
 
-def collisions(desired: Manifest, live: Manifest, fields: Fields) -> list[FieldOwner]:
-    """Return the conflicts that an unforced apply would be answered with; `fields` is what its manager owns.
-
-    Those are the fields that another manager owns and that are not, letter by letter, as desired: the server compares
-    before it respells quantities or drops zeroes. One kind is left to the server to find: with a map that was applied
-    empty and still is, only its schema knows whether wanting something in it is a conflict.
-    """
-    entries = [entry for entry in managed_entries(live) if entry.get("fieldsV1") is not fields]
-    trees = [entry.get("fieldsV1") or {} for entry in entries]
-    found = []
-    for entry, tree in zip(entries, trees, strict=True):
-        paths = _collided(desired, live, tree, ())
-        whole = (path for path in paths if not any(node_at(other, path) for other in (fields, *trees)))
-        found += [_owner(entry, path) for path in whole]
-    return found
-
-
-def _collided(want: Any, live: Any, owned: Fields, path: FieldPath) -> Iterator[FieldPath]:
-    """Yield the fields that a manager owns and that we want otherwise, below a path."""
-    if not owned or not isinstance(want, dict | list):
-        if want != live and not (isinstance(want, dict) and not live):
-            yield path
-    elif isinstance(want, dict):
-        values = live if isinstance(live, dict) else {}
-        for key, value in want.items():
-            field = "f:" + key
-            if field in owned:
-                yield from _collided(value, values.get(key), owned[field], (*path, field))
-    else:
-        names = key_names(owned)
-        present = keyed(live or (), names)
-        for key, item in keyed(want, names).items():
-            field = item_field(key, names)
-            if field in owned:
-                yield from _collided(item, present.get(key), owned[field], (*path, field))
-
-
-def _owner(entry: dict[str, Any], path: FieldPath) -> FieldOwner:
+def owner_of(entry: dict[str, Any], path: FieldPath) -> FieldOwner:
+    """Return who owns the field at a path, by an entry of `managedFields`."""
     return FieldOwner(server_path(path), entry["manager"], entry["operation"], entry.get("subresource", ""))

@@ -1,9 +1,10 @@
 """What has to be done to make a cluster what its manifests say: every decision of the commands and of the operator.
 
-`plan` compares what is wanted with what is there, object by object, and returns actions in the order in which they are
-to be carried out; nothing is sent from here. For each object it is decided in turn whose it is (`ownership`), whether
-an apply would change anything (`drift`), whether that can be changed at all (`conflicts`, `volumes`), and whether
-another field manager owns it (`managed_fields`). `replicas` then hands the replica count over, if it has to.
+`plan` compares what is wanted with what is there, object by object, and returns actions in the order in which they
+are to be carried out; nothing is sent from here. For each object it is decided in turn whose it is (`ownership`),
+whether an apply would change anything (`drift`), whether that can be changed at all (`conflicts`, `volumes`), and
+whether another field manager owns it and it may be taken from that one (`conflicts`). `replicas` then hands the
+replica count over, if it has to.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from chronik.plan.actions import (
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
 from chronik.plan.conflicts import (
     conflict,
+    field_conflicts,
     foreign_keys,
     immutable_differences,
     port_collisions,
@@ -44,7 +46,7 @@ from chronik.plan.conflicts import (
     unchangeable,
 )
 from chronik.plan.drift import alters, applied_fields, drift, split
-from chronik.plan.managed_fields import BEFORE_FIRST_APPLY, collisions
+from chronik.plan.managed_fields import BEFORE_FIRST_APPLY
 from chronik.plan.ownership import Owner, additions, ownership_of, pruned
 from chronik.plan.replicas import (
     Autoscalers,
@@ -234,7 +236,7 @@ class _Planner:
         differences = drift(manifest, live)
         if not differences:
             return Skip(ref=ref, reason="is as it should be")
-        owners = tuple(collisions(manifest, live, fields))
+        owners = tuple(field_conflicts(manifest, live, fields))
         removes, removal = foreign_keys(manifest, live)
         parts = list(split(differences))
         reordered = (each for each in parts if each.kind == "order" and each not in differences)

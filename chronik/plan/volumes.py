@@ -1,7 +1,8 @@
 """Growing the volumes of a StatefulSet, whose claim templates are immutable, without stopping a pod.
 
-The claims are patched one by one; then the StatefulSet is deleted with its pods orphaned and created anew with the
-larger template and with everything that others have set on it, and takes pods and claims back. Volumes never shrink.
+Decided here, done by `apply/executor`: the claims are patched one by one (`GrowClaim`); then the StatefulSet is
+deleted with its pods orphaned and created anew with the larger template and with everything that others have set on it,
+and takes pods and claims back. Volumes never shrink.
 Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#expanding-persistent-volumes-claims
 """
 

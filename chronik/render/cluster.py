@@ -1,7 +1,8 @@
 """Turn a cluster into its manifests: which templates run for which component, and in which order they come out.
 
 Pure: templates are handed in as `Templates`. What this returns is exactly what `chronik render` prints and what apply
-and the operator send. To find where a field of the spec becomes a line of a manifest, grep its name in `templates/`.
+and the operator send. To find where a field of the spec becomes a line of a manifest, grep its last name in
+`templates/`: `spec.storage.size` is in `parts/data-claim.yaml.j2`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Derive a cluster's status from what was observed: phase, conditions, endpoints, ready replicas.
 
-Pure: `now` is an argument. Statements S23-S31 and S39-S44 of the seed; conditions follow the Kubernetes API
-conventions, so `kubectl wait` and kstatus tools understand them.
+Every condition gets its status, reason and message in `_conditions` and the functions that it calls; the reason of a
+pass that failed comes from `assess`. Pure: `now` is an argument. Conditions follow the Kubernetes API conventions, so
+`kubectl wait` and kstatus tools understand them. Statements S23-S31 and S39-S44 of docs/behaviours.md.
 """
 
 from __future__ import annotations

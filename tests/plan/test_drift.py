@@ -13,9 +13,9 @@ from support.ssa.field_model import FieldModel, content, mutated
 from support.ssa.server_side_apply import Conflicts
 
 from chronik.manifest import CLUSTER_LABEL, FIELD_MANAGER, KINDS, MANAGED_BY, as_stored
+from chronik.plan.conflicts import field_conflicts
 from chronik.plan.drift import alters, applied_fields, same, walk
 from chronik.plan.managed_fields import (
-    collisions,
     field_path,
     fields_of,
     is_atomic_map,
@@ -256,7 +256,7 @@ def test_an_edit_takes_the_field():
     assert [owner.manager for owner in owners_of(difference.path, model.live)] == ["kubectl-edit"]
     assert [
         (owner.path, owner.manager, owner.operation)
-        for owner in collisions(deployment(container()), model.live, fields)
+        for owner in field_conflicts(deployment(container()), model.live, fields)
     ] == [('.spec.template.spec.containers[name="c"].image', "kubectl-edit", "Update")]
 
 
@@ -357,7 +357,7 @@ def test_conflicts_are_foreseen(path, random):
     model, desired = a_history(path, random)
     live = deepcopy(model.live)
     fields = applied_fields(live) or {}
-    foreseen = {(owner.path, owner.manager) for owner in collisions(desired, live, fields)}
+    foreseen = {(owner.path, owner.manager) for owner in field_conflicts(desired, live, fields)}
     try:
         model.apply(desired, force=False)
         actual = {}

@@ -18,9 +18,9 @@ from support.recorded import FILES, at, recorded, with_value
 from chronik.manifest import KIND_BY_NAME, KINDS, ObjectRef
 from chronik.offline import loading as offline
 from chronik.plan.actions import Apply, Create, GrowClaim, Prune, Recreate, TransferOwnership
-from chronik.plan.conflicts import immutable_differences
+from chronik.plan.conflicts import field_conflicts, immutable_differences
 from chronik.plan.drift import applied_fields, walk
-from chronik.plan.managed_fields import collisions, leaves, node_at
+from chronik.plan.managed_fields import leaves, node_at
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def check_found(desired, edited, leaf):
     assert differences, leaf
     for difference in differences:  # with another key it is another item, so the difference may be in the list
         assert difference.path[: len(leaf) - 2] == leaf[: len(difference.path)][: len(leaf) - 2]
-    assert {owner.manager for owner in collisions(desired, edited, fields)} <= {"somebody"}
+    assert {owner.manager for owner in field_conflicts(desired, edited, fields)} <= {"somebody"}
 
 
 @files
@@ -227,7 +227,7 @@ def test_conflicts_are_those_that_the_server_names(path, place):
                 break
     edited = place.edit(ObjectRef.of(desired), patches, "somebody").body
     answer = place.apply(desired, dryRun="All")
-    foreseen = {(owner.path, owner.manager) for owner in collisions(desired, edited, applied_fields(edited))}
+    foreseen = {(owner.path, owner.manager) for owner in field_conflicts(desired, edited, applied_fields(edited))}
 
     assert answer.code == 409
     assert foreseen == {(cause["field"], cause["message"].split('"')[1]) for cause in answer.body["details"]["causes"]}
@@ -243,7 +243,7 @@ def test_untracked_objects_conflict(place):
     answer = place.apply(desired, dryRun="All")
 
     assert not untracked["metadata"].get("managedFields")
-    assert {(owner.path, owner.manager) for owner in collisions(desired, untracked, {})} == {
+    assert {(owner.path, owner.manager) for owner in field_conflicts(desired, untracked, {})} == {
         (cause["field"], cause["message"].split('"')[1]) for cause in answer.body["details"]["causes"]
     }
 
