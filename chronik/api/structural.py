@@ -7,7 +7,6 @@ uses, is understood; anything else raises when the schema is compiled.
 from __future__ import annotations
 
 import re
-import sys
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 Raw = dict[str, Any]
 _POINTER = "#/$defs/"
 _ABSENT: Any = object()
-_LARGEST = int(sys.float_info.max)
+_LARGEST = 2**1024 - 2**971  # of all floats
 FREE = "x-kubernetes-preserve-unknown-fields"
 """The keyword of a place that holds any JSON. With the type `object`, it has to be a map."""
 DEEPEST = 100
