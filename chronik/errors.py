@@ -3,6 +3,7 @@
     ChronikError                          1
     ├── InputError                        2   what the user wrote cannot be used
     │   ├── InvalidDocuments              2   problems in documents, each with its place
+    │   ├── InvalidTransition             2   the live document may not become this one: a rule compares the two
     │   ├── KubeconfigError               2   no usable kubeconfig, context or credentials
     │   └── TemplateError                 2   a template is broken; names template and line
     ├── ApiError                          3   the cluster refused or could not be reached
@@ -89,6 +90,12 @@ class InvalidDocuments(InputError):
         count = sum(problem.severity == "error" for problem in problems)
         super().__init__(f"{count} error{'s' if count != 1 else ''} found", subject=subject)
         self.problems = tuple(problems)
+
+
+class InvalidTransition(InputError):
+    """A document is valid by itself, but the live one may not become it: the API server will refuse it."""
+
+    reason = "InvalidTransition"
 
 
 class TemplateError(InputError):
@@ -208,6 +215,17 @@ class Forbidden(ApiError):
 
     reason = "Forbidden"
     retry_class = "permanent"
+
+
+def first_or_all_forbidden(failures: Sequence[BaseException]) -> BaseException:
+    """Return the first of several failures; if it is a missing right, one error with all rights that are missing."""
+    missing = [each for each in failures if isinstance(each, Forbidden)]
+    if len(missing) < 2 or failures[0] is not missing[0]:  # noqa: PLR2004  # one is told as it is
+        return failures[0]
+    message = "\n".join(dict.fromkeys(each.message for each in missing))
+    hints = list(dict.fromkeys(each.hint for each in missing if each.hint))
+    others = ["Grant and check the others in the same way."] if len(hints) > 1 else []
+    return Forbidden(message, hint="\n".join([*hints[:1], *others]), answer=missing[0].answer)
 
 
 class QuotaExceeded(ApiError):

@@ -7,6 +7,7 @@ documents that failed the quick check, because importing jsonschema is slow.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from difflib import get_close_matches
 from itertools import islice
@@ -162,8 +163,22 @@ def _count(word: str, keyword: str, thing: str) -> Callable[[Any, Raw], Explanat
 
 
 def _pattern_words(value: Any, schema: Raw) -> Explanation:
-    hint = _type_hint(value, schema)  # "5", where 5 would do
+    hint = _type_hint(value, schema) or _unit_hint(value, schema)  # "5", where 5 would do
     return "pattern", f"must be {schema['x-allowed']}, not {_shown(value)}", hint
+
+
+def _unit_hint(value: Any, schema: Raw) -> str:
+    """Return the quantity that may be meant by one with a unit as people write it: `10GB`, `512 mb`."""
+    found = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return ""
+    number, prefix, binary = found.groups()
+    unit = prefix.upper() + (binary or "").lower()
+    meant = f"{number}{'k' if unit == 'K' else unit}"  # the one decimal prefix in small letters
+    return f"Did you mean {meant}?" if matches(meant, schema) else ""
+
+
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([KMGTPE])(?:(i)b?|b)", re.IGNORECASE)
 
 
 def _short(value: Any, schema: Raw) -> Explanation:

@@ -69,6 +69,15 @@ class Validator:
         spec: ClusterSpec = self._schema.completed_spec(admitted.document["spec"])
         return Validated(_cluster(metadata, declared or namespace or fallback, spec), problems)
 
+    def transition(self, cluster: Cluster, old: Mapping[str, Any]) -> tuple[Problem, ...]:
+        """Return the errors of a valid cluster that come from what it replaces, the live document `old`, alone."""
+        metadata = {"name": cluster.name, "namespace": cluster.namespace}
+        raw = {"apiVersion": API_VERSION, "kind": CLUSTER_KIND, "metadata": metadata, "spec": cluster.spec}
+        document = self._schema.admit(raw).document
+        alone = self.rules.check(document)
+        both = self.rules.check(document, old=self._schema.admit(old).document)
+        return tuple(each for each in both if each.severity == "error" and each not in alone)
+
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """kubectl's copy of the whole document, which is no annotation of the user's."""

@@ -23,6 +23,7 @@ from chronik.kube.requests import (
     get_request,
     list_request,
     merge_request,
+    openapi_request,
     query,
     secrets_of,
     watch_request,
@@ -52,6 +53,11 @@ class ApiKube:
     def namespace(self) -> str:
         """The namespace that the options or the context name, else `default`."""
         return self._transport.access.namespace
+
+    async def openapi(self, api_version: str) -> Manifest:
+        """Return what the server publishes of a group's version."""
+        info = RequestInfo("get", Kind(api_version, "OpenAPI", plural="", stage=-1))
+        return await self._transport.send(openapi_request(info))
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if it does not exist."""

@@ -45,10 +45,21 @@ def find_access(
     host = environ.get("KUBERNETES_SERVICE_HOST", "")
     if host and (service_account / "token").exists() and not options.context:
         return _from_pod(host, environ.get("KUBERNETES_SERVICE_PORT", "443"), options, service_account)
+    named = environ.get("KUBECONFIG", "")
+    missing = f"$KUBECONFIG names {named}, which does not exist" if named else f"{DEFAULT_KUBECONFIG} does not exist"
     raise KubeconfigError(
-        f"no kubeconfig: neither $KUBECONFIG nor {DEFAULT_KUBECONFIG} is there, and this is no pod",
+        f"no kubeconfig: {missing}, and this is no pod",
         hint="Name one with --kubeconfig FILE.",
     )
+
+
+def context_names(options: ConnectOptions, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the contexts of the kubeconfig files that would be used.
+
+    Raises:
+        KubeconfigError: a file cannot be read, or is no kubeconfig.
+    """
+    return list(_Merged.read(_kubeconfig_files(options.kubeconfig, environ)).sections["context"])
 
 
 def _kubeconfig_files(named: str, environ: Mapping[str, str]) -> list[Path]:

@@ -136,7 +136,7 @@ def _forbidden(case: _Case) -> Wording:
     match = _RBAC.search(case.text)
     if match is None:
         grants = _ESCALATION in case.text
-        return _essence(case), "Whoever applies a Role must hold all the permissions that it grants." if grants else ""
+        return _essence(case), "To apply a Role, you must hold all the permissions that it grants." if grants else ""
     resource = f"{match['plural']}.{match['group']}".rstrip(".")
     full_name = f"{resource}/{match['sub']}" if match["sub"] else resource
     place = f"in namespace {match['namespace']}" if match["namespace"] else "in the whole cluster"

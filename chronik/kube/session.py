@@ -12,10 +12,7 @@ import os
 import socket
 import ssl
 import struct
-import tempfile
 import time
-from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -24,13 +21,12 @@ from weakref import WeakSet
 import aiohttp
 
 from chronik import __version__
-from chronik.errors import KubeconfigError
 
 if TYPE_CHECKING:
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
     from chronik.kube.classify import Fault
-    from chronik.kube.credentials import Access, Pem
+    from chronik.kube.credentials import Access
 
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 60.0  # the server closes idle connections after 90 s and more
@@ -134,53 +130,3 @@ _FAULTS: tuple[tuple[tuple[type[BaseException], ...], Fault], ...] = (
     ((TimeoutError,), "timeout"),
     ((json.JSONDecodeError, UnicodeDecodeError, aiohttp.ClientResponseError), "garbage"),
 )
-
-
-def make_context(access: Access) -> ssl.SSLContext | None:
-    """Return the context for an https server, None for plain http.
-
-    Raises:
-        KubeconfigError: a file is missing, or not what it should be.
-    """
-    if not access.server.startswith("https:"):
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # any certificate in the file is trusted, as by kubectl
-    if not access.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif access.authority is None:
-        context.load_default_certs()
-    load(context, access)
-    return context
-
-
-def load(context: ssl.SSLContext, access: Access) -> None:
-    """Read authority and client certificate, the first time or again after they may have been rotated."""
-    try:
-        if access.verify and isinstance(access.authority, Path):
-            context.load_verify_locations(cafile=access.authority)
-        elif access.verify and isinstance(access.authority, bytes) and access.authority:
-            context.load_verify_locations(cadata=access.authority.decode("ascii", "ignore"))
-        plugin = access.credentials.certificate
-        pair = (plugin.certificate, plugin.key) if plugin else access.certificate
-        if pair:
-            _load_chain(context, *pair)
-    except (OSError, ssl.SSLError, ValueError) as error:
-        raise KubeconfigError(f"certificate or key cannot be used: {error}", subject=access.origin) from error
-
-
-def _load_chain(context: ssl.SSLContext, certificate: Pem, key: Pem) -> None:
-    with ExitStack() as stack:
-        context.load_cert_chain(_as_file(certificate, stack), _as_file(key, stack))
-
-
-def _as_file(source: Pem, stack: ExitStack) -> str:
-    """Return a path, because Python loads keys from files only; a text is put in one, for the moment, for us alone."""
-    if isinstance(source, Path):
-        return str(source)
-    file = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".pem"))  # noqa: SIM115  # the stack closes it
-    file.write(source)
-    file.flush()
-    return file.name

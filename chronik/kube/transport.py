@@ -23,7 +23,6 @@ import orjson
 from yarl import URL
 
 from chronik.errors import Answer, ApiError, ConflictError, ServerBusy
-from chronik.kube import session as kube_tls
 from chronik.kube.classify import Classification, Reply, Retry, fail, refuse
 from chronik.kube.interface import UNGUARDED
 from chronik.kube.messages import ServerInfo, redact
@@ -37,6 +36,7 @@ from chronik.kube.session import (
     proxy_of_environment,
     reset_connection,
 )
+from chronik.kube.tls import load_certificates, make_context
 
 if TYPE_CHECKING:
     import ssl
@@ -179,7 +179,7 @@ class Transport:
         renewed = await self.access.credentials.renew(rejected)
         if self._tls is None:
             return renewed
-        kube_tls.load(self._tls, self.access)
+        load_certificates(self._tls, self.access)
         return renewed or isinstance(self.access.authority, Path) or self.access.certificate is not None
 
     async def _attempt(self, request: Request, attempts: Attempts, read: Callable[[ClientResponse], Awaitable[T]]) -> T:
@@ -255,7 +255,7 @@ async def open_transport(access: Access, options: ConnectOptions) -> AsyncIterat
         KubeconfigError: credentials or certificates cannot be had.
     """
     await access.credentials.authorization()  # a plugin may hand out the certificate that TLS needs
-    transport = Transport(access, options, kube_tls.make_context(access))
+    transport = Transport(access, options, make_context(access))
     try:
         yield transport
     finally:

@@ -179,7 +179,7 @@ def _rotation(
     cluster = desired.cluster
     new = (each.ref for each in report.written if isinstance(each.action, Create))
     made = {ref.name for ref in new if ref.kind in WORKLOAD_KINDS}
-    hindered = {each.ref for each in (*report.failed, *report.untried, *report.obstacles)}
+    not_done = {each.ref for each in (*report.failed, *report.untried, *report.obstacles)}
     digests = status_of(live.document or {}).get("secretDigests") or {}
     made_with = {part: digest for part, digest in digests.items() if workload_name(cluster.name, part) not in made}
     secret = _secret_of(cluster, context)
@@ -188,7 +188,7 @@ def _rotation(
 
     def may_restart(ref: ObjectRef, started: Sequence[ObjectRef]) -> bool:
         free = rollout.is_restarting(ref) or rollout.before(ref, started) is None
-        return free and ref not in hindered
+        return free and ref not in not_done
 
     return rotation(desired.manifests, live.objects, made_with, secret, may_restart)
 

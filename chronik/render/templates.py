@@ -29,7 +29,7 @@ from jinja2.utils import missing, object_type_repr
 from chronik.documents.scalars import SURROGATE
 from chronik.errors import TemplateError
 from chronik.render.filters import FILTERS, FUNCTIONS
-from chronik.render.skeleton import HOLE_MARK, OMIT, SkeletonError, compile_skeleton, placeholder
+from chronik.render.skeleton import OMIT, PLACEHOLDER_MARK, SkeletonError, compile_skeleton, placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from jinja2.bccache import BytecodeCache
     from jinja2.runtime import Context
 
-_PLACEHOLDERS = "chronik holes"  # no identifier, so no template can name it
+_PLACEHOLDERS = "chronik placeholders"  # no identifier, so no template can name it
 _DEPTH = "chronik depth"
 _CHECKED = "chronik checked"  # by identity: what parts have made so far
 _NOTHING = object()
@@ -274,9 +274,9 @@ class _Loader(BaseLoader):
         text = self.read(template)
         if text is None:
             raise TemplateNotFound(template)
-        if HOLE_MARK in text:
-            line = text.count("\n", 0, text.index(HOLE_MARK)) + 1
-            raise TemplateSyntaxError(f"the text {HOLE_MARK} is reserved", line, template)
+        if PLACEHOLDER_MARK in text:
+            line = text.count("\n", 0, text.index(PLACEHOLDER_MARK)) + 1
+            raise TemplateSyntaxError(f"the text {PLACEHOLDER_MARK} is reserved", line, template)
         return text, template, lambda: True
 
 

@@ -84,7 +84,7 @@ class ComponentView:
         return [self.uncreated, *ill] if self.uncreated else ill
 
     @property
-    def laggards(self) -> list[str]:
+    def unready(self) -> list[str]:
         """Pods that are not ready without anything being wrong with them, and how far each is."""
         return _grouped((_stage(pod), pod.name) for pod in self.pods if not (pod.trouble or pod.ready))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.hostile import HOSTILE, STRUCTURE
 from support.kubectl import kubectl, kubectl_reads
 
-from chronik.documents import yaml_reader as document_yaml
+from chronik.documents import yaml_reader
 from chronik.documents.nodes import Limits
 from chronik.documents.reader import parse_documents
 from chronik.documents.writer import to_yaml
@@ -74,7 +74,7 @@ def test_broken_file(path):
 def test_python_parser_finds_the_same(path, monkeypatch):
     """Without libyaml, the same mistake is found in the same line."""
     expected = [(problem.code, problem.location.line) for problem in parse_documents(path.read_bytes(), path.name)[1]]
-    monkeypatch.setattr(document_yaml, "CParser", document_yaml._PurePython)
+    monkeypatch.setattr(yaml_reader, "CParser", yaml_reader._PurePython)
 
     _, problems = parse_documents(path.read_bytes(), path.name)
 
@@ -85,7 +85,7 @@ def test_python_parser_finds_the_same(path, monkeypatch):
 def test_python_parser_reads_the_same(path, monkeypatch):
     """Without libyaml, a document reads the same."""
     expected = parse(path.read_bytes())
-    monkeypatch.setattr(document_yaml, "CParser", document_yaml._PurePython)
+    monkeypatch.setattr(yaml_reader, "CParser", yaml_reader._PurePython)
 
     assert parse(path.read_bytes()) == expected
     assert expected[1] == []
@@ -512,7 +512,7 @@ def test_any_pieces_of_yaml(pieces):
 def test_any_pieces_of_yaml_in_python(pieces, monkeypatch):
     """No heap of YAML's own characters makes the parser raise where libyaml is missing."""
     with monkeypatch.context() as patch:
-        patch.setattr(document_yaml, "CParser", document_yaml._PurePython)
+        patch.setattr(yaml_reader, "CParser", yaml_reader._PurePython)
         check("".join(pieces))
 
 

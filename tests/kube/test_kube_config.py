@@ -18,7 +18,7 @@ from chronik.errors import KubeconfigError
 from chronik.kube import ConnectOptions
 from chronik.kube.credentials import EARLY_SECONDS, AuthProvider, ExecPlugin
 from chronik.kube.kubeconfig import find_access
-from chronik.kube.session import make_context
+from chronik.kube.tls import make_context
 
 
 def cluster(name: str, **value: str) -> dict:
@@ -116,6 +116,12 @@ def test_nothing_is_configured(monkeypatch, tmp_path):
 
     with pytest.raises(KubeconfigError, match=r"no kubeconfig: .*\n.*--kubeconfig"):
         find_access(ConnectOptions(), {}, tmp_path)
+
+
+def test_a_kubeconfig_that_is_not_there(tmp_path):
+    """What $KUBECONFIG names and does not exist is named."""
+    with pytest.raises(KubeconfigError, match=r"\$KUBECONFIG names /nope:/none, which does not exist"):
+        find_access(ConnectOptions(), {"KUBECONFIG": "/nope:/none"}, tmp_path)
 
 
 def test_a_scheme_in_capitals_is_https(tmp_path):
