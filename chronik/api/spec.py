@@ -203,13 +203,14 @@ class ClusterSpec(TypedDict):
     tolerations: list[dict[str, Any]]
     affinity: dict[str, Any] | None
     topologySpreadConstraints: list[dict[str, Any]]
+    templateValues: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """One valid cluster; `uid` is there when it came from an API server, and makes its objects owned.
 
-    `labels` and `annotations` are the document's own, for templates; chronik's templates use neither.
+    `labels`, `annotations` and `templateValues` are the document's own, for templates; chronik's use none of them.
     """
 
     name: str
@@ -219,6 +220,11 @@ class Cluster:
     domain: str = "cluster.local"
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def templateValues(self) -> Mapping[str, Any]:  # noqa: N802  # templates know it by the API's name
+        """`spec.templateValues`."""
+        return self.spec["templateValues"]
 
     @property
     def key(self) -> ClusterKey:

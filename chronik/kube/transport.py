@@ -240,7 +240,7 @@ class Transport:
             async for chunk in response.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    yield orjson.loads(line)
+                    yield parse(line)
         except TRANSPORT_ERRORS as error:
             fault, detail = diagnose(error)
             raise fail(request.info, fault, detail, self.where).error from error
@@ -268,9 +268,45 @@ _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 """`299 - "text"`, several of them separated by commas (RFC 7234, 5.5)."""
 
 
+_MOST_DEPTH = 200
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+
+
+def parse(text: bytes) -> Any:
+    """Read JSON, and empty the maps and lists that are nested deeper than any object of ours may be.
+
+    The API server takes ten thousand levels where a spec is free, and no parser here does. One such object must not
+    keep all others of its list from being read.
+
+    Raises:
+        JSONDecodeError: it is no JSON.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        shallow = _without_depths(text)
+        if shallow == text:
+            raise
+        return orjson.loads(shallow)
+
+
+def _without_depths(text: bytes) -> bytes:
+    parts, depth, start = [], 0, 0
+    for match in _BRACKET.finditer(text):
+        if match[0] in b"{[":
+            depth += 1
+            if depth == _MOST_DEPTH:
+                parts.append(text[start : match.end()])
+        elif match[0] in b"}]":
+            if depth == _MOST_DEPTH:
+                start = match.start()
+            depth -= 1
+    return b"".join([*parts, text[start:]])
+
+
 async def _read_json(response: ClientResponse) -> Any:
     async with response:
-        return orjson.loads(await response.read())
+        return parse(await response.read())
 
 
 async def _keep_open(response: ClientResponse) -> ClientResponse:

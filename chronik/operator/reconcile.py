@@ -45,7 +45,7 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
         return await lifecycle.finalize(document, context)
 
     # 2. Validate (no client): schema and rules, as `chronik validate` does.
-    validated = context.validator.validate(document)
+    validated = context.validator.validate(document, stored=True)
     if not lifecycle.is_claimed(document):
         return await lifecycle.claim(document, first_digests(validated.cluster, context), context)
     if validated.cluster is None:

@@ -21,6 +21,7 @@ from chronik.kube.messages import RequestInfo
 from chronik.kube.requests import Request
 from chronik.kube.retry import LONGEST_HOLD, RetryPolicy
 from chronik.kube.session import diagnose, proxy_of_environment
+from chronik.kube.transport import parse
 from chronik.manifest import KIND_BY_NAME, ObjectRef
 
 CONFIG_MAP = KIND_BY_NAME["ConfigMap"]
@@ -318,3 +319,25 @@ def test_proxy_of_the_environment(server, proxy, monkeypatch):
 def test_exceptions_are_told_apart(error, fault, detail):
     """What the network throws is one of a few faults, in the words of the operating system."""
     assert diagnose(error) == (fault, detail)
+
+
+def nested(depth):
+    return b'{"a": ["}", {"b": ' + b'{"a":' * depth + b"1" + b"}" * depth + b'}], "z": "\\"{"}'
+
+
+@pytest.mark.parametrize(("depth", "left"), [(1, 1), (100, 100), (1000, 1000), (1100, 197), (9000, 197)])
+def test_depths_do_not_hide_an_answer(depth, left):
+    """An answer that is nested deeper than any parser goes is read all the same, without its depths."""
+    found = parse(nested(depth))
+    value, levels = found["a"][1]["b"], 0
+    while isinstance(value, dict):
+        value, levels = value.get("a"), levels + 1
+
+    assert (found["a"][0], found["z"], levels) == ("}", '"{', left)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b'{"a":' * 5000, b'{"a": "', b"[" * 5000 + b"]" * 4999, b"\xff"])
+def test_what_is_no_json_is_refused(text):
+    """What is broken beyond its depth is no answer."""
+    with pytest.raises(json.JSONDecodeError):
+        parse(text)
