@@ -34,7 +34,7 @@ STRICTER = (
     "illegal environment variable name",  # Go splits `A=B=c` at the first sign, Python refuses it
     "tls-server-name is no host name",  # matters to kubectl only if the server is verified
     "apiVersion must be v1",  # kubectl takes `/` and `/v1` too
-    "certificate-authority-data must be a string",  # Go takes an empty list for no bytes
+    "-data must be a string",  # Go takes an empty list for no bytes
     "there is no user",  # kubectl goes on as nobody
 )
 """Why chronik refuses what kubectl sends."""
