@@ -17,8 +17,8 @@ PACKAGE = ROOT / "chronik"
 
 LAYERS = (
     ("errors", "manifest", "problem", "quantity", "clock", "tasks", "wording"),
-    ("api",),
-    ("plan", "documents", "kube"),
+    ("api", "documents"),
+    ("plan", "kube"),
     ("status", "render"),
     ("apply", "report", "offline"),
     ("operator",),
@@ -278,7 +278,7 @@ def test_offline_commands_are_light(arguments, more):
 
 NOBODY_THERE = """
 clusters: [{name: a, cluster: {server: "http://127.0.0.1:9"}}]
-contexts: [{name: a, context: {cluster: a, user: a, namespace: n}}]
+contexts: [{name: a, context: {cluster: a, user: a, namespace: ns}}]
 users: [{name: a, user: {}}]
 current-context: a
 """
