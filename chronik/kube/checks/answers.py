@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from chronik.api.components import COMPONENTS
 from chronik.kube.checks.shapes import (
     ShapeError,
     anything,
@@ -223,7 +224,7 @@ _KINDS: dict[str, dict[str, Shape]] = {
                 "observedGeneration": whole,
                 "lastUpdated": text,
                 "operatorVersion": text,
-                **dict.fromkeys(("controllers", "ingestNodes", "searchNodes"), list_of(text)),
+                **dict.fromkeys((each.count_field for each in COMPONENTS.values()), list_of(text)),
                 "secretDigests": _TEXTS,
                 "readyReplicas": map_of(whole),
                 "conditions": _CONDITIONS,
