@@ -62,7 +62,7 @@ IO_LIBRARIES = {
 }
 IO_CALLS = {"open", "print", "input", "exec", "eval", "breakpoint"}
 CLOCK_CALLS = {"now", "utcnow", "today"}
-CORE_LIBRARIES = {"jinja2", "yaml", "jsonschema", "cel_expr_python", "rich"}
+CORE_LIBRARIES = {"jinja2", "yaml", "jsonschema", "jsonpatch", "jsonpointer", "cel_expr_python", "rich"}
 MOST_MODULES, MOST_ROOT_MODULES = 14, 12
 
 
