@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from chronik.api.structural import Raw, inlined, is_integer, is_text, pattern_of, types_of
+from chronik.api.structural import DEEPEST, FREE, Raw, inlined, is_integer, is_json, is_text, pattern_of, types_of
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:
@@ -193,6 +193,12 @@ def _twice(value: Any, schema: Raw) -> Explanation:
     return "duplicate", f"must not have {_described(value[double(value) or 0])} twice", ""
 
 
+def _no_json(value: Any, schema: Raw) -> Explanation:
+    del value, schema
+    hint = f"There, maps and lists are at most {DEEPEST} deep, and there is no NaN and no half of a surrogate pair."
+    return "json", "must be JSON that the API server can hold", hint
+
+
 _WORDS: dict[str, Callable[[Any, Raw], Explanation]] = {
     "type": _type,
     "enum": _enum_words,
@@ -205,6 +211,7 @@ _WORDS: dict[str, Callable[[Any, Raw], Explanation]] = {
     "maxItems": _count("at most", "maxItems", "item"),
     "maxProperties": _count("at most", "maxProperties", "key"),
     "uniqueItems": _twice,
+    FREE: _no_json,
 }
 
 
@@ -340,6 +347,7 @@ _Validator = extend(
         "maxItems": _unless(lambda value, most: not isinstance(value, list) or len(value) <= most),
         "maxProperties": _unless(lambda value, most: not isinstance(value, dict) or len(value) <= most),
         "uniqueItems": _unique_items,
+        FREE: _unless(lambda value, _: is_json(value)),
         "additionalProperties": _additional_properties,
         "required": _required,
         "propertyNames": _property_names,

@@ -46,16 +46,18 @@ class Validator:
         namespace: str | None = None,
         fallback: str = "default",
         old: Mapping[str, Any] | None = None,
+        stored: bool = False,
     ) -> Validated:
         """Check one document and make it a cluster, or say everything that is wrong with it.
 
         `namespace` is for a document that names none, and must not contradict one that does; without it that is the
-        `fallback`. `old` is the document that this one replaces, if there is one: transition rules compare the two.
+        `fallback`. `old` is the document that this one replaces, if there is one: transition rules compare the two. A
+        document that is `stored` came from the API server, which has checked more than its spec.
         """
         mistaken = _type_problems(raw)
         if mistaken:
             return Validated(None, mistaken)
-        admitted = self._schema.admit(raw)
+        admitted = self._schema.admit(raw, stored=stored)
         broken = [problem.path for problem in admitted.problems]
         problems = (*admitted.problems, *self.rules.check(admitted.document, skip=broken, old=old))
         metadata = admitted.document["metadata"] if not broken else {}

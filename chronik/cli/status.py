@@ -199,7 +199,7 @@ class _Viewer:
         given = self.asked.clusters.get(key)
         if given is not None:
             return cluster_view(given, "file", found, timestamp())
-        cluster = offline.validator().validate(found.document).cluster if found.document else None
+        cluster = offline.validator().validate(found.document, stored=True).cluster if found.document else None
         origin: Literal["document", "objects"] = "document" if cluster else "objects"
         cluster = cluster or cluster_from_objects(key, found, offline.validator().validate)
         return cluster_view(replace(cluster, domain=self.asked.domain), origin, found, timestamp())
