@@ -38,7 +38,7 @@ def played(cluster: Cluster, manifests: Sequence[Manifest]) -> LiveCluster:
     objects = _applied(cluster, manifests)
     running = {ref: _running(live) if ref.kind in WORKLOAD_KINDS else live for ref, live in objects.items()}
     claims = [claim for live in running.values() if live["kind"] == "StatefulSet" for claim in _claims(live)]
-    return LiveCluster(objects=running, claims=claims)
+    return LiveCluster(objects=running, claims=sorted(claims, key=ObjectRef.of))  # as a server lists them
 
 
 def _applied(cluster: Cluster, manifests: Sequence[Manifest]) -> dict[ObjectRef, Manifest]:

@@ -56,7 +56,10 @@ _ANY = _Type("scalar", "any", "", (), frozenset())
 
 
 class ServerModel:
-    """What an API server makes of manifests; `table` is that of schema/kubernetes.json."""
+    """What an API server makes of manifests; `table` is that of schema/kubernetes.json.
+
+    Trees of fields are sorted, as the server's are: a plan names what it changes in their order.
+    """
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self._kinds: Mapping[str, str] = table["kinds"]
@@ -114,7 +117,9 @@ class ServerModel:
     def _tree(self, value: Any, kind: _Type) -> Fields | None:
         """Return the tree of a value: `{}` if it is owned whole, None if the server keeps no record of it."""
         if isinstance(value, dict) and not self._is_atomic(kind):
-            trees = {key: self._tree(part, self._of(kind, key)) for key, part in value.items()}
+            trees = {
+                key: self._tree(value[key], self._of(kind, key)) for key in sorted(value)
+            }  # as the server has them
             found = {f"f:{key}": tree for key, tree in trees.items() if tree is not None}
             return found if found or not value else None
         if isinstance(value, list) and (kind.keys or "set" in kind.flags):
@@ -130,7 +135,7 @@ class ServerModel:
         for item in items:
             tree = self._tree(item, element) if isinstance(item, dict) else None
             found[self._item(item, kind, element)] = {".": {}, **tree} if tree else {}
-        return found
+        return dict(sorted(found.items()))
 
     def _item(self, item: Any, kind: _Type, element: _Type) -> str:
         """Return the name of a list's item in a tree."""
