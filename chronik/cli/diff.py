@@ -167,10 +167,11 @@ def _changed(
 ) -> ClusterDiff:
     """Compare one cluster with how it was played, and with its document from before."""
     from chronik.offline import loading as offline  # noqa: PLC0415  # `--help` stays quick
+    from chronik.offline.played import seen  # noqa: PLC0415
     from chronik.plan.live import LiveCluster  # noqa: PLC0415
 
     cluster, manifests = rendered
-    found = found or LiveCluster()
+    found = seen(found, manifests) if found else LiveCluster()
     error = transition_error(offline.validator().transition(cluster, document), "old") if document else None
     report = simulate(plan(manifests, found.objects, _context(rendered, found, flags, None)))
     return ClusterDiff(ClusterResult(cluster.key, report, error=error), found.pod_counts)
@@ -178,7 +179,9 @@ def _changed(
 
 def _deleted(key: ClusterKey, found: LiveCluster) -> ClusterDiff:
     """Return what becomes of a cluster of which the document is gone, once it is deleted."""
-    going = deletion(key, found)
+    from chronik.offline.played import seen  # noqa: PLC0415  # as above
+
+    going = deletion(key, seen(found))
     return ClusterDiff(ClusterResult(key, simulate(going.plan)), found.pod_counts, gone=True, volumes=going.volumes)
 
 

@@ -7,10 +7,11 @@ parts of controllers: volume claims, all bound, and pods, all running.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from chronik.manifest import CLAIM, FIELD_MANAGER, WORKLOAD_KINDS, ObjectRef
+from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef
 from chronik.offline import assets
 from chronik.plan.actions import Create, TransferOwnership
 from chronik.plan.live import LiveCluster
@@ -18,7 +19,7 @@ from chronik.plan.planner import PlanContext, plan
 from chronik.render.stored import ServerModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
@@ -39,6 +40,16 @@ def played(cluster: Cluster, manifests: Sequence[Manifest]) -> LiveCluster:
     running = {ref: _running(live) if ref.kind in WORKLOAD_KINDS else live for ref, live in objects.items()}
     claims = [claim for live in running.values() if live["kind"] == "StatefulSet" for claim in _claims(live)]
     return LiveCluster(objects=running, claims=sorted(claims, key=ObjectRef.of))  # as a server lists them
+
+
+def seen(found: LiveCluster, desired: Iterable[Manifest] = ()) -> LiveCluster:
+    """Return what a command sees of a cluster: the kinds that chronik renders, and what has a desired object's name.
+
+    Objects of other kinds, which templates of the user's make, are read by name alone, and never pruned.
+    """
+    named = {ObjectRef.of(manifest) for manifest in desired}
+    objects = {ref: live for ref, live in found.objects.items() if ref.kind in KIND_BY_NAME or ref in named}
+    return replace(found, objects=objects)
 
 
 def _applied(cluster: Cluster, manifests: Sequence[Manifest]) -> dict[ObjectRef, Manifest]:

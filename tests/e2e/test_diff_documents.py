@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import dataclass
 from itertools import zip_longest
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -121,9 +122,18 @@ def allow_growth(place: Place, pair: Pair) -> None:
 
 
 def said(done: Done) -> list[dict[str, Any]]:
-    """Return what a diff says of objects."""
+    """Return what a diff says of objects.
+
+    The fields of a map stand in the order in which the server prints them, which is that of its sources. So what is said
+    of several fields is put into one order here.
+    """
     assert done.code in {0, 1, 2}, done
     (cluster,) = done.json["clusters"]
+    for each in cluster["objects"]:
+        each["changes"].sort(key=itemgetter("path"))
+        each["restarts"].sort()
+        fields, cannot, rest = each["reason"].partition(" cannot be changed")
+        each["reason"] = ", ".join(sorted(fields.split(", "))) + cannot + rest
     return cluster["objects"]
 
 
