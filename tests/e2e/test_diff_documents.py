@@ -124,8 +124,8 @@ def allow_growth(place: Place, pair: Pair) -> None:
 def said(done: Done) -> list[dict[str, Any]]:
     """Return what a diff says of objects.
 
-    The fields of a map stand in the order in which the server prints them, which is that of its sources. So what is said
-    of several fields is put into one order here.
+    The fields of a map stand in the order in which the server prints them, which is that of its own sources. So what is
+    said of several fields is put into one order here.
     """
     assert done.code in {0, 1, 2}, done
     (cluster,) = done.json["clusters"]
