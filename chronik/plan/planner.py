@@ -229,7 +229,9 @@ class _Planner:
         anew = recreation(found.manifest, live, reason, changes, restarts)
         return [*(action for action in actions if isinstance(action, Prune)), *anew]
 
-    def _action_for(self, manifest: Manifest, live: Manifest, adoption: str, autoscaler: Manifest | None = None) -> Action:
+    def _action_for(
+        self, manifest: Manifest, live: Manifest, adoption: str, autoscaler: Manifest | None = None
+    ) -> Action:
         """Return what becomes of one object, leaving replica counts and volumes aside."""
         ref, metadata = ObjectRef.of(manifest), live["metadata"]
         fields = applied_fields(live) or {}
