@@ -121,7 +121,7 @@ def component_view(cluster: Cluster, status: ComponentStatus, found: LiveCluster
         existing=counts.get("replicas", 0),
         updated=counts.get("updatedReplicas", 0),
         pods=tuple(pod for pod in sorted(map(_pod, pods), key=_natural) if not (stand_ins and pod.phase == "Failed")),
-        volumes=tuple(_volumes(ref, status.wanted, found.claims)) if component.type.stateful else (),
+        volumes=tuple(_volumes(ref, component.first + status.wanted, found.claims)) if component.type.stateful else (),
         autoscaler=_scaling(found.objects.get(autoscaler_ref(key, component.name))),
         uncreated=status.health.message if failure and failure in status.health.message else "",
     )
@@ -169,14 +169,14 @@ def _named(names: Sequence[str]) -> str:
 _MOST_NAMED = 6
 
 
-def _volumes(ref: ObjectRef, wanted: int, claims: Iterable[Manifest]) -> list[Volume]:
-    """Return the claims that a StatefulSet made, in the order of its pods."""
+def _volumes(ref: ObjectRef, spare: int, claims: Iterable[Manifest]) -> list[Volume]:
+    """Return the claims that a StatefulSet made, in the order of its pods; those from an ordinal on are spare."""
     named = claim_name_pattern(ref.name)
     found = []
     for claim in claims:
         match = named.fullmatch(claim["metadata"]["name"])
         if match:
-            found.append((int(match[1]), _volume(claim, spare=int(match[1]) >= wanted)))
+            found.append((int(match[1]), _volume(claim, spare=int(match[1]) >= spare)))
     return [volume for _, volume in sorted(found, key=lambda item: item[0])]
 
 
