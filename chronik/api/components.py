@@ -256,13 +256,15 @@ class Member(NamedTuple):
 
     `id` is its number there. `host` is where the other members and the operator find it, by a Service that lives as
     long as it is wanted: the nodes look up each other's names when they start, and do not start without. `address` is
-    what clients are told, host and port; `nodePort` its port on every machine, or None.
+    what clients are told, host and port, `api` the URL of its HTTP API, and `nodePort` its port on every machine, or
+    None.
     """
 
     id: int
     name: str
     host: str
     address: str
+    api: str
     nodePort: int | None = None  # noqa: N815  # templates see API spellings only
 
 
@@ -278,13 +280,14 @@ def members(cluster: Cluster, count: int | None = None) -> list[Member]:
 def _member(cluster: Cluster, component: Component, number: int) -> Member:
     name = member_name(cluster.name, component.name, number)
     host = f"{name}.{cluster.namespace}.svc.{cluster.domain}"
+    api = next(f"http://{host}:{port.number}" for port in component.ports if port.name == component.ready.port)
     external = cluster.spec["network"]["external"]
     if external is None:
-        return Member(number, name, host, f"{host}:{component.port}")
+        return Member(number, name, host, f"{host}:{component.port}", api)
     first = external["firstNodePort"]
     node_port = None if first is None else first + number - component.first
     outside = external["hostTemplate"].replace("{id}", str(number))
-    return Member(number, name, host, f"{outside}:{node_port or component.port}", node_port)
+    return Member(number, name, host, f"{outside}:{node_port or component.port}", api, node_port)
 
 
 def components(cluster: Cluster) -> list[Component]:

@@ -111,7 +111,14 @@ def test_members(external, address, node_port):
     found_members = members(Cluster("demo", "ns", spec))
 
     assert [each.id for each in found_members] == [1, 2, 3]
-    assert found_members[1] == Member(2, "demo-node-2", "demo-node-2.ns.svc.cluster.local", address, node_port)
+    assert found_members[1] == Member(
+        2,
+        "demo-node-2",
+        "demo-node-2.ns.svc.cluster.local",
+        address,
+        "http://demo-node-2.ns.svc.cluster.local:6092",
+        node_port,
+    )
 
 
 def test_all_components_are_described():
