@@ -92,7 +92,7 @@ async def _settle(
                     return step, voters
                 voters = await _change(client, step, all_members, told)
             return Step(
-                seen.there, waiting=Reason("MembersChanging", "Nodes join and leave one after the other")
+                seen.there, waiting=Reason("MembersChanging", "Members join and leave one after the other")
             ), voters
     except Refused as refused:
         return Step(seen.there, waiting=Reason("MembersNotChanged", f"{refused}"[:1024])), voters
