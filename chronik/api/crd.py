@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chronik.api.rules import ITEMS, RuleBookError
-from chronik.api.structural import Raw, SchemaError, inlined, types_of
+from chronik.api.structural import FREE, Raw, SchemaError, inlined, types_of
 from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_KIND, Manifest
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ POLICY_NAME = "chronik-warnings"
 _SAME = (
     "description", "type", "format", "enum", "pattern", "default", "required", "minimum", "maximum", "minLength",
     "maxLength", "minItems", "maxItems", "maxProperties", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+    FREE,
 )  # fmt: skip  # keywords that mean the same to JSON Schema and to Kubernetes
 _DROPPED = frozenset({
     "$ref", "$schema", "$id", "$comment", "$defs", "title", "examples", "x-allowed", "x-verbatim",

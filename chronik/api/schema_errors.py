@@ -7,6 +7,7 @@ documents that failed the quick check, because importing jsonschema is slow.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from difflib import get_close_matches
 from itertools import islice
@@ -16,7 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from chronik.api.structural import Raw, inlined, is_integer, is_text, pattern_of, types_of
+from chronik.api.structural import DEEPEST, FREE, Raw, inlined, is_integer, is_json, is_text, pattern_of, types_of
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:
@@ -162,8 +163,22 @@ def _count(word: str, keyword: str, thing: str) -> Callable[[Any, Raw], Explanat
 
 
 def _pattern_words(value: Any, schema: Raw) -> Explanation:
-    hint = _type_hint(value, schema)  # "5", where 5 would do
+    hint = _type_hint(value, schema) or _unit_hint(value, schema)  # "5", where 5 would do
     return "pattern", f"must be {schema['x-allowed']}, not {_shown(value)}", hint
+
+
+def _unit_hint(value: Any, schema: Raw) -> str:
+    """Return the quantity that may be meant by one with a unit as people write it: `10GB`, `512 mb`."""
+    found = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return ""
+    number, prefix, binary = found.groups()
+    unit = prefix.upper() + (binary or "").lower()
+    meant = f"{number}{'k' if unit == 'K' else unit}"  # the one decimal prefix in small letters
+    return f"Did you mean {meant}?" if matches(meant, schema) else ""
+
+
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([KMGTPE])(?:(i)b?|b)", re.IGNORECASE)
 
 
 def _short(value: Any, schema: Raw) -> Explanation:
@@ -178,6 +193,12 @@ def _twice(value: Any, schema: Raw) -> Explanation:
     return "duplicate", f"must not have {_described(value[double(value) or 0])} twice", ""
 
 
+def _no_json(value: Any, schema: Raw) -> Explanation:
+    del value, schema
+    hint = f"There, maps and lists are at most {DEEPEST} deep, and there is no NaN and no half of a surrogate pair."
+    return "json", "must be JSON that the API server can hold", hint
+
+
 _WORDS: dict[str, Callable[[Any, Raw], Explanation]] = {
     "type": _type,
     "enum": _enum_words,
@@ -190,6 +211,7 @@ _WORDS: dict[str, Callable[[Any, Raw], Explanation]] = {
     "maxItems": _count("at most", "maxItems", "item"),
     "maxProperties": _count("at most", "maxProperties", "key"),
     "uniqueItems": _twice,
+    FREE: _no_json,
 }
 
 
@@ -325,6 +347,7 @@ _Validator = extend(
         "maxItems": _unless(lambda value, most: not isinstance(value, list) or len(value) <= most),
         "maxProperties": _unless(lambda value, most: not isinstance(value, dict) or len(value) <= most),
         "uniqueItems": _unique_items,
+        FREE: _unless(lambda value, _: is_json(value)),
         "additionalProperties": _additional_properties,
         "required": _required,
         "propertyNames": _property_names,

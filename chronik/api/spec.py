@@ -195,6 +195,21 @@ class DisruptionBudget(TypedDict):
     maxUnavailable: int | str | None
 
 
+class PatchTarget(TypedDict):
+    """`spec.patches[].target`."""
+
+    kind: str
+    name: str | None
+    component: str | None
+
+
+class Patch(TypedDict):
+    """An item of `spec.patches`: a strategic merge patch, or a list of operations of a JSON Patch."""
+
+    target: PatchTarget
+    patch: dict[str, Any] | list[Any]
+
+
 class ClusterSpec(TypedDict):
     """`spec`, with every field of the schema present: defaults are filled in, and what is absent is None."""
 
@@ -218,13 +233,15 @@ class ClusterSpec(TypedDict):
     tolerations: list[dict[str, Any]]
     affinity: dict[str, Any] | None
     topologySpreadConstraints: list[dict[str, Any]]
+    patches: list[Patch]
+    templateValues: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """One valid cluster; `uid` is there when it came from an API server, and makes its objects owned.
 
-    `labels` and `annotations` are the document's own, for templates; chronik's templates use neither.
+    `labels`, `annotations` and `templateValues` are the document's own, for templates; chronik's use none of them.
     """
 
     name: str
@@ -234,6 +251,11 @@ class Cluster:
     domain: str = "cluster.local"
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def templateValues(self) -> Mapping[str, Any]:  # noqa: N802  # templates know it by the API's name
+        """`spec.templateValues`."""
+        return self.spec["templateValues"]
 
     @property
     def key(self) -> ClusterKey:

@@ -46,16 +46,18 @@ class Validator:
         namespace: str | None = None,
         fallback: str = "default",
         old: Mapping[str, Any] | None = None,
+        stored: bool = False,
     ) -> Validated:
         """Check one document and make it a cluster, or say everything that is wrong with it.
 
         `namespace` is for a document that names none, and must not contradict one that does; without it that is the
-        `fallback`. `old` is the document that this one replaces, if there is one: transition rules compare the two.
+        `fallback`. `old` is the document that this one replaces, if there is one: transition rules compare the two. A
+        document that is `stored` came from the API server, which has checked more than its spec.
         """
         mistaken = _type_problems(raw)
         if mistaken:
             return Validated(None, mistaken)
-        admitted = self._schema.admit(raw)
+        admitted = self._schema.admit(raw, stored=stored)
         broken = [problem.path for problem in admitted.problems]
         problems = (*admitted.problems, *self.rules.check(admitted.document, skip=broken, old=old))
         metadata = admitted.document["metadata"] if not broken else {}
@@ -66,6 +68,15 @@ class Validator:
             return Validated(None, problems)
         spec: ClusterSpec = self._schema.completed_spec(admitted.document["spec"])
         return Validated(_cluster(metadata, declared or namespace or fallback, spec), problems)
+
+    def transition(self, cluster: Cluster, old: Mapping[str, Any]) -> tuple[Problem, ...]:
+        """Return the errors of a valid cluster that come from what it replaces, the live document `old`, alone."""
+        metadata = {"name": cluster.name, "namespace": cluster.namespace}
+        raw = {"apiVersion": API_VERSION, "kind": CLUSTER_KIND, "metadata": metadata, "spec": cluster.spec}
+        document = self._schema.admit(raw).document
+        alone = self.rules.check(document)
+        both = self.rules.check(document, old=self._schema.admit(old).document)
+        return tuple(each for each in both if each.severity == "error" and each not in alone)
 
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"

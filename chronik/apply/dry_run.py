@@ -17,11 +17,11 @@ def simulate(todo: Plan) -> Report:
     for stage in todo.stages:
         trouble = next((result.ref for result in results if result.outcome not in WROTE | LEFT_ALONE), None)
         untried = f"because of {trouble}" if stage.prunes and trouble else ""
-        results += [_foretold(action, untried) for step in stage.steps for action in step.actions]
+        results += [_simulated(action, untried) for step in stage.steps for action in step.actions]
     return Report(tuple(results))
 
 
-def _foretold(action: Action, untried: str) -> Result:
+def _simulated(action: Action, untried: str) -> Result:
     outcome = OUTCOMES.get(type(action))
     if outcome is None:
         return undone(action)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,14 +13,18 @@ import click
 
 from chronik.cli import parameters
 from chronik.cli.main import documents_options, domain_option, show_note, show_problems, templates_option
+from chronik.errors import ChronikError, Forbidden, InvalidTransition, KindMissing, ObjectMissing
 from chronik.kube import ConnectOptions
-from chronik.manifest import ClusterKey
+from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey
+from chronik.problem import format_path
 from chronik.report.page import visible
+from chronik.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from chronik.api.spec import Cluster
+    from chronik.kube import Kube
     from chronik.manifest import Manifest
 
     Command = Callable[..., Any]
@@ -29,6 +34,9 @@ T = TypeVar("T")
 
 CLUSTERS_AT_ONCE = 8
 """How many clusters are worked on side by side; the client bounds the requests of all of them together."""
+
+_NOTE_WITHIN = 2.0
+"""Seconds for what is asked for a note alone, which must not hold up what was asked for."""
 
 _CLUSTER_OPTIONS = (
     click.option("--kubeconfig", type=parameters.FILE, metavar="FILE", help="Which kubeconfig.  [default: as kubectl]"),
@@ -187,6 +195,72 @@ def named_clusters(
         files, recursive=recursive, namespace=namespace or None, fallback=fallback, note=show_note
     )
     return {cluster.key: cluster for cluster in found}
+
+
+async def live_document(kube: Kube, cluster: Cluster) -> Manifest | None:
+    """Return the live ChronikCluster that a cluster's document is about to replace; None if it cannot be read.
+
+    Raises:
+        InvalidTransition: the API server will refuse the new document, since a rule compares it with the live one.
+    """
+    from chronik.offline import loading as offline  # noqa: PLC0415  # `--help` stays quick
+
+    try:
+        document = await kube.get(CLUSTER, cluster.namespace, cluster.name)
+    except (Forbidden, KindMissing):
+        return None
+    problems = offline.validator().transition(cluster, document) if document else ()
+    if problems:
+        found = [f"{format_path(each.path)}: {each.message}" for each in problems]
+        raise InvalidTransition(
+            "\n".join(["the API server will refuse this document in place of the live one", *found]),
+            hint="\n".join(dict.fromkeys(each.hint for each in problems if each.hint)),
+        )
+    return document
+
+
+async def missing_cluster(kube: Kube, keys: Iterable[ClusterKey]) -> ObjectMissing:
+    """Return the error for clusters that do not exist; it names the cluster of the namespace whose name is nearest."""
+    from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it
+
+    missing = sorted(keys)
+    near: list[str] = []
+    for namespace in {key.namespace: None for key in missing}:
+        names = await cluster_names(kube, namespace)
+        wanted = [key for key in missing if key.namespace == namespace]
+        near += [f"{namespace}/{name}" for key in wanted for name in get_close_matches(key.name, names, n=1)]
+    meant = f"Did you mean {listed(dict.fromkeys(near))}? " if near else ""
+    return ObjectMissing(
+        "there is no such cluster: no ChronikCluster of that name, and no objects labelled as part of it",
+        subject=", ".join(map(str, missing)),
+        hint=f"{meant}`chronik status -A` shows all clusters.",
+    )
+
+
+async def cluster_names(kube: Kube, namespace: str) -> list[str]:
+    """Return the names of the clusters of a namespace, as far as they may be read, with or without an operator."""
+    names: set[str] = set()
+    with suppress(ChronikError):
+        names |= {each["metadata"]["name"] for each in (await kube.list(CLUSTER, namespace)).items}
+    with suppress(ChronikError):
+        found = await kube.list(KIND_BY_NAME["StatefulSet"], namespace, label_selector=CLUSTER_LABEL)
+        names |= {each["metadata"]["labels"][CLUSTER_LABEL] for each in found.items}
+    return sorted(names)
+
+
+async def note_outdated_definition(kube: Kube) -> None:
+    """Say on stderr which fields the CRD in the cluster does not know, if it is older and can be read at once."""
+    import asyncio  # noqa: PLC0415  # `--help` stays quick
+
+    from chronik.api.skew import outdated, unknown_fields  # noqa: PLC0415  # only clusters of an operator need it
+    from chronik.offline import loading as offline  # noqa: PLC0415
+
+    with suppress(ChronikError, TimeoutError):
+        async with asyncio.timeout(_NOTE_WITHIN):
+            published = await kube.openapi(API_VERSION)
+        fields = unknown_fields(offline.definitions()[0], published)
+        if fields:
+            show_note(outdated(fields))
 
 
 def tell(text: str) -> None:

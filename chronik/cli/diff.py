@@ -10,13 +10,21 @@ import click
 
 from chronik.apply.dry_run import simulate
 from chronik.apply.observe import observe
-from chronik.cli.common import CLUSTERS_AT_ONCE, DocumentSource, cluster_options, source_options, tell
+from chronik.cli.common import (
+    CLUSTERS_AT_ONCE,
+    DocumentSource,
+    cluster_options,
+    live_document,
+    note_outdated_definition,
+    source_options,
+    tell,
+)
 from chronik.cli.interrupt import Interruption, run_async
 from chronik.cli.main import print_data
 from chronik.cli.streams import look
-from chronik.errors import ChronikError, Forbidden, NamespaceMissing
+from chronik.errors import ChronikError, Forbidden, InvalidTransition, NamespaceMissing
 from chronik.kube import ConnectOptions, Kube, connect
-from chronik.manifest import Kind
+from chronik.manifest import Kind, is_paused
 from chronik.plan.changes import Mask
 from chronik.plan.ownership import operated_by
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
@@ -52,10 +60,10 @@ def diff(source: DocumentSource, options: ConnectOptions, prune: bool, force_con
     flags = _DiffFlags(prune, force_conflicts)
 
     async def run(interruption: Interruption) -> int:
-        outlooks = await interruption.until_asked(_outlooks(source, options, flags))
-        _print(outlooks, output)
-        failed = [outlook.account for outlook in outlooks if outlook.account.error]
-        return exit_code(failed) or int(any(outlook.differs for outlook in outlooks))
+        cluster_diffs = await interruption.until_asked(_cluster_diffs(source, options, flags))
+        _print(cluster_diffs, output)
+        failed = [each.result for each in cluster_diffs if each.result.error]
+        return exit_code(failed) or int(any(each.differs for each in cluster_diffs))
 
     return run_async(run)
 
@@ -66,16 +74,19 @@ class _DiffFlags:
     force: bool
 
 
-async def _outlooks(source: DocumentSource, options: ConnectOptions, flags: _DiffFlags) -> list[ClusterDiff]:
+async def _cluster_diffs(source: DocumentSource, options: ConnectOptions, flags: _DiffFlags) -> list[ClusterDiff]:
     async with connect(options) as kube:
         rendered = source.rendered(options.namespace, kube.namespace)
         command = source.for_operator(options.namespace)
-        return await side_by_side(
-            lambda each: _outlook(kube, each, flags, (source, command)), rendered, CLUSTERS_AT_ONCE
+        cluster_diffs = await side_by_side(
+            lambda each: _cluster_diff(kube, each, flags, (source, command)), rendered, CLUSTERS_AT_ONCE
         )
+        if any(each.result.operator for each in cluster_diffs):
+            await note_outdated_definition(kube)
+        return cluster_diffs
 
 
-async def _outlook(
+async def _cluster_diff(
     kube: Kube, rendered: Rendered, flags: _DiffFlags, origin: tuple[DocumentSource, str]
 ) -> ClusterDiff:
     """Compare one cluster; what goes wrong is in the result."""
@@ -84,14 +95,17 @@ async def _outlook(
     try:
         found = await observe(kube, cluster, manifests, complete=True)
         new_namespace = not found.objects and await _is_missing(kube, cluster.namespace)
+        uid = operated_by(found.objects.values(), cluster.name)
+        document = await live_document(kube, cluster) if uid is not None else None
     except ChronikError as error:
-        return ClusterDiff(ClusterResult(key, error=error))
-    uid = operated_by(found.objects.values(), cluster.name)
+        operator = isinstance(error, InvalidTransition)
+        return ClusterDiff(ClusterResult(key, error=error, operator=operator))
     if uid is not None:
         _, manifests = origin[0].owned(cluster, uid)
     context = _context(rendered, found, flags, uid)
-    account = ClusterResult(key, simulate(plan(manifests, found.objects, context)), operator=uid is not None)
-    return ClusterDiff(account, found.pod_counts, new_namespace, origin[1] if uid else "")
+    result = ClusterResult(key, simulate(plan(manifests, found.objects, context)), operator=uid is not None)
+    paused = document is not None and is_paused(document)
+    return ClusterDiff(result, found.pod_counts, new_namespace, origin[1] if uid else "", paused)
 
 
 def _context(rendered: Rendered, found: LiveCluster, flags: _DiffFlags, uid: str | None) -> PlanContext:
@@ -119,13 +133,13 @@ async def _is_missing(kube: Kube, namespace: str) -> bool:
         return False
 
 
-def _print(outlooks: Sequence[ClusterDiff], output: str) -> None:
-    accounts = [outlook.account for outlook in outlooks]
+def _print(cluster_diffs: Sequence[ClusterDiff], output: str) -> None:
+    results = [each.result for each in cluster_diffs]
     if output == "json":
         from chronik.report.data import apply_json  # noqa: PLC0415  # text needs none
 
-        print_data(apply_json(accounts, "client"))
+        print_data(apply_json(results, "client"))
         return
-    click.echo(as_text(outlooks, **look(sys.stdout)), nl=False, color=True)
-    failed = [account for account in accounts if account.error]
+    click.echo(as_text(cluster_diffs, **look(sys.stdout)), nl=False, color=True)
+    failed = [each for each in results if each.error]
     tell(troubles_text(failed, **look(sys.stderr)))

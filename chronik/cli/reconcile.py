@@ -86,11 +86,10 @@ def reconcile(once: bool, log_format: str, **wishes: Any) -> int:
 
     Runs in a pod or anywhere else with access to the cluster, until it gets SIGTERM or Ctrl-C.
     """
-    from chronik.operator.telemetry import logs as operator_logs  # noqa: PLC0415  # help and completion stay quick
-    from chronik.operator.telemetry import tracing as operator_tracing  # noqa: PLC0415  # help and completion stay quick
+    from chronik.operator.telemetry import logs, tracing  # noqa: PLC0415  # help and completion stay quick
 
-    operator_logs.setup(os.environ, sys.stderr, log_format, colour=use_colour(sys.stderr))
-    operator_tracing.setup()
+    logs.setup(os.environ, sys.stderr, log_format, colour=use_colour(sys.stderr))
+    tracing.setup()
     options = _options(**wishes)
     try:
         return asyncio.run(_once(options) if once else _until_told(options))
@@ -102,7 +101,7 @@ def reconcile(once: bool, log_format: str, **wishes: Any) -> int:
         )  # with the traceback: an operator is not run again with --debug
         raise
     finally:
-        operator_tracing.shutdown()  # the last spans are still to be sent
+        tracing.shutdown()  # the last spans are still to be sent
 
 
 def _options(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from chronik.apply.creation import CreationFailures
-from chronik.cli.common import cluster_options, named_clusters
+from chronik.cli.common import cluster_options, missing_cluster, named_clusters, note_outdated_definition
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import (
     domain_option,
@@ -118,21 +118,33 @@ class _Viewer:
         live = Informer(self.kube, self.asked.scopes())
         await live.read()
         views = await self._views(live)
-        self.asked.refuse_missing(view.key for view in views)
+        await self._refuse_missing(views)
         if CLUSTER in live.unknown and not self.asked.clusters:
             click.echo(NOT_INSTALLED, err=True)
         if not views and self.output == "table":
             click.echo(f"no clusters in {self.asked}", err=True)
         else:
             print_data(self._shown(views))
+        await self._note_outdated(views)
         return self.code
+
+    async def _refuse_missing(self, views: list[ClusterView]) -> None:
+        missing = self.asked.missing(view.key for view in views)
+        if missing:
+            raise await missing_cluster(self.kube, missing)
+
+    async def _note_outdated(self, views: list[ClusterView]) -> None:
+        if any(view.generation is not None for view in views):
+            await note_outdated_definition(self.kube)
 
     async def watch(self, interruption: Interruption) -> int:
         """Show every change until the user stops it, or nothing is left; return the exit code."""
 
         async def follow() -> None:
             async with informer(self.kube, self.asked.scopes()) as live:
-                self.asked.refuse_missing(view.key for view in await self._views(live))
+                views = await self._views(live)
+                await self._refuse_missing(views)
+                await self._note_outdated(views)
                 await self._follow(live)
 
         try:
@@ -187,7 +199,7 @@ class _Viewer:
         given = self.asked.clusters.get(key)
         if given is not None:
             return cluster_view(given, "file", found, timestamp())
-        cluster = offline.validator().validate(found.document).cluster if found.document else None
+        cluster = offline.validator().validate(found.document, stored=True).cluster if found.document else None
         origin: Literal["document", "objects"] = "document" if cluster else "objects"
         cluster = cluster or cluster_from_objects(key, found, offline.validator().validate)
         return cluster_view(replace(cluster, domain=self.asked.domain), origin, found, timestamp())

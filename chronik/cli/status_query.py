@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chronik.apply.wait import cluster_selector
-from chronik.errors import ObjectMissing
 from chronik.kube.reflector import KindSelector
 from chronik.manifest import (
     CLAIM,
@@ -87,19 +86,9 @@ class StatusQuery:
         }
         return {key: found for key, found in every.items() if found.exists}
 
-    def refuse_missing(self, found: Iterable[ClusterKey]) -> None:
-        """Check that every cluster that was asked for was found.
-
-        Raises:
-            ObjectMissing: some were not.
-        """
-        missing = self.clusters.keys() - {*found}
-        if missing:
-            raise ObjectMissing(
-                "there is no such cluster: no ChronikCluster of that name, and no objects labelled as part of it",
-                subject=", ".join(map(str, sorted(missing))),
-                hint="`chronik status -A` shows all clusters.",
-            )
+    def missing(self, found: Iterable[ClusterKey]) -> set[ClusterKey]:
+        """Return the clusters that were asked for and were not found."""
+        return self.clusters.keys() - {*found}
 
 
 def _by_cluster(manifests: Iterable[Manifest], label: str) -> dict[ClusterKey, list[Manifest]]:

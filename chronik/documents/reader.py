@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from chronik.documents.json_reader import JsonReader, split_json
+from chronik.documents.json_reader import JsonReader, split_json, yaml_start
 from chronik.documents.nodes import Abandoned, Limits, Mistake, Node, tree_of
 from chronik.documents.scalars import SURROGATE
 from chronik.documents.syntax_errors import syntax_mistake
@@ -197,17 +197,33 @@ class _Reading:
         yield from self._cut(start, len(self._file.text))
 
     def _cut(self, start: int, end: int) -> Iterator[_Chunk]:
-        start += self._file.text.startswith(_MARK, start)
-        blank = _BLANK.match(self._file.text, start, end)
+        text = self._file.text
+        blank = _BLANK.match(text, start + text.startswith(_MARK, start), end)
         first = blank.end() if blank else start
         if first == end:
             return
-        if self._file.text[first] == "{":
-            spans = split_json(self._file.text[start:end], self._limits.documents + 1)
-            if spans is not None:
-                yield from (_Chunk(self._file, start + begin, start + stop, is_json=True) for begin, stop in spans)
-                return
-        yield _Chunk(self._file, start, end, is_json=False)
+        if text[first] == "{":
+            yield from self._cut_json(start, end)
+        else:
+            yield _Chunk(self._file, start + text.startswith(_MARK, start), end, is_json=False)
+
+    def _cut_json(self, start: int, end: int) -> Iterator[_Chunk]:
+        """Cut what begins like JSON: all of it may be, or none, or at the head of a file the first object.
+
+        There kubectl takes what follows for YAML if it is no JSON; after two objects it gives up.
+        """
+        text = self._file.text
+        spans, stop = split_json(text[start:end], self._limits.documents + 1)
+        rest = yaml_start(text, start + stop, end)
+        if stop < end - start and (start or len(spans) > 1):
+            spans, rest = [], start
+        elif spans and stop < end - start and not text[rest:end].strip():
+            message = f"the character U+{ord(text[start + stop]):04X} cannot stand after JSON"
+            self._add(Mistake("text", (), start + stop, message, "It may be invisible. Take it out."))
+        yield from (_Chunk(self._file, start + begin, start + end, is_json=True) for begin, end in spans)
+        if rest < end:
+            mark = text.startswith(_MARK, rest) and not start  # elsewhere kubectl trips over it
+            yield _Chunk(self._file, rest + mark, end, is_json=False)
 
     def _read(self, chunk: _Chunk) -> None:
         unreadable = (SURROGATE if chunk.is_json else _UNREADABLE).search(self._file.text, chunk.start, chunk.end)

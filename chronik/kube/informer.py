@@ -13,7 +13,7 @@ from chronik.clock import Clock
 from chronik.errors import Forbidden, KindMissing, ServerBusy, ServerFailure, Unreachable
 from chronik.kube.reflector import Reflector, ReflectorOptions, Sink
 from chronik.manifest import ObjectRef
-from chronik.tasks import ended, first_of
+from chronik.tasks import ended, first_of, gathered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -87,7 +87,7 @@ class Informer:
         Raises:
             ApiError: a kind that is not optional cannot be read.
         """
-        await asyncio.gather(*(each.list() for each in self._reflectors))
+        await gathered(*(each.list() for each in self._reflectors))
         self._changed.clear()
 
     async def change(self, seconds: float) -> bool:

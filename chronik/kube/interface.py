@@ -110,6 +110,12 @@ class Kube(Protocol):
     async def kind(self, api_version: str, name: str) -> Kind:
         """Return how the server names a kind, which it is asked for if chronik does not know it."""
 
+    async def openapi(self, api_version: str) -> Manifest:
+        """Return what the server publishes of a group's version, in OpenAPI 3.0; KindMissing if it has none.
+
+        Every user may read it, unlike a CustomResourceDefinition. It is some 100 kB long.
+        """
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if it does not exist; a missing kind is an error."""
 

@@ -49,10 +49,12 @@ class RequestInfo:
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """Which server was asked, and which configuration led there."""
+    """Which server was asked, and which configuration led there; `proxy` is what requests go through, if they do."""
 
     server: str
     origin: str
+    proxy: str = ""
+    proxy_origin: str = ""
 
 
 def word(error: type[Exception], info: RequestInfo, answer: Answer, text: str, where: ServerInfo) -> Wording:
@@ -107,6 +109,8 @@ _NAME_FIRST = re.compile(
 
 def _unreachable(case: _Case) -> Wording:
     hint = f"Check that the API server runs, and that {case.where.origin} names the right one."
+    if case.where.proxy:
+        hint += f" Requests go through the proxy {case.where.proxy}, which {case.where.proxy_origin} names."
     return f"the API server did not answer: {case.text}", hint
 
 
@@ -136,7 +140,7 @@ def _forbidden(case: _Case) -> Wording:
     match = _RBAC.search(case.text)
     if match is None:
         grants = _ESCALATION in case.text
-        return _essence(case), "Whoever applies a Role must hold all the permissions that it grants." if grants else ""
+        return _essence(case), "To apply a Role, you must hold all the permissions that it grants." if grants else ""
     resource = f"{match['plural']}.{match['group']}".rstrip(".")
     full_name = f"{resource}/{match['sub']}" if match["sub"] else resource
     place = f"in namespace {match['namespace']}" if match["namespace"] else "in the whole cluster"

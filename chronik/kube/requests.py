@@ -61,6 +61,11 @@ def get_request(info: RequestInfo) -> Request:
     return Request(info, "GET", url_path(info))
 
 
+def openapi_request(info: RequestInfo) -> Request:
+    """Ask what the server publishes of a group's version, in OpenAPI 3.0."""
+    return Request(info, "GET", f"/openapi/v3{url_path(info)}")
+
+
 def list_request(info: RequestInfo, *, selectors: Query, limit: int, token: str) -> Request:
     """Ask for a collection, or one page of it; a limit of 0 means all."""
     return Request(info, "GET", url_path(info), (*selectors, *query(limit=limit), *query(**{"continue": token})))

@@ -19,6 +19,7 @@ from chronik.manifest import CLUSTER
 from chronik.offline import loading as offline
 from chronik.operator.cache.cache import Cache, Selection
 from chronik.operator.context import ReconcileContext
+from chronik.operator.definition import check_definition, watch_definition
 from chronik.operator.lease import LEASE_NAME, Leadership, Terms
 from chronik.operator.queue import WorkQueue
 from chronik.operator.telemetry.events import Recorder
@@ -157,7 +158,7 @@ class Operator:
         workers = Workers(
             context=replace(
                 _context(self.options, kube, cache, ending),
-                announce=lambda cluster, news: recorder.record(cluster, *news),
+                announce=lambda cluster, event: recorder.record(cluster, *event),
             ),
             queue=self._queue,
             metrics=self.metrics,
@@ -168,7 +169,7 @@ class Operator:
         self._queue.begin()
         for key in cache.clusters():
             self._queue.add(key)
-        async with background(recorder.run()):
+        async with background(recorder.run()), background(watch_definition(kube, self._clock)):
             _log.info("reconciles %s", counted(len(cache.clusters()), "cluster"))
             await run_workers(workers, self.options.workers, ending, _DRAIN_WITHIN)
             await recorder.flush(_EVENTS_WITHIN)
@@ -188,6 +189,7 @@ async def run_once(options: Options) -> list[tuple[ClusterKey, ReconcileResult]]
     queue = WorkQueue(options.connect.clock)
     async with connect(options.connect) as kube:
         await _look(kube, options.selection)
+        await check_definition(kube)
         cache = Cache(kube, options.selection, wake=lambda _key: None)
         async with background(cache.run()):
             await cache.wait_synced()

@@ -14,7 +14,7 @@ from chronik.api.components import workload_name
 from chronik.apply.converge import converge
 from chronik.apply.executor import execute
 from chronik.apply.observe import named, others
-from chronik.errors import ChronikError, TemplateError
+from chronik.errors import ChronikError, RenderError
 from chronik.manifest import KIND_BY_NAME, WORKLOAD_KINDS, is_paused
 from chronik.operator.context import status_of
 from chronik.operator.lifecycle import other_upgrade
@@ -79,7 +79,7 @@ def first_digests(cluster: Cluster | None, context: ReconcileContext) -> Mapping
     secret = _secret_of(cluster, context)
     if secret is None:
         return {}
-    with suppress(TemplateError):  # which the next pass reports
+    with suppress(RenderError):  # which the next pass reports
         manifests = context.render(replace(cluster, domain=context.domain))
         return rotation(manifests, {}, {}, secret, lambda _ref, _started: False).digests
     return {}
@@ -179,7 +179,7 @@ def _rotation(
     cluster = desired.cluster
     new = (each.ref for each in report.written if isinstance(each.action, Create))
     made = {ref.name for ref in new if ref.kind in WORKLOAD_KINDS}
-    hindered = {each.ref for each in (*report.failed, *report.untried, *report.obstacles)}
+    not_done = {each.ref for each in (*report.failed, *report.untried, *report.obstacles)}
     digests = status_of(live.document or {}).get("secretDigests") or {}
     made_with = {part: digest for part, digest in digests.items() if workload_name(cluster.name, part) not in made}
     secret = _secret_of(cluster, context)
@@ -188,7 +188,7 @@ def _rotation(
 
     def may_restart(ref: ObjectRef, started: Sequence[ObjectRef]) -> bool:
         free = rollout.is_restarting(ref) or rollout.before(ref, started) is None
-        return free and ref not in hindered
+        return free and ref not in not_done
 
     return rotation(desired.manifests, live.objects, made_with, secret, may_restart)
 

@@ -200,7 +200,7 @@ class Leadership:
             async with asyncio.timeout(self._terms.attempt), self._writing:
                 await self._attempt()
         except ChronikError as error:
-            self._complain(describe_error(error)[1])
+            self._complain(describe_error(error).message)
         except TimeoutError:
             self._complain(f"{self._subject}: no answer in {self._terms.attempt:.0f} s")
         except Exception:  # noqa: BLE001  # a loop that ended silently would leave no leader
@@ -301,5 +301,5 @@ class Leadership:
         return NotLeading(
             f"the request {what}: this operator no longer holds the lease, {holder}",
             subject=f"{LEASE.name}/{self._namespace}/{self._name}",
-            hint="Nothing to do: whoever holds it reconciles all clusters anew.",
+            hint="Nothing to do: the operator that holds it reconciles all clusters anew.",
         )

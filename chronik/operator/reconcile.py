@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from chronik.apply.creation import missing_pods
-from chronik.errors import TemplateError
+from chronik.errors import RenderError
 from chronik.operator import lifecycle
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
@@ -47,7 +47,7 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
         return await lifecycle.finalize(document, context)
 
     # 2. Validate (no client): schema and rules, as `chronik validate` does.
-    validated = context.validator.validate(document)
+    validated = context.validator.validate(document, stored=True)
     if not lifecycle.is_claimed(document):
         return await lifecycle.claim(document, first_digests(validated.cluster, context), context)
     if validated.cluster is None:
@@ -58,7 +58,7 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
     group = await membership(cluster, document, context)
     try:
         desired = Desired(document, cluster, context.render(group.cluster))
-    except TemplateError as error:
+    except RenderError as error:
         return await lifecycle.reject(document, describe_error(error), context)
 
     # 4. Plan and apply (client): only what differs is sent; nothing while paused.

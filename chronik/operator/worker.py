@@ -89,9 +89,9 @@ class Workers:
         If it looks exactly as it did when nothing was left to do, or the last pass has only just ended and the spec has
         not changed since, nothing is done, and None comes back.
         """
-        breath = self._cooldown(key)
-        if breath > 0:
-            self.queue.add_after(key, breath)
+        cooldown = self._cooldown(key)
+        if cooldown > 0:
+            self.queue.add_after(key, cooldown)
             return None
         looks = self._looks(key)
         if key in self.clean and self.clean[key] == looks:
@@ -173,7 +173,7 @@ class Workers:
             if result.error is not None:
                 self.metrics.failed(result.error)
         if outcome.result == "failed" and outcome.phase and outcome.reason and not outcome.report.failed:
-            self.metrics.hindered(outcome.retry or "unknown", outcome.reason.reason)  # no request has failed
+            self.metrics.not_done(outcome.retry or "unknown", outcome.reason.reason)  # no request has failed
         if outcome.result == "gone":
             self.ended.pop(key, None)
             self.metrics.cluster_gone(key)

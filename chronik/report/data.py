@@ -52,9 +52,9 @@ if TYPE_CHECKING:
     from chronik.status.view_parts import Address, Autoscaler, ComponentView, Pod, Volume
 
 
-def apply_json(accounts: Sequence[ClusterResult], dry_run: DryRun = "none") -> str:
+def apply_json(results: Sequence[ClusterResult], dry_run: DryRun = "none") -> str:
     """Return all clusters as one JSON object."""
-    return to_json({"clusters": [_account(account, dry_run) for account in accounts]})
+    return to_json({"clusters": [_cluster_data(each, dry_run) for each in results]})
 
 
 def error_data(error: ChronikError, problems: Iterable[Problem]) -> dict[str, Any]:
@@ -71,24 +71,24 @@ def to_json(data: Any) -> str:
     return json.dumps(data, indent=2).replace("\x7f", "\\u007f") + "\n"
 
 
-def _account(account: ClusterResult, dry_run: DryRun) -> dict[str, Any]:
-    report = account.report
+def _cluster_data(cluster_result: ClusterResult, dry_run: DryRun) -> dict[str, Any]:
+    report = cluster_result.report
     return {
-        "namespace": account.key.namespace,
-        "name": account.key.name,
-        "ok": account.failure is None and not report.interrupted,
+        "namespace": cluster_result.key.namespace,
+        "name": cluster_result.key.name,
+        "ok": cluster_result.failure is None and not report.interrupted,
         "dryRun": dry_run,
         "interrupted": report.interrupted,
-        "operator": account.operator,
-        "seconds": round(account.seconds, 3),
+        "operator": cluster_result.operator,
+        "seconds": round(cluster_result.seconds, 3),
         "counts": counts(report),
         "objects": [_object(result) for result in report.results],
-        "unready": account.unready
+        "unready": cluster_result.unready
         and [
             {**ref_data(each.ref), "state": each.health.state.value, "message": each.health.message}
-            for each in account.unready
+            for each in cluster_result.unready
         ],
-        "error": _error(account.error),
+        "error": _error(cluster_result.error),
     }
 
 

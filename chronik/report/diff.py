@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.documents.scalars import is_ambiguous
 from chronik.documents.writer import to_yaml
+from chronik.manifest import PAUSED_ANNOTATION
 from chronik.plan.actions import Apply, Conflict, Deferred, Obstacle, Recreate, Skip, TransferOwnership
 from chronik.plan.results import LEFT_ALONE, WROTE
 from chronik.report.apply import owned_by
 from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page
-from chronik.report.summary import action_changes, counts, deeds
+from chronik.report.summary import action_changes, counts, object_results
 from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -79,13 +80,14 @@ class ClusterDiff:
     """What an apply would do to one cluster: its result, as if all went well.
 
     `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet. `command` is
-    what hands the document to the operator that manages the cluster, if one does.
+    what hands the document to the operator that manages the cluster, if one does; `paused` is that it changes nothing.
     """
 
-    account: ClusterResult
+    result: ClusterResult
     pods: Mapping[ObjectRef, int] = field(default_factory=dict)
     new_namespace: bool = False
     command: str = ""
+    paused: bool = False
 
     @property
     def differs(self) -> bool:
@@ -93,56 +95,61 @@ class ClusterDiff:
 
         No apply would settle it, so a check for no differences could never pass.
         """
-        return any(result.outcome not in LEFT_ALONE for result in self.account.report.results)
+        return any(result.outcome not in LEFT_ALONE for result in self.result.report.results)
 
 
-def as_text(outlooks: Sequence[ClusterDiff], *, width: int | None, color: bool) -> str:
+def as_text(cluster_diffs: Sequence[ClusterDiff], *, width: int | None, color: bool) -> str:
     """Return what would change, object by object, and a count for each cluster that differs."""
     page = Page(width, color=color)
-    for outlook in outlooks:
-        for deed in deeds(outlook.account.report):
-            if deed.outcome in _MARKS or any(result.action.additions for result in deed.results):
-                _Entry(page, outlook, deed).write()
-        if outlook.new_namespace:
-            namespace = outlook.account.key.namespace
+    for cluster_diff in cluster_diffs:
+        for object_result in object_results(cluster_diff.result.report):
+            if object_result.outcome in _MARKS or any(result.action.additions for result in object_result.results):
+                _Entry(page, cluster_diff, object_result).write()
+        if cluster_diff.new_namespace:
+            namespace = cluster_diff.result.key.namespace
             note = f"namespace {namespace} does not exist yet: kubectl create namespace {namespace}"
             page.labelled("note", CYAN, note)
-        if outlook.account.operator:
-            page.labelled("note", CYAN, _operators(outlook))
-        if outlook.account.error is None:
-            page.hanging(_summary(outlook), colour=BOLD)
+        if cluster_diff.result.operator and cluster_diff.result.error is None:
+            page.labelled("note", CYAN, _operators(cluster_diff))
+        if cluster_diff.result.error is None:
+            page.hanging(_summary(cluster_diff), colour=BOLD)
     return page.text
 
 
-def _operators(outlook: ClusterDiff) -> str:
+def _operators(cluster_diff: ClusterDiff) -> str:
     """Say who would do what is shown, and when."""
-    something = any(result.outcome in WROTE for result in outlook.account.report.results)
-    will = f" It will do this once the document is applied with {outlook.command}." if something else ""
-    return f"{outlook.account.key}: an operator manages this cluster.{will}"
+    something = any(result.outcome in WROTE for result in cluster_diff.result.report.results)
+    will = f" It will do this once the document is applied with {cluster_diff.command}." if something else ""
+    key = cluster_diff.result.key
+    if cluster_diff.paused:
+        resume = f"kubectl annotate chronikcluster {key.name} -n {key.namespace} {PAUSED_ANNOTATION}-"
+        will = f" It will do this once the document is applied with {cluster_diff.command}, too." if something else ""
+        return f"{key}: an operator manages this cluster, and it is paused. It goes on after `{resume}`.{will}"
+    return f"{key}: an operator manages this cluster.{will}"
 
 
-def _summary(outlook: ClusterDiff) -> str:
-    report = outlook.account.report
+def _summary(cluster_diff: ClusterDiff) -> str:
+    report = cluster_diff.result.report
     found = {outcome: number for outcome, number in counts(report).items() if number and outcome != "unchanged"}
     numbers = [f"{number} {_NUMBERS.get(outcome, outcome)}" for outcome, number in found.items()]
     unchanged = f"{counts(report)['unchanged']} unchanged"
-    return f"{outlook.account.key}: {', '.join([*numbers, unchanged])}"
+    return f"{cluster_diff.result.key}: {', '.join([*numbers, unchanged])}"
 
 
 class _Entry:
     """What is written about one object."""
 
-    def __init__(self, page: Page, outlook: ClusterDiff, deed: ObjectResult) -> None:
+    def __init__(self, page: Page, cluster_diff: ClusterDiff, object_result: ObjectResult) -> None:
         self._page = page
-        self._outlook = outlook
-        self._deed = deed
+        self._cluster_diff = cluster_diff
+        self._object_result = object_result
 
     def write(self) -> None:
-        mark, colour, words = _MARKS.get(self._deed.outcome, _AS_IT_SHOULD_BE)
-        head = f"{self._deed.ref}: {words}" if words else str(self._deed.ref)
+        mark, colour, words = _MARKS.get(self._object_result.outcome, _AS_IT_SHOULD_BE)
+        head = f"{self._object_result.ref}: {words}" if words else str(self._object_result.ref)
         style = f"{BOLD} {colour}"
         self._page.beside((f"{mark} ", style), (head, style))
-        for result in self._deed.results:
+        for result in self._object_result.results:
             self._details(result)
 
     def _details(self, result: Result) -> None:
@@ -174,7 +181,7 @@ class _Entry:
         self._page.paragraph(text, _INDENT, colour=colour)
 
     def _restarts(self, changes: Iterable[Change]) -> None:
-        self._note(restart_text(changes, self._outlook.pods.get(self._deed.ref)), RESTART_COLOUR)
+        self._note(restart_text(changes, self._cluster_diff.pods.get(self._object_result.ref)), RESTART_COLOUR)
 
     def _change(self, change: Change, owner: str) -> None:
         old, new = _lines(change.old), _lines(change.new)

@@ -78,7 +78,7 @@ class _Picture:
         for name, draw in rest.items():
             if name not in spared:
                 draw()
-        self._verdict()
+        self._waits()
 
     def _header(self) -> None:
         page, view = self.page, self.view
@@ -113,8 +113,8 @@ class _Picture:
             self.page.beside(first, ", ".join(_remarks(part)))
             for trouble in part.troubles:
                 self.page.hanging(trouble, "    ", colour=RED)
-            for laggard in part.laggards:
-                self.page.hanging(laggard, "    ", colour=YELLOW)
+            for unready in part.unready:
+                self.page.hanging(unready, "    ", colour=YELLOW)
 
     def _volumes(self) -> None:
         rows = [(part.words, _volumes(part.volumes)) for part in self.view.components if part.volumes]
@@ -157,7 +157,7 @@ class _Picture:
             rows.append((f"  {each.get('type', '')}", f"{each.get('status', ''):<5}", f"{stamp:>4}", _condition(each)))
         self.page.columns(rows)
 
-    def _verdict(self) -> None:
+    def _waits(self) -> None:
         page, view = self.page, self.view
         page.line()
         if view.ready:

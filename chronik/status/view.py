@@ -202,7 +202,7 @@ def _waits_besides(document: Manifest | None, addresses: Iterable[Address]) -> I
         return
     stalled = condition_of(status, "Stalled")
     if stalled.get("status") == "True":
-        yield f"somebody to act: {stalled.get('reason', '')}: {stalled.get('message', '')}"
+        yield f"a fix: {stalled.get('reason', '')}: {stalled.get('message', '')}"
     for address in addresses:
         if address.type == "LoadBalancer" and not address.external:
             yield f"{address.service}: the load balancer has no address yet"

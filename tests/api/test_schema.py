@@ -52,6 +52,7 @@ def problems_of(document):
 
 
 NODES = list(nodes(inlined(RAW, RAW)))
+OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "controller": True}
 
 
 # The schema itself
@@ -182,7 +183,7 @@ def test_given_values_win():
     assert spec["security"]["containerSecurityContext"]["runAsNonRoot"] is True
 
 
-# Nulls, whole floats, status
+# Nulls, whole floats, what is free, status
 
 
 @pytest.mark.parametrize(
@@ -208,18 +209,153 @@ def test_null_is_absent(fields, path, expected):
     assert (value, type(value)) == (expected, type(expected))
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"a": None, "b": [None, {"c": None}]}, None),
+        ({"": {"spec": True}, "items": [], "é\n": "a\tb"}, None),
+        ({"a": [3.0, -0.0, 1.5, 2.0**62]}, {"a": [3, 0, 1.5, 2**62]}),
+        ({"a": [2**63 - 1, -(2**63), 2**63, 10**20]}, {"a": [2**63 - 1, -(2**63), 2.0**63, 1e20]}),
+        ({str(number): number for number in range(64)}, None),
+        (None, {}),
+    ],
+)
+def test_template_values_are_free(values, expected):
+    """Any JSON is valid there, nulls stay, and numbers come out as they would from the API server."""
+    found = spec_of(with_spec(templateValues=values))["templateValues"]
+
+    assert repr(found) == repr(values if expected is None else expected)
+
+
+def nested(depth):
+    value = {}
+    for _ in range(depth - 1):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1], "must be a map, not a list"),
+        ({str(number): 1 for number in range(65)}, "must have at most 64 keys, not 65"),
+        ({"a": float("nan")}, "must be JSON that the API server can hold"),
+        ({"a": -float("inf")}, "must be JSON that the API server can hold"),
+        ({"a": 10**400}, "must be JSON that the API server can hold"),
+        ({"\ud800": 1}, "must be JSON that the API server can hold"),
+        ({"a": dt.date(2026, 1, 1)}, "must be JSON that the API server can hold"),
+        (nested(101), "must be JSON that the API server can hold"),
+        (nested(3000), "must be JSON that the API server can hold"),
+    ],
+    ids=range(9),
+)
+def test_template_values_that_are_refused(values, message):
+    """What is no map, too large, nested too deep, or nothing that JSON can say is one error at its place."""
+    assert [found[:2] for found in problems_of(with_spec(templateValues=values))] == [("spec.templateValues", message)]
+    assert spec_of(with_spec(templateValues=nested(100)))["templateValues"] == nested(100)
+
+
 def test_null_section_stays_away():
     """A null in an optional section removes the section."""
     assert "affinity" not in spec_of(with_spec(affinity=None, resources=None))
 
 
-def test_status_is_set_aside():
-    """Whatever is in status, the spec is judged alone and the status comes back untouched."""
-    status = {"phase": "Strange", "conditions": None, "later": [None]}
-    admitted = SCHEMA.admit({**MINIMAL, "status": status})
+@pytest.mark.parametrize("stored", [True, False])
+def test_status_is_set_aside(stored):
+    """Whatever values are in status, the spec is judged alone and the status comes back untouched."""
+    status = {"phase": "Strange", "conditions": None, "controllers": [5], "readyReplicas": "none"}
+    admitted = SCHEMA.admit({**MINIMAL, "status": status}, stored=stored)
 
     assert admitted.problems == ()
     assert admitted.document["status"] is status
+
+
+@pytest.mark.parametrize(
+    ("status", "paths"),
+    [
+        ({"later": [None], "phase": "Running"}, ["status.later"]),
+        ({"conditions": [{"type": "Ready", "since": "x"}]}, ["status.conditions[0].since"]),
+        ({"readyReplicas": {"brokers": 3}}, ["status.readyReplicas.brokers"]),
+        ({"phase": {"name": "Running"}}, ["status.phase.name"]),
+        ({"phase": [[{"name": "Running"}]]}, ["status.phase[0][0].name"]),
+        (5, []),
+        (None, []),
+    ],
+)
+def test_unknown_fields_of_a_status_are_errors(status, paths):
+    """A field that no status has is refused, as by kubectl; but another version may have written what is stored."""
+    document = {**MINIMAL, "status": status}
+    stored = SCHEMA.admit(document, stored=True)
+
+    assert [path for path, _, _ in problems_of(document)] == paths
+    assert (stored.problems, stored.document["status"]) == ((), status)
+
+
+LARGE = "x" * (262_144 - len("a"))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "path"),
+    [
+        ({"labels": {"a b": None}}, "metadata.labels[a b]"),
+        ({"labels": {"a": None}, "annotations": {"A.B/c": None, "K": ""}}, None),
+        ({"labels": {f"{'a' * 253}/{'b' * 63}": "c"}}, None),
+        ({"labels": {f"{'a' * 254}/b": "c"}}, f"metadata.labels[{'a' * 254}/b]"),
+        ({"annotations": {"a": LARGE}}, None),
+        ({"annotations": {"a": LARGE[:-1], "b": ""}}, None),
+        ({"annotations": {"a": LARGE, "b": None}}, "metadata.annotations"),
+        ({"annotations": {"a": "é" * 131_072}}, "metadata.annotations"),
+        ({"finalizers": ["chronik.stream/finalizer", "a"]}, None),
+        ({"finalizers": ["a", "b/c/d"]}, "metadata.finalizers[1]"),
+        ({"finalizers": [None]}, "metadata.finalizers[0]"),
+        ({"finalizers": ["orphan", "foregroundDeletion"]}, "metadata.finalizers"),
+        ({"creationTimestamp": None}, None),
+        ({"creationTimestamp": "2000-02-29T3:04:05.67+24:60"}, None),
+        ({"creationTimestamp": ""}, "metadata.creationTimestamp"),
+        ({"creationTimestamp": "2026-02-29T00:00:00Z"}, "metadata.creationTimestamp"),
+        ({"deletionTimestamp": "yesterday"}, "metadata.deletionTimestamp"),
+        ({"managedFields": [{"time": "2026-01-01T00:00:60Z"}]}, "metadata.managedFields[0].time"),
+        ({"managedFields": [{"who": "x"}]}, "metadata.managedFields[0].who"),
+        ({"managedFields": [None, {}]}, None),
+        ({"managedFields": [{"fieldsV1": ["a"]}, {"fieldsV1": 1}, {"fieldsV1": None}]}, None),
+        ({"managedFields": [{"fieldsV1": float("nan")}]}, "metadata.managedFields[0].fieldsV1"),
+        ({"generateName": ""}, None),
+        ({"generateName": "a-"}, None),
+        ({"generateName": "a b"}, "metadata.generateName"),
+        ({"generateName": "a" * 254}, "metadata.generateName"),
+        ({"generateName": f"{'a' * 253}-"}, None),
+        (
+            {"ownerReferences": [{"apiVersion": "v1", "kind": "Event", "name": "a", "uid": "u"}]},
+            "metadata.ownerReferences[0]",
+        ),
+        ({"ownerReferences": [{"apiVersion": "a/v1", "kind": "Event", "name": "a", "uid": "u"}]}, None),
+        (
+            {"ownerReferences": [{"apiVersion": "a/", "kind": "A", "name": "a", "uid": "u"}]},
+            "metadata.ownerReferences[0].apiVersion",
+        ),
+        ({"ownerReferences": [{"apiVersion": "v1", "kind": "A", "name": "a"}]}, "metadata.ownerReferences[0]"),
+        ({"ownerReferences": [OWNER | {"uid": "u"}, OWNER | {"uid": "v"}]}, "metadata.ownerReferences"),
+        ({"ownerReferences": [OWNER | {"uid": "u"}, OWNER | {"uid": "u"}]}, None),
+        ({"namespace": ""}, None),
+        ({"namespace": "A"}, "metadata.namespace"),
+        ({"generation": 2**63}, "metadata.generation"),
+        ({"later": 1}, "metadata.later"),
+    ],
+    ids=range(37),
+)
+def test_metadata_as_the_server_has_it(metadata, path):
+    """What the API server refuses of metadata is an error, at its place, and nothing else is."""
+    document = {**MINIMAL, "metadata": {"name": "demo", **metadata}}
+
+    assert [found for found, _, _ in problems_of(document)] == ([path] if path else [])
+    assert "namespace" in metadata or SCHEMA.admit(document, stored=True).problems == ()
+
+
+def test_an_empty_namespace_is_none():
+    """An empty namespace counts as absent, so that --namespace and the context say which."""
+    document = {**MINIMAL, "metadata": {"name": "demo", "namespace": "", "labels": {"a": None}}}
+
+    assert SCHEMA.admit(document).document["metadata"] == {"name": "demo", "labels": {"a": ""}}
 
 
 @pytest.mark.parametrize("good", [True, False])
@@ -350,6 +486,10 @@ def test_valid_documents_never_load_jsonschema():
         ({"podLabels": {"a": True}}, 'Quote it: "true".'),
         ({"resources": {"ingest": {"cpu": 0.5}}}, 'Quote it: "0.5".'),
         ({"controllers": "3"}, "Leave the quotes out."),
+        ({"resources": {"ingest": {"memory": "10GB"}}}, "Did you mean 10G?"),
+        ({"resources": {"ingest": {"memory": "512 mib"}}}, "Did you mean 512Mi?"),
+        ({"resources": {"ingest": {"memory": "64KB"}}}, "Did you mean 64k?"),
+        ({"resources": {"ingest": {"cpu": "2 cores"}}}, ""),
         ({"podDisruptionBudget": {"minAvailable": "1"}}, "Leave the quotes out."),
         ({"monitoring": {"tracing": "Yes"}}, "Write true, without quotes."),
         ({"network": {"serviceType": "loadbalancer"}}, "Did you mean LoadBalancer?"),

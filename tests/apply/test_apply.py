@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.kube_clients import config_map, options_for
 
-from chronik.apply import executor as apply_module
+from chronik.apply import executor
 from chronik.apply.converge import converge
 from chronik.apply.dry_run import simulate
 from chronik.apply.executor import Execution, execute
@@ -257,7 +257,7 @@ async def test_recreation_waits_until_the_old_one_is_gone():
 
 async def test_recreation_gives_up_on_what_does_not_go(monkeypatch):
     """What is held by a finalizer is reported, with the finalizer, and nothing is created over it."""
-    monkeypatch.setattr(apply_module, "_GONE_WITHIN", 0.05)
+    monkeypatch.setattr(executor, "_GONE_WITHIN", 0.05)
     kube = Recorder()
     again = change("a", Recreate, propagation="Orphan")
     kube.live[again.ref] = {"metadata": {"uid": "u-a", "finalizers": ["x/hold"]}}

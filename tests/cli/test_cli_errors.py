@@ -54,6 +54,24 @@ def test_credentials_that_have_run_out(place, command):
     assert done.err.count("error:") == 1
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, "status", "delete"])
+def test_all_missing_rights_are_told_together(place, command):
+    """Of a user who may read nothing, every right that is missing is told in one error, with how to check one."""
+    place.apply()
+    lost = Place(place.server, place.namespace, place.folder, context="nobody")
+    if command in COMMANDS:
+        done = getattr(lost, command)()
+    else:
+        done = run(command, "c", "-n", lost.namespace, *lost.flags(), *(["--yes"] if command == "delete" else []))
+
+    assert done.code == 3
+    assert done.err.count("error: ") == 1
+    for plural in ("statefulsets.apps", "deployments.apps"):
+        assert done.err.count(f"nobody may not list {plural} in namespace {place.namespace}\n") == 1
+    assert done.err.count("kubectl auth can-i list") == 1
+    assert done.err.endswith("  Grant and check the others in the same way.\n")
+
+
 @pytest.mark.real
 def test_certificate_that_does_not_fit(real_server, tmp_path):
     """A server whose certificate nobody vouches for is not spoken to; the message names what to check.

@@ -161,7 +161,7 @@ def test_namespaced_mode_stays_in_its_namespaces(server, tmp_path):
 
     asked = [each for each in server.requests()[before:] if each.user_agent.startswith("chronik")]
     assert len(asked) > 50
-    assert {each.namespace for each in asked} == set(namespaces)
+    assert {each.namespace for each in asked if not each.path.startswith("/openapi/")} == set(namespaces)
 
 
 def check_fleet(server: ApiServer, folder: Path, count: int, seconds: float) -> dict[str, float]:

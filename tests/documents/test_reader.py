@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.hostile import HOSTILE, STRUCTURE
 from support.kubectl import kubectl, kubectl_reads
 
-from chronik.documents import yaml_reader as document_yaml
+from chronik.documents import yaml_reader
 from chronik.documents.nodes import Limits
 from chronik.documents.reader import parse_documents
 from chronik.documents.writer import to_yaml
@@ -74,7 +74,7 @@ def test_broken_file(path):
 def test_python_parser_finds_the_same(path, monkeypatch):
     """Without libyaml, the same mistake is found in the same line."""
     expected = [(problem.code, problem.location.line) for problem in parse_documents(path.read_bytes(), path.name)[1]]
-    monkeypatch.setattr(document_yaml, "CParser", document_yaml._PurePython)
+    monkeypatch.setattr(yaml_reader, "CParser", yaml_reader._PurePython)
 
     _, problems = parse_documents(path.read_bytes(), path.name)
 
@@ -85,7 +85,7 @@ def test_python_parser_finds_the_same(path, monkeypatch):
 def test_python_parser_reads_the_same(path, monkeypatch):
     """Without libyaml, a document reads the same."""
     expected = parse(path.read_bytes())
-    monkeypatch.setattr(document_yaml, "CParser", document_yaml._PurePython)
+    monkeypatch.setattr(yaml_reader, "CParser", yaml_reader._PurePython)
 
     assert parse(path.read_bytes()) == expected
     assert expected[1] == []
@@ -289,6 +289,13 @@ def test_items_that_are_set_twice():
         ("8080: a\n-1: b\ntrue: c\n2001-01-01: d\n", {"8080": "a", "-1": "b", "true": "c", "2001-01-01": "d"}),
         ("? |\n  block\n: 1\n", {"block\n": 1}),
         ("a: |\n  no line end", {"a": "no line end\n"}),
+        ('a: "it\\\'s"\n', {"a": "it's"}),
+        ("a: \"\\\\'\\'\\\\\\'\"\n", {"a": "\\''\\'"}),
+        ("a: it\\'s \\'\nb: |\n  it\\'s\n# \\'\n", {"a": "it\\'s \\'", "b": "it\\'s\n"}),
+        ("a: 'it\\''s\\'\n", {"a": "it\\'s\\"}),
+        ("a: \\'\n\"b\\'\": 1\n? \\'c\n: [\\', \"\\'\"]\n", {"a": "\\'", "b'": 1, "\\'c": ["\\'", "'"]}),
+        ('a: "\\N\\_\\L\\P\\e\\0\\x41\\\n  b"\n', {"a": "\x85\xa0\u2028\u2029\x1b\0Ab"}),
+        ("a: /\\/\nb: '\\/'\nc: \"\\\\/\"\n", {"a": "/\\/", "b": "\\/", "c": "\\/"}),
     ],
 )
 def test_kubectl_reads_the_same(text, tree):
@@ -300,6 +307,46 @@ def test_kubectl_reads_the_same(text, tree):
     assert problems == []
     assert trees == [expected]
     assert tree.items() <= trees[0].items()
+
+
+@pytest.mark.parametrize("escape", ["\\/", "\\\\\\/", "\\z", "\\'\\z", "\\ud800", "\\1"])
+def test_escapes_that_kubectl_does_not_know(escape):
+    """What is no escape to kubectl is an error, and points at it; of text that is not in double quotes it is none."""
+    text = f'{HEAD}a: "x{escape}y"\n'
+    trees, problems = parse(text)
+
+    assert (trees, codes(problems)) == ([], ["syntax"])
+    with pytest.raises(AssertionError):
+        kubectl_reads(text)
+    assert parse(f"{HEAD}a: x{escape}y\n")[1] == []
+
+
+SPACES = ("\xa0", "\xa0\n\t", "\x85", "\u3000", "\u2028", "\v", "\f", "\ufeff", "\u200b", "\x1c", "\u180e", "\xad")
+
+
+@pytest.mark.parametrize("space", SPACES, ids=ascii)
+@pytest.mark.parametrize("place", ["before", "between", "after", "after a separator"])
+def test_spaces_around_json(space, place):
+    """What kubectl takes for space before JSON is space, and text everywhere else."""
+    one = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}})
+    text = {
+        "before": space + one,
+        "between": one + space + one,
+        "after": f"{one}{space}\n",
+        "after a separator": f"---\n{space}{one}",
+    }[place]
+    trees, problems = parse(text)
+    ours = not problems and all(isinstance(tree, dict) and "kind" in tree for tree in trees) and len(trees)
+
+    assert ours == taken_by_kubectl(text)
+
+
+def taken_by_kubectl(text):
+    """Return how many objects kubectl finds in a text; none if it refuses it."""
+    try:
+        return kubectl_labels(text).count('"read": "yes"')
+    except AssertionError:
+        return 0
 
 
 def test_aliases_are_copies():
@@ -465,7 +512,7 @@ def test_any_pieces_of_yaml(pieces):
 def test_any_pieces_of_yaml_in_python(pieces, monkeypatch):
     """No heap of YAML's own characters makes the parser raise where libyaml is missing."""
     with monkeypatch.context() as patch:
-        patch.setattr(document_yaml, "CParser", document_yaml._PurePython)
+        patch.setattr(yaml_reader, "CParser", yaml_reader._PurePython)
         check("".join(pieces))
 
 

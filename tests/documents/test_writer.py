@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.hostile import CHARACTERS, HOSTILE, LOOK_ALIKES, ORDINARY
 from support.kubectl import kubectl_reads
 
-from chronik.documents import writer as emit
+from chronik.documents import writer
 from chronik.documents.writer import content_digest, ordered, to_json_list, to_yaml, to_yaml_stream
 from chronik.errors import InputError
 
@@ -179,10 +179,10 @@ def test_pure_python_writes_the_same(monkeypatch):
     }
 
     class Slow(yaml.SafeDumper):
-        ignore_aliases = emit._Dumper.ignore_aliases
+        ignore_aliases = writer._Dumper.ignore_aliases
 
-    Slow.add_representer(str, emit._represent_text)
-    monkeypatch.setattr(emit, "_Dumper", Slow)
+    Slow.add_representer(str, writer._represent_text)
+    monkeypatch.setattr(writer, "_Dumper", Slow)
 
     assert yaml.load(to_yaml(tree), Loader=yaml.SafeLoader) == tree
 

@@ -121,15 +121,44 @@ def test_deletions_have_preconditions(place):
 
 
 def test_deleting_again(place):
-    """What is gone already is no error, and no request."""
+    """What is gone already is an error, unless --ignore-not-found says otherwise, and no request."""
     place.apply()
     place.delete("c")
     before = len(place.deletions())
 
-    done = place.delete("c")
+    done, dry, ignored = place.delete("c"), place.delete("c", "--dry-run"), place.delete("c", "--ignore-not-found")
 
-    assert (done.code, done.out) == (0, f"{place.namespace}/c: nothing to delete\n")
+    assert (done.code, done.out) == (3, "")
+    assert done.err.startswith(f"error: {place.namespace}/c: there is no such cluster")
+    assert dry.code == 3
+    assert ignored == (0, f"{place.namespace}/c: nothing to delete\n", "")
     assert len(place.deletions()) == before
+
+
+def test_a_slip_in_a_name(place):
+    """A name that no cluster has deletes nothing of the cluster that was meant, which is named."""
+    events = DeletePlace(place.server, place.namespace, place.folder, name="events")
+    events.apply()
+
+    done = events.delete("evnts")
+    (as_json,) = events.delete("evnts", "-o", "json").json["clusters"]
+
+    assert done.code == 3
+    assert f"Did you mean {place.namespace}/events?" in done.err
+    assert (as_json["ok"], as_json["deleted"]) == (False, [])
+    assert "there is no such cluster" in as_json["error"]
+    assert len(events.live()) == OBJECTS
+
+
+def test_one_of_two_is_missing(place):
+    """Of several clusters those that exist are deleted, the others are errors, and a part was done."""
+    place.apply()
+
+    done = place.delete("c", "d")
+
+    assert done.code == 5
+    assert f"error: {place.namespace}/d: there is no such cluster" in done.err
+    assert place.live() == {}
 
 
 def test_by_file(place):
@@ -323,14 +352,16 @@ def test_without_the_definition(bare_server, tmp_path):
 
 
 def test_no_rights(place):
-    """Who may not look is told which right is missing, and nothing is deleted."""
+    """Who may not look is told all rights that are missing at once, and nothing is deleted."""
     place.apply()
     bob = DeletePlace(place.server, place.namespace, place.folder, context="bob")
 
     done = bob.delete("c")
 
     assert done.code == 3
-    assert "bob" in done.err
+    for plural in ("serviceaccounts", "statefulsets.apps", "deployments.apps", "configmaps"):
+        assert f"may not list {plural} in namespace {place.namespace}" in done.err
+    assert done.err.count("error: ") == 1
     assert len(place.live()) == OBJECTS
 
 
@@ -357,9 +388,9 @@ def test_objects_that_change_meanwhile(place, monkeypatch):
     """An object that is written between the look and the deletion is looked at again, and goes all the same."""
     place.apply()
     looked = []
-    from chronik.cli import delete as cli_delete  # noqa: PLC0415  # to step in between
+    from chronik.cli import delete  # noqa: PLC0415  # to step in between
 
-    read = cli_delete._live_cluster
+    read = delete._live_cluster
 
     async def meddled(kube: Any, key: ClusterKey) -> LiveCluster:
         found = await read(kube, key)
@@ -368,7 +399,7 @@ def test_objects_that_change_meanwhile(place, monkeypatch):
         looked.append(key)
         return found
 
-    monkeypatch.setattr(cli_delete, "_live_cluster", meddled)
+    monkeypatch.setattr(delete, "_live_cluster", meddled)
 
     done = place.delete("c")
 

@@ -186,6 +186,56 @@ async def test_what_a_running_operator_has_done(server, namespace, tmp_path):
     assert done.out.endswith(f"{OBJECTS} unchanged\n")
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"size": "1Gi"}, "spec.storage.size: a volume can grow, but never shrink"),
+        (
+            {"backend": "s3", "s3": {"bucket": "bucket", "region": "eu", "credentialsSecret": "s"}},
+            "spec.storage.backend: the backend of a cluster never changes, since its data would stay behind",
+        ),
+    ],
+    ids=["smaller", "backend"],
+)
+@pytest.mark.parametrize("command", ["diff", "apply"])
+def test_a_transition_that_the_server_refuses(place, command, change, told):
+    """What the API server will refuse in place of the live document is an error with the rule's words, and no plan."""
+    place.operate(storage={"backend": "local", "size": "2Gi"})
+    storage = {"backend": "local", "size": "2Gi", **change}
+    done = getattr(place, command)(storage=storage)
+    as_json = getattr(place, command)("-o", "json", storage=storage)
+
+    assert (done.code, done.out) == (2, "")
+    assert f"error: {place.namespace}/c: the API server will refuse this document" in done.err
+    assert f"  {told}\n" in done.err
+    assert "ake a new cluster and move the data." in done.err
+    assert as_json.json["clusters"][0]["error"]["reason"] == "InvalidTransition"
+    assert as_json.json["clusters"][0]["operator"] is True
+
+
+def test_a_larger_size_is_no_refused_transition(place):
+    """A volume that grows is shown as what the operator will do."""
+    place.operate(storage={"backend": "local", "size": "2Gi"})
+
+    assert place.diff(storage={"backend": "local", "size": "3Gi"}).code == 1
+
+
+def test_a_paused_cluster(place):
+    """Of a paused cluster a diff says that it is, what ends the pause, and what else its changes wait for."""
+    place.operate()
+    pause = {"metadata": {"annotations": {"chronik.stream/paused": "true"}}}
+    url = f"/apis/chronik.stream/v1alpha1/namespaces/{place.namespace}/chronikclusters/c"
+    assert place.server.call("PATCH", url, pause, patch="merge").code == 200
+    same, changed = place.diff(), place.diff(ingestNodes=4)
+    resume = f"`kubectl annotate chronikcluster c -n {place.namespace} chronik.stream/paused-`"
+    note = f"{place.namespace}/c: an operator manages this cluster, and it is paused. It goes on after {resume}."
+
+    assert (same.code, changed.code) == (0, 1)
+    assert f"note: {note}\n" in same.out
+    assert f"{note} It will do this once the document is applied with `kubectl apply -f " in changed.out
+    assert "`, too.\n" in changed.out
+
+
 def test_operator_and_other_managers(place):
     """What an operator does not take from another manager is in conflict, --force-conflicts or not."""
     place.operate()

@@ -193,6 +193,18 @@ def test_no_such_cluster(place):
     assert done.err.endswith("\n  `chronik status -A` shows all clusters.\n")
 
 
+def test_a_slip_in_a_name(place):
+    """Of a name that no cluster has, the error names the cluster that may have been meant, and no other."""
+    quickstart = StatusPlace(place.server, place.namespace, place.folder, name="quickstart")
+    quickstart.apply()
+
+    slip, other = quickstart.status("quickstrat"), quickstart.status("zebra")
+
+    assert (slip.code, other.code) == (3, 3)
+    assert f"Did you mean {place.namespace}/quickstart?" in slip.err
+    assert "Did you mean" not in other.err
+
+
 def test_all_of_a_namespace(place):
     """Without a name all clusters of the namespace are shown: one in full, several in a table."""
     assert place.status() == (1, "", f"no clusters in namespace {place.namespace}\n")

@@ -1,14 +1,16 @@
-"""The operator under a definition that is not its own: an older one, a newer one, and one that became stricter."""
+"""The operator, and commands, under a definition that is not their own: an older, a newer, or a stricter one."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import real_server as real
+from support.cli_place import Place, run
 from support.fake_server.server import FakeServer
 from support.operator_process import until
 from support.operators import (
@@ -27,6 +29,7 @@ from support.operators import (
 )
 
 from chronik.offline import loading as offline
+from chronik.operator import definition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,12 +46,12 @@ def define(server: ApiServer, edit: Callable[[Schema], None] = lambda _spec: Non
 
     Each definition has another field at its root, so that a dry run tells which one is served.
     """
-    definition = copy.deepcopy(offline.definitions()[0])
-    root = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    edited = copy.deepcopy(offline.definitions()[0])
+    root = edited["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     edit(root["properties"]["spec"])
     mark = f"mark{next(MARKS)}"
     root["properties"][mark] = {"type": "string"}
-    server.install([definition])
+    server.install([edited])
     place = f"/apis/{CLUSTER.api_version}/namespaces/default/{CLUSTER.plural}"
     probe = small("default", "probe") | {mark: "x"}
     until(lambda: server.call("POST", place, probe, dryRun="All", fieldValidation="Strict").code == 201)
@@ -87,6 +90,21 @@ def with_tiering(spec: Schema) -> None:
     """Add a field as a newer version has it."""
     tier = {"type": "object", "properties": {"bucket": {"type": "string"}}}
     spec["properties"]["tiering"] = {"type": "object", "properties": {"after": {"type": "string"}, "to": tier}}
+
+
+def of_old(spec: Schema) -> None:
+    """Take a field out of a schema, as in a definition of old."""
+    del spec["properties"]["topologySpreadConstraints"]
+
+
+OUTDATED = "the CRD in the cluster is older than this chronik: it does not know spec.topologySpreadConstraints, so the "
+
+
+def publish(server: ApiServer, edit: Callable[[Schema], None] = lambda _spec: None) -> None:
+    """Give a server a definition, and wait until it publishes it: some time after it goes by it."""
+    define(server, edit)
+    path, mark = f"/openapi/v3/apis/{CLUSTER.api_version}", f"mark{next(MARKS) - 1}"
+    until(lambda: mark in str(server.call("GET", path).body))
 
 
 async def make_claim(place: Namespace, size: str) -> None:
@@ -241,3 +259,50 @@ async def test_a_document_that_became_invalid_can_be_deleted(place, spec):
 def _created(place: Namespace, name: str, spec: dict[str, Any]) -> int:
     document = small(place.name, name) | {"spec": {key: value for key, value in spec.items() if value is not None}}
     return place.server.call("POST", place.path(CLUSTER), document).code
+
+
+@pytest.mark.parametrize("command", ["status", "diff", "apply"])
+def test_commands_tell_of_an_older_definition(own_server, tmp_path, command):
+    """About an operator's cluster a command says which fields the definition lacks, and what to apply; else nothing."""
+    place = Place(own_server, own_server.new_namespace(), tmp_path)
+    publish(own_server)
+    place.operate()
+    arguments = ["-n", place.namespace, "c"] if command == "status" else ["-f", place.document()]
+    same = run(command, *place.flags(), *arguments)
+    publish(own_server, of_old)
+    older = run(command, *place.flags(), *arguments)
+    publish(own_server, anything)
+    free = run(command, *place.flags(), *arguments)
+
+    assert OUTDATED not in same.err + free.err
+    assert f"note: {OUTDATED}API server refuses or drops them." in older.err
+    assert "`chronik schema crd | kubectl apply --server-side -f -`\n" in older.err
+    assert same.code == older.code
+
+
+def test_without_an_operator_the_definition_does_not_matter(own_server, tmp_path):
+    """A cluster that is applied from the command line needs no definition, so nothing is said of one."""
+    place = Place(own_server, own_server.new_namespace(), tmp_path)
+    publish(own_server, of_old)
+    applied, differs = place.apply(), place.diff()
+
+    assert (applied.code, applied.err) == (0, "")
+    assert (differs.code, differs.err) == (0, "")
+
+
+async def test_the_operator_tells_of_an_older_definition(place, monkeypatch, caplog):
+    """The operator logs once which fields the definition lacks, and once more when it lacks none any longer."""
+    monkeypatch.setattr(definition, "EVERY", 0.1)
+    caplog.set_level(logging.INFO, "chronik.operator")
+    await asyncio.to_thread(publish, place.server, of_old)
+    async with running(place.server, place.name):
+        await eventually(lambda: _is(OUTDATED in caplog.text))
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(publish, place.server)
+        await eventually(lambda: _is("the CRD in the cluster knows all fields of this version now" in caplog.text))
+        asked = caplog.text.count(OUTDATED)
+    async with running(place.server, place.name):
+        await asyncio.sleep(0.3)
+
+    assert asked == 1
+    assert caplog.text.count(OUTDATED) == 1

@@ -26,7 +26,7 @@ from support.operators import (
 from support.recorded import at
 
 from chronik.manifest import KIND_BY_NAME, MANAGED_BY, ClusterKey, ObjectRef
-from chronik.operator import queue as operator_queue
+from chronik.operator import queue
 from chronik.operator.reconcile import reconcile
 from chronik.plan.drift import applied_fields, walk
 from chronik.plan.managed_fields import leaves
@@ -279,7 +279,7 @@ async def _seen(place, desired, world):
 
 async def test_foreign_objects_are_left_alone(place, monkeypatch):
     """An object that has a wanted name and is somebody else's is named and not touched; all the rest is made."""
-    monkeypatch.setitem(operator_queue.RETRY_SECONDS, "transient", (0.2, 0.3))
+    monkeypatch.setitem(queue.RETRY_SECONDS, "transient", (0.2, 0.3))
     metadata = {"name": "c-config", "namespace": place.name}
     foreign = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"mine": "x"}}
     before = await place.create(foreign)

@@ -17,7 +17,7 @@ from support.operators import Namespace, eventually, running
 from chronik.errors import ApiError
 from chronik.kube import ConnectOptions, connect
 from chronik.manifest import KIND_BY_NAME, LEASE, SECRET
-from chronik.operator import app as operator_app
+from chronik.operator import app
 from chronik.operator.fence import NotLeading
 from chronik.operator.lease import LEASE_NAME, Terms
 
@@ -217,7 +217,7 @@ async def test_a_term_that_ends_takes_its_writes_along(fake_server, monkeypatch)
                 return
             await asyncio.sleep(0.01)
 
-    monkeypatch.setattr(operator_app, "run_workers", writing)
+    monkeypatch.setattr(app, "run_workers", writing)
     lease = path(LEASE, namespace, LEASE_NAME)
     async with running(fake_server, namespace, elect=True, terms=Terms(DURATION, 2.0, 0.4)):
         place = Namespace(fake_server, namespace)

@@ -230,12 +230,12 @@ async def test_rights_are_what_is_needed(real_server):
 
 
 async def test_namespaced_rights_are_what_is_needed(real_server):
-    """Bound to a namespace, the operator asks for nothing outside of it, and uses every right that it is given."""
+    """Bound to a namespace, the operator asks for no object outside of it, and uses every right that it is given."""
     place = Namespace(real_server, real_server.new_namespace())
     found = rules(namespaced=place.name)
     grant(real_server, found, place.name)
     requests = await lived(real_server, Selection(namespaces=(place.name,)), place)
 
     assert [(each.verb, each.path) for each in requests if each.code == 403] == []
-    assert {each.namespace for each in requests} == {place.name}
+    assert {each.namespace for each in requests if not each.path.startswith("/openapi/")} == {place.name}
     assert granted(found) - used(requests) == set(UNSEEN)

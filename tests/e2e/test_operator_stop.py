@@ -23,7 +23,7 @@ from support.operators import (
 
 from chronik.kube import ConnectOptions
 from chronik.manifest import LEASE
-from chronik.operator import queue as operator_queue
+from chronik.operator import queue
 from chronik.operator.cache.cache import Selection
 from chronik.operator.lease import LEASE_NAME
 
@@ -120,7 +120,7 @@ STATUS = [{"apiGroups": ["chronik.stream"], "resources": [f"{CLUSTER.plural}/sta
 
 async def test_a_lost_right_is_told_and_found_again(server, monkeypatch, caplog):
     """Without the right to write status in one namespace, its objects are seen to, and others do not wait."""
-    monkeypatch.setitem(operator_queue.RETRY_SECONDS, "permanent", (0.5, 1.0))  # instead of minutes
+    monkeypatch.setitem(queue.RETRY_SECONDS, "permanent", (0.5, 1.0))  # instead of minutes
     rights, names = Rights(server), [server.new_namespace() for _ in range(2)]
     for name in names:
         rights.grant(name, "rest", REST)

@@ -19,7 +19,7 @@ from support.operators import (
     with_condition,
 )
 
-from chronik.apply import executor as apply
+from chronik.apply import executor
 from chronik.errors import Unreachable
 from chronik.operator.cache.cache import Selection
 
@@ -199,14 +199,14 @@ RESTART = {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernete
 def cut_off(monkeypatch, times):
     """Lose the server that often, each time that a StatefulSet has just gone; return what is left of that."""
     left = iter(range(times))
-    until_gone = apply._until_gone
+    until_gone = executor._until_gone
 
     async def until_gone_and_lost(kube, action):
         await until_gone(kube, action)
         if next(left, None) is not None:
             raise Unreachable("was cut off", subject="the API server")
 
-    monkeypatch.setattr(apply, "_until_gone", until_gone_and_lost)
+    monkeypatch.setattr(executor, "_until_gone", until_gone_and_lost)
     return left
 
 

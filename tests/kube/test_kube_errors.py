@@ -12,7 +12,8 @@ from support.stub_server import status
 
 from chronik import errors
 from chronik.errors import ApiError, ConflictError, FieldOwner
-from chronik.kube import classify as kube_errors
+from chronik.kube import classify
+from chronik.kube.checks.answers import read_status
 from chronik.kube.classify import FAULTS, RULES, Classification, Reply, Retry, fail, refuse
 from chronik.kube.messages import LONGEST_TEXT, RequestInfo, ServerInfo, redact
 from chronik.manifest import CLUSTER, KIND_BY_NAME
@@ -49,8 +50,8 @@ def test_answer_becomes_the_error_of_its_row(case):
 def test_answer_is_decided_by_the_row_it_names(case):
     """A case is decided by the row that it names, not by another with the same outcome."""
     reply = reply_of(case)
-    body = kube_errors._status(reply.text)
-    answer = kube_errors._answer(about(), reply, body)
+    body = read_status(reply.text)
+    answer = classify._answer(about(), reply, body)
 
     assert next(rule.name for rule in RULES if rule.matches(reply.code, body, answer)) == case["rule"]
 

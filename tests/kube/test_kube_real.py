@@ -9,8 +9,7 @@ import pytest
 from support.kube_clients import config_map, kubeconfig_for, options_for
 
 from chronik import errors
-from chronik.kube import ConnectOptions, connect
-from chronik.kube import client as kube_client
+from chronik.kube import ConnectOptions, client, connect
 from chronik.manifest import KIND_BY_NAME, Kind, ObjectRef
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def test_default_namespace(real):
 
 async def test_list_is_paged(real, real_server, place, monkeypatch):
     """A long list is read in pages of one version."""
-    monkeypatch.setattr(kube_client, "PAGE_SIZE", 2)
+    monkeypatch.setattr(client, "PAGE_SIZE", 2)
     for name in "abcde":
         await real.apply(config_map(place, name))
 
@@ -72,7 +71,7 @@ async def test_list_is_paged(real, real_server, place, monkeypatch):
 
 async def test_watch_ends_by_itself(real, place, monkeypatch):
     """The server ends a watch after the time it was given, and that is no error."""
-    monkeypatch.setattr(kube_client, "WATCH_SECONDS", 1)
+    monkeypatch.setattr(client, "WATCH_SECONDS", 1)
     listed = await real.list(CONFIG_MAP, place)
 
     changes = [change async for change in real.watch(CONFIG_MAP, place, resource_version=listed.resource_version)]

@@ -12,8 +12,7 @@ import pytest
 
 from chronik.cli import main as cli
 from chronik.errors import InputError
-from chronik.offline import assets
-from chronik.offline import sources as inputs
+from chronik.offline import assets, sources
 from chronik.offline.sources import read_argument, template_reader
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -255,7 +254,7 @@ def test_urls(name, hint):
 
 def test_too_large(monkeypatch, folder):
     """A file larger than the limit is refused before it is parsed; one of just that size is not."""
-    monkeypatch.setattr(inputs, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(sources, "MAX_BYTES", 1 << 20)
     (folder / "big.yaml").write_bytes(b"x" * (1 << 20))
     assert len(read_inputs(["big.yaml"])[0][1]) == 1 << 20
 

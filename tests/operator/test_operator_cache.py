@@ -36,6 +36,7 @@ from chronik.manifest import (
 )
 from chronik.offline import loading as offline
 from chronik.operator.cache.cache import Cache, Selection
+from chronik.operator.cache.packing import Packer
 from chronik.plan.planner import PlanContext, plan
 
 if TYPE_CHECKING:
@@ -839,3 +840,20 @@ def _versions(cache: Cache) -> dict[ObjectRef, tuple[str, int]]:
         for records in cache._store._records.values()
         for ref, record in records.items()
     }
+
+
+@pytest.mark.parametrize("depth", [90, 150, 260, 1000])
+def test_a_cluster_of_any_depth_is_kept(depth):
+    """A ChronikCluster whose free values are nested as deep as can be read is kept, and is as valid as it was."""
+    values: Any = {}
+    for _ in range(depth - 1):
+        values = {"a": values}
+    document = yaml.safe_load((Path(__file__).parents[2] / "examples" / "minimal.yaml").read_text("utf-8"))
+    document["metadata"] |= {"uid": "u", "resourceVersion": "1", "namespace": "default"}
+    document["spec"]["templateValues"] = values
+    kept = Packer(CLUSTER).pack(document).manifest
+    problems = offline.validator().validate(kept, stored=True).problems
+
+    assert [problem.path for problem in problems if problem.severity == "error"] == (
+        [] if depth <= 100 else [("spec", "templateValues")]
+    )

@@ -10,8 +10,7 @@ import re
 
 import pytest
 
-from chronik.operator.telemetry import logs as operator_logs
-from chronik.operator.telemetry import tracing as operator_tracing
+from chronik.operator.telemetry import logs, tracing
 from chronik.operator.telemetry.logs import correlated, parse_levels
 
 log = logging.getLogger("chronik.operator.test")
@@ -39,7 +38,7 @@ def _loggers_as_before():
 
 
 def logging_to(stream: io.StringIO, log_format: str = "auto", *, colour: bool = False, **environ: str) -> io.StringIO:
-    operator_logs.setup(environ, stream, log_format, colour=colour)
+    logs.setup(environ, stream, log_format, colour=colour)
     return stream
 
 
@@ -276,7 +275,7 @@ def test_secrets_are_masked(leak, log_format):
 )
 def test_names_of_secrets_stay(text):
     """The name of a Secret, or of a key in it, is no secret."""
-    assert operator_logs.mask(text) == text
+    assert logs.mask(text) == text
 
 
 def test_lines_name_the_trace():
@@ -286,12 +285,12 @@ def test_lines_name_the_trace():
     )
     memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
     out, spans = logging_to(io.StringIO()), memory.InMemorySpanExporter()
-    operator_tracing.send_to(exporting.SimpleSpanProcessor(spans))
+    tracing.send_to(exporting.SimpleSpanProcessor(spans))
     try:
-        with operator_tracing.span("reconcile"):
+        with tracing.span("reconcile"):
             log.info("x")
     finally:
-        operator_tracing.shutdown()
+        tracing.shutdown()
     log.info("y")
 
     first, second = json_lines(out)

@@ -9,7 +9,7 @@ import sys
 import pytest
 from aiohttp import web
 
-from chronik.operator.telemetry import tracing as operator_tracing
+from chronik.operator.telemetry import tracing
 from chronik.operator.telemetry.tracing import span
 
 NOT_INSTALLED = "opentelemetry-sdk is not installed: chronik[tracing] has it"
@@ -21,9 +21,9 @@ def spans():
     exporting = pytest.importorskip("opentelemetry.sdk.trace.export", reason=NOT_INSTALLED)
     memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter", reason=NOT_INSTALLED)
     exporter = memory.InMemorySpanExporter()
-    operator_tracing.send_to(exporting.SimpleSpanProcessor(exporter), {"OTEL_SERVICE_NAME": "mine"})
+    tracing.send_to(exporting.SimpleSpanProcessor(exporter), {"OTEL_SERVICE_NAME": "mine"})
     yield exporter.get_finished_spans
-    operator_tracing.shutdown()
+    tracing.shutdown()
 
 
 def test_spans_nest(spans):
@@ -50,16 +50,16 @@ def test_failed_span(spans):
 
 def test_nothing_without_an_endpoint():
     """Without an endpoint nothing is set up, and a span is only its block."""
-    assert operator_tracing.setup({}) is False
+    assert tracing.setup({}) is False
     with span("reconcile", cluster="n/a"):
-        assert operator_tracing.trace_id() == ""
+        assert tracing.trace_id() == ""
 
 
 def test_missing_extra_is_a_warning(monkeypatch, caplog):
     """An endpoint without OpenTelemetry installed gets a warning that says what to install."""
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
 
-    assert operator_tracing.setup({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:1"}) is False
+    assert tracing.setup({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:1"}) is False
     assert "install chronik[tracing]" in caplog.text
 
 
@@ -77,10 +77,10 @@ async def test_spans_arrive_at_a_collector(monkeypatch):
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{runner.addresses[0][1]}")
     try:
-        assert operator_tracing.setup() is True
+        assert tracing.setup() is True
         with span("reconcile", cluster="n/a"):
             pass
-        await asyncio.to_thread(operator_tracing.shutdown)
+        await asyncio.to_thread(tracing.shutdown)
     finally:
         await runner.cleanup()
 

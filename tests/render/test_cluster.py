@@ -164,3 +164,68 @@ def test_templates_see_labels_and_annotations(tmp_path):
     (config,) = [each for each in offline.render_clusters([cluster], str(tmp_path)) if each["kind"] == "ConfigMap"]
 
     assert config["data"] == {"team": "streaming", "example.com/owner": "me"}
+
+
+VALUES = {"team": "streaming", "items": [{"name": "a", "size": 1.5}], "limits": {"cpu": 2.0, "none": None}}
+
+
+def with_values(values):
+    document = yaml.safe_load((ROOT / "examples" / "minimal.yaml").read_text())
+    document["spec"]["templateValues"] = values
+    return offline.validator().validate(document).cluster
+
+
+def test_templates_see_template_values(tmp_path):
+    """A template can use any JSON of spec.templateValues, under the user's keys whatever these are."""
+    text = (
+        'apiVersion: v1\nkind: ConfigMap\nmetadata: {{ part("metadata") }}\n'
+        "data:\n  team: {{ cluster.templateValues.team }}\n"
+        "{% for item in cluster.templateValues.items %}\n  {{ item.name }}: '{{ item.size }}'\n{% endfor %}\n"
+        "  cpu: '{{ cluster.templateValues.limits.cpu }}'\n"
+    )
+    (tmp_path / "configmap.yaml.j2").write_text(text)
+    made = offline.render_clusters([with_values(VALUES)], str(tmp_path))
+    (config,) = [each for each in made if each["kind"] == "ConfigMap"]
+
+    assert config["data"] == {"team": "streaming", "a": "1.5", "cpu": "2"}
+
+
+def test_template_values_in_snapshots(tmp_path, assert_manifests):
+    """What a template of one's own makes of values is reviewed as a snapshot, like everything else."""
+    text = (ROOT / "templates" / "serviceaccount.yaml.j2").read_text("utf-8")
+    more = "automountServiceAccountToken: {{ cluster.templateValues.items | length > 1 }}\n"
+    more += "imagePullSecrets: {{ cluster.templateValues.items }}\n"
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith(("automount", "imagePull"))]
+    (tmp_path / "serviceaccount.yaml.j2").write_text("".join(lines) + more)
+    made = offline.render_clusters([with_values({"items": [{"name": "registry"}]})], str(tmp_path))
+
+    assert_manifests([each for each in made if each["kind"] == "ServiceAccount"][:1])
+
+
+def test_values_that_no_template_uses_change_nothing():
+    """Not one byte of any object depends on values that no template asks for."""
+    made = [offline.render_clusters([with_values(values)]) for values in ({}, VALUES, {"team": "other"})]
+
+    assert made[0] == made[1] == made[2]
+
+
+@pytest.mark.parametrize(
+    ("expression", "values", "message"),
+    [
+        ("cluster.templateValues.tema", VALUES, "there is no tema here: did you mean team?"),
+        ("cluster.templateValues.limits.gpu", VALUES, "there is no gpu here: did you mean cpu?"),
+        ("cluster.templateValues.zzz.deep", VALUES, "there is no zzz here: there are items, limits, team"),
+        ("cluster.templateValues.team", {}, "there is no team here: the map is empty"),
+        ("cluster.templatValues.team", VALUES, "there is no templatValues here: did you mean templateValues?"),
+        ("cluster.templateValues.limits", VALUES, "a null inside a map or list: leave such values out, with given()"),
+    ],
+)
+def test_template_values_that_are_missing(tmp_path, expression, values, message):
+    """A key that the document lacks is an error that names key, template and line."""
+    text = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {{ part("metadata") }}\ndata:\n  team: {{ %s }}\n'
+    (tmp_path / "configmap.yaml.j2").write_text(text % expression)
+
+    with pytest.raises(TemplateError) as caught:
+        offline.render_clusters([with_values(values)], str(tmp_path))
+
+    assert (caught.value.message, caught.value.template, caught.value.line) == (message, "configmap.yaml.j2", 5)

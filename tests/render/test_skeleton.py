@@ -40,7 +40,7 @@ def loader(request, monkeypatch):
     ],
 )
 def test_literals(text, tree):
-    """Without holes a skeleton is what YAML says it is; keys are always strings."""
+    """Without placeholders a skeleton is what YAML says it is; keys are always strings."""
     assert compile_skeleton(text)([]) == tree
 
 
@@ -68,8 +68,8 @@ def test_literals(text, tree):
         (f"x-{A}: x", True, {"x-true": "x"}),
     ],
 )
-def test_one_hole(place, value, tree):
-    """A hole that is the whole scalar keeps the value's type; one inside quotes or text makes a string."""
+def test_one_placeholder(place, value, tree):
+    """A placeholder that is the whole scalar keeps the value's type; one inside quotes or text makes a string."""
     found = compile_skeleton(place)([value])
 
     assert found == tree
@@ -82,7 +82,7 @@ def test_strings_stay_strings(text):
     assert compile_skeleton(f"a: {A}")([text]) == {"a": text}
 
 
-def test_several_holes():
+def test_several_placeholders():
     """Holes are filled in their order, in one scalar or in many."""
     fill = compile_skeleton(f"a: {A}.{B}.svc\nb: {placeholder(2)}\n")
 
@@ -175,7 +175,7 @@ def test_value_that_does_not_fit(text, value, message):
     assert caught.value.line == 2
 
 
-def test_two_holes_make_one_key():
+def test_two_placeholders_make_one_key():
     """Two keys that turn out equal are an error, not a silent loss."""
     fill = compile_skeleton(f"{A}: 1\n{B}: 2")
 
@@ -207,8 +207,8 @@ def test_kept_skeletons_are_bounded():
 
 
 @given(st.text(alphabet="Zq0123Z", max_size=12))
-def test_no_text_passes_for_a_hole(text):
-    """Text that is a hole, or has one in it, is refused unless the hole is the one expected; other text is text."""
+def test_no_text_passes_for_a_placeholder(text):
+    """Text that is a placeholder, or has one in it, is refused unless it is the one expected; other text is text."""
     placeholders = re.findall(r"Zq0q\d+Z", text)
     if placeholders in ([], [A]):
         assert compile_skeleton(f"'{text}'")(["value"]) == text.replace(A, "value")

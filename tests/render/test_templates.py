@@ -249,7 +249,7 @@ def test_forbidden_statements(statement, around):
         "items | random",
         "v | pprint",
         "v | forceescape",
-        "chronik_holes",
+        "chronik_placeholders",
         "now()",
     ],
 )
@@ -274,16 +274,16 @@ def test_sandbox(expression):
         ("a: Zq0{{ v }}q1Z\nb: Zq{% if true %}0q1Z{% endif %}", 2),
     ],
 )
-def test_templates_cannot_forge_holes(template, line):
-    """The text of a hole is refused in a template, in one piece or in several."""
+def test_templates_cannot_forge_placeholders(template, line):
+    """The text of a placeholder is refused in a template, in one piece or in several."""
     with pytest.raises(TemplateError, match=r"the text Zq0q(.Z)? is reserved") as caught:
         render(template, v="secret")
 
     assert caught.value.line == line
 
 
-def test_values_cannot_forge_holes():
-    """A value that looks like a hole is text, even beside the value that it names."""
+def test_values_cannot_forge_placeholders():
+    """A value that looks like a placeholder is text, even beside the value that it names."""
     found = render("a: {{ v }}\nb: x{{ v }}{{ w }}\n{{ w }}: '{{ v }}'", v="Zq0q0Z", w="Zq0q1Z")
 
     assert found == {"a": "Zq0q0Z", "b": "xZq0q0ZZq0q1Z", "Zq0q1Z": "Zq0q0Z"}

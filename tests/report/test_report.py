@@ -26,7 +26,7 @@ from chronik.plan.actions import (
 )
 from chronik.plan.changes import Change
 from chronik.plan.results import OBSTACLES, WROTE, Report, Result
-from chronik.report import apply as report
+from chronik.report import apply as apply_report
 from chronik.report import diff as diff_report
 from chronik.report.data import apply_json
 from chronik.report.diff import ClusterDiff
@@ -94,11 +94,11 @@ ALL = ClusterResult(KEY, EVERYTHING, seconds=0.42)
 UNREADY = (Unready(ref("StatefulSet", "ingest"), Health(State.IN_PROGRESS, "1 of 3 pods ready")),)
 FAILED = (Unready(ref("StatefulSet", "ingest"), Health(State.FAILED, "orders-ingest-0: CrashLoopBackOff")),)
 WORDINGS = {
-    "report": report.as_text,
-    "troubles": report.troubles_text,
-    "diff": lambda accounts, **how: diff_report.as_text([ClusterDiff(each) for each in accounts], **how),
-    "unready": lambda accounts, **how: report.unready_text(
-        [ClusterResult(each.key, unready=UNREADY, waited=300) for each in accounts], **how
+    "report": apply_report.as_text,
+    "troubles": apply_report.troubles_text,
+    "diff": lambda results, **how: diff_report.as_text([ClusterDiff(each) for each in results], **how),
+    "unready": lambda results, **how: apply_report.unready_text(
+        [ClusterResult(each.key, unready=UNREADY, waited=300) for each in results], **how
     ),
 }
 wordings = pytest.mark.parametrize("words", WORDINGS.values(), ids=WORDINGS)
@@ -147,9 +147,9 @@ def test_nothing_gets_to_the_terminal_raw(words):
         hint=f"do{evil}",
     )
     failed = Result(action, "failed", Forbidden(f"no{evil}\nmore{evil}", subject=f"s{evil}", hint=f"h{evil}"))
-    account = ClusterResult(ClusterKey("n", "c"), Report((Result(action, "conflict"), failed)))
+    cluster_result = ClusterResult(ClusterKey("n", "c"), Report((Result(action, "conflict"), failed)))
     for width in WIDTHS:
-        text = words([account], width=width, color=False)
+        text = words([cluster_result], width=width, color=False)
         assert all(line.isprintable() for line in text.splitlines())
         assert text
 
@@ -195,7 +195,7 @@ def test_what_is_written_is_no_markup():
 
 def test_report_in_columns():
     """With room, there is a line for each object that something became of, in columns, and a count."""
-    text = report.as_text([ALL], width=160, color=False)
+    text = apply_report.as_text([ALL], width=160, color=False)
 
     assert text.splitlines()[:9] == [
         "Service/streaming/orders-ingest               created",
@@ -214,9 +214,9 @@ def test_report_in_columns():
 
 def test_report_on_a_narrow_terminal():
     """Without room for columns, what became of an object stands below it."""
-    account = ClusterResult(KEY, Report((Result(ACTIONS["changed"], "changed"),)), seconds=0.4)
+    cluster_result = ClusterResult(KEY, Report((Result(ACTIONS["changed"], "changed"),)), seconds=0.4)
 
-    assert report.as_text([account], width=40, color=False) == (
+    assert apply_report.as_text([cluster_result], width=40, color=False) == (
         "StatefulSet/streaming/orders-ingest\n"
         "  changed  1 change, its pods restart\n"
         "streaming/orders: 0 created, 1 changed,\n"
@@ -228,8 +228,10 @@ def test_report_on_a_narrow_terminal():
 def test_every_outcome_has_its_word(outcome):
     """Each outcome that is no everyday one is told, on stdout or on stderr, with its object."""
     results = [result for result in EVERYTHING.results if outcome in {result.outcome, "taken"}]
-    account = ClusterResult(KEY, Report(tuple(results[:1])))
-    out, err = (words([account], width=None, color=False) for words in (report.as_text, report.troubles_text))
+    cluster_result = ClusterResult(KEY, Report(tuple(results[:1])))
+    out, err = (
+        words([cluster_result], width=None, color=False) for words in (apply_report.as_text, apply_report.troubles_text)
+    )
     where = str(results[0].ref)
 
     assert (where in out) == (outcome in {*WROTE, *OBSTACLES, "taken", "not-tried"})
@@ -243,9 +245,9 @@ def test_same_trouble_is_told_once():
         Result(Create(ref=ref("Service", str(n)), manifest={}), "failed", Forbidden("no", hint="Ask."))
         for n in range(5)
     ]
-    account = ClusterResult(KEY, Report((Result(ACTIONS["created"], "created"), *results)))
+    cluster_result = ClusterResult(KEY, Report((Result(ACTIONS["created"], "created"), *results)))
 
-    assert report.troubles_text([account], width=None, color=False) == (
+    assert apply_report.troubles_text([cluster_result], width=None, color=False) == (
         "error: Service/streaming/orders-0, Service/streaming/orders-1, Service/streaming/orders-2 and 2 more: no\n"
         "  Ask.\n"
     )
@@ -255,21 +257,23 @@ def test_one_cause_for_everything_is_told_of_the_cluster():
     """If nothing could be done for one reason, that is all there is to say: no list of objects."""
     missing = NamespaceMissing("namespace streaming does not exist", subject="Service/x", hint="Create it.")
     failed = [Result(Create(ref=ref("Service", str(n)), manifest={}), "failed", missing) for n in range(3)]
-    account = ClusterResult(KEY, Report((*failed, Result(ACTIONS["created"], "not-tried", why="because"))), seconds=1)
+    cluster_result = ClusterResult(
+        KEY, Report((*failed, Result(ACTIONS["created"], "not-tried", why="because"))), seconds=1
+    )
 
-    assert report.troubles_text([account], width=None, color=False) == (
+    assert apply_report.troubles_text([cluster_result], width=None, color=False) == (
         "error: streaming/orders: namespace streaming does not exist\n  Create it.\n"
     )
-    assert report.as_text([account], width=None, color=False) == (
+    assert apply_report.as_text([cluster_result], width=None, color=False) == (
         "streaming/orders: 0 created, 0 changed, 0 unchanged, 3 failed, 1 not tried in 1.0 s\n"
     )
 
 
 def test_interrupted_before_anything_was_sent():
     """A cluster that nothing was done about, because somebody had enough, says so."""
-    account = ClusterResult(KEY, Report((), interrupted=True))
+    cluster_result = ClusterResult(KEY, Report((), interrupted=True))
 
-    assert report.as_text([account], width=None, color=False) == (
+    assert apply_report.as_text([cluster_result], width=None, color=False) == (
         "streaming/orders: interrupted before anything was sent\n"
     )
 
@@ -277,7 +281,7 @@ def test_interrupted_before_anything_was_sent():
 def test_object_that_is_changed_back_is_told():
     """If something on the server undoes a change at once, the report says that."""
     result = Result(ACTIONS["changed"], "changed", flapping=("u", "1", "d"))
-    text = report.as_text([ClusterResult(KEY, Report((result,)))], width=None, color=False)
+    text = apply_report.as_text([ClusterResult(KEY, Report((result,)))], width=None, color=False)
 
     assert "something on the server changes it back" in text
 
@@ -286,15 +290,15 @@ def test_waiting_is_reported():
     """What is not ready is named with its reason; what failed for good is told apart from what takes too long."""
     late, broken, well = (ClusterResult(KEY, unready=unready, waited=300.0) for unready in (UNREADY, FAILED, ()))
 
-    assert report.unready_text([late], width=None, color=False) == (
+    assert apply_report.unready_text([late], width=None, color=False) == (
         "error: streaming/orders: 1 object not ready after 300 s\n"
         "  StatefulSet/streaming/orders-ingest: 1 of 3 pods ready\n"
     )
-    assert ": 1 object failed\n" in report.unready_text([broken], width=None, color=False)
+    assert ": 1 object failed\n" in apply_report.unready_text([broken], width=None, color=False)
     both = ClusterResult(KEY, unready=(*UNREADY, *FAILED), waited=300.0)
-    assert ": 2 objects not ready, of which 1 failed\n" in report.unready_text([both], width=None, color=False)
-    assert "orders-ingest-0: CrashLoopBackOff" in report.unready_text([broken], width=None, color=False)
-    assert report.ready_text([well], width=None, color=False) == "streaming/orders: ready after 300.0 s\n"
+    assert ": 2 objects not ready, of which 1 failed\n" in apply_report.unready_text([both], width=None, color=False)
+    assert "orders-ingest-0: CrashLoopBackOff" in apply_report.unready_text([broken], width=None, color=False)
+    assert apply_report.ready_text([well], width=None, color=False) == "streaming/orders: ready after 300.0 s\n"
     assert [exit_code([each]) for each in (late, broken, well)] == [6, 5, 0]
 
 
@@ -330,7 +334,7 @@ def test_waiting_is_reported():
 def test_what_pods_fail_on_comes_with_advice(said, advice):
     """Below what keeps pods from running stands what to do about it, once for all objects that it is said of."""
     unready = [Unready(ref("StatefulSet", name), Health(State.FAILED, said)) for name in ("ingest", "controller")]
-    told = report.unready_text([ClusterResult(KEY, unready=tuple(unready), waited=20)], width=None, color=False)
+    told = apply_report.unready_text([ClusterResult(KEY, unready=tuple(unready), waited=20)], width=None, color=False)
 
     assert told == (
         "error: streaming/orders: 2 objects failed\n"
@@ -350,7 +354,7 @@ LATE = ClusterResult(KEY, unready=UNREADY)
 
 
 @pytest.mark.parametrize(
-    ("accounts", "code"),
+    ("results", "code"),
     [
         ([], 0),
         ([WELL, WELL], 0),
@@ -366,9 +370,9 @@ LATE = ClusterResult(KEY, unready=UNREADY)
         ([LATE, IN_CONFLICT], 5),
     ],
 )
-def test_exit_codes_of_several_clusters(accounts, code):
+def test_exit_codes_of_several_clusters(results, code):
     """Failures that agree keep their code; those of different sorts, or beside clusters that were applied, are 5."""
-    assert exit_code(accounts) == code
+    assert exit_code(results) == code
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
@@ -389,8 +393,8 @@ def test_json_is_complete():
 def test_json_tells_errors_of_clusters():
     """A cluster that could not be looked at has an error with reason, message, hint and HTTP code."""
     answer = Answer(code=403)
-    account = ClusterResult(KEY, error=Forbidden("no", hint="Ask.", answer=answer))
-    (cluster,) = json.loads(apply_json([account]))["clusters"]
+    cluster_result = ClusterResult(KEY, error=Forbidden("no", hint="Ask.", answer=answer))
+    (cluster,) = json.loads(apply_json([cluster_result]))["clusters"]
 
     assert cluster["error"] == {"reason": "Forbidden", "message": "no", "hint": "Ask.", "code": 403}
     assert (cluster["objects"], cluster["ok"], cluster["unready"]) == ([], False, None)

@@ -453,7 +453,7 @@ def test_what_needs_a_person_comes_first():
 
     shown = view(document=document(status), objects=objects(workload("ingest", 1)))
 
-    assert shown.waits_for[0] == "somebody to act: InvalidSpec: spec.x: no"
+    assert shown.waits_for[0] == "a fix: InvalidSpec: spec.x: no"
     assert "  Stalled  True     3h  InvalidSpec: spec.x: no\n" in text(shown)
 
 

@@ -30,7 +30,7 @@ STRUCTURE = (
     *("{{ x }}", "{% if x %}", "{# x #}", "{{", "}}", "${HOME}", "$(HOME)", "%(x)s", "<script>&amp;</script>"),
     *("Zq0q0Z", "Zq0q3Z", "Zq0q", "aZq0q1Zb", "{{ part('env') }}"),
 )
-"""What would be structure, quoting, a template or a hole if it were not text."""
+"""What would be structure, quoting, a template or a placeholder if it were not text."""
 
 CHARACTERS = (
     *(

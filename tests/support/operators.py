@@ -25,7 +25,7 @@ from chronik.manifest import (
     ObjectRef,
 )
 from chronik.offline import loading as offline
-from chronik.operator import worker as operator_passes
+from chronik.operator import worker
 from chronik.operator.app import Operator, Options, timestamp
 from chronik.operator.cache.cache import Cache, Selection
 from chronik.operator.context import ReconcileContext
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.kube import Kube
     from chronik.manifest import Manifest
-    from chronik.operator.context import Outcome
+    from chronik.operator.context import ReconcileResult
 
 STATEFUL_SET, DEPLOYMENT = KIND_BY_NAME["StatefulSet"], KIND_BY_NAME["Deployment"]
 SERVICE, CONFIG_MAP = KIND_BY_NAME["Service"], KIND_BY_NAME["ConfigMap"]
@@ -283,17 +283,17 @@ async def in_phase(namespace: Namespace, name: str, phase: str, seconds: float =
 
 
 @contextmanager
-def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[ClusterKey, Outcome]]]:
+def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[ClusterKey, ReconcileResult]]]:
     """List the passes that operators of this process end while the block runs, with how they ended."""
-    ended: list[tuple[ClusterKey, Outcome]] = []
+    ended: list[tuple[ClusterKey, ReconcileResult]] = []
 
-    async def listed(key: ClusterKey, world: Any) -> Outcome:
-        outcome = await reconcile(key, world)
+    async def listed(key: ClusterKey, context: Any) -> ReconcileResult:
+        outcome = await reconcile(key, context)
         ended.append((key, outcome))
         return outcome
 
     with monkeypatch.context() as patch:
-        patch.setattr(operator_passes, "reconcile", listed)
+        patch.setattr(worker, "reconcile", listed)
         yield ended
 
 

@@ -12,9 +12,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from support.metadata_texts import BEGINNINGS, CHARACTERS, NAMES, TIMES, VERSIONS
 
 from chronik.api.schema import Schema
-from chronik.api.structural import Compiler, inlined
+from chronik.api.structural import FREE, Compiler, inlined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +51,101 @@ class Generator:
                 document = self.broken(document)
             yield document
 
+    def whole_documents(self, count: int) -> Iterator[dict[str, Any]]:
+        """Yield documents with metadata and status, of which some have a fault somewhere in those."""
+        for number, good in enumerate(self.documents(count)):
+            document = good | ({"spec": self.good()["spec"]} if number % 2 else {})
+            document["metadata"] |= self._metadata()
+            if self._random.random() < LIKELY:
+                document["status"] = self._value(self._root["properties"]["status"], LIKELY)
+            for _ in range(self._random.choice((0, 0, 1, 2))):
+                document = self.broken(document, self._random.choice(("metadata", "metadata", "status", "")))
+            if isinstance(metadata := document.get("metadata"), dict) and not metadata.get("name"):
+                metadata.pop("generateName", None)  # the server would make a name of it, which chronik cannot render
+            yield document
+
+    def nearly_good_metadata(self, count: int) -> Iterator[dict[str, Any]]:
+        """Yield documents that are good up to a change of one text, and a status: what lies close to a rule."""
+        specs = [self.good() for _ in range(40)]
+        for _ in range(count):
+            good = self._random.choice(specs)
+            document = copy.deepcopy(good)
+            for _ in range(40):
+                document["metadata"] = {**good["metadata"], **self._metadata()}
+                if not self._schema.admit(document).problems:
+                    break
+            if self._random.random() < LIKELY:
+                document["status"] = self._value(self._root["properties"]["status"], LIKELY)
+            if self._random.random() < 0.8:
+                self._retype(document)
+            if not document["metadata"].get("name"):
+                document["metadata"].pop("generateName", None)
+            yield document
+
+    def _retype(self, document: dict[str, Any]) -> None:
+        """Insert a character into a key or a text of metadata, or put it in the place of one."""
+        places = [path for path in _paths(document, ()) if path[0] == "metadata"]
+        path = self._random.choice([path for path in places if isinstance(_follow(document, path), str)])
+        parent, key = _follow(document, path[:-1]), path[-1]
+        is_key = path[1] in ("labels", "annotations") and self._random.random() < LIKELY
+        text = key if is_key else parent[key]
+        start = self._random.randint(0, len(text))
+        new = text[:start] + self._random.choice(CHARACTERS) + text[start + self._random.choice((0, 1)) :]
+        if is_key:
+            parent[new] = parent.pop(key)
+        else:
+            parent[key] = new
+
+    def _metadata(self) -> dict[str, Any]:
+        """Return fields of metadata, good and bad; none that only an object has that exists."""
+        pick, coin = self._random.choice, self._random.random
+        makers: dict[str, Callable[[], Any]] = {
+            "labels": lambda: {
+                pick([*NAMES, *TEXTS]): pick((None, "", "a", "a b", *TEXTS)) for _ in range(pick((0, 1, 2)))
+            },
+            "annotations": lambda: {
+                pick([*NAMES, *TEXTS]): pick((None, "", *TEXTS, "x" * 131_000)) for _ in range(pick((0, 1, 3)))
+            },
+            "finalizers": lambda: [pick((*NAMES, None)) for _ in range(pick((0, 1, 2)))],
+            "ownerReferences": lambda: [self._owner() for _ in range(pick((0, 1, 1, 2)))],
+            "generateName": lambda: pick(BEGINNINGS),
+            "creationTimestamp": lambda: pick((None, *TIMES)),
+            "deletionTimestamp": lambda: pick((None, *TIMES)),
+            "namespace": lambda: pick((None, "", "chronik", "a" * 63, "a" * 64, "A", "a.b")),
+            "generation": lambda: pick((None, *NUMBERS)),
+            "deletionGracePeriodSeconds": lambda: pick((None, *NUMBERS)),
+            "uid": lambda: pick((None, "", "a", *TEXTS)),
+            "selfLink": lambda: pick((None, "", *TEXTS)),
+            "managedFields": lambda: [pick((None, {}, self._entry())) for _ in range(pick((0, 1, 2)))],
+        }
+        return {name: make() for name, make in makers.items() if coin() < 0.1}
+
+    def _owner(self) -> Any:
+        pick = self._random.choice
+        owner = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "name": "a",
+            "uid": "u",
+            "controller": pick((True, False, None)),
+        }
+        owner |= {"apiVersion": pick((*VERSIONS, None))} if self._random.random() < LIKELY else {}
+        owner |= {"kind": "Event"} if self._random.random() < 0.2 else {}
+        return pick(
+            (owner, owner, owner, {**owner, "blockOwnerDeletion": True}, {"kind": "ConfigMap", "name": "a"}, None)
+        )
+
+    def _entry(self) -> dict[str, Any]:
+        pick = self._random.choice
+        time = pick((None, *TIMES[:4], "yesterday"))
+        return {
+            "manager": "a",
+            "operation": pick(("Apply", "Update")),
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {},
+            "time": time,
+        }
+
     def good(self) -> dict[str, Any]:
         """Return a document that keeps to the schema, and most likely to the rules."""
         properties = self._root["properties"]
@@ -68,10 +164,14 @@ class Generator:
                 self._mend(document["spec"], problem)
         return document
 
-    def broken(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return the document with one thing changed, most likely for the worse."""
+    def broken(self, document: dict[str, Any], part: str = "spec") -> dict[str, Any]:
+        """Return the document with one thing in a part of it, or one of its parts, changed, mostly for the worse."""
         document = copy.deepcopy(document)
-        path = self._random.choice(list(_paths(document["spec"], ())))
+        parts = {key: None for key in document if key not in {"apiVersion", "kind"}}
+        paths = list(_paths(document.get(part) if part else parts, ()))
+        if not paths:
+            return document
+        path = (part, *self._random.choice(paths)) if part else self._random.choice(paths)
         changes: tuple[Callable[[Any, Any], None], ...] = (
             self._junk,
             self._edge,
@@ -80,11 +180,13 @@ class Generator:
             self._double,
         )
         change = self._random.choices(changes, (2, 4, 1, 1, 1))[0]
-        change(_follow(document["spec"], path[:-1]), path[-1])
+        change(_follow(document, path[:-1]), path[-1])
         return document
 
     def _value(self, raw: dict[str, Any], likely: float) -> Any:
-        match raw["type"]:
+        match raw.get("type"):
+            case None:
+                return self._free()
             case "object":
                 return self._object(raw, likely) if "properties" in raw else self._map(raw)
             case "array":
@@ -106,7 +208,26 @@ class Generator:
             if name in needed or self._random.random() < likely
         }
 
+    def _free(self, depth: int = 3) -> Any:
+        """Return any JSON."""
+        kinds = ("text", "number", "junk", "map", "list") if depth else ("text", "number", "junk")
+        count = self._random.choice((0, 1, 2))
+        match self._random.choice(kinds):
+            case "text":
+                return self._random.choice(TEXTS)
+            case "number":
+                return self._random.choice((*NUMBERS, 1.5, -0.0, 1e20, 1e21, 1e-9, 12.0))
+            case "junk":
+                return copy.deepcopy(self._random.choice(JUNK))
+            case "map":
+                return {self._random.choice(TEXTS): self._free(depth - 1) for _ in range(count)}
+            case _:
+                return [self._free(depth - 1) for _ in range(count)]
+
     def _map(self, raw: dict[str, Any]) -> dict[str, Any]:
+        if raw.get(FREE):
+            count = self._random.choice((0, 1, 2, 4, 64, 65) if self._random.random() < LIKELY else (1, 2))
+            return {f"{number}{self._random.choice(TEXTS)}": self._free() for number in range(count)}
         keys = {self._text(raw["propertyNames"]) for _ in range(self._random.choice((0, 1, 2, 4)))}
         return {key: self._text(raw["additionalProperties"]) for key in sorted(keys)}
 
@@ -116,7 +237,7 @@ class Generator:
         return list(dict.fromkeys(items)) if raw.get("uniqueItems") else items
 
     def _integer(self, raw: dict[str, Any]) -> int:
-        least, most = raw["minimum"], raw["maximum"]
+        least, most = raw["minimum"], raw.get("maximum", 1000)
         return self._random.choice((least, most, self._random.randint(least, min(most, least + 20))))
 
     def _text(self, raw: dict[str, Any]) -> str:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _SECRET_FIELDS = frozenset({"credentialsSecret", "tlsSecret", "adminKeySecret"})
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _SAMPLES, _LONGEST_DICTIONARY = 3, 16_384
+_MOST_DEPTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,23 @@ def _cluster(manifest: Manifest) -> Manifest:
     metadata = _metadata(manifest)
     if _LAST_APPLIED in (metadata.get("annotations") or {}):
         metadata["annotations"] = _without(metadata["annotations"], _LAST_APPLIED)
-    return manifest | {"metadata": metadata}
+    return _shallow(manifest | {"metadata": metadata})
+
+
+def _shallow(manifest: Manifest) -> Manifest:
+    """Empty what is nested deeper than can be packed; where a spec is free, the API server takes any depth.
+
+    Such a spec is not valid, and what is left of it is still too deep to be.
+    """
+    level: list[Any] = [manifest]
+    for _ in range(_MOST_DEPTH):
+        level = [part for value in level for part in (value.values() if isinstance(value, dict) else value)]
+        level = [part for part in level if isinstance(part, dict | list)]
+        if not level:
+            break
+    for value in level:
+        value.clear()
+    return manifest
 
 
 def _child(manifest: Manifest) -> Manifest:

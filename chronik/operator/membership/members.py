@@ -139,10 +139,17 @@ def _ready(cluster: Cluster, found: LiveCluster, there: int, known: frozenset[in
 
 
 def _sized(cluster: Cluster, component: Component, pods: int) -> Cluster:
-    """Return a cluster with another count of a component."""
+    """Return a cluster with another count of a component, without patches of objects that a missing member has."""
     if pods == component.replicas:
         return cluster
-    return replace(cluster, spec=cast("ClusterSpec", {**cluster.spec, component.type.count_field: pods}))
+    missing = {each.name for each in members(cluster) if each.id not in range(component.first, component.first + pods)}
+    patches = [
+        each
+        for each in cluster.spec["patches"]
+        if (name := each["target"].get("name") or "") not in missing and name.rpartition("-")[0] not in missing
+    ]
+    spec = {**cluster.spec, component.type.count_field: pods, "patches": patches}
+    return replace(cluster, spec=cast("ClusterSpec", spec))
 
 
 async def _admin_key(cluster: Cluster, context: ReconcileContext) -> str:

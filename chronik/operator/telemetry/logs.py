@@ -19,7 +19,7 @@ from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, plai
 from structlog.processors import EventRenamer, JSONRenderer, format_exc_info
 from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
 
-from chronik.operator.telemetry import tracing as operator_tracing
+from chronik.operator.telemetry import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -118,7 +118,7 @@ def _add_circumstances(_logger: WrappedLogger, _level: str, event: EventDict) ->
     record = event["_record"]
     written = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     event.update(get_contextvars(), ts=written.replace("+00:00", "Z"))
-    if trace_id := operator_tracing.trace_id():
+    if trace_id := tracing.trace_id():
         event["trace_id"] = trace_id
     if stack := event.pop("stack_info", ""):
         event["exception"] = f"{event['exception']}\n{stack}" if "exception" in event else stack

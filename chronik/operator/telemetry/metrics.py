@@ -120,11 +120,11 @@ class Metrics:
     def failed(self, error: BaseException) -> None:
         """Count the error that a reconcile ended in; one that is none of ours is of class unknown."""
         if isinstance(error, ChronikError):
-            self.hindered(error.retry_class, error.reason)
+            self.not_done(error.retry_class, error.reason)
         else:
-            self.hindered("unknown", type(error).__name__)
+            self.not_done("unknown", type(error).__name__)
 
-    def hindered(self, retry_class: str, reason: str) -> None:
+    def not_done(self, retry_class: str, reason: str) -> None:
         """Count what kept a reconcile from its end, by how soon it is worth another try, and by its reason."""
         self._errors.labels(retry_class, reason).inc()
 
