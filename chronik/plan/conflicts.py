@@ -1,7 +1,7 @@
 """What stands in the way of an apply, and what is done about it: owners of fields, fields that never change, ports.
 
 `field_conflicts` finds which fields other managers own and want otherwise; whether one may be taken from them is for
-`planner` (`_decided`), and `conflict` words one that may not, with how a person gets out of it. Immutable fields are
+`planner` (`_action_for`), and `conflict` words one that may not, with how a person gets out of it. Immutable fields are
 known here, because the server tells of them only once it is asked. Ports are told apart by number and protocol, and
 their names must differ: if the number of one of our ports was edited, that made another port with our name, and the
 server refuses ours beside it. Theirs then goes first, with a merge patch: an apply takes away nothing but what its

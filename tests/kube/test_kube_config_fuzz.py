@@ -35,6 +35,7 @@ STRICTER = (
     "tls-server-name is no host name",  # matters to kubectl only if the server is verified
     "apiVersion must be v1",  # kubectl takes `/` and `/v1` too
     "-data must be a string",  # Go takes an empty list for no bytes
+    "extensions[1] has the same name as [0]",  # kubectl takes a second one where the first one is empty
     "there is no user",  # kubectl goes on as nobody
 )
 """Why chronik refuses what kubectl sends."""

@@ -167,3 +167,22 @@ def test_long_texts_are_cut():
     """A long quoted value is cut, and so is a text without end."""
     assert redact('Invalid value: "' + "a" * 500 + '": must be short') == f'Invalid value: "{"a" * 60}…": must be short'
     assert len(redact("x " * 5000)) < LONGEST_TEXT + 40
+
+
+@pytest.mark.parametrize(
+    ("server", "hint"),
+    [
+        ("http://kube.example.com", "No credentials go over plain http://, but to this machine itself."),
+        ("http://localhost:8001", "A token may have expired"),
+        ("https://kube.example.com", "A token may have expired"),
+    ],
+)
+def test_credentials_that_were_not_sent(server, hint):
+    """Where no credentials went out, because they would have been read on the way, the refusal says so."""
+    where = ServerInfo(server, "kubeconfig a, context b")
+    anonymous = 'configmaps "x" is forbidden: User "system:anonymous" cannot get resource "configmaps" in API group ""'
+    refusals = [status(401, "Unauthorized", "Unauthorized"), status(403, "Forbidden", anonymous)]
+    said = [refuse(about(), Reply(each["code"], json.dumps(each)), where).error.hint for each in refusals]
+
+    assert said[0].startswith(hint)
+    assert ("over plain http" in said[1]) == ("over plain http" in hint)
