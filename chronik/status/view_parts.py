@@ -218,13 +218,15 @@ _NEEDED = frozenset({"AbleToScale", "ScalingActive"})
 
 
 def addresses_of(cluster: Cluster, objects: Iterable[Manifest]) -> list[Address]:
-    """Return where clients connect to: the Services that are not headless."""
+    """Return where clients connect to: Services that are not headless, and lead to ready pods alone."""
     found = []
     for service in sorted(objects, key=lambda each: str(each["metadata"]["name"])):
         if service["kind"] != "Service":
             continue
         name, spec = service["metadata"]["name"], service["spec"]
         if spec.get("clusterIP") == "None" or not spec.get("ports"):  # headless, or an alias that somebody made
+            continue
+        if spec.get("publishNotReadyAddresses"):  # members find each other by it
             continue
         port = spec["ports"][0]
         internal = f"{name}.{cluster.namespace}.svc.{cluster.domain}:{port['port']}"

@@ -81,15 +81,14 @@ async def _settle(
     all_members = {each.id: each for each in members(cluster, max(seen.there, component.replicas, *seen.known, 1))}
     voters = seen.known
     try:
-        key = await _admin_key(cluster, context)
         async with aiohttp.ClientSession() as session:
-            client = AdminClient(session, key)
             for _ in range(_CHANGES):
-                told = await client.group(all_members[each] for each in sorted(seen.ready))
+                told = await AdminClient(session).group(all_members[each] for each in sorted(seen.ready))
                 voters = told[0].voters if told else voters
                 step = next_step(component.replicas, seen.there, seen.ready, told[0] if told else None, seen.known)
                 if told is None or not (step.add or step.remove) or context.execution.stop.is_set():
                     return step, voters
+                client = AdminClient(session, await _admin_key(cluster, context))
                 voters = await _change(client, step, all_members, told)
             return Step(
                 seen.there, waiting=Reason("MembersChanging", "Members join and leave one after the other")
