@@ -297,7 +297,7 @@ def test_services_of_members_are_no_addresses():
 def test_a_list_of_nodes_has_a_column_for_them():
     """Clusters of nodes that are all alike have one count; beside others, each has its own columns."""
     [unified], _ = offline.load_clusters([str(EXAMPLE.parent / "unified.yaml")])
-    alone = cluster_view(unified, "document", LiveCluster({}), NOW)
+    alone = cluster_view(unified, "document", LiveCluster(), NOW)
 
     assert table([alone], NOW, width=None, color=False).split()[4:6] == ["NODES", "AGE"]
     assert table([view(), alone], NOW, width=None, color=False).split()[4:8] == [

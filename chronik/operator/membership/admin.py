@@ -30,7 +30,7 @@ class Refused(Exception):
 
 
 class AdminClient:
-    """Speaks to the nodes of one cluster; `key` is what they ask for of those who change something, empty if nothing."""
+    """Speaks to the nodes of one cluster; `key` is what they ask of those who change something, empty if nothing."""
 
     def __init__(self, session: aiohttp.ClientSession, key: str = "") -> None:
         self._session = session
