@@ -3,8 +3,8 @@
 `plan` compares what is wanted with what is there, object by object, and returns actions in the order in which they
 are to be carried out; nothing is sent from here. For each object it is decided in turn whose it is (`ownership`),
 whether an apply would change anything (`drift`), whether that can be changed at all (`conflicts`, `volumes`), and
-whether another field manager owns it and it may be taken from that one (`conflicts`). `replicas` then hands the
-replica count over, if it has to.
+whether another field manager owns it (`conflicts`) and it may be taken from that one (`_may_take`). `replicas` then
+hands the replica count over, if it has to.
 """
 
 from __future__ import annotations
