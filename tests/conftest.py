@@ -38,6 +38,8 @@ for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CHRONIK_
     os.environ.pop(_name, None)  # what decides how output looks is for each test to say
 for _name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS"):
     os.environ.pop(_name, None)  # pytest shortens no line where these say that a machine reads; tests start pytests too
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of Pythons are started: each would compile chronik anew
+sys.dont_write_bytecode = False  # nor does each worker rewrite the asserts of all tests anew in every run
 
 MOST_WORKERS = 4  # each may start servers of its own
 
