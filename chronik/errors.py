@@ -5,7 +5,9 @@
     │   ├── InvalidDocuments              2   problems in documents, each with its place
     │   ├── InvalidTransition             2   the live document may not become this one: a rule compares the two
     │   ├── KubeconfigError               2   no usable kubeconfig, context or credentials
-    │   └── TemplateError                 2   a template is broken; names template and line
+    │   └── RenderError                   2   a cluster cannot be rendered
+    │       ├── TemplateError             2   a template is broken; names template and line
+    │       └── PatchError                2   one of `spec.patches` does not fit; names its place in the document
     ├── ApiError                          3   the cluster refused or could not be reached
     │   ├── Unreachable                       no answer, or half of one
     │   ├── UntrustedServer                   TLS: a certificate does not fit
@@ -41,10 +43,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from chronik.problem import Location, Problem
+from chronik.problem import Location, Problem, format_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from chronik.problem import Path
 
 
 RetryClass = Literal["transient", "permanent", "unknown"]
@@ -98,11 +102,17 @@ class InvalidTransition(InputError):
     reason = "InvalidTransition"
 
 
-class TemplateError(InputError):
+class RenderError(InputError):
+    """A valid document cannot be made into manifests. `location` is where it says so, once that has been looked up."""
+
+    location: Location | None = None
+
+
+class TemplateError(RenderError):
     """A template is broken or asks for something that does not exist.
 
     `word` is the text in the template that is at fault, if one is; `rendering` says for what the template was rendered:
-    `component ingest of demo/events`. `location` is where it is, once that has been looked up in the file.
+    `component ingest of demo/events`. `location` is a place in the template.
     """
 
     reason = "TemplateError"
@@ -113,13 +123,26 @@ class TemplateError(InputError):
         self.line = line
         self.word = word
         self.rendering = ""
-        self.location: Location | None = None
 
     def as_problem(self) -> Problem:
         """Return the error as one of several findings, with its place in the template, and what was rendered."""
         message = f"{self.message} (for {self.rendering})" if self.rendering else self.message
         place = Location(self.template, self.line, 1, "") if self.line else None
         return Problem("error", "template", (), message, self.hint, self.location or place, self.template)
+
+
+class PatchError(RenderError):
+    """One of `spec.patches` does not fit what it is for. `path` is its place in the document."""
+
+    reason = "PatchError"
+
+    def __init__(self, message: str, *, cluster: str, path: Path, hint: str = "") -> None:
+        super().__init__(message, subject=f"{format_path(path)} of {cluster}", hint=hint)
+        self.path = path
+
+    def as_problem(self) -> Problem:
+        """Return the error as one of several findings."""
+        return Problem("error", "patch", self.path, self.message, self.hint, self.location, self.subject)
 
 
 class KubeconfigError(InputError):

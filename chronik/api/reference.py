@@ -112,7 +112,7 @@ def _type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:
         return f"map of strings{_at_most(raw, 'maxProperties')}" if "propertyNames" in raw else "map"
     if types == ("integer",):
         return f"integer{_bounds(raw)}"
-    words = raw.get("x-allowed") or types[0]
+    words = raw.get("x-allowed") or (types[0] if types else "anything")
     return _cell(words) + (
         _at_most(raw, "maxLength", " characters").replace(", ", "; ") if types == ("string",) else ""
     )

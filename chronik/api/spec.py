@@ -182,6 +182,21 @@ class DisruptionBudget(TypedDict):
     maxUnavailable: int | str | None
 
 
+class PatchTarget(TypedDict):
+    """`spec.patches[].target`."""
+
+    kind: str
+    name: str | None
+    component: str | None
+
+
+class Patch(TypedDict):
+    """An item of `spec.patches`: a strategic merge patch, or a list of operations of a JSON Patch."""
+
+    target: PatchTarget
+    patch: dict[str, Any] | list[Any]
+
+
 class ClusterSpec(TypedDict):
     """`spec`, with every field of the schema present: defaults are filled in, and what is absent is None."""
 
@@ -203,6 +218,7 @@ class ClusterSpec(TypedDict):
     tolerations: list[dict[str, Any]]
     affinity: dict[str, Any] | None
     topologySpreadConstraints: list[dict[str, Any]]
+    patches: list[Patch]
     templateValues: dict[str, Any]
 
 

@@ -17,8 +17,8 @@ from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
 from chronik.api.validation import Validator, concern
 from chronik.documents.reader import parse_documents
-from chronik.errors import InvalidDocuments, TemplateError
-from chronik.manifest import CLUSTER_KIND
+from chronik.errors import InvalidDocuments, PatchError, TemplateError
+from chronik.manifest import CLUSTER_KIND, ClusterKey
 from chronik.offline import assets, sources
 from chronik.offline.caches import KeptRules, bytecode_cache
 from chronik.problem import Problem
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from chronik.documents.reader import Document
     from chronik.manifest import Manifest
     from chronik.offline.sources import Source
+    from chronik.render.patches import Patches
 
 _KUSTOMIZATION = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
 
@@ -134,6 +135,7 @@ class _Loading:
         self.problems += found
         if cluster is None:
             return
+        _documents[cluster.key] = document
         if (cluster.namespace, cluster.name) in self.clusters:
             self.problems.append(_placed(document, _second(cluster)))
         self.clusters[cluster.namespace, cluster.name] = cluster
@@ -200,19 +202,45 @@ def renderer(templates: str | None = None) -> Callable[[Cluster], list[Manifest]
     read = sources.template_reader(templates)
     compiled = Templates(read, bytecode_cache(), lambda: sources.template_names(templates))
     if templates is None:
-        return lambda cluster: render(cluster, compiled)
+        return _placing(lambda cluster: render(cluster, compiled, patching=_patching))
     from chronik.render.kubernetes import FieldTable  # noqa: PLC0415  # chronik's own templates are tested
 
     fields = FieldTable(assets.kubernetes_fields())
 
     def checked(cluster: Cluster) -> list[Manifest]:
         try:
-            return render(cluster, compiled, fields)
+            return render(cluster, compiled, fields, _patching)
         except TemplateError as error:
             error.location = sources.locate_in_template(error, templates, read)
             raise
 
-    return checked
+    return _placing(checked)
+
+
+def _placing(render: Callable[[Cluster], list[Manifest]]) -> Callable[[Cluster], list[Manifest]]:
+    """Have an error about the document say where in its file it is, if it came from one."""
+
+    def placed(cluster: Cluster) -> list[Manifest]:
+        try:
+            return render(cluster)
+        except PatchError as error:
+            document = _documents.get(cluster.key)
+            error.location = document.locate(error.path) if document else None
+            raise
+
+    return placed
+
+
+_documents: dict[ClusterKey, Document] = {}
+"""What clusters were read from, for errors that are found later than by reading it."""
+
+
+def _patching(cluster: Cluster) -> Patches:
+    from chronik.render.kubernetes import FieldTable  # noqa: PLC0415  # most clusters have no patches
+    from chronik.render.patches import Patches  # noqa: PLC0415
+
+    table = assets.kubernetes_fields()
+    return Patches(cluster, table, FieldTable(table))
 
 
 def definitions() -> list[Manifest]:

@@ -14,7 +14,7 @@ from chronik.api.components import workload_name
 from chronik.apply.converge import converge
 from chronik.apply.executor import execute
 from chronik.apply.observe import named, others
-from chronik.errors import ChronikError, TemplateError
+from chronik.errors import ChronikError, RenderError
 from chronik.manifest import KIND_BY_NAME, WORKLOAD_KINDS, is_paused
 from chronik.operator.context import status_of
 from chronik.operator.lifecycle import other_upgrade
@@ -79,7 +79,7 @@ def first_digests(cluster: Cluster | None, context: ReconcileContext) -> Mapping
     secret = _secret_of(cluster, context)
     if secret is None:
         return {}
-    with suppress(TemplateError):  # which the next pass reports
+    with suppress(RenderError):  # which the next pass reports
         manifests = context.render(replace(cluster, domain=context.domain))
         return rotation(manifests, {}, {}, secret, lambda _ref, _started: False).digests
     return {}

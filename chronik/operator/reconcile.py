@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from chronik.apply.creation import missing_pods
-from chronik.errors import TemplateError
+from chronik.errors import RenderError
 from chronik.operator import lifecycle
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
@@ -55,7 +55,7 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
     cluster = replace(validated.cluster, domain=context.domain)
     try:
         desired = Desired(document, cluster, context.render(cluster))
-    except TemplateError as error:
+    except RenderError as error:
         return await lifecycle.reject(document, describe_error(error), context)
 
     # 4. Plan and apply (client): only what differs is sent; nothing while paused.

@@ -1,7 +1,7 @@
 """What stands in the way of an apply, and what is done about it: owners of fields, fields that never change, ports.
 
 `field_conflicts` finds which fields other managers own and want otherwise; whether one may be taken from them is for
-`planner` (`_decided`), and `conflict` words one that may not, with how a person gets out of it. Immutable fields are
+`planner` (`_may_take`), and `conflict` words one that may not, with how a person gets out of it. Immutable fields are
 known here, because the server tells of them only once it is asked. Ports are told apart by number and protocol, and
 their names must differ: if the number of one of our ports was edited, that made another port with our name, and the
 server refuses ours beside it. Theirs then goes first, with a merge patch: an apply takes away nothing but what its
@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 from chronik.manifest import ObjectRef
 from chronik.plan.actions import Action, Apply, Blocked, Conflict, Recreate
 from chronik.plan.drift import alters, foreign_fields, split
-from chronik.plan.managed_fields import item_field, key_names, keyed, managed_entries, node_at, owner_of, owners_of
+from chronik.plan.managed_fields import (
+    item_field,
+    key_names,
+    keyed,
+    managed_entries,
+    node_at,
+    owner_of,
+    owners_of,
+    scalar_key,
+)
 from chronik.plan.ownership import adders
 from chronik.plan.replicas import is_scaled
 
@@ -234,7 +243,7 @@ def _in_containers(desired: Manifest, live: Manifest) -> tuple[tuple[FieldOwner,
     kept = []
     for container in _containers(live):
         ports = container.get("ports") or ()
-        ours = wanted.get(container["name"], {}).get("ports") or ()
+        ours = wanted.get(scalar_key(container["name"]), {}).get("ports") or ()
         found = _in_the_way(ours, ports, "containerPort")
         path = (*_CONTAINERS, item_field(container["name"], ("name",)), "f:ports")
         owners += _owners(live, path, found, "containerPort")
@@ -252,7 +261,7 @@ def _containers(workload: Manifest) -> Sequence[Manifest]:
 def _in_the_way(wanted: Sequence[Manifest], live: Sequence[Manifest], number: str) -> list[Manifest]:
     """Return the live ports that have a name of ours and are none of ours."""
     names, keys = {each.get("name") for each in wanted} - {None}, {_key(each, number) for each in wanted}
-    return [each for each in live if each.get("name") in names and _key(each, number) not in keys]
+    return [each for each in live if scalar_key(each.get("name")) in names and _key(each, number) not in keys]
 
 
 def _replaced(
@@ -265,7 +274,7 @@ def _replaced(
 
 
 def _key(port: Manifest, number: str) -> tuple[Any, ...]:
-    return port.get(number), port.get("protocol", "TCP")
+    return scalar_key(port.get(number)), scalar_key(port.get("protocol", "TCP"))
 
 
 def _owners(live: Manifest, path: FieldPath, ports: Sequence[Manifest], number: str) -> tuple[FieldOwner, ...]:

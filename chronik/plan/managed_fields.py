@@ -160,14 +160,19 @@ def keyed(items: Iterable[Any], names: tuple[str, ...]) -> dict[ItemKey, Any]:
     """Return the items of a list by what tells them apart."""
     if len(names) == 1:  # nearly always, so without a tuple
         name, default = names[0], _KEY_DEFAULTS.get(names[0])
-        return {item.get(name, default) if isinstance(item, dict) else str(item): item for item in items}
+        return {scalar_key(item.get(name, default)) if isinstance(item, dict) else str(item): item for item in items}
     return {_item_key(item, names): item for item in items}
+
+
+def scalar_key(value: Any) -> ItemKey:
+    """Return a value that can be a key: a map or a list, where no API server puts one, as its text."""
+    return str(value) if isinstance(value, dict | list) else value
 
 
 def _item_key(item: Any, names: tuple[str, ...]) -> ItemKey:
     if names and isinstance(item, dict):
-        return tuple([item.get(name, _KEY_DEFAULTS.get(name)) for name in names])
-    return str(item) if isinstance(item, dict | list) else item
+        return tuple([scalar_key(item.get(name, _KEY_DEFAULTS.get(name))) for name in names])
+    return scalar_key(item)
 
 
 @lru_cache(maxsize=4096)

@@ -3,8 +3,8 @@
 `plan` compares what is wanted with what is there, object by object, and returns actions in the order in which they
 are to be carried out; nothing is sent from here. For each object it is decided in turn whose it is (`ownership`),
 whether an apply would change anything (`drift`), whether that can be changed at all (`conflicts`, `volumes`), and
-whether another field manager owns it and it may be taken from that one (`conflicts`). `replicas` then hands the
-replica count over, if it has to.
+whether another field manager owns it (`conflicts`) and it may be taken from that one (`_may_take`). `replicas` then
+hands the replica count over, if it has to.
 """
 
 from __future__ import annotations
@@ -190,9 +190,9 @@ class _Planner:
     def _updated(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
         """Return the apply, if one is needed, and what happens to the replica count around it."""
         if manifest["kind"] not in WORKLOAD_KINDS:
-            return [self._decided(manifest, live, adoption)]
+            return [self._action_for(manifest, live, adoption)]
         autoscaler = self.autoscalers.in_the_way(manifest)
-        main = self._decided(manifest, live, adoption, autoscaler)
+        main = self._action_for(manifest, live, adoption, autoscaler)
         before: list[Action] = []
         if isinstance(main, Obstacle):
             return [main]
@@ -229,7 +229,9 @@ class _Planner:
         anew = recreation(found.manifest, live, reason, changes, restarts)
         return [*(action for action in actions if isinstance(action, Prune)), *anew]
 
-    def _decided(self, manifest: Manifest, live: Manifest, adoption: str, autoscaler: Manifest | None = None) -> Action:
+    def _action_for(
+        self, manifest: Manifest, live: Manifest, adoption: str, autoscaler: Manifest | None = None
+    ) -> Action:
         """Return what becomes of one object, leaving replica counts and volumes aside."""
         ref, metadata = ObjectRef.of(manifest), live["metadata"]
         fields = applied_fields(live) or {}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from chronik.api.spec import Cluster
     from chronik.render.kubernetes import FieldTable
+    from chronik.render.patches import Patches
     from chronik.render.templates import Templates
 
 
@@ -52,16 +53,24 @@ COMPONENT_TEMPLATES = (
 )
 
 
-def render(cluster: Cluster, templates: Templates, fields: FieldTable | None = None) -> list[Manifest]:
+def render(
+    cluster: Cluster,
+    templates: Templates,
+    fields: FieldTable | None = None,
+    patching: Callable[[Cluster], Patches] | None = None,
+) -> list[Manifest]:
     """Return all manifests of a cluster, in the order in which they are applied.
 
-    With `fields` they are held to what Kubernetes knows, which chronik's own templates keep to.
+    With `fields` they are held to what Kubernetes knows, which chronik's own templates keep to. `patching` returns what
+    carries out `spec.patches`; a cluster without any does not need it.
 
     Raises:
         TemplateError: a template is broken or does not make a Kubernetes object; it names template and line.
+        PatchError: a patch does not fit.
     """
+    patches = patching(cluster) if patching and cluster.spec["patches"] else None
     made: dict[ObjectRef, Manifest] = {}
-    for file, manifest in _manifests(cluster, templates):
+    for file, manifest in _manifests(cluster, templates, patches):
         for problem in fields.problems(manifest) if fields else ():
             about = problem.message if problem.path == "kind" else f"{problem.path} {problem.message}"
             message = f"{ObjectRef.of(manifest)}: {about}"
@@ -70,14 +79,17 @@ def render(cluster: Cluster, templates: Templates, fields: FieldTable | None = N
         if ref in made:
             raise TemplateError(f"{ref} is made a second time: its name has to tell it from the first", template=file)
         made[ref] = ordered(manifest)
+    if patches:
+        patches.check_all_used()
     return sorted(made.values(), key=apply_order)
 
 
-def _manifests(cluster: Cluster, templates: Templates) -> Iterator[tuple[str, Manifest]]:
+def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) -> Iterator[tuple[str, Manifest]]:
+    patched = patches.patched if patches else lambda manifest: manifest
     shared = {"cluster": cluster, "spec": cluster.spec}
     config = {**shared, "name": f"{cluster.name}-config", "labels": _labels(cluster, "config")}
     with _rendering(str(cluster.key)):
-        config_map = render_one(templates, CONFIG_TEMPLATE, config)
+        config_map = patched(render_one(templates, CONFIG_TEMPLATE, config))
     yield CONFIG_TEMPLATE, config_map
     config_hash = content_digest([config_map.get("data", {}), config_map.get("binaryData", {})])
     for component in components(cluster):
@@ -93,7 +105,7 @@ def _manifests(cluster: Cluster, templates: Templates) -> Iterator[tuple[str, Ma
             if use.wanted(component):
                 with _rendering(f"component {component.name} of {cluster.key}"):
                     made = render_one(templates, use.template, variables)
-                yield use.template, made
+                yield use.template, patched(made)
 
 
 @contextmanager

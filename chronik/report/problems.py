@@ -9,7 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from chronik.errors import InvalidDocuments, TemplateError
+from chronik.errors import InvalidDocuments, RenderError
 from chronik.problem import format_path
 from chronik.report.page import BLUE, BOLD, CYAN, RED, YELLOW, Page, cells, split, visible
 from chronik.wording import counted
@@ -50,7 +50,7 @@ def error_text(error: ChronikError, *, width: int | None, color: bool, most: int
     """Return an error for a person to read; the problems of documents as `problems_text` does, with `most` of them."""
     if isinstance(error, InvalidDocuments):
         return problems_text(error.problems, width=width, color=color, most=most)
-    if isinstance(error, TemplateError) and error.location:
+    if isinstance(error, RenderError) and error.location:
         return problems_text([error.as_problem()], width=width, color=color)
     page = Page(color=color)
     page.labelled("error", RED, str(error))

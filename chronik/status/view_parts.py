@@ -221,12 +221,14 @@ def addresses_of(cluster: Cluster, objects: Iterable[Manifest]) -> list[Address]
     """Return where clients connect to: the Services that are not headless."""
     found = []
     for service in sorted(objects, key=lambda each: str(each["metadata"]["name"])):
-        if service["kind"] != "Service" or service["spec"].get("clusterIP") == "None":
+        if service["kind"] != "Service":
             continue
-        name, port = service["metadata"]["name"], service["spec"]["ports"][0]
+        name, spec = service["metadata"]["name"], service["spec"]
+        if spec.get("clusterIP") == "None" or not spec.get("ports"):  # headless, or an alias that somebody made
+            continue
+        port = spec["ports"][0]
         internal = f"{name}.{cluster.namespace}.svc.{cluster.domain}:{port['port']}"
-        kind = service["spec"].get("type", "ClusterIP")
-        found.append(Address(name, kind, internal, tuple(_external(service, port))))
+        found.append(Address(name, spec.get("type", "ClusterIP"), internal, tuple(_external(service, port))))
     return found
 
 

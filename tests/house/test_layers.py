@@ -17,8 +17,8 @@ PACKAGE = ROOT / "chronik"
 
 LAYERS = (
     ("errors", "manifest", "problem", "quantity", "clock", "tasks", "wording"),
-    ("api",),
-    ("plan", "documents", "kube"),
+    ("api", "documents"),
+    ("plan", "kube"),
     ("status", "render"),
     ("apply", "report", "offline"),
     ("operator",),
@@ -62,7 +62,7 @@ IO_LIBRARIES = {
 }
 IO_CALLS = {"open", "print", "input", "exec", "eval", "breakpoint"}
 CLOCK_CALLS = {"now", "utcnow", "today"}
-CORE_LIBRARIES = {"jinja2", "yaml", "jsonschema", "cel_expr_python", "rich"}
+CORE_LIBRARIES = {"jinja2", "yaml", "jsonschema", "jsonpatch", "jsonpointer", "cel_expr_python", "rich"}
 MOST_MODULES, MOST_ROOT_MODULES = 14, 12
 
 
@@ -278,7 +278,7 @@ def test_offline_commands_are_light(arguments, more):
 
 NOBODY_THERE = """
 clusters: [{name: a, cluster: {server: "http://127.0.0.1:9"}}]
-contexts: [{name: a, context: {cluster: a, user: a, namespace: n}}]
+contexts: [{name: a, context: {cluster: a, user: a, namespace: ns}}]
 users: [{name: a, user: {}}]
 current-context: a
 """

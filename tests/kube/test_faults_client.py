@@ -12,7 +12,7 @@ from aiohttp import web
 from support.clock import FakeClock
 from support.fault_proxy import PASSING, FaultProxy
 from support.kube_clients import client, kubeconfig_for
-from support.stub_server import StubServer, refusal
+from support.stub_server import StubServer, refusal, stored
 
 from chronik.errors import (
     ApiError,
@@ -50,11 +50,11 @@ class Store:
         if request.method in {"PATCH", "POST"}:
             self.writes[path] += 1
             self.objects[path] = json.loads(await request.read())
-            return web.json_response(self.objects[path])
+            return web.json_response(stored(self.objects[path]))
         found = self.objects.pop(path, None) if request.method == "DELETE" else self.objects.get(path)
         if found is None:
             return refusal(404, "NotFound", 'configmaps "a" not found', name="a", kind="configmaps")
-        return web.json_response(found)
+        return web.json_response(stored(found))
 
 
 @asynccontextmanager
@@ -73,7 +73,7 @@ async def faulty(time: FakeClock | None = None, **faults):
 async def test_apply_gets_over(fault):
     """Server-side apply is repeated after every fault that passes, and ends as if there had been none."""
     async with faulty(script=[fault]) as (kube, proxy, store):
-        assert await kube.apply(config_map()) == config_map()
+        assert await kube.apply(config_map()) == stored(config_map())
 
     assert len(proxy.seen) == (1 if fault in {"slow", "goodbye"} else 2)
     assert list(store.objects.values()) == [config_map()]
@@ -157,7 +157,11 @@ async def test_retry_after_stops_the_whole_client():
 
     async def answer(_: web.Request) -> web.Response:
         first = len(stub.requests) == 1
-        return refusal(429, "TooManyRequests", "later", retry_after=5) if first else web.json_response({})
+        return (
+            refusal(429, "TooManyRequests", "later", retry_after=5)
+            if first
+            else web.json_response(stored(config_map()))
+        )
 
     async with StubServer(answer) as stub, client(stub.url, time, in_flight=2) as kube:
         applies = [asyncio.create_task(kube.apply(config_map(f"a{number}"))) for number in range(20)]

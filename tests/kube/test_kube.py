@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 from support.kube_clients import client, config_map, options_for
-from support.stub_server import StubServer, answering, refusal
+from support.stub_server import StubServer, answering, refusal, stored
 
 from chronik import __version__, errors
 from chronik.kube import connect
@@ -181,7 +181,7 @@ async def test_merge_of_an_unknown_field(kube, namespace):
 async def test_merge_is_repeated_unless_it_is_bound(patch, sent):
     """A merge patch is sent as one; when somebody else was faster it is repeated, unless it is bound to a version."""
     conflict = refusal(409, "Conflict", "the object has been modified; please apply your changes to the latest version")
-    async with StubServer(answering(conflict, config_map("n"))) as stub, client(stub.url) as kube:
+    async with StubServer(answering(conflict, stored(config_map("n")))) as stub, client(stub.url) as kube:
         with suppress(errors.ObjectChanged):
             await kube.merge(CONFIG_MAP, ObjectRef("ConfigMap", "n", "a"), patch)
 

@@ -13,6 +13,7 @@ from support.stub_server import status
 from chronik import errors
 from chronik.errors import ApiError, ConflictError, FieldOwner
 from chronik.kube import classify
+from chronik.kube.checks.answers import read_status
 from chronik.kube.classify import FAULTS, RULES, Classification, Reply, Retry, fail, refuse
 from chronik.kube.messages import LONGEST_TEXT, RequestInfo, ServerInfo, redact
 from chronik.manifest import CLUSTER, KIND_BY_NAME
@@ -49,7 +50,7 @@ def test_answer_becomes_the_error_of_its_row(case):
 def test_answer_is_decided_by_the_row_it_names(case):
     """A case is decided by the row that it names, not by another with the same outcome."""
     reply = reply_of(case)
-    body = classify._status(reply.text)
+    body = read_status(reply.text)
     answer = classify._answer(about(), reply, body)
 
     assert next(rule.name for rule in RULES if rule.matches(reply.code, body, answer)) == case["rule"]
@@ -166,3 +167,22 @@ def test_long_texts_are_cut():
     """A long quoted value is cut, and so is a text without end."""
     assert redact('Invalid value: "' + "a" * 500 + '": must be short') == f'Invalid value: "{"a" * 60}…": must be short'
     assert len(redact("x " * 5000)) < LONGEST_TEXT + 40
+
+
+@pytest.mark.parametrize(
+    ("server", "hint"),
+    [
+        ("http://kube.example.com", "No credentials go over plain http://, but to this machine itself."),
+        ("http://localhost:8001", "A token may have expired"),
+        ("https://kube.example.com", "A token may have expired"),
+    ],
+)
+def test_credentials_that_were_not_sent(server, hint):
+    """Where no credentials went out, because they would have been read on the way, the refusal says so."""
+    where = ServerInfo(server, "kubeconfig a, context b")
+    anonymous = 'configmaps "x" is forbidden: User "system:anonymous" cannot get resource "configmaps" in API group ""'
+    refusals = [status(401, "Unauthorized", "Unauthorized"), status(403, "Forbidden", anonymous)]
+    said = [refuse(about(), Reply(each["code"], json.dumps(each)), where).error.hint for each in refusals]
+
+    assert said[0].startswith(hint)
+    assert ("over plain http" in said[1]) == ("over plain http" in hint)

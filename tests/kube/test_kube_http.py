@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from support.clock import FakeClock
 from support.kube_clients import ScriptedGuard, client, config_map
-from support.stub_server import DeafServer, StubServer, answering, refusal
+from support.stub_server import DeafServer, StubServer, answering, refusal, stored
 
 from chronik.errors import ApiError, KindMissing, ServerBusy, Unauthorized, Unreachable
 from chronik.kube.credentials import TOKEN_FILE_SECONDS, TokenFile
@@ -25,12 +25,17 @@ from chronik.kube.transport import parse
 from chronik.manifest import KIND_BY_NAME, ObjectRef
 
 CONFIG_MAP = KIND_BY_NAME["ConfigMap"]
-SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "n"}}
+LIVE = stored(config_map("n"))
+SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "namespace": "n"}, "spec": {}}
 
 
 def page(*names: str, token: str = "", version: str = "7") -> dict:
     metadata = {"resourceVersion": version, **({"continue": token} if token else {})}
-    return {"kind": "ConfigMapList", "metadata": metadata, "items": [{"metadata": {"name": name}} for name in names]}
+    return {
+        "kind": "ConfigMapList",
+        "metadata": metadata,
+        "items": [stored({"metadata": {"name": name, "namespace": "n"}}) for name in names],
+    }
 
 
 async def test_rotated_token_is_read_again(tmp_path):
@@ -39,7 +44,7 @@ async def test_rotated_token_is_read_again(tmp_path):
     file.write_text("old\n")
 
     async def answer(request: web.BaseRequest) -> web.Response:
-        return web.json_response({}) if request.headers["Authorization"] == "Bearer new" else refusal(401)
+        return web.json_response(LIVE) if request.headers["Authorization"] == "Bearer new" else refusal(401)
 
     async with StubServer(answer) as stub, client(stub.url, time, TokenFile(file, time.clock)) as kube:
         file.write_text("new\n")
@@ -107,7 +112,7 @@ async def test_warnings_are_passed_on():
     """The server's warnings reach the caller with the object they are about, each of several, unquoted."""
     warnings = []
     header = r'299 - "metadata.x is deprecated", 299 - "say \"y\" instead"'
-    answer = web.json_response({}, headers={"Warning": header})
+    answer = web.json_response(stored(SERVICE), headers={"Warning": header})
     async with (
         StubServer(answering(answer)) as stub,
         client(stub.url, on_warning=lambda *about: warnings.append(about)) as kube,
@@ -127,7 +132,7 @@ async def test_requests_are_bounded():
         most = max(most, running)
         await asyncio.sleep(0.005)
         running -= 1
-        return web.json_response({})
+        return web.json_response(LIVE)
 
     async with StubServer(answer) as stub, client(stub.url, in_flight=4) as kube:
         await asyncio.gather(*(kube.get(CONFIG_MAP, "n", f"a{number}") for number in range(40)))
@@ -140,20 +145,20 @@ async def test_cancelled_request_gives_its_place_back():
 
     async def answer(request: web.BaseRequest) -> web.Response:
         await asyncio.sleep(0.2 if request.path.endswith("slow") else 0)
-        return web.json_response({})
+        return web.json_response(LIVE)
 
     async with StubServer(answer) as stub, client(stub.url, in_flight=1) as kube:
         slow = asyncio.create_task(kube.get(CONFIG_MAP, "n", "slow"))
         await asyncio.sleep(0.05)
         slow.cancel()
 
-        assert await asyncio.wait_for(kube.get(CONFIG_MAP, "n", "fast"), 1) == {}
+        assert await asyncio.wait_for(kube.get(CONFIG_MAP, "n", "fast"), 1) == LIVE
 
 
 async def test_guard_is_asked_about_writes_only():
     """Reads, watches and dry runs go by without the guard being asked."""
     guard = ScriptedGuard(ApiError("no writes"))
-    answers = ({}, page("a"), {}, {}, web.Response(text=""))
+    answers = (LIVE, page("a"), stored(SERVICE), {}, web.Response(text=""))
     async with StubServer(answering(*answers)) as stub, client(stub.url, guard=guard) as kube:
         await kube.get(CONFIG_MAP, "n", "a")
         await kube.list(CONFIG_MAP, "n")
@@ -179,7 +184,7 @@ def test_write_has_a_body(method):
 async def test_guard_encloses_all_attempts_of_a_write():
     """A write is enclosed once, however often it is tried, and looked at before each attempt and each pause."""
     guard = ScriptedGuard()
-    answers = (refusal(503, retry_after=5), refusal(500), {})
+    answers = (refusal(503, retry_after=5), refusal(500), stored(SERVICE))
     async with StubServer(answering(*answers)) as stub, client(stub.url, guard=guard) as kube:
         await kube.apply(SERVICE)
 
@@ -190,12 +195,12 @@ async def test_guard_encloses_all_attempts_of_a_write():
 @pytest.mark.parametrize("kept_alive", [False, True])
 async def test_held_back_write_sends_not_one_byte(kept_alive):
     """What the guard refuses at the last moment leaves no byte on the connection, be it new or in use already."""
-    received = bytearray()
+    received, body = bytearray(), json.dumps(LIVE).encode()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(4096):
             received.extend(chunk)
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
         writer.close()
 
     guard, refusing = ScriptedGuard(ApiError("held back")), await asyncio.start_server(answer, "127.0.0.1", 0)
@@ -240,7 +245,7 @@ async def test_pause_of_a_day_is_a_mistake():
     """A Retry-After of a day keeps the client from asking for ten minutes, not for a day."""
     time = FakeClock()
     async with (
-        StubServer(answering(refusal(503, retry_after=86400), {})) as stub,
+        StubServer(answering(refusal(503, retry_after=86400), LIVE)) as stub,
         client(stub.url, time) as kube,
     ):
         for _ in range(2):
@@ -259,7 +264,8 @@ async def test_unknown_kind_is_asked_for_once():
         {"name": "gadgetries", "kind": "Gadget", "namespaced": True},
     ]
     gadget = {"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": "a", "namespace": "n"}}
-    async with StubServer(answering({"resources": resources}, {}, {}, {})) as stub, client(stub.url) as kube:
+    answers = ({"resources": resources}, stored(gadget), stored(gadget), stored(SERVICE))
+    async with StubServer(answering(*answers)) as stub, client(stub.url) as kube:
         await kube.apply(gadget)
         await kube.apply(gadget)
         await kube.apply(SERVICE)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import shutil
 import ssl
-import subprocess
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -14,7 +12,8 @@ import pytest
 from aiohttp import web
 from support.clock import FakeClock
 from support.kube_clients import config_map, kubeconfig_for
-from support.stub_server import DeafServer, StubServer
+from support.pki import locked, make_pair, needs_openssl
+from support.stub_server import DeafServer, StubServer, stored
 
 from chronik.errors import KubeconfigError, Unreachable, UntrustedServer
 from chronik.kube import ConnectOptions, connect
@@ -25,17 +24,7 @@ if TYPE_CHECKING:
 
 CONFIG_MAP = KIND_BY_NAME["ConfigMap"]
 
-pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificates: not found in PATH")
-
-
-def make_pair(folder: Path, name: str, host: str) -> tuple[Path, Path]:
-    """Make a self-signed certificate for a host, and return it with its key."""
-    certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
-    names = f"subjectAltName={'IP' if host[0].isdigit() else 'DNS'}:{host}"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-subj", f"/CN={name}", "-addext", names, "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key
+pytestmark = needs_openssl
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +51,7 @@ async def server_with(pair, client_authority: Path | None = None):
     async def answer(request: web.BaseRequest) -> web.Response:
         peer = request.transport.get_extra_info("peercert") or {}
         subject = [value for part in peer.get("subject", ()) for _, value in part]
-        return web.json_response({"client": subject})
+        return web.json_response(stored(config_map("n", client=",".join(subject))))
 
     async with StubServer(answer, tls) as stub:
         yield stub
@@ -72,7 +61,7 @@ async def send(url: str, folder: Path, user: dict | None = None, **cluster: str)
     """Ask for an object with that configuration, and return the answer."""
     options = ConnectOptions(kubeconfig=kubeconfig_for(url, folder, user or {}, **cluster), clock=FakeClock().clock)
     async with connect(options) as kube:
-        return await kube.get(CONFIG_MAP, "n", "a")
+        return (await kube.get(CONFIG_MAP, "n", "a"))["data"]
 
 
 async def test_authority_as_text_or_file(pairs, tmp_path):
@@ -104,6 +93,27 @@ async def test_unknown_authority_is_refused(pairs, tmp_path):
             await send(stub.url, tmp_path, **{"certificate-authority": str(pairs["client"][0])})
 
 
+@pytest.mark.parametrize("scheme", ["https", "HTTPS", "hTTps"])
+async def test_scheme_in_capitals_is_verified_too(pairs, tmp_path, scheme):
+    """However https is spelt, a server that nobody vouches for is not trusted, and learns no token."""
+    async with server_with(pairs["server"]) as stub:
+        with pytest.raises(UntrustedServer, match="self-signed certificate"):
+            await send(stub.url.replace("https", scheme), tmp_path, {"token": "t"})
+
+    assert stub.requests == []
+
+
+async def test_locked_key_is_an_error(pairs, tmp_path):
+    """A key with a password is an error, and nobody is asked for it in the middle of a command."""
+    certificate, key = pairs["client"]
+    user = {"client-certificate": str(certificate), "client-key": str(locked(key, tmp_path))}
+
+    with pytest.raises(
+        KubeconfigError, match="client-certificate with client-key cannot be used: the key is encrypted"
+    ):
+        await send("https://127.0.0.1:9", tmp_path, user)
+
+
 async def test_host_name_must_fit(pairs, tmp_path):
     """A certificate for another host is not trusted, unless tls-server-name says that this is the one."""
     authority = {"certificate-authority": str(pairs["named"][0])}
@@ -127,8 +137,8 @@ async def test_client_certificate_is_shown(pairs, tmp_path):
     as_text = {"client-certificate-data": data(certificate), "client-key-data": data(key)}
     as_files = {"client-certificate": str(certificate), "client-key": str(key)}
     async with server_with(pairs["server"], certificate) as stub:
-        assert await send(stub.url, tmp_path, as_text, **authority) == {"client": ["client"]}
-        assert await send(stub.url, tmp_path, as_files, **authority) == {"client": ["client"]}
+        assert await send(stub.url, tmp_path, as_text, **authority) == {"client": "client"}
+        assert await send(stub.url, tmp_path, as_files, **authority) == {"client": "client"}
         with pytest.raises((UntrustedServer, Unreachable)):
             await send(stub.url, tmp_path, **authority)
 
@@ -161,5 +171,5 @@ async def test_https_is_not_http(tmp_path):
 
 async def test_certificate_that_is_none(tmp_path):
     """An authority that is no certificate is an error before anything is sent."""
-    with pytest.raises(KubeconfigError, match="certificate or key cannot be used"):
+    with pytest.raises(KubeconfigError, match="certificate-authority cannot be used"):
         await send("https://127.0.0.1:9", tmp_path, **{"certificate-authority-data": base64.b64encode(b"x").decode()})

@@ -8,18 +8,24 @@ from contextlib import aclosing
 
 import pytest
 from aiohttp import web
-from support.kube_clients import client
-from support.stub_server import StubServer, answering, refusal, status
+from support.kube_clients import client, config_map
+from support.stub_server import StubServer, answering, refusal, status, stored
 
 from chronik.errors import Unreachable, WatchExpired
 from chronik.kube.retry import RetryPolicy
 from chronik.manifest import CLUSTER, KIND_BY_NAME
 
 CONFIG_MAP = KIND_BY_NAME["ConfigMap"]
+LIVE = stored(config_map("n"))
 
 
 def event(kind: str, version: int) -> bytes:
-    change = {"type": kind, "object": {"kind": "ChronikCluster", "metadata": {"resourceVersion": str(version)}}}
+    cluster = {
+        "apiVersion": CLUSTER.api_version,
+        "kind": CLUSTER.name,
+        "metadata": {"name": "c", "namespace": "n", "generation": 1},
+    }
+    change = {"type": kind, "object": stored(cluster, str(version))}
     return json.dumps(change).encode() + b"\n"
 
 
@@ -110,7 +116,7 @@ async def test_watch_takes_no_place():
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if "watch=true" not in request.rel_url.raw_query_string:
-            return web.json_response({})
+            return web.json_response(LIVE)
         response = web.StreamResponse()
         await response.prepare(request)
         await response.write(event("ADDED", 6))
@@ -120,5 +126,5 @@ async def test_watch_takes_no_place():
     async with StubServer(answer) as stub, client(stub.url, in_flight=1) as kube:
         async with aclosing(kube.watch(CLUSTER, None, resource_version="5")) as changes:
             await anext(changes)
-            assert await asyncio.wait_for(kube.get(CONFIG_MAP, "n", "a"), 1) == {}
+            assert await asyncio.wait_for(kube.get(CONFIG_MAP, "n", "a"), 1) == LIVE
         stop.set()

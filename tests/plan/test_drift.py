@@ -13,8 +13,9 @@ from support.ssa.field_model import FieldModel, content, mutated
 from support.ssa.server_side_apply import Conflicts
 
 from chronik.manifest import CLUSTER_LABEL, FIELD_MANAGER, KINDS, MANAGED_BY, as_stored
-from chronik.plan.conflicts import field_conflicts
-from chronik.plan.drift import alters, applied_fields, same, walk
+from chronik.plan.changes import changes_of
+from chronik.plan.conflicts import field_conflicts, port_collisions
+from chronik.plan.drift import alters, applied_fields, drift, same, split, walk
 from chronik.plan.managed_fields import (
     field_path,
     fields_of,
@@ -439,3 +440,15 @@ def test_an_object_without_an_owner_may_have_lost_it():
 
     assert found.owner is Owner.UNOWNED
     assert "an apply from the command line or an edit" in found.reason
+
+
+@pytest.mark.parametrize("name", [["x"], {"a": 1}, None, 5])
+def test_names_that_no_server_sends(name):
+    """A list item whose name is no text, as only a broken server sends it, is compared like any other."""
+    desired = deployment(container())
+    live = deepcopy(as_stored(desired))
+    live["metadata"] |= {"uid": "u", "resourceVersion": "1"}
+    live["spec"]["template"]["spec"]["containers"] = [{"name": name, "image": "x", "ports": [{"name": name}]}]
+
+    assert changes_of(split(drift(desired, live)), live)
+    assert port_collisions(desired, live) == ((), {})

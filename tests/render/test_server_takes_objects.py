@@ -27,6 +27,7 @@ def test_objects_of_generated_documents_are_accepted(real_server):
     refused, taken = [], 0
     for _ in range(DOCUMENTS):
         document = generator.good()
+        document["spec"].pop("patches", None)  # made by chance, they fit nothing
         cluster = offline.validator().validate(document, namespace=namespace).cluster
         if cluster is None:
             continue

@@ -186,7 +186,9 @@ class Generator:
         return document
 
     def _value(self, raw: dict[str, Any], likely: float) -> Any:
-        match raw["type"]:
+        match raw.get("type"):
+            case None:
+                return self._free()
             case "object":
                 return self._object(raw, likely) if "properties" in raw else self._map(raw)
             case "array":

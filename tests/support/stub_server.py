@@ -95,6 +95,11 @@ def answering(*bodies: dict[str, Any] | web.Response) -> Callable[[web.BaseReque
     return answer
 
 
+def stored(manifest: dict[str, Any], version: str = "7") -> dict[str, Any]:
+    """Return a manifest as an API server answers with it: with a uid and a version."""
+    return manifest | {"metadata": {**manifest["metadata"], "uid": "u", "resourceVersion": version}}
+
+
 def status(code: int, reason: str = "", message: str = "", **details: Any) -> dict[str, Any]:
     """Return a Status object, as kube-apiserver writes it."""
     body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message}

@@ -9,7 +9,8 @@ what the server says.
 A field reads `TYPE [flag…]`. TYPE is a scalar (`string`, `integer`, `quantity`, `any`, …), the name of a struct,
 `{TYPE}` for a map, `[TYPE]` for a list. Flags: `atomic` (a map or struct that is owned as a whole), `set` and
 `by=name,…` (lists; without either a list is atomic), `required`, `embedded` (a struct that is never absent: `{}`),
-`kept` (a pointer in Go: false, 0 and "" stay instead of vanishing), `key=VALUE` (what a merge key defaults to).
+`kept` (a pointer in Go: false, 0 and "" stay instead of vanishing), `key=VALUE` (what a merge key defaults to),
+`merge=name` and `merge` (lists that a strategic merge patch merges, by that key or as a set; it replaces the others).
 """
 
 from __future__ import annotations
@@ -217,6 +218,9 @@ def _notation(schema: dict[str, Any], key: str, owner: dict[str, Any], short: di
         flags.append("set")
     elif schema.get("x-kubernetes-list-type") == "map":
         flags.append("by=" + ",".join(schema["x-kubernetes-list-map-keys"]))
+    if "merge" in schema.get("x-kubernetes-patch-strategy", "").split(","):
+        merge_key = schema.get("x-kubernetes-patch-merge-key")
+        flags.append(f"merge={merge_key}" if merge_key else "merge")
     if key in owner.get("required", ()):
         flags.append("required")
     if schema.get("default") == {}:
