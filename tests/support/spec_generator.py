@@ -7,6 +7,7 @@ Values come from the schema itself (bounds, enums, examples) and from a pool of 
 from __future__ import annotations
 
 import copy
+import json
 import pathlib
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -67,12 +68,13 @@ class Generator:
     def nearly_good_metadata(self, count: int) -> Iterator[dict[str, Any]]:
         """Yield documents that are good up to a change of one text, and a status: what lies close to a rule."""
         specs = [self.good() for _ in range(40)]
+        small = min(specs, key=lambda each: len(json.dumps(each)))  # metadata is judged faster beside a small spec
         for _ in range(count):
             good = self._random.choice(specs)
             document = copy.deepcopy(good)
             for _ in range(40):
                 document["metadata"] = {**good["metadata"], **self._metadata()}
-                if not self._schema.admit(document).problems:
+                if not self._schema.admit({**small, "metadata": document["metadata"]}).problems:
                     break
             if self._random.random() < LIKELY:
                 document["status"] = self._value(self._root["properties"]["status"], LIKELY)
