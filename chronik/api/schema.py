@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.metadata import as_decoded, metadata_problems
-from chronik.api.structural import DEEPEST, Compiler, SchemaNode, is_integer, is_json
+from chronik.api.structural import DEEPEST, Compiler, SchemaNode, inlined, is_integer, is_json
 from chronik.problem import Problem
 
 if TYPE_CHECKING:
@@ -91,7 +91,12 @@ class Schema:
         """Return what is wrong with types, bounds and patterns, one problem per violation."""
         from chronik.api.schema_errors import schema_problems  # noqa: PLC0415  # loads jsonschema; only an invalid document pays for it
 
-        return schema_problems(self._raw, document)
+        return schema_problems(self._inlined, document)
+
+    @cached_property
+    def _inlined(self) -> dict[str, Any]:
+        """The schema without references, which nothing but the words of errors needs."""
+        return inlined(self._raw, dict(self._raw))
 
     def completed_spec(self, spec: Any) -> Any:
         """Return a valid, defaulted spec with None for every known field that is absent.

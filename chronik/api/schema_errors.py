@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from chronik.api.structural import DEEPEST, FREE, Raw, inlined, is_integer, is_json, is_text, pattern_of, types_of
+from chronik.api.structural import DEEPEST, FREE, Raw, is_integer, is_json, is_text, pattern_of, types_of
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:
@@ -43,9 +43,8 @@ Explanation = tuple[str, str, str]
 """Code, message and hint of a problem."""
 
 
-def schema_problems(schema: Mapping[str, Any], document: Any) -> list[Problem]:
-    """Return one problem per violation; floods are cut short, and say so."""
-    raw = inlined(schema, dict(schema))
+def schema_problems(raw: Raw, document: Any) -> list[Problem]:
+    """Return one problem per violation of a schema without `$ref`s; floods are cut short, and say so."""
     places = _places(raw)
     alike: Counter[Path] = Counter()
     ends: dict[Path, tuple[str, Path]] = {}

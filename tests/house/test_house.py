@@ -118,3 +118,18 @@ def test_exceptions_to_the_linters_have_reasons(path):
             bare.append(line.strip())
 
     assert bare == []
+
+
+def test_files_that_run_first_exist():
+    """Every file that the suite's workers are to begin with is there, and is named once."""
+    assigned = {
+        target.id: node.value
+        for node in tree(ROOT / "tests/conftest.py").body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    listed = ast.literal_eval(assigned["LONGEST_FIRST"])
+
+    assert [file for file in listed if not (ROOT / "tests" / file).is_file()] == []
+    assert len(listed) == len(set(listed))

@@ -46,7 +46,7 @@ PURE = {
 
 ONLY_IN = {
     "kubernetes": ("kube",),
-    "aiohttp": ("kube", "operator.telemetry"),
+    "aiohttp": ("kube", "operator.telemetry", "operator.membership"),  # the last asks nodes, not the API server
     "click": ("cli",),
     "rich": ("report", "cli"),
     "structlog": ("operator.telemetry",),

@@ -6,9 +6,9 @@ by hand (`scale`, say).
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from support.ssa.field_model import KINDS, FieldModel
 
 from chronik.manifest import ObjectRef
@@ -33,7 +33,7 @@ class World:
     @property
     def observed(self) -> dict[ObjectRef, Object]:
         """What a list of all kinds would return."""
-        return {ref: deepcopy(model.live) for ref, model in self.models.items()}
+        return {ref: orjson.loads(orjson.dumps(model.live)) for ref, model in self.models.items()}
 
     def carry_out(self, plan: Plan) -> list[Action]:
         """Carry out what a plan writes, and return it."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ class Type:
     open: bool = False  # a struct that keeps fields it does not know
     own_fields: dict[str, Type] | None = field(default=None, compare=False)  # a struct that the table does not hold
 
-    @property
+    @cached_property
     def fields(self) -> dict[str, Type]:
         """The fields of a struct by name."""
         return _structs()[self.name] if self.own_fields is None else self.own_fields
