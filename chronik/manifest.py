@@ -11,7 +11,7 @@ import re
 from typing import Any, Literal, NamedTuple, get_args
 
 Manifest = dict[str, Any]
-ComponentName = Literal["controller", "ingest", "search"]
+ComponentName = Literal["controller", "ingest", "search", "node"]
 COMPONENT_NAMES: tuple[ComponentName, ...] = get_args(ComponentName)
 """What a cluster is made of, in the order in which it is applied; what each is, `api/components` says."""
 

@@ -91,6 +91,7 @@ class ComponentResources(TypedDict):
     controller: Resources | None
     ingest: Resources | None
     search: Resources | None
+    node: Resources | None
 
 
 class Image(TypedDict):
@@ -99,6 +100,7 @@ class Image(TypedDict):
     controller: str
     ingest: str
     search: str
+    node: str
     pullPolicy: Literal["Always", "IfNotPresent", "Never"] | None
     pullSecrets: list[str]
 
@@ -111,6 +113,15 @@ class Monitoring(TypedDict):
     otlpEndpoint: str | None
 
 
+class External(TypedDict):
+    """`spec.network.external`."""
+
+    type: Literal["LoadBalancer", "NodePort"]
+    hostTemplate: str
+    firstNodePort: int | None
+    annotations: dict[str, str]
+
+
 class Network(TypedDict):
     """`spec.network`."""
 
@@ -118,6 +129,7 @@ class Network(TypedDict):
     loadBalancerSourceRanges: list[str]
     hostNetwork: bool
     dnsPolicy: str | None
+    external: External | None
 
 
 class PodSecurityContext(TypedDict):
@@ -145,6 +157,7 @@ class Security(TypedDict):
     tlsEnabled: bool
     tlsSecret: str | None
     mtlsEnabled: bool
+    adminKeySecret: str | None
     podSecurityContext: PodSecurityContext
     containerSecurityContext: ContainerSecurityContext
 
@@ -200,11 +213,13 @@ class Patch(TypedDict):
 class ClusterSpec(TypedDict):
     """`spec`, with every field of the schema present: defaults are filled in, and what is absent is None."""
 
+    topology: Literal["Roles", "Unified"]
     controllers: int
     ingestNodes: int
     searchNodes: int
+    nodes: int | None
     storage: Storage
-    metastore: Metastore
+    metastore: Metastore | None
     resources: ComponentResources | None
     image: Image
     monitoring: Monitoring

@@ -9,12 +9,13 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chronik.apply.executor import OUTCOMES, execute
+from chronik.apply.executor import execute
 from chronik.apply.observe import named, others
 from chronik.errors import ChronikError, FieldConflict, ObjectChanged
 from chronik.manifest import CLAIM, KIND_BY_NAME, ObjectRef
 from chronik.plan.actions import Create, TransferOwnership
 from chronik.plan.planner import plan
+from chronik.plan.results import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chronik.apply.executor import OUTCOMES, undone
-from chronik.plan.results import LEFT_ALONE, WROTE, Report, Result
+from chronik.plan.results import LEFT_ALONE, OUTCOMES, WROTE, Report, Result, undone
 
 if TYPE_CHECKING:
     from chronik.plan.actions import Action, Plan

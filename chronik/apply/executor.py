@@ -15,24 +15,17 @@ from typing import TYPE_CHECKING
 from chronik.errors import ChronikError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
 from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, ObjectRef
 from chronik.plan.actions import (
-    Adopt,
     Apply,
-    Conflict,
     Create,
-    Deferred,
-    Foreign,
     GrowClaim,
-    Obstacle,
     Prune,
     Recreate,
-    Skip,
     TransferOwnership,
-    Wait,
 )
 from chronik.plan.conflicts import without_ports
 from chronik.plan.drift import drift
 from chronik.plan.planner import left_over
-from chronik.plan.results import LEFT_ALONE, WROTE, Outcome, Report, Result
+from chronik.plan.results import LEFT_ALONE, OUTCOMES, WROTE, Report, Result, undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,37 +191,10 @@ class _Run:
 
 
 _STOPPED = "interrupted"
-OUTCOMES: dict[type[Action], Outcome] = {
-    Create: "created",
-    Apply: "changed",
-    Adopt: "adopted",
-    Recreate: "recreated",
-    TransferOwnership: "handed-over",
-    GrowClaim: "grown",
-    Prune: "pruned",
-}
 
 
 def _sends(action: Action) -> bool:
     return type(action) in OUTCOMES
-
-
-def undone(action: Action) -> Result:
-    """Return the result of an action that sends nothing."""
-    match action:
-        case Skip(why=why):
-            return Result(action, why)
-        case Deferred():
-            return Result(action, "held")
-        case Conflict():
-            return Result(action, "conflict")
-        case Foreign():
-            return Result(action, "foreign")
-        case Wait():
-            return Result(action, "waiting")
-        case Obstacle():
-            return Result(action, "blocked")
-    raise AssertionError(action)
 
 
 def _kind(ref: ObjectRef) -> Kind:

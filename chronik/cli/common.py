@@ -16,16 +16,17 @@ from chronik.cli.main import documents_options, domain_option, show_note, show_p
 from chronik.errors import ChronikError, Forbidden, InvalidTransition, KindMissing, ObjectMissing
 from chronik.kube import ConnectOptions
 from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey
-from chronik.problem import format_path
+from chronik.problem import Problem, format_path
 from chronik.report.page import visible
 from chronik.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from chronik.api.spec import Cluster
     from chronik.kube import Kube
     from chronik.manifest import Manifest
+    from chronik.offline.loading import Reader
 
     Command = Callable[..., Any]
     Rendered = tuple[Cluster, list[Manifest]]
@@ -114,10 +115,12 @@ class DocumentSource:
     templates: str | None
     domain: str
 
-    def rendered(self, namespace: str, fallback: str) -> list[Rendered]:
-        """Return each cluster with its manifests, and write warnings about documents to stderr.
+    def rendered(
+        self, namespace: str, fallback: str, *, read: Reader | None = None, quiet: bool = False
+    ) -> list[Rendered]:
+        """Return each cluster with its manifests, and write warnings about documents to stderr, unless `quiet`.
 
-        `namespace` is what -n says, `fallback` is the context's.
+        `namespace` is what -n says, `fallback` is the context's. `read` reads what one name stands for.
 
         Raises:
             InputError: something cannot be read, parsed or rendered; nothing was sent yet.
@@ -130,11 +133,13 @@ class DocumentSource:
             namespace=namespace or None,
             fallback=fallback,
             domain=self.domain,
-            note=show_note,
+            note=(lambda _text: None) if quiet else show_note,
+            **({"read": read} if read else {}),
         )
         render = offline.renderer(self.templates)
         rendered = [(cluster, render(cluster)) for cluster in clusters]
-        show_problems(warnings)
+        if not quiet:
+            show_problems(warnings)
         return rendered
 
     def owned(self, cluster: Cluster, uid: str) -> Rendered:
@@ -209,14 +214,21 @@ async def live_document(kube: Kube, cluster: Cluster) -> Manifest | None:
         document = await kube.get(CLUSTER, cluster.namespace, cluster.name)
     except (Forbidden, KindMissing):
         return None
-    problems = offline.validator().transition(cluster, document) if document else ()
-    if problems:
-        found = [f"{format_path(each.path)}: {each.message}" for each in problems]
-        raise InvalidTransition(
-            "\n".join(["the API server will refuse this document in place of the live one", *found]),
-            hint="\n".join(dict.fromkeys(each.hint for each in problems if each.hint)),
-        )
+    error = transition_error(offline.validator().transition(cluster, document), "live") if document else None
+    if error:
+        raise error
     return document
+
+
+def transition_error(problems: Sequence[Problem], replaced: str) -> InvalidTransition | None:
+    """Return the error of a document that the API server will refuse in place of the `replaced` one; None without."""
+    if not problems:
+        return None
+    found = [f"{format_path(each.path)}: {each.message}" for each in problems]
+    return InvalidTransition(
+        "\n".join([f"the API server will refuse this document in place of the {replaced} one", *found]),
+        hint="\n".join(dict.fromkeys(each.hint for each in problems if each.hint)),
+    )
 
 
 async def missing_cluster(kube: Kube, keys: Iterable[ClusterKey]) -> ObjectMissing:

@@ -101,7 +101,8 @@ class TokenFile:
         self._path = path
         self._clock = clock
         self._origin = origin
-        self._header = bearer(fallback, str(path)) if fallback else ""
+        self._fallback = fallback
+        self._header = ""
         self._stale_at = -1.0
 
     async def authorization(self) -> str:
@@ -122,6 +123,8 @@ class TokenFile:
                 raise self._error("the file is empty")
             self._header = bearer(token, str(self._path))
         except (OSError, ValueError, KubeconfigError) as error:
+            if not self._header and self._fallback:
+                self._header = bearer(self._fallback, self._origin)
             if self._header:  # a file that is being replaced is missing for a moment: the old token still works
                 return
             if isinstance(error, KubeconfigError):

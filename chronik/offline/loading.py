@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
@@ -30,8 +30,15 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.documents.reader import Document
     from chronik.manifest import Manifest
-    from chronik.offline.sources import Source
+    from chronik.offline.sources import Argument, Source
     from chronik.render.patches import Patches
+
+    class Reader(Protocol):
+        """Reads what one name stands for."""
+
+        def __call__(self, name: str, *, recursive: bool = False) -> Argument:
+            """Return the files, and what is wrong with them."""
+
 
 _KUSTOMIZATION = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
 
@@ -47,7 +54,7 @@ def _kept_rules() -> KeptRules:
     return KeptRules(assets.rules_text())
 
 
-def load_clusters(
+def load_clusters(  # noqa: PLR0913  # all but the first say how to read, and most are left out
     files: Iterable[str],
     *,
     recursive: bool = False,
@@ -55,16 +62,17 @@ def load_clusters(
     fallback: str = "default",
     domain: str = "cluster.local",
     note: Callable[[str], None] = lambda _text: None,
+    read: Reader = sources.read_argument,
 ) -> tuple[list[Cluster], list[Problem]]:
     """Return the clusters that files describe, and the warnings about them.
 
     `namespace` is what the user asked for, `fallback` where a document goes if neither it nor the user says. `note` is
-    told what was passed over, if anything was.
+    told what was passed over, if anything was. `read` reads what one name stands for.
 
     Raises:
         InvalidDocuments: a file cannot be read, or a document is in error; all errors of all of them are in it.
     """
-    clusters, problems = check(files, recursive=recursive, namespace=namespace, fallback=fallback, note=note)
+    clusters, problems = check(files, recursive=recursive, namespace=namespace, fallback=fallback, note=note, read=read)
     if any(problem.severity == "error" for problem in problems):
         raise InvalidDocuments(problems)
     return [replace(cluster, domain=domain) for cluster in clusters], problems
@@ -77,11 +85,12 @@ def check(
     namespace: str | None = None,
     fallback: str = "default",
     note: Callable[[str], None] = lambda _text: None,
+    read: Reader = sources.read_argument,
 ) -> tuple[list[Cluster], list[Problem]]:
     """Return the valid clusters that files describe, and every problem of every file and document."""
     loading = _Loading(namespace, fallback)
     for name in files:
-        loading.read(name, recursive=recursive)
+        loading.take(name, read(name, recursive=recursive), recursive=recursive)
     _kept_rules().save()
     if loading.others or loading.data:
         note(_passed_over(loading.others, loading.data))
@@ -102,14 +111,13 @@ class _Loading:
         self._namespace = namespace
         self._fallback = fallback
 
-    def read(self, name: str, *, recursive: bool) -> None:
+    def take(self, name: str, argument: Argument, *, recursive: bool) -> None:
         """Read a file or a folder. One that holds nothing for us is an error: it was named in vain."""
-        argument = sources.read_argument(name, recursive=recursive)
         self.problems += [error.as_problem() for error in argument.errors]
         ours, others, data = len(self.clusters) + len(self.problems), len(self.others), self.data
         for source in argument.sources:
             self._read(source, in_folder=argument.is_folder)
-        if not argument.errors and len(self.clusters) + len(self.problems) == ours:
+        if not argument.errors and not argument.absent and len(self.clusters) + len(self.problems) == ours:
             message = _nothing(self.others[others:], self.data - data)
             hint = "-R looks into folders below it." if argument.is_folder and not recursive else ""
             shown = sources.STDIN if name == "-" else name
@@ -146,7 +154,7 @@ def _foreign_kind(tree: Any, *, file: str, in_folder: bool) -> str | None:
 
     What lies in a folder was not named itself: there may be files that Kubernetes never sees.
     """
-    if isinstance(tree, dict) and in_folder and PurePath(file).name in sources.KUSTOMIZATIONS:
+    if isinstance(tree, dict) and in_folder and PurePath(file).name.rpartition(":")[2] in sources.KUSTOMIZATIONS:
         tree = _KUSTOMIZATION | tree  # kustomize fills in what is missing
     what = concern(tree)
     if what == "object":

@@ -14,6 +14,7 @@ from chronik.errors import RenderError
 from chronik.operator import lifecycle
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
+from chronik.operator.membership.members import membership
 from chronik.status.assess import assess, describe_error, invalid
 from chronik.status.compute import Observation, derive
 from chronik.status.creation import with_creation_failures
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from chronik.manifest import ClusterKey, Manifest
     from chronik.operator.context import ReconcileContext
     from chronik.operator.convergence import Converged
+    from chronik.operator.membership.members import Membership
     from chronik.plan.live import LiveCluster
     from chronik.plan.results import Report
     from chronik.problem import Problem
@@ -51,10 +53,11 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
     if validated.cluster is None:
         return await lifecycle.reject(document, invalid(validated.problems), context)
 
-    # 3. Render (no client): what `chronik render` prints.
+    # 3. Render: what `chronik render` prints, but nodes that vote come and go one at a time (asks them, if any does).
     cluster = replace(validated.cluster, domain=context.domain)
+    group = await membership(cluster, document, context)
     try:
-        desired = Desired(document, cluster, context.render(cluster))
+        desired = Desired(document, cluster, context.render(group.cluster))
     except RenderError as error:
         return await lifecycle.reject(document, describe_error(error), context)
 
@@ -64,16 +67,25 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
         return ReconcileResult("waiting", report=converged.report, wrote=bool(converged.report.written))
 
     # 5. Status (client): one write, if it says anything new.
-    return await _update_status(desired, converged, validated.problems, context)
+    return await _update_status(desired, converged, group, validated.problems, context)
 
 
 async def _update_status(
-    desired: Desired, converged: Converged, problems: Sequence[Problem], context: ReconcileContext
+    desired: Desired,
+    converged: Converged,
+    group: Membership,
+    problems: Sequence[Problem],
+    context: ReconcileContext,
 ) -> ReconcileResult:
     """Derive the status from what is there now, write it, record Events, and return how the pass ended."""
     document, report = desired.document, converged.report
     assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused)
-    status = derive(desired.cluster, _observation(desired, converged, assessment, context), context.now())
+    if assessment.failure is None and assessment.waiting is None:
+        assessment = replace(assessment, waiting=group.waiting)
+    observation = _observation(desired, converged, assessment, context)
+    if group.voters:
+        observation = replace(observation, details={**observation.details, "members": [*group.voters]})
+    status = derive(desired.cluster, observation, context.now())
     wrote = await lifecycle.write_status(document, status, context)
     lifecycle.record_events(document, report, status, context)
     result = _result(report, assessment, status, paused=desired.paused)

@@ -11,7 +11,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.components import Component, components, workload_name
+from chronik.api.components import Component, components, members, workload_name
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
 from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, Manifest, ObjectRef, apply_order
@@ -31,10 +31,11 @@ def _always(component: Component) -> bool:
 
 
 class _Use(NamedTuple):
-    """One template, and the components that it runs for."""
+    """One template, and the components that it runs for; `each_member` says that it runs for each member of those."""
 
     template: str
     wanted: Callable[[Component], bool] = _always
+    each_member: bool = False
 
 
 CONFIG_TEMPLATE = "configmap.yaml.j2"
@@ -46,6 +47,8 @@ COMPONENT_TEMPLATES = (
     _Use("rolebinding.yaml.j2"),
     _Use("service.yaml.j2"),
     _Use("clientservice.yaml.j2", lambda component: component.type.serves_clients),
+    _Use("memberservice.yaml.j2", lambda component: component.member, each_member=True),
+    _Use("externalservice.yaml.j2", lambda component: component.external, each_member=True),
     _Use("statefulset.yaml.j2", lambda component: component.workload == "StatefulSet"),
     _Use("deployment.yaml.j2", lambda component: component.workload == "Deployment"),
     _Use("poddisruptionbudget.yaml.j2", lambda component: component.budget is not None),
@@ -86,12 +89,15 @@ def render(
 
 def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) -> Iterator[tuple[str, Manifest]]:
     patched = patches.patched if patches else lambda manifest: manifest
-    shared = {"cluster": cluster, "spec": cluster.spec}
+    group = members(cluster)
+    shared = {"cluster": cluster, "spec": cluster.spec, "members": group}
     config = {**shared, "name": f"{cluster.name}-config", "labels": _labels(cluster, "config")}
     with _rendering(str(cluster.key)):
-        config_map = patched(render_one(templates, CONFIG_TEMPLATE, config))
+        config_map = hashed = patched(render_one(templates, CONFIG_TEMPLATE, config))
+        if group:  # members come and go while the others run: pods restart for what is said of the first alone
+            hashed = patched(render_one(templates, CONFIG_TEMPLATE, {**config, "members": group[:1]}))
     yield CONFIG_TEMPLATE, config_map
-    config_hash = content_digest([config_map.get("data", {}), config_map.get("binaryData", {})])
+    config_hash = content_digest([hashed.get("data", {}), hashed.get("binaryData", {})])
     for component in components(cluster):
         variables = {
             **shared,
@@ -102,9 +108,11 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
             "configHash": config_hash,
         }
         for use in COMPONENT_TEMPLATES:
-            if use.wanted(component):
+            if not use.wanted(component):
+                continue
+            for more in [{"member": each} for each in group] if use.each_member else [{}]:
                 with _rendering(f"component {component.name} of {cluster.key}"):
-                    made = render_one(templates, use.template, variables)
+                    made = render_one(templates, use.template, {**variables, **more})
                 yield use.template, patched(made)
 
 

@@ -76,7 +76,7 @@ class Patches:
         wanted = " ".join(f"{key} {value}" for key, value in target.items() if value)
         alike = [ref.name for ref in self._seen if ref.kind == target["kind"]]
         if alike:
-            hint = f"Of kind {target['kind']} there are {', '.join(sorted(alike))}."
+            hint = f"Of kind {target['kind']} there are {', '.join(sorted({*alike}))}."
         else:
             hint = f"This cluster has objects of the kinds {', '.join(sorted({ref.kind for ref in self._seen}))}."
         raise self._error(number, ("target",), f"no object matches {wanted}", hint)

@@ -59,7 +59,7 @@ _MARKS: dict[Outcome, tuple[str, str, str]] = {
     "waiting": ("!", RED, "cannot be changed yet"),
 }
 _AS_IT_SHOULD_BE = ("=", CYAN, "is as it should be")
-_NUMBERS: dict[Outcome, str] = {
+OUTCOME_NUMBERS: dict[Outcome, str] = {
     "created": "to create",
     "changed": "to change",
     "adopted": "to adopt",
@@ -73,6 +73,7 @@ _NUMBERS: dict[Outcome, str] = {
     "conflict": "in conflict",
     "foreign": "not ours",
 }
+"""What is said behind a number of objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class ClusterDiff:
 
     `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet. `command` is
     what hands the document to the operator that manages the cluster, if one does; `paused` is that it changes nothing.
+    `gone` is that its document is no longer there, so that it is to be deleted; `volumes` are the claims that stay.
     """
 
     result: ClusterResult
@@ -88,6 +90,8 @@ class ClusterDiff:
     new_namespace: bool = False
     command: str = ""
     paused: bool = False
+    gone: bool = False
+    volumes: tuple[ObjectRef, ...] = ()
 
     @property
     def differs(self) -> bool:
@@ -102,18 +106,48 @@ def as_text(cluster_diffs: Sequence[ClusterDiff], *, width: int | None, color: b
     """Return what would change, object by object, and a count for each cluster that differs."""
     page = Page(width, color=color)
     for cluster_diff in cluster_diffs:
-        for object_result in object_results(cluster_diff.result.report):
-            if object_result.outcome in _MARKS or any(result.action.additions for result in object_result.results):
-                _Entry(page, cluster_diff, object_result).write()
+        for object_result in shown_objects(cluster_diff):
+            write_object(page, cluster_diff, object_result)
         if cluster_diff.new_namespace:
             namespace = cluster_diff.result.key.namespace
             note = f"namespace {namespace} does not exist yet: kubectl create namespace {namespace}"
             page.labelled("note", CYAN, note)
         if cluster_diff.result.operator and cluster_diff.result.error is None:
             page.labelled("note", CYAN, _operators(cluster_diff))
+        if cluster_diff.gone:
+            page.labelled("note", CYAN, gone_text(cluster_diff))
         if cluster_diff.result.error is None:
-            page.hanging(_summary(cluster_diff), colour=BOLD)
+            page.hanging(summary_text(cluster_diff), colour=BOLD)
     return page.text
+
+
+def shown_objects(cluster_diff: ClusterDiff) -> list[ObjectResult]:
+    """Return the objects of which there is something to say."""
+    found = object_results(cluster_diff.result.report)
+    return [each for each in found if each.outcome in _MARKS or any(one.action.additions for one in each.results)]
+
+
+def write_object(page: Page, cluster_diff: ClusterDiff, object_result: ObjectResult) -> None:
+    """Write what would become of one object: a line for it, and what changes below that."""
+    _Entry(page, cluster_diff, object_result).write()
+
+
+def object_line(object_result: ObjectResult) -> str:
+    """Return the line for one object: `+ Service/demo/events: does not exist: is created`."""
+    mark, _, words = _MARKS.get(object_result.outcome, _AS_IT_SHOULD_BE)
+    return f"{mark} {object_result.ref}: {words}" if words else f"{mark} {object_result.ref}"
+
+
+def gone_text(cluster_diff: ClusterDiff) -> str:
+    """Say what becomes of a cluster whose document is gone, and of its volumes."""
+    key = cluster_diff.result.key
+    command = f"`chronik delete {key.name} -n {key.namespace}`"
+    kept = len(cluster_diff.volumes)
+    volumes = f" {counted(kept, 'volume')} with data stay{'s' if kept == 1 else ''}." if kept else ""
+    return (
+        f"{key}: no document describes it any more. apply leaves such a cluster alone; its operator deletes it with"
+        f" its ChronikCluster, or else {command} does.{volumes}"
+    )
 
 
 def _operators(cluster_diff: ClusterDiff) -> str:
@@ -128,10 +162,11 @@ def _operators(cluster_diff: ClusterDiff) -> str:
     return f"{key}: an operator manages this cluster.{will}"
 
 
-def _summary(cluster_diff: ClusterDiff) -> str:
+def summary_text(cluster_diff: ClusterDiff) -> str:
+    """Count what would become of the objects of a cluster, in one line."""
     report = cluster_diff.result.report
     found = {outcome: number for outcome, number in counts(report).items() if number and outcome != "unchanged"}
-    numbers = [f"{number} {_NUMBERS.get(outcome, outcome)}" for outcome, number in found.items()]
+    numbers = [f"{number} {OUTCOME_NUMBERS.get(outcome, outcome)}" for outcome, number in found.items()]
     unchanged = f"{counts(report)['unchanged']} unchanged"
     return f"{cluster_diff.result.key}: {', '.join([*numbers, unchanged])}"
 
@@ -145,10 +180,9 @@ class _Entry:
         self._object_result = object_result
 
     def write(self) -> None:
-        mark, colour, words = _MARKS.get(self._object_result.outcome, _AS_IT_SHOULD_BE)
-        head = f"{self._object_result.ref}: {words}" if words else str(self._object_result.ref)
-        style = f"{BOLD} {colour}"
-        self._page.beside((f"{mark} ", style), (head, style))
+        style = f"{BOLD} {_MARKS.get(self._object_result.outcome, _AS_IT_SHOULD_BE)[1]}"
+        line = object_line(self._object_result)
+        self._page.beside((line[:2], style), (line[2:], style))
         for result in self._object_result.results:
             self._details(result)
 

@@ -18,6 +18,7 @@ from chronik.wording import counted, listed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from chronik.api.components import ComponentType
     from chronik.status.view import ClusterView
     from chronik.status.view_parts import ComponentView, Volume
 
@@ -246,22 +247,26 @@ def _condition(condition: Mapping[str, Any]) -> str:
 
 def table(views: Sequence[ClusterView], now: str, *, width: int | None, color: bool) -> str:
     """Return many clusters, a line each; columns that matter less make room for what is waited for."""
-    rows = _fitting([_HEAD, *(_cells(view, now) for view in views)], width)
+    used = {part.status.component.type.topology for view in views for part in view.components}
+    shown = [each for each in COMPONENTS.values() if each.topology in used]
+    counts = tuple(each.plural.upper().removesuffix(" NODES") for each in shown)
+    head = (*_HEAD, *counts, *_TAIL)
+    rows = _fitting([head, *(_cells(view, shown, now) for view in views)], counts, width)
     colours = [BOLD, *map(_row_colour, views)]
     page = Page(width, color=color)
     page.columns([[(cell, colour) for cell in row] for row, colour in zip(rows, colours, strict=True)], cut=True)
     return page.text
 
 
-_HEAD = ("NAMESPACE", "NAME", "PHASE", "READY", "CONTROLLERS", "INGEST", "SEARCH", "AGE", "WAITS FOR")
+_HEAD, _TAIL = ("NAMESPACE", "NAME", "PHASE", "READY"), ("AGE", "WAITS FOR")
 _LEAST = 24
 """Cells that what is waited for gets, if it needs them and anything can be left out for it."""
 
 
-def _fitting(rows: list[tuple[str, ...]], width: int | None) -> list[tuple[str, ...]]:
+def _fitting(rows: list[tuple[str, ...]], counts: tuple[str, ...], width: int | None) -> list[tuple[str, ...]]:
     """Return rows without the columns that there is no room for."""
-    for left_out in ((), ("AGE",), ("AGE", "CONTROLLERS", "INGEST", "SEARCH")):
-        shown = [tuple(cell for name, cell in zip(_HEAD, row, strict=True) if name not in left_out) for row in rows]
+    for left_out in ((), ("AGE",), ("AGE", *counts)):
+        shown = [tuple(cell for name, cell in zip(rows[0], row, strict=True) if name not in left_out) for row in rows]
         *fixed, last = (max(cells(visible(cell)) for cell in column) for column in zip(*shown, strict=True))
         if width is None or sum(fixed) + 2 * len(fixed) + min(last, _LEAST) <= width:
             break
@@ -272,14 +277,14 @@ def _row_colour(view: ClusterView) -> str:
     return "" if view.ready else _PHASE_COLOURS.get(view.phase, YELLOW) if view.phase != "Running" else YELLOW
 
 
-def _cells(view: ClusterView, now: str) -> tuple[str, ...]:
+def _cells(view: ClusterView, shown: Sequence[ComponentType], now: str) -> tuple[str, ...]:
     counts = {part.name: _count(part) for part in view.components}
     return (
         view.key.namespace,
         view.key.name,
         view.state,
         "yes" if view.ready else "no",
-        *(counts.get(name, "-") for name in COMPONENTS),
+        *(counts.get(each.name, "-") for each in shown),
         age(view.created, now) if view.created else "-",
         "; ".join(view.waits_for),
     )

@@ -10,7 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.components import COMPONENTS, Component, components, workload_name, workload_ref
+from chronik.api.components import (
+    COMPONENTS,
+    Component,
+    component_types,
+    components,
+    workload_name,
+    workload_ref,
+)
 from chronik.manifest import Manifest, ObjectRef, component_of
 from chronik.status.health import Health, State, health, pod_ready
 
@@ -131,10 +138,11 @@ def _ordinal(pod_name: str) -> int:
 def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
     """Return the status of a cluster; `now` is an RFC 3339 time in UTC, and is used only where something changed."""
     found = component_statuses(cluster, observed)
+    types = [*component_types(cluster.spec["topology"])]
     status: dict[str, Any] = {
         "phase": _phase(found, observed),
-        **{each.count_field: _endpoints_of(found, each) for each in COMPONENTS.values()},
-        "readyReplicas": {each.count_field: _ready_of(found, each) for each in COMPONENTS.values()},
+        **{each.count_field: _endpoints_of(found, each) for each in types},
+        "readyReplicas": {each.count_field: _ready_of(found, each) for each in types},
         "conditions": merge_conditions(
             observed.previous.get("conditions") or (), _conditions(found, observed), now, observed.generation
         ),

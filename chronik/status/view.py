@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from chronik.api.components import COMPONENTS, autoscaler_ref, workload_ref
+from chronik.api.components import COMPONENTS, autoscaler_ref, component_types, workload_ref
 from chronik.manifest import API_VERSION, CLUSTER_KIND, FINALIZER, ClusterKey, Manifest, is_paused
 from chronik.plan.ownership import additions
 from chronik.status.compute import Observation, component_statuses, derive
@@ -87,7 +87,8 @@ def cluster_from_objects(key: ClusterKey, found: LiveCluster, validate: Callable
     """
     validated = validate(_live_document(found, key)).cluster
     assert validated is not None, "what is made up here is valid"
-    counts = {each.count_field: _replicas(found, key, each) for each in COMPONENTS.values()}
+    types = component_types(validated.spec["topology"])
+    counts = {each.count_field: _replicas(found, key, each) for each in types}
     return replace(
         validated, name=key.name, namespace=key.namespace, spec=cast("ClusterSpec", {**validated.spec, **counts})
     )
@@ -100,14 +101,15 @@ def _replicas(found: LiveCluster, key: ClusterKey, component: ComponentType) -> 
 
 def _live_document(found: LiveCluster, key: ClusterKey) -> Manifest:
     """Return a valid document for that; its name, its counts and its storage are made up."""
-    spec: dict[str, Any] = {
-        "storage": {"backend": "local"},
-        "metastore": {
-            "database": "postgres",
-            "connection": {"host": "unknown", "database": "unknown", "credentialsSecret": "unknown"},
-        },
-    }
-    for name, component in COMPONENTS.items():
+    there = (each.topology for each in COMPONENTS.values() if workload_ref(key, each.name) in found.objects)
+    topology = next(there, COMPONENTS["controller"].topology)
+    connection = {"host": "unknown", "database": "unknown", "credentialsSecret": "unknown"}
+    metastore = {"metastore": {"database": "postgres", "connection": connection}}
+    types = [*component_types(topology)]
+    spec: dict[str, Any] = {"topology": topology, "storage": {"backend": "local"}}
+    spec |= {} if any(each.members for each in types) else metastore  # members keep the metadata themselves
+    for component in types:
+        name = component.name
         spec[component.count_field] = 1
         if workload_ref(key, name) in found.objects and autoscaler_ref(key, name) in found.objects:
             bounds = {"minReplicas": 1, "maxReplicas": 9, "targetCpuUtilizationPercentage": 80}

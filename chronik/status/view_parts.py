@@ -121,7 +121,7 @@ def component_view(cluster: Cluster, status: ComponentStatus, found: LiveCluster
         existing=counts.get("replicas", 0),
         updated=counts.get("updatedReplicas", 0),
         pods=tuple(pod for pod in sorted(map(_pod, pods), key=_natural) if not (stand_ins and pod.phase == "Failed")),
-        volumes=tuple(_volumes(ref, status.wanted, found.claims)) if component.type.stateful else (),
+        volumes=tuple(_volumes(ref, component.first + status.wanted, found.claims)) if component.type.stateful else (),
         autoscaler=_scaling(found.objects.get(autoscaler_ref(key, component.name))),
         uncreated=status.health.message if failure and failure in status.health.message else "",
     )
@@ -169,14 +169,14 @@ def _named(names: Sequence[str]) -> str:
 _MOST_NAMED = 6
 
 
-def _volumes(ref: ObjectRef, wanted: int, claims: Iterable[Manifest]) -> list[Volume]:
-    """Return the claims that a StatefulSet made, in the order of its pods."""
+def _volumes(ref: ObjectRef, spare: int, claims: Iterable[Manifest]) -> list[Volume]:
+    """Return the claims that a StatefulSet made, in the order of its pods; those from an ordinal on are spare."""
     named = claim_name_pattern(ref.name)
     found = []
     for claim in claims:
         match = named.fullmatch(claim["metadata"]["name"])
         if match:
-            found.append((int(match[1]), _volume(claim, spare=int(match[1]) >= wanted)))
+            found.append((int(match[1]), _volume(claim, spare=int(match[1]) >= spare)))
     return [volume for _, volume in sorted(found, key=lambda item: item[0])]
 
 
@@ -218,13 +218,15 @@ _NEEDED = frozenset({"AbleToScale", "ScalingActive"})
 
 
 def addresses_of(cluster: Cluster, objects: Iterable[Manifest]) -> list[Address]:
-    """Return where clients connect to: the Services that are not headless."""
+    """Return where clients connect to: Services that are not headless, and lead to ready pods alone."""
     found = []
     for service in sorted(objects, key=lambda each: str(each["metadata"]["name"])):
         if service["kind"] != "Service":
             continue
         name, spec = service["metadata"]["name"], service["spec"]
         if spec.get("clusterIP") == "None" or not spec.get("ports"):  # headless, or an alias that somebody made
+            continue
+        if spec.get("publishNotReadyAddresses"):  # members find each other by it
             continue
         port = spec["ports"][0]
         internal = f"{name}.{cluster.namespace}.svc.{cluster.domain}:{port['port']}"

@@ -6,11 +6,11 @@ recorded. The planner decides the rest, as for `chronik diff`, so a review says 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from chronik.manifest import CLUSTER_LABEL, FIELD_MANAGER, KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef
+from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef
+from chronik.offline.played import server_model
 from chronik.plan.actions import Apply, Deferred, Obstacle, Recreate, Wait
-from chronik.plan.managed_fields import item_field, keyed
 from chronik.plan.planner import PlanContext, plan
 from chronik.wording import sentence
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
     from chronik.plan.actions import Action
     from chronik.plan.changes import Change
-    from chronik.plan.managed_fields import Fields
 
 UNTOLD = "Whether its pods restart cannot be told: no API server would take this, or what the snapshot says."
 
@@ -62,68 +61,7 @@ def _told(action: Action) -> str:
     return f"{sentence(action.reason)} {hint}" if hint else action.reason
 
 
-_LIST_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "claims": (("name",),),
-    "containers": (("name",),),
-    "env": (("name",),),
-    "ephemeralContainers": (("name",),),
-    "hostAliases": (("ip",),),
-    "imagePullSecrets": (("name",),),
-    "initContainers": (("name",),),
-    "ports": (("containerPort", "protocol"), ("port", "protocol")),
-    "resourceClaims": (("name",),),
-    "schedulingGates": (("name",),),
-    "topologySpreadConstraints": (("topologyKey", "whenUnsatisfiable"),),
-    "volumeDevices": (("devicePath",),),
-    "volumeMounts": (("mountPath",),),
-    "volumes": (("name",),),
-}
-"""What tells the items of lists apart, by the name of the list; every other list is owned as a whole."""
-_WHOLE = frozenset(
-    {
-        *("configMapKeyRef", "fieldRef", "fileKeyRef", "imagePullSecrets", "labelSelector", "namespaceSelector"),
-        *("nodePublishSecretRef", "nodeSelector", "requiredDuringSchedulingIgnoredDuringExecution"),
-        *("resourceFieldRef", "roleRef", "secretKeyRef", "secretRef", "selector"),
-    }
-)
-"""Maps, and items of lists, owned as a whole. tests/testing/test_consequences.py holds both to the API's schema."""
-_UNRECORDED = {"apiVersion", "kind", "status"}
-_UNRECORDED_METADATA = {"name", "namespace", "ownerReferences"}
-
-
 def as_applied(manifest: Manifest) -> Manifest:
-    """Return a manifest as the API server would hold it once chronik had applied it, but for defaults."""
+    """Return a manifest as the API server would hold it once chronik had applied it."""
     metadata = {key: value for key, value in manifest["metadata"].items() if key != "ownerReferences"}
-    named = {key: value for key, value in metadata.items() if key not in _UNRECORDED_METADATA}
-    spec = {key: value for key, value in manifest.items() if key not in _UNRECORDED}
-    entry = {
-        "manager": FIELD_MANAGER,
-        "operation": "Apply",
-        "apiVersion": manifest["apiVersion"],
-        "fieldsType": "FieldsV1",
-        "fieldsV1": _fields(spec | {"metadata": named}),
-    }
-    return manifest | {"metadata": metadata | {"uid": "snapshot", "resourceVersion": "1", "managedFields": [entry]}}
-
-
-def _fields(value: dict[str, Any], depth: int = 0) -> Fields:
-    found = {f"f:{key}": _field(part, key, depth) for key, part in value.items()}
-    return {key: part for key, part in found.items() if part is not None}
-
-
-def _field(value: Any, name: str, depth: int) -> Fields | None:
-    """Return the tree of one value; None if the server keeps no record of it."""
-    if isinstance(value, dict):
-        return {} if name in _WHOLE else _fields(value, depth + 1)
-    if not isinstance(value, list) or not depth:
-        return {}
-    if not value:
-        return None if name in _LIST_KEYS else {}
-    for names in _LIST_KEYS.get(name, ()):
-        if all(isinstance(item, dict) and item.get(names[0]) is not None for item in value):
-            items = keyed(value, names)
-            if len(items) == len(value):  # if not, the server takes no such list
-                whole = name in _WHOLE
-                trees = ({} if whole else {".": {}, **_fields(item, depth + 1)} for item in items.values())
-                return {item_field(key, names): tree for key, tree in zip(items, trees, strict=True)}
-    return {}
+    return server_model().applied(manifest | {"metadata": metadata})

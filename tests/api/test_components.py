@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from chronik.api.components import (
     COMPONENTS,
     Component,
+    Member,
     autoscaler_ref,
     claim_name_pattern,
     components,
     evictions_allowed,
+    members,
     quorum_budget,
     workload_name,
     workload_ref,
@@ -49,6 +51,7 @@ def autoscaled(lowest: int, highest: int) -> dict[str, Any]:
 def found(**changes: Any) -> dict[str, Component]:
     """Return the components of a cluster by name."""
     spec: Any = {
+        "topology": "Roles",
         "controllers": 3,
         "ingestNodes": 4,
         "searchNodes": 2,
@@ -56,6 +59,7 @@ def found(**changes: Any) -> dict[str, Component]:
         "resources": None,
         "autoscaling": None,
         "podDisruptionBudget": None,
+        "network": {"external": None},
         **changes,
     }
     return {component.name: component for component in components(Cluster("demo", "ns", spec))}
@@ -73,6 +77,48 @@ def test_components():
         ("ingest", "ingestNodes", 4, "image/i", "StatefulSet", "kafka", 9092),
         ("search", "searchNodes", 2, "image/s", "Deployment", "grpc", 9093),
     ]
+
+
+def test_nodes():
+    """Of topology Unified there is one component, whose pods count from 1, and keep a majority without being asked."""
+    made = found(topology="Unified", nodes=5, image={"node": "image/n"}, resources={"node": {"cpu": 1}})
+    node = made["node"]
+
+    assert list(made) == ["node"]
+    assert (node.replicas, node.image, node.workload, node.first) == (5, "image/n", "StatefulSet", 1)
+    assert [(port.name, port.number) for port in node.ports] == [
+        ("kafka", 9092),
+        ("wal", 9291),
+        ("raft", 5001),
+        ("api", 6092),
+    ]
+    assert (node.budget, node.resources, node.autoscaling) == (budget(maxUnavailable=2), {"cpu": 1}, None)
+    assert found(topology="Unified", nodes=1, image={"node": "i"})["node"].budget is None
+
+
+@pytest.mark.parametrize(
+    ("external", "address", "node_port"),
+    [
+        (None, "demo-node-2.ns.svc.cluster.local:9092", None),
+        ({"hostTemplate": "n{id}.example.com", "firstNodePort": None}, "n2.example.com:9092", None),
+        ({"hostTemplate": "n{id}.example.com", "firstNodePort": 31001}, "n2.example.com:31002", 31002),
+    ],
+)
+def test_members(external, address, node_port):
+    """Each node has a number, a name in DNS for the others, and an address that clients are told."""
+    spec: Any = {"topology": "Unified", "nodes": 3, "image": {"node": "i"}, "resources": None, "autoscaling": None}
+    spec |= {"podDisruptionBudget": None, "network": {"external": external}}
+    found_members = members(Cluster("demo", "ns", spec))
+
+    assert [each.id for each in found_members] == [1, 2, 3]
+    assert found_members[1] == Member(
+        2,
+        "demo-node-2",
+        "demo-node-2.ns.svc.cluster.local",
+        address,
+        "http://demo-node-2.ns.svc.cluster.local:6092",
+        node_port,
+    )
 
 
 def test_all_components_are_described():
@@ -122,8 +168,10 @@ def test_claims_are_found_by_name(template, claim, ordinal):
 
 
 FACTS = {fact for each in COMPONENTS.values() for fact in (each.name, each.count_field, each.title, each.plural)}
-FACTS -= {"controller"}  # which is also Kubernetes' word, for owners
-SPELT = re.compile(rf"(^|[^\w-])({'|'.join(map(re.escape, FACTS))})([^\w-]|$)|-({'|'.join(COMPONENT_NAMES)})(?![\w-])")
+FACTS -= {"controller", "node", "nodes"}  # which are also Kubernetes' words, for owners and machines
+SPELT = re.compile(
+    rf"(^|[^\w-])({'|'.join(map(re.escape, FACTS))})([^\w-]|$)|-({'|'.join(set(COMPONENT_NAMES) - {'node'})})(?![\w-])"
+)
 OF_A_CLUSTER = re.compile(r"cluster|component|key|part|owner|each")
 MAY_SPELL = {
     "api/components.py",

@@ -208,3 +208,29 @@ def test_networks(text, network, masked):
     assert evaluate("isCIDR(self.a)", a=text) is network
     if network:
         assert evaluate("cidr(self.a) == cidr(self.a).masked()", a=text) is masked
+
+
+UNIFIED = {"topology": "Unified", "nodes": 3, "storage": {"backend": "local"}}
+ROLES = {key: EXAMPLE["spec"][key] for key in ("metastore", "image")} | {"storage": {"backend": "local"}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (UNIFIED, UNIFIED | {"nodes": 5}, []),
+        (UNIFIED | {"nodes": 5}, UNIFIED, []),
+        (ROLES, UNIFIED, ["topology-changes"]),
+        (UNIFIED, ROLES, ["topology-changes"]),
+        (ROLES, ROLES | {"topology": "Roles"}, []),
+        (UNIFIED, UNIFIED | {"nodes": 1}, ["nodes-alone"]),
+        (UNIFIED | {"nodes": 1}, UNIFIED, ["nodes-alone"]),
+    ],
+)
+def test_a_cluster_keeps_its_topology(before, after, expected):
+    """Roles never become nodes that are all alike, nor a single node several, and the hint says how data moves."""
+    old, new = ({**EXAMPLE, "spec": spec} for spec in (before, after))
+    found = BOOK.check(SCHEMA.admit(new).document, old=SCHEMA.admit(old).document)
+    errors = [problem for problem in found if problem.severity == "error"]
+
+    assert [problem.code for problem in errors] == expected
+    assert all("MirrorMaker" in problem.hint for problem in errors)

@@ -71,7 +71,8 @@ class Server:
     ) -> tuple[int, Any, frozenset[str]]:
         """Return the code, the answer and the texts of the warnings."""
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": kind}
-        self._connection.request(method, path, json.dumps(body).encode(), headers)
+        text = json.dumps(body, ensure_ascii=not kind.endswith("yaml"))  # YAML has no escapes for surrogate pairs
+        self._connection.request(method, path, text.encode(), headers)
         response = self._connection.getresponse()
         warnings = {_warning(text) for text in response.headers.get_all("Warning") or ()}
         answer = json.loads(response.read(), parse_int=_number)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from functools import cache
@@ -45,7 +46,7 @@ PURE = {
 
 ONLY_IN = {
     "kubernetes": ("kube",),
-    "aiohttp": ("kube", "operator.telemetry"),
+    "aiohttp": ("kube", "operator.telemetry", "operator.membership"),  # the last asks nodes, not the API server
     "click": ("cli",),
     "rich": ("report", "cli"),
     "structlog": ("operator.telemetry",),
@@ -262,6 +263,7 @@ EXAMPLE = str(ROOT / "examples" / "production.yaml")
         (["render", "-f", EXAMPLE], set()),
         (["validate", "-f", EXAMPLE], set()),
         (["validate", "-f", EXAMPLE, "-o", "json"], set()),
+        (["diff", "--from", EXAMPLE, "-f", EXAMPLE, "-o", "json"], set()),
         (["schema", "crd"], {"jinja2"}),
     ],
 )
@@ -274,6 +276,18 @@ def test_offline_commands_are_light(arguments, more):
     loaded = run.stderr.rpartition("loaded: ")[2].split()
     assert "chronik.cli.main" in loaded
     assert [name for name in loaded if name in SLOW | more] == []
+
+
+def test_a_diff_of_documents_needs_no_cluster(tmp_path):
+    """Two documents are compared without a look at any kubeconfig, and without the client, whatever is printed."""
+    (tmp_path / "config").write_text("no kubeconfig")
+    command = [sys.executable, "-c", REPORT_LOADED, "diff", "--from", EXAMPLE, "-f", EXAMPLE]
+    environment = {**os.environ, "KUBECONFIG": str(tmp_path / "config")}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+
+    assert run.returncode == 0, run.stderr
+    loaded = run.stderr.rpartition("loaded: ")[2].split()
+    assert [name for name in loaded if name in SLOW - {"rich"}] == []
 
 
 NOBODY_THERE = """

@@ -208,6 +208,17 @@ async def test_token_stands_in_for_its_file(tmp_path):
     assert await credentials.authorization() == "Bearer from-file"
 
 
+async def test_a_token_that_is_not_used_is_not_judged(tmp_path):
+    """A token that cannot be sent does not matter beside a tokenFile, until there is no such file."""
+    credentials = access(tmp_path, config({"token": "a\nb", "tokenFile": "later"})).credentials
+    with pytest.raises(KubeconfigError, match=r"user u in .*: the token has a line break"):
+        await credentials.authorization()
+
+    (tmp_path / "later").write_text("from-file")
+
+    assert await credentials.authorization() == "Bearer from-file"
+
+
 def test_keys_of_extra_are_escaped(tmp_path):
     """The key of as-user-extra is percent-encoded, byte by byte, because it becomes the name of a header."""
     user = {"as": "jane", "as-user-extra": {"example.com/a b%ü": ["x", ""], "!#~": ["y"]}}

@@ -58,7 +58,9 @@ def test_first_keys(cluster):
 def test_every_template_file_is_used(cluster):
     """There is no template that nothing renders, and none that is missing."""
     own, used = template_reader(), set()
-    render(cluster, Templates(lambda name: used.add(name) or own(name)))
+    unified, _ = offline.load_clusters([str(ROOT / "examples" / "unified-production.yaml")])
+    for each in (cluster, *unified):
+        render(each, Templates(lambda name: used.add(name) or own(name)))
 
     assert used == {path.relative_to(assets.TEMPLATES).as_posix() for path in assets.TEMPLATES.rglob("*.j2")} - {
         path.relative_to(assets.TEMPLATES).as_posix() for path in (assets.TEMPLATES / "install").rglob("*.j2")

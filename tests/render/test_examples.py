@@ -14,6 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from chronik.manifest import COMPONENT_NAMES
 from chronik.offline import assets
 from chronik.offline import loading as offline
 from chronik.testing import snapshot_name
@@ -75,7 +76,7 @@ def test_example_is_owned_when_it_has_a_uid(path):
 def test_pods_are_restricted(path, render_cluster):
     """Every pod asks for what the restricted Pod Security Standard wants."""
     for pod in pods_of(render_cluster(path)):
-        (own,) = (each for each in pod["containers"] if each["name"] in {"controller", "ingest", "search"})
+        (own,) = (each for each in pod["containers"] if each["name"] in COMPONENT_NAMES)
 
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

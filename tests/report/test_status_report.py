@@ -286,6 +286,28 @@ def test_headless_services_are_no_addresses():
     assert "clients" not in text(view(objects=objects(headless)))
 
 
+def test_services_of_members_are_no_addresses():
+    """The Services by which members find each other, ready or not, are not shown as addresses for clients."""
+    peers = service()
+    peers["spec"]["publishNotReadyAddresses"] = True
+
+    assert "clients" not in text(view(objects=objects(peers)))
+
+
+def test_a_list_of_nodes_has_a_column_for_them():
+    """Clusters of nodes that are all alike have one count; beside others, each has its own columns."""
+    [unified], _ = offline.load_clusters([str(EXAMPLE.parent / "unified.yaml")])
+    alone = cluster_view(unified, "document", LiveCluster(), NOW)
+
+    assert table([alone], NOW, width=None, color=False).split()[4:6] == ["NODES", "AGE"]
+    assert table([view(), alone], NOW, width=None, color=False).split()[4:8] == [
+        "CONTROLLERS",
+        "INGEST",
+        "SEARCH",
+        "NODES",
+    ]
+
+
 def test_a_load_balancer_without_an_address():
     """What it waits for besides its pods is told, too."""
     shown = view(objects=objects(service("LoadBalancer")))

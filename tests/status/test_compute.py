@@ -419,7 +419,9 @@ def types_written() -> set[str]:
     fixed = {kind.value for kind in kinds if isinstance(kind, ast.Constant)}
     composed = {ast.unparse(kind) for kind in kinds if not isinstance(kind, ast.Constant)}
     assert composed == {"f'{title}Ready'"}
-    return fixed | {each["type"] for each in derive(cluster(), Observation(objects()), NOW)["conditions"]}
+    [unified], _ = load_clusters([str(EXAMPLE.parent / "unified.yaml")])
+    found = (derive(each, Observation(objects()), NOW)["conditions"] for each in (cluster(), unified))
+    return fixed | {each["type"] for conditions in found for each in conditions}
 
 
 def types_listed() -> set[str]:

@@ -256,6 +256,9 @@ class Generator:
 
     def _mend(self, spec: dict[str, Any], problem: Problem) -> None:
         """Undo what broke a rule, in the simplest way; an earlier mend may have done so already."""
+        self._mend_topology(spec, problem)
+        if len(problem.path) == 1:
+            return
         section = problem.path[1]
         try:
             place = _follow(spec, problem.path[1:])
@@ -271,8 +274,20 @@ class Generator:
             del parent[problem.path[-1]]
         elif problem.code.endswith("-range"):
             parent[problem.path[-1]] = "2Gi" if problem.code != "cpu-range" else "1"
-        elif section not in ("storage", "metastore"):
+        elif section not in ("storage", "metastore", "nodes") and problem.code != "external-ports":
             spec[section] = self._value(self._root["properties"]["spec"]["properties"][section], 0.3)
+
+    def _mend_topology(self, spec: dict[str, Any], problem: Problem) -> None:
+        """Undo what broke a rule about the topology."""
+        if problem.code == "metastore-required":
+            spec["metastore"] = self._value(self._root["properties"]["spec"]["properties"]["metastore"], 0.3)
+        elif problem.code in {"nodes-required", "nodes-two"}:
+            spec["nodes"] = 3
+        elif problem.code in {"roles-unused", "nodes-autoscaled"}:
+            for field in ("controllers", "ingestNodes", "searchNodes", "autoscaling"):
+                spec.pop(field, None)
+        elif problem.code == "external-ports":
+            spec["network"]["external"] = {"type": "LoadBalancer", "hostTemplate": "node-{id}.example.com"}
 
     def _junk(self, parent: Any, key: Any) -> None:
         parent[key] = copy.deepcopy(self._random.choice(JUNK))
