@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,8 @@ def project(pytester, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     for name in ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
         monkeypatch.delenv(name, raising=False)  # the inner run is no part of the outer one
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # of tests that are written twice in a second, one size each
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # nor do workers
     monkeypatch.setattr(syrupy, "_syrupy", syrupy._syrupy)  # which an inner run replaces
     monkeypatch.setattr(SnapshotCollectionStorage, "snapshot_dirname", SnapshotCollectionStorage.snapshot_dirname)
     made = Project(pytester)
