@@ -129,9 +129,8 @@ def json_patch(manifest: Manifest, operations: list[Any]) -> Manifest:
     from jsonpatch import JsonPatch, JsonPatchException  # noqa: PLC0415  # most clusters have no such patch
     from jsonpointer import JsonPointerException  # noqa: PLC0415
 
-    result: Any = _without_nulls(
-        manifest
-    )  # parts that templates print twice are one to deepcopy; a copy each is needed
+    # What templates print twice is one object, and would stay one in a deepcopy: a copy each is needed.
+    result: Any = _without_nulls(manifest)
     for place, operation in enumerate(operations):
         try:
             result = JsonPatch([operation]).apply(result)
