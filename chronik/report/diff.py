@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.documents.scalars import is_ambiguous
 from chronik.documents.writer import to_yaml
 from chronik.manifest import PAUSED_ANNOTATION
-from chronik.plan.actions import Apply, Conflict, Deferred, Obstacle, Recreate, Skip, TransferOwnership
+from chronik.plan.actions import Apply, Conflict, Deferred, NotInstalled, Obstacle, Recreate, Skip, TransferOwnership
 from chronik.plan.results import LEFT_ALONE, WROTE
 from chronik.report.apply import owned_by
 from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page
@@ -51,6 +51,7 @@ _MARKS: dict[Outcome, tuple[str, str, str]] = {
     "pruned": ("-", RED, "is no longer part of the cluster: is deleted"),
     "not-tried": ("?", CYAN, "is no longer part of the cluster, but is not deleted"),
     "held": ("!", CYAN, ""),
+    "not-installed": ("!", CYAN, "cannot be made yet"),
     "orphaned": ("?", CYAN, "is no longer part of the cluster; --prune deletes it"),
     "kept": ("?", CYAN, "is no longer part of the cluster, but kept"),
     "conflict": ("!", RED, "is in conflict"),
@@ -70,6 +71,7 @@ OUTCOME_NUMBERS: dict[Outcome, str] = {
     "not-tried": "not to delete yet",
     "orphaned": "no longer wanted",
     "held": "held back",
+    "not-installed": "not installed",
     "conflict": "in conflict",
     "foreign": "not ours",
 }
@@ -205,7 +207,7 @@ class _Entry:
                 self._note(f"{owner.field} is {verb} {owned_by(owner)}")
         if isinstance(action, Apply | Recreate) and action.restarts:
             self._restarts(action.restarts)
-        if isinstance(action, Obstacle | Deferred) and action.hint:
+        if isinstance(action, Obstacle | Deferred | NotInstalled) and action.hint:
             self._note(action.hint)
         if action.additions:
             added = [f"{owner.field.removeprefix(_TEMPLATE)} ({owner.manager})" for owner in action.additions]
@@ -241,7 +243,8 @@ def _is_explained(action: Action) -> bool:
     """Return whether an action's reason tells more than the changes, and the line above them."""
     kept = isinstance(action, Skip) and action.why == "kept"
     return kept or (
-        isinstance(action, Recreate | Obstacle | TransferOwnership | Deferred) and not isinstance(action, Conflict)
+        isinstance(action, Recreate | Obstacle | TransferOwnership | Deferred | NotInstalled)
+        and not isinstance(action, Conflict)
     )
 
 

@@ -53,11 +53,13 @@ GOLDEN = {
     "horizontalpodautoscalers.autoscaling": ALL,
     "persistentvolumeclaims": "delete get list patch watch",
     "poddisruptionbudgets.policy": ALL,
+    "podmonitors.monitoring.coreos.com": ALL,
     "pods": "list watch",
     "rolebindings.rbac.authorization.k8s.io": ALL,
     "roles.rbac.authorization.k8s.io": ALL,
     "secrets": "list watch",
     "serviceaccounts": ALL,
+    "servicemonitors.monitoring.coreos.com": ALL,
     "services": ALL,
     "statefulsets.apps": ALL,
 }
