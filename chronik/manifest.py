@@ -75,6 +75,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", CONFIG),
     Kind("v1", "ConfigMap", "configmaps", CONFIG),
     Kind("v1", "Service", "services", NETWORK),
+    # Every server has it. It is optional since roles of operators and of people from before may not reach it.
+    Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", NETWORK, optional=True),
     Kind("apps/v1", "StatefulSet", "statefulsets", WORKLOADS),
     Kind("apps/v1", "Deployment", "deployments", WORKLOADS),
     Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", DISRUPTION),

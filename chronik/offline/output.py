@@ -41,6 +41,7 @@ NUMBERS = {
     "ConfigMap": 21,
     "ClusterRoleBinding": 22,
     "Service": 30,
+    "NetworkPolicy": 31,
     "StatefulSet": 40,
     "Deployment": 41,
     "PodDisruptionBudget": 50,

@@ -51,6 +51,7 @@ GOLDEN = {
     "deployments.apps": ALL,
     "events": "create list",
     "horizontalpodautoscalers.autoscaling": ALL,
+    "networkpolicies.networking.k8s.io": ALL,
     "persistentvolumeclaims": "delete get list patch watch",
     "poddisruptionbudgets.policy": ALL,
     "podmonitors.monitoring.coreos.com": ALL,
