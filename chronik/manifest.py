@@ -23,6 +23,8 @@ INSTANCE_LABEL = "app.kubernetes.io/instance"
 """Volume claims are found by it: a StatefulSet labels them with its selector alone."""
 CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
+CONFIGURATION = "config"
+"""The component that a cluster's ConfigMaps bear: pods of all components read them."""
 
 API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"

@@ -35,6 +35,7 @@ from chronik.plan.actions import (
     stage_of,
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
+from chronik.plan.configuration import predecessor, replaced, why_still_read
 from chronik.plan.conflicts import conflict, immutable_differences, port_collisions, still_scaled, unchangeable
 from chronik.plan.drift import alters, applied_fields, split, walk
 from chronik.plan.managed_fields import BEFORE_FIRST_APPLY, collisions
@@ -170,6 +171,15 @@ class _Planner:
         gated = self._gated(create)
         return [*resumption(gated, self.context.pods), *rest] if isinstance(gated, Create) else [gated]
 
+    def _new(self, manifest: Manifest) -> Create:
+        """Return how an object is created, and what it changes if it is the next version of another."""
+        ref, older = ObjectRef.of(manifest), predecessor(manifest, self.observed)
+        if older is None:
+            return Create(ref=ref, reason="does not exist", manifest=manifest)
+        before = ObjectRef.of(older)
+        changes = replaced(manifest, older)
+        return Create(ref=ref, reason=f"replaces {before.name}", manifest=manifest, changes=changes, replaces=before)
+
     def _existing(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
         if manifest["kind"] != "StatefulSet":
             return self._updated(manifest, live, adoption)
@@ -287,6 +297,9 @@ class _Planner:
         return [Step(action.ref, (action,)) for action in actions if action]
 
     def _pruned(self, live: Manifest) -> Prune | Skip | None:
+        read = why_still_read(live, self.observed.values(), self.context.pods)
+        if read:
+            return Skip(ref=ObjectRef.of(live), why="kept", reason=read)
         prune = self.context.prune and bool(self.desired)  # nothing rendered is a mistake, not a wish
         return pruned(live, self.context.cluster, self.context.owner_uid, prune=prune)
 

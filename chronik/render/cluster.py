@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chronik.api.components import Component, components, workload_name
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
-from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, Manifest, ObjectRef, apply_order
+from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, CONFIGURATION, MANAGED_BY, Manifest, ObjectRef, apply_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,9 @@ class _Use(NamedTuple):
 
 
 CONFIG_TEMPLATE = "configmap.yaml.j2"
-"""Runs once a cluster; its data is hashed into the pods that mount it."""
+"""Runs once a cluster. Its ConfigMap is named for its content: pods of each revision keep the one they began with."""
+
+_HASH_LENGTH = 8  # hexadecimal digits of the name: 32 bits, and a cluster has two or three at a time
 
 COMPONENT_TEMPLATES = (
     _Use("serviceaccount.yaml.j2"),
@@ -74,11 +76,14 @@ def render(cluster: Cluster, templates: Templates, fields: FieldTable | None = N
 
 def _manifests(cluster: Cluster, templates: Templates) -> Iterator[tuple[str, Manifest]]:
     shared = {"cluster": cluster, "spec": cluster.spec}
-    config = {**shared, "name": f"{cluster.name}-config", "labels": _labels(cluster, "config")}
+    base = f"{cluster.name}-{CONFIGURATION}"
+    config = {**shared, "name": base, "labels": _labels(cluster, CONFIGURATION)}
     with _rendering(str(cluster.key)):
         config_map = render_one(templates, CONFIG_TEMPLATE, config)
-    yield CONFIG_TEMPLATE, config_map
     config_hash = content_digest([config_map.get("data", {}), config_map.get("binaryData", {})])
+    if config_map["metadata"]["name"] == base:
+        config_map["metadata"]["name"] = f"{base}-{config_hash[:_HASH_LENGTH]}"
+    yield CONFIG_TEMPLATE, config_map
     for component in components(cluster):
         variables = {
             **shared,
@@ -87,6 +92,7 @@ def _manifests(cluster: Cluster, templates: Templates) -> Iterator[tuple[str, Ma
             "labels": _labels(cluster, component.name),
             "selector": _selector(cluster, component.name),
             "configHash": config_hash,
+            "configName": config_map["metadata"]["name"],
         }
         for use in COMPONENT_TEMPLATES:
             if use.wanted(component):
