@@ -35,12 +35,13 @@ spec or a person, unknown ones are neither.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+from chronik.problem import Location, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from chronik.problem import Location, Problem
 
 
 RetryClass = Literal["transient", "permanent", "unknown"]
@@ -62,6 +63,11 @@ class ChronikError(Exception):
     def __str__(self) -> str:
         text = f"{self.subject}: {self.message}" if self.subject else self.message
         return f"{text}\n{self.hint}" if self.hint else text
+
+    def as_problem(self) -> Problem:
+        """Return the error as one of several findings; its code is the reason, spelt like other codes."""
+        code = re.sub(r"(?<!^)(?=[A-Z])", "-", self.reason).lower()
+        return Problem("error", code, (), self.message, self.hint, subject=self.subject)
 
 
 class InputError(ChronikError):
@@ -99,6 +105,12 @@ class TemplateError(InputError):
         self.word = word
         self.rendering = ""
         self.location: Location | None = None
+
+    def as_problem(self) -> Problem:
+        """Return the error as one of several findings, with its place in the template, and what was rendered."""
+        message = f"{self.message} (for {self.rendering})" if self.rendering else self.message
+        place = Location(self.template, self.line, 1, "") if self.line else None
+        return Problem("error", "template", (), message, self.hint, self.location or place, self.template)
 
 
 class KubeconfigError(InputError):

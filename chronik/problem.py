@@ -21,7 +21,10 @@ class Location(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """One finding: `message` says what is wrong and what is allowed, `hint` what to do, `code` which check it was."""
+    """One finding: `message` says what is wrong and what is allowed, `hint` what to do, `code` which check it was.
+
+    `subject` is the file or folder that is meant as a whole, if there is no place in it.
+    """
 
     severity: Literal["error", "warning"]
     code: str
@@ -29,6 +32,7 @@ class Problem(NamedTuple):
     message: str
     hint: str = ""
     location: Location | None = None
+    subject: str = ""
 
 
 def format_path(path: Path) -> str:

@@ -84,7 +84,8 @@ def test_validate_speaks_json_and_github():
         "spec.metastore.connection.port",
     ]
     assert len(annotations) == len(records)
-    assert annotations[0].startswith("::error file=<stdin>,line=5,col=16,")
+    assert annotations[0].startswith("::error title=spec.controllers::standard input, line 5: spec.controllers: ")
+    assert {record["file"] for record in records} == {"-"}
 
 
 def test_validate_passes_the_examples():

@@ -14,7 +14,7 @@ from chronik.cli import main as cli
 
 LOADED = """
 import sys
-SHARED = {{"chronik.cli.main", "chronik.cli.startup"}}
+SHARED = {{"chronik.cli.main", "chronik.cli.parameters", "chronik.cli.startup"}}
 from chronik.cli.main import main
 try:
     main.main({arguments!r}, prog_name="chronik")
@@ -65,10 +65,24 @@ def test_a_command_loads_its_own_module():
     assert loaded == "chronik.cli.install"
 
 
-def test_an_unknown_command_is_a_usage_error(capsys):
-    """A name that is no command ends with 2 and says so."""
-    assert cli.run(["instal"]) == 2
-    assert "No such command 'instal'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["instal"], "Did you mean 'install'?"),
+        (["aply", "-f", "x.yaml"], "Did you mean 'apply'?"),
+        (["vaildate"], "Did you mean 'validate'?"),
+        (["schema", "crds"], "Did you mean 'crd'?"),
+        (["frobnicate"], ""),
+        (["render", "--recursiv"], "--recursive"),
+    ],
+)
+def test_an_unknown_command_is_a_usage_error(capsys, arguments, meant):
+    """A name that is no command or option ends with 2, says so, and says what may have been meant."""
+    assert cli.run(arguments) == 2
+    error = capsys.readouterr().err
+    assert "No such" in error
+    assert meant in error
+    assert ("Did you mean" in error) is bool(meant)
 
 
 @pytest.mark.parametrize("name", cli.LAZY_COMMANDS)

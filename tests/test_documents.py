@@ -5,10 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tools.hostile import HOSTILE, STRUCTURE
-from tools.kubectl import kubectl_reads
+from tools.kubectl import kubectl, kubectl_reads
 
 from chronik.documents import yaml_reader as document_yaml
 from chronik.documents.nodes import Limits
@@ -169,14 +170,106 @@ def test_nearly_json():
 
 def test_lists_are_taken_apart():
     """The items of a List are documents, numbered through; paths begin at the item, places at the file."""
-    text = "kind: List\nitems:\n- {kind: A, x: 1}\n- kind: BList\n  items:\n  - kind: B\n    v: 2\n---\nkind: C\n"
+    text = "apiVersion: v1\nkind: List\nitems:\n- {kind: A, x: 1}\n- kind: B\n  v: 2\n---\nkind: C\n"
 
     documents, problems = parse_documents(text, "file.yaml")
 
     assert problems == []
     assert [(document.index, document.tree["kind"]) for document in documents] == [(0, "A"), (1, "B"), (2, "C")]
-    assert documents[1].locate(("v",)).line == 7
+    assert documents[1].locate(("v",)).line == 6
     assert pointed_at(documents[1].locate(("z",))) == "kind: B"
+
+
+def test_items_of_a_typed_list_get_its_type():
+    """The API server leaves kind and apiVersion out of what a ChronikClusterList holds, and kubectl fills them in."""
+    text = "apiVersion: chronik.stream/v1alpha1\nkind: ChronikClusterList\nitems:\n- a: 1\n- kind: X\n"
+
+    assert parse(text) == (
+        [{"apiVersion": "chronik.stream/v1alpha1", "kind": "ChronikCluster", "a": 1}, {"kind": "X"}],
+        [],
+    )
+
+
+LISTS = yaml.safe_load((HERE / "lists.yaml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("case", LISTS, ids=lambda case: case["name"])
+def test_lists(case):
+    """A List is what kubectl takes for one; of any other the mistake is told, and where it is."""
+    trees, problems = parse(json.dumps(case["document"], indent=1))
+
+    assert len(trees) == case["documents"]
+    assert [problem.message for problem in problems] == case.get("messages", [])
+    assert all(pointed_at(problem.location) for problem in problems)
+
+
+@pytest.mark.parametrize("case", [case for case in LISTS if "kubectl" in case], ids=lambda case: case["name"])
+def test_lists_as_kubectl_takes_them(case):
+    """What kubectl itself says: it takes a List, or refuses it, as the table says."""
+    text = json.dumps(case["document"])
+    if case["kubectl"] == "takes":
+        assert kubectl_labels(text).count('"read": "yes"') == case["documents"]
+    else:
+        with pytest.raises(AssertionError, match=case["kubectl"]):
+            kubectl_labels(text)
+
+
+def kubectl_labels(text):
+    """Have kubectl write down the objects of a text, each with a label; an AssertionError if it refuses."""
+    return kubectl("label", "--local", "-f", "-", "-o", "json", "read=yes", stdin=text)
+
+
+FOREIGN = """\
+apiVersion: v1
+kind: Secret
+metadata: {name: s}
+a: 1
+a: 2
+on: !thing x
+b: .nan
+---
+apiVersion: v1
+kind: List
+items:
+- kind: Other
+  a: 1
+  a: 2
+- kind: Ours
+  b: 1
+  b: 2
+"""
+
+
+def test_foreign_documents_are_taken_as_they_are():
+    """What is unclear in a document of another API is not told; what is unclear in one of ours still is."""
+    documents, problems = parse_documents(
+        FOREIGN, "file.yaml", foreign=lambda tree: isinstance(tree, dict) and tree.get("kind") in {"Secret", "Other"}
+    )
+
+    assert [document.tree["kind"] for document in documents] == ["Secret", "Other", "Ours"]
+    assert [(problem.code, problem.location.line) for problem in problems] == [("duplicate-key", 17)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: Other\n...\nkind: Ours\n",
+        "apiVersion: v1\nkind: List\nitems:\n- {kind: Other, a: .nan}\n- {kind: Ours}\n",
+    ],
+)
+def test_nothing_hides_behind_a_foreign_document(text):
+    """Where a mistake in another API's document keeps one of ours from being read, it is told."""
+    _, problems = parse_documents(text, "file.yaml", foreign=lambda tree: tree.get("kind") in {"Other", "List"})
+
+    assert len(problems) == 1
+
+
+def test_items_that_are_set_twice():
+    """A List whose items are set twice is one mistake, whatever each of the two holds."""
+    text = "apiVersion: v1\nkind: List\nitems: [{a: 1}, {a: 1, a: 2}]\nitems: [{b: 1}]\n"
+    _, problems = parse_documents(text, "file.yaml", foreign=lambda _tree: True)
+
+    assert "duplicate-key" in codes(problems)
 
 
 @pytest.mark.parametrize(
@@ -335,11 +428,13 @@ PIECES = [
     "{",
     "[",
 ]
-PIECES += ["}", "]", ", ", '"', "\\", "\r\n", "\u2028", "\x85", "\ufeff", "\0", "---\n", "%", "kind: List\nitems:\n- "]
+PIECES += ["}", "]", ", ", '"', "\\", "\r\n", "\u2028", "\x85", "\ufeff", "\0", "---\n", "%", "apiVersion: v1\n"]
+PIECES += ["kind: List\nitems:\n- "]
 
 
 def check(content):
     """Parse anything at all, and hold the answer to what everybody relies on."""
+    parse_documents(content, "file.yaml", foreign=lambda _tree: True)
     documents, problems = parse_documents(content, "file.yaml")
     for document in documents:
         json.dumps(document.tree, allow_nan=False, ensure_ascii=False).encode()
@@ -398,7 +493,7 @@ BOMBS = {
     "tags": "- !x y\n" * 140_000,
     "JSON stream": "{}" * 500_000,
     "documents": "a: 1\n---\n" * 11_000,
-    "list": f"kind: List\nitems: [{'{},' * 11_000}]",
+    "list": f"apiVersion: v1\nkind: List\nitems: [{'{},' * 11_000}]",
     "aliases": "a: &a [x]\n" + "".join(f"b{n}: &b{n} [{f'*b{n - 1},' * 9 if n else '*a'}]\n" for n in range(30)),
     "chain": "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 20_000)),
     "merges": "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: *a{n - 1}, k{n}: 1}}\n" for n in range(1, 2_000)),
@@ -427,7 +522,7 @@ def test_bombs(content):
     [
         (Limits(documents=3), "a: 1\n---\n" * 4, 3),
         (Limits(documents=3), '{"a": 1}' * 4, 3),
-        (Limits(documents=3), "kind: List\nitems: [a, b, c, d]", 3),
+        (Limits(documents=3), "apiVersion: v1\nkind: List\nitems: [{}, {}, {}, {}]", 3),
         (Limits(depth=3), "a: {b: [c]}\n---\na: {b: [{}]}\n", 1),
         (Limits(depth=3), '{"a": {"b": [1]}}{"a": {"b": [{}]}}', 1),
         (Limits(depth=3), "a: &a [[x]]\n---\na: &a [x]\nb: [*a]\n---\na: &a [x]\nb: [[*a]]\n", 2),

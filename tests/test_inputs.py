@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from chronik.cli import main as cli
 from chronik.errors import InputError
 from chronik.offline import assets
 from chronik.offline import sources as inputs
-from chronik.offline.sources import read_inputs, template_reader
+from chronik.offline.sources import read_argument, template_reader
 
-if TYPE_CHECKING:
-    from pathlib import Path
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.fixture
@@ -35,6 +38,32 @@ def folder(tmp_path, monkeypatch) -> Path:
     (tmp_path / "folder.yaml").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def read_inputs(names, *, recursive=False):
+    """Return name and content of what the names stand for; raise the first error."""
+    arguments = [read_argument(name, recursive=recursive) for name in names]
+    for error in (error for argument in arguments for error in argument.errors):
+        raise error
+    return [tuple(source) for argument in arguments for source in argument.sources]
+
+
+def errors_of(name, *, recursive=False):
+    """Return the errors of what a name stands for, by their subjects."""
+    return {error.subject: error.message for error in read_argument(name, recursive=recursive).errors}
+
+
+@contextmanager
+def as_nobody():
+    """Do something as a user whom file permissions concern; root may read everything."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 def stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -108,12 +137,120 @@ def test_unreadable():
             read_inputs(["socket.yaml"])
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
-def test_forbidden(folder):
-    """A file in a folder that one may not enter is an error, and no traceback."""
-    (folder / "deep").chmod(0)
-    with pytest.raises(InputError, match="cannot be read: Permission denied"):
-        read_inputs(["deep/e.yaml"])
+@pytest.mark.parametrize(
+    ("closed", "arguments", "named"),
+    [
+        ("deep", ["-f", "deep/e.yaml"], "deep/e.yaml"),
+        ("deep", ["-f", "deep"], "deep"),
+        ("deep", ["-f", "deep", "-R"], "deep"),
+        ("deep/er", ["-f", "deep", "-R"], "deep/er"),
+        ("deep/e.yaml", ["-f", "deep"], "deep/e.yaml"),
+        ("b.yaml", ["b.yaml"], "b.yaml"),
+        ("own/parts", ["-f", "b.yaml", "--templates", "own"], "own/parts"),
+        ("own/role.yaml.j2", ["-f", "b.yaml", "--templates", "own"], "own/role.yaml.j2"),
+    ],
+)
+@pytest.mark.skipif(os.name != "posix", reason="needs file permissions")
+def test_forbidden(folder, capsys, closed, arguments, named):
+    """What may not be read is an error that names it, wherever it is found, and no traceback."""
+    example = (EXAMPLES / "minimal.yaml").read_text()
+    (folder / "own" / "parts").mkdir(parents=True)
+    (folder / "own" / "role.yaml.j2").write_text(template_reader()("role.yaml.j2"))
+    for path in (*folder.parents[:3], folder, *folder.rglob("*")):
+        path.chmod(0o755)
+    for path in folder.rglob("*.yaml"):
+        if path.is_file():
+            path.write_text(example)
+    cli.run(["validate", *arguments, "nowhere.yaml"])  # loads all modules, which nobody may not read either
+    capsys.readouterr()
+    (folder / closed).chmod(0)
+    with as_nobody():
+        code = cli.run(["validate", *arguments])
+    (folder / closed).chmod(0o755)
+
+    error = capsys.readouterr().err
+    assert code == 2
+    assert "Permission denied" in error
+    assert re.search(rf"(?:--> |error: ){re.escape(named)}[:\n]", error)
+
+
+def test_a_link_that_leads_nowhere(folder):
+    """A link to nothing is an error where it could be a document, or a folder to look into."""
+    (folder / "gone.yaml").symlink_to("nowhere.yaml")
+    (folder / "deep" / "notes.txt").symlink_to("nowhere")
+    (folder / "deep" / "more").symlink_to("nowhere")
+
+    assert errors_of(".") == {"gone.yaml": "is a link to nowhere.yaml, which does not exist"}
+    assert errors_of("gone.yaml") == errors_of(".")
+    assert errors_of("deep") == {}
+    assert errors_of("deep", recursive=True) == {"deep/more": "is a link to nowhere, which does not exist"}
+
+
+def test_links_in_a_circle(folder):
+    """Links that lead to each other, and one to a folder that it lies in, have no end, and are errors."""
+    (folder / "deep" / "one.yaml").symlink_to("two.yaml")
+    (folder / "deep" / "two.yaml").symlink_to("one.yaml")
+    (folder / "deep" / "er" / "up").symlink_to("..")
+    circle = "cannot be read: Too many levels of symbolic links"
+
+    assert errors_of("deep") == {"deep/one.yaml": circle, "deep/two.yaml": circle}
+    assert errors_of("deep", recursive=True) == errors_of("deep") | {
+        "deep/er/up": "is a link to a folder that it lies in, which has no end"
+    }
+    read = read_argument("deep", recursive=True).sources
+    assert [source.name for source in read] == ["deep/e.yaml", "deep/er/f.yaml"]
+
+
+def test_links_to_files_and_folders(folder):
+    """A link is as good as what it leads to, and a folder that two names lead to is read once."""
+    (folder / "deep" / "linked.yaml").symlink_to("../b.yaml")
+    (folder / "deep" / "aaa").symlink_to("../only")
+    (folder / "deep" / "again").symlink_to("../only")
+    (folder / "deep" / "here").symlink_to("er")
+
+    assert [name for name, _ in read_inputs(["deep"])] == ["deep/e.yaml", "deep/linked.yaml"]
+    assert [name for name, _ in read_inputs(["deep"], recursive=True)] == [
+        "deep/aaa/deep/g.yaml",
+        "deep/e.yaml",
+        "deep/er/f.yaml",
+        "deep/linked.yaml",
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_file(folder):
+    """What would never end, a pipe for one, is not read because it lies in a folder; named itself, it is."""
+    os.mkfifo(folder / "deep" / "pipe.yaml")
+
+    assert errors_of("deep") == {"deep/pipe.yaml": "is no regular file: name it with -f to read it"}
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(read_inputs, ["deep/pipe.yaml"])
+        (folder / "deep" / "pipe.yaml").write_text("a: 1")
+        assert read.result(10) == [("deep/pipe.yaml", b"a: 1")]
+
+
+def test_upper_case_endings(folder):
+    """A file whose ending is in capitals is not left out."""
+    (folder / "deep" / "B.YAML").write_text("b")
+
+    assert [name for name, _ in read_inputs(["deep"])] == ["deep/B.YAML", "deep/e.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("https://a.example/b.yaml?x=1&y", "Fetch it: curl -fsSL 'https://a.example/b.yaml?x=1&y' | chronik … -f -"),
+        ("HTTP://example.com/a.yaml", "Fetch it: curl -fsSL HTTP://example.com/a.yaml | chronik … -f -"),
+        ("file:///etc/a.yaml", "Name the file: /etc/a.yaml"),
+        ("s3://bucket/a.yaml", "Fetch it, and name the file, or pipe it into chronik … -f -"),
+    ],
+)
+def test_urls(name, hint):
+    """A URL is not read, and the error says how to do without."""
+    (error,) = read_argument(name).errors
+
+    assert (error.subject, error.hint) == (name, hint)
+    assert error.message == "is a URL, and chronik reads files and standard input alone"
 
 
 def test_too_large(monkeypatch, folder):
@@ -183,6 +320,15 @@ def test_no_overrides_folder(tmp_path):
     """A folder of overrides that is not there is an error."""
     with pytest.raises(InputError, match="nope: no such folder of templates"):
         template_reader(str(tmp_path / "nope"))
+
+
+def test_template_that_is_a_dead_link(tmp_path):
+    """A template that is a link to nothing is an error, and does not give way to chronik's own."""
+    (tmp_path / "role.yaml.j2").symlink_to("nowhere")
+    (tmp_path / "service.yaml.j2").write_text("a: 1")
+
+    with pytest.raises(InputError, match=r"role.yaml.j2: is a link to nowhere, which does not exist"):
+        template_reader(str(tmp_path))
 
 
 def test_template_that_is_no_text(tmp_path):

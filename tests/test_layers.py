@@ -249,7 +249,8 @@ print("loaded:", *sys.modules, file=sys.stderr)
 sys.exit(code)
 """
 SLOW = {"kubernetes", "aiohttp", "rich", "asyncio", "jsonschema", "ssl", "multiprocessing", "pytest", "http"}
-SLOW |= {"prometheus_client", "opentelemetry"}
+OF_THE_OPERATOR = {"prometheus_client", "opentelemetry", "structlog"}
+SLOW |= OF_THE_OPERATOR
 EXAMPLE = str(ROOT / "examples" / "production.yaml")
 
 
@@ -273,3 +274,33 @@ def test_offline_commands_are_light(arguments, more):
     loaded = run.stderr.rpartition("loaded: ")[2].split()
     assert "chronik.cli.main" in loaded
     assert [name for name in loaded if name in SLOW | more] == []
+
+
+NOBODY_THERE = """
+clusters: [{name: a, cluster: {server: "http://127.0.0.1:9"}}]
+contexts: [{name: a, context: {cluster: a, user: a, namespace: n}}]
+users: [{name: a, user: {}}]
+current-context: a
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["apply", "-f", EXAMPLE, "--wait"],
+        ["diff", "-f", EXAMPLE],
+        ["status", "-A"],
+        ["delete", "c", "--yes"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_cluster_commands_load_nothing_of_the_operator(arguments, tmp_path):
+    """Commands that talk to a cluster load none of the libraries that only the operator needs."""
+    (tmp_path / "config").write_text(NOBODY_THERE)
+    command = [sys.executable, "-c", REPORT_LOADED, *arguments, "--kubeconfig", str(tmp_path / "config")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+    assert run.returncode == 3, run.stderr
+    loaded = run.stderr.rpartition("loaded: ")[2].split()
+    assert "aiohttp" in loaded
+    assert [name for name in loaded if name in OF_THE_OPERATOR or name.startswith("chronik.operator")] == []

@@ -40,7 +40,7 @@ def rules(*, namespaced: str = "") -> list[Manifest]:
     options = InstallOptions(watch=(namespaced,) if namespaced else ())
     made = install_manifests(options, Templates(template_reader(None), None), [])
     kind = "Role" if namespaced else "ClusterRole"
-    return next(each["rules"] for each in made if each["kind"] == kind and "leader" not in each["metadata"]["name"])
+    return next(each["rules"] for each in made if (each["kind"], each["metadata"]["name"]) == (kind, options.name))
 
 
 def granted(found: list[Manifest]) -> set[tuple[str, str]]:

@@ -119,10 +119,28 @@ def test_without_a_place():
 
 def test_standard_input():
     """Standard input has a name for people, and is no file to GitHub."""
-    problems = [problem("a: b", 4, file="-")]
+    problems = [problem("a: b", 4, file="<stdin>")]
 
     assert " --> <stdin>:7:4\n" in problems_text(problems, width=80, color=False)
-    assert problems_github(problems) == "::error line=7,col=4,title=c::wrong\n"
+    assert problems_github(problems) == "::error title=c::standard input, line 7: wrong\n"
+    assert json.loads(problems_json(problems))[0]["file"] == "-"
+
+
+def test_a_whole_file():
+    """A problem of a file as a whole names the file, without a line; one of no file has none."""
+    of_file = problem("", 1, location=None, subject="./a.yaml")
+    of_none = problem("", 1, location=None)
+
+    assert problems_github([of_file, of_none]) == "::error file=a.yaml,title=c::wrong\n::error title=c::wrong\n"
+    assert [each["file"] for each in json.loads(problems_json([of_file, of_none]))] == ["./a.yaml", None]
+
+
+def test_a_whole_standard_input():
+    """A problem of all that came in on standard input says so where no file can be named."""
+    whole = problem("", 1, location=None, subject="<stdin>")
+
+    assert problems_github([whole]) == "::error title=c::standard input: wrong\n"
+    assert json.loads(problems_json([whole]))[0]["file"] == "-"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from chronik.api.spec import Cluster
 from chronik.manifest import API_VERSION, CLUSTER_KIND
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from chronik.api.rules import RuleBook
     from chronik.api.schema import Schema
     from chronik.api.spec import ClusterSpec
+
+Concern = Literal["cluster", "object", "data"]
+"""What a document is to chronik: to be read as a ChronikCluster, another API's object, or no Kubernetes object."""
+
+_GROUP = API_VERSION.partition("/")[0]
+_OBJECT_KEYS = {"apiVersion", "kind", "metadata", "spec"}
+_ALIKE = 0.8
+"""From which likeness on, of 1, a name is a slip of the hand: `chronik.streams` is 0.97, `kafka.stream` 0.62."""
 
 
 class Validated(NamedTuple):
@@ -44,9 +52,9 @@ class Validator:
         `namespace` is for a document that names none, and must not contradict one that does; without it that is the
         `fallback`. `old` is the document that this one replaces, if there is one: transition rules compare the two.
         """
-        stranger = _not_a_cluster(raw)
-        if stranger:
-            return Validated(None, (stranger,))
+        mistaken = _type_problems(raw)
+        if mistaken:
+            return Validated(None, mistaken)
         admitted = self._schema.admit(raw)
         broken = [problem.path for problem in admitted.problems]
         problems = (*admitted.problems, *self.rules.check(admitted.document, skip=broken, old=old))
@@ -71,16 +79,63 @@ def _cluster(metadata: Mapping[str, Any], namespace: str, spec: ClusterSpec) -> 
     return Cluster(metadata["name"], namespace, spec, uid, labels=labels, annotations=annotations)
 
 
-def _not_a_cluster(raw: Any) -> Problem | None:
-    """Say in one sentence that a document is something else; its every field would be wrong otherwise."""
+def concern(raw: Any) -> Concern:
+    """Return what a document is to chronik, by its apiVersion and kind.
+
+    One that lacks either, or whose kind or group is nearly a ChronikCluster's, is read as one, so that a slip of the
+    hand is an error and not another API's object.
+    """
+    if isinstance(raw, list):  # of operations of a JSON patch, for one
+        return "cluster" if any(isinstance(item, dict) and _OBJECT_KEYS & {*item} for item in raw) else "data"
     if not isinstance(raw, dict):
-        return Problem("error", "type", (), "a document must be a map that begins with apiVersion and kind")
-    for key, wanted in (("kind", CLUSTER_KIND), ("apiVersion", API_VERSION)):
-        found = raw.get(key)
-        if found != wanted:
-            what = f"not {json.dumps(found)}" if key in raw else "and is missing"
-            return Problem("error", key, (key,) if key in raw else (), f"{key} must be {wanted}, {what}")
-    return None
+        return "cluster"
+    if not _OBJECT_KEYS & {*raw}:
+        return "data"
+    typed = all(isinstance(raw.get(key), str) and raw[key] for key in ("kind", "apiVersion"))
+    return "object" if typed and not _is_meant(raw) and not _has_clusters(raw) else "cluster"
+
+
+def _is_meant(raw: Any) -> bool:
+    """Say whether a document is a ChronikCluster, or was meant to be one."""
+    if not isinstance(raw, dict):
+        return False
+    kind, version = str(raw.get("kind")), str(raw.get("apiVersion"))
+    return _is_like(kind, CLUSTER_KIND) or _is_like(version.partition("/")[0], _GROUP)
+
+
+def _has_clusters(raw: Mapping[str, Any]) -> bool:
+    """Say whether a document is a list, of a kind that nobody takes apart, with ChronikClusters in it."""
+    items = raw.get("items")
+    return isinstance(items, list) and any(map(_is_meant, items))
+
+
+def _is_like(found: str, wanted: str) -> bool:
+    """Tell whether a name was meant to be another one."""
+    if found == wanted:
+        return True
+    from difflib import SequenceMatcher  # noqa: PLC0415  # documents that are ChronikClusters do not pay for it
+
+    matcher = SequenceMatcher(None, found.casefold(), wanted.casefold())
+    return matcher.quick_ratio() >= _ALIKE and matcher.ratio() >= _ALIKE
+
+
+def _type_problems(raw: Any) -> tuple[Problem, ...]:
+    """Say that a document is something else, and no more; its every field would be wrong otherwise."""
+    if not isinstance(raw, dict):
+        return (Problem("error", "type", (), "a document must be a map that begins with apiVersion and kind"),)
+    wanted = {"kind": CLUSTER_KIND, "apiVersion": API_VERSION}
+    return tuple(_wrong_type(raw, key, value) for key, value in wanted.items() if raw.get(key) != value)
+
+
+def _wrong_type(raw: Mapping[str, Any], key: str, wanted: str) -> Problem:
+    if key not in raw:
+        return Problem("error", key, (), f"{key} must be {wanted}, and is missing", f"Add {key}: {wanted}.")
+    found = raw[key]
+    near = isinstance(found, str) and _is_like(found, wanted)
+    hint = f"Did you mean {wanted}?" if near else ""
+    if key == "kind" and _has_clusters(raw):
+        hint = "A list of ChronikClusters has kind: List and apiVersion: v1."
+    return Problem("error", key, (key,), f"{key} must be {wanted}, not {json.dumps(found)}", hint)
 
 
 def _other_namespace(declared: str, namespace: str) -> Problem:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 import sys
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chronik.cli.main import domain_option, files_option, recursive_option, show_problems, templates_option
+from chronik.cli import parameters
+from chronik.cli.main import documents_options, domain_option, show_note, show_problems, templates_option
 from chronik.kube import ConnectOptions
 from chronik.manifest import ClusterKey
 from chronik.report.page import visible
@@ -31,28 +31,25 @@ T = TypeVar("T")
 CLUSTERS_AT_ONCE = 8
 """How many clusters are worked on side by side; the client bounds the requests of all of them together."""
 
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", re.ASCII)
-
-
-def duration(text: str) -> float:
-    """Return how many seconds a text means that kubectl would take: `30s`, `5m`, `1h30m`, or a number of seconds."""
-    parts = _DURATION.fullmatch(text)
-    if not text or parts is None:
-        raise click.BadParameter(f"{text!r} is no length of time; write 30s, 5m or 1h30m")
-    hours, minutes, seconds = (float(part or 0) for part in parts.groups())
-    return hours * 3600 + minutes * 60 + seconds
-
-
 _CLUSTER_OPTIONS = (
-    click.option("--kubeconfig", default="", metavar="FILE", help="Which kubeconfig.  [default: as kubectl]"),
-    click.option("--context", default="", help="Which context of the kubeconfig.  [default: the current one]"),
+    click.option("--kubeconfig", type=parameters.FILE, metavar="FILE", help="Which kubeconfig.  [default: as kubectl]"),
     click.option(
-        "-n", "--namespace", default="", help="Namespace for documents that name none.  [default: the context's]"
+        "--context",
+        type=parameters.CONTEXT,
+        metavar="NAME",
+        help="Which context of the kubeconfig.  [default: the current one]",
+    ),
+    click.option(
+        "-n",
+        "--namespace",
+        type=parameters.NAMESPACE,
+        metavar="NAME",
+        help="Namespace for documents that name none.  [default: the context's]",
     ),
     click.option(
         "--request-timeout",
         metavar="DURATION",
-        type=duration,
+        type=parameters.Duration(),
         default="30s",
         show_default=True,
         help="How long one attempt of one request may take.",
@@ -67,11 +64,13 @@ def cluster_options(command: Command) -> Command:
     """
 
     @wraps(command)
-    def connected(*, kubeconfig: str, context: str, namespace: str, request_timeout: float, **others: Any) -> Any:
+    def connected(
+        *, kubeconfig: str | None, context: str | None, namespace: str | None, request_timeout: float, **others: Any
+    ) -> Any:
         options = ConnectOptions(
-            kubeconfig=kubeconfig,
-            context=context,
-            namespace=namespace,
+            kubeconfig=kubeconfig or "",
+            context=context or "",
+            namespace=namespace or "",
             request_timeout=request_timeout or float("inf"),
             on_warning=Warnings(),
         )
@@ -124,6 +123,7 @@ class DocumentSource:
             namespace=namespace or None,
             fallback=fallback,
             domain=self.domain,
+            note=show_note,
         )
         render = offline.renderer(self.templates)
         rendered = [(cluster, render(cluster)) for cluster in clusters]
@@ -154,14 +154,16 @@ def source_options(command: Command) -> Command:
     ) -> Any:
         return command(source=DocumentSource(files, recursive, templates, cluster_domain), **others)
 
-    return _with(sourced, (files_option, recursive_option, templates_option, domain_option))
+    return documents_options(_with(sourced, (templates_option, domain_option)))
 
 
-documents_option = click.option(
-    "-f", "--filename", "files", multiple=True, metavar="FILE|DIR|-", help="Documents of the clusters."
-)
 timeout_option = click.option(
-    "--timeout", metavar="DURATION", type=duration, default="5m", show_default=True, help="How long to wait."
+    "--timeout",
+    metavar="DURATION",
+    type=parameters.Duration(),
+    default="5m",
+    show_default=True,
+    help="How long to wait.",
 )
 report_option = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to report."
@@ -182,7 +184,9 @@ def named_clusters(
         return {ClusterKey(fallback, name): None for name in names}
     from chronik.offline import loading as offline  # noqa: PLC0415  # a name needs no schema
 
-    found, _ = offline.load_clusters(files, recursive=recursive, namespace=namespace or None, fallback=fallback)
+    found, _ = offline.load_clusters(
+        files, recursive=recursive, namespace=namespace or None, fallback=fallback, note=show_note
+    )
     return {cluster.key: cluster for cluster in found}
 
 

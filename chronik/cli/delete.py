@@ -20,14 +20,13 @@ from chronik.apply.wait import wait_gone
 from chronik.cli.common import (
     cluster_options,
     columns,
-    documents_option,
     named_clusters,
     report_option,
     tell,
     timeout_option,
 )
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
-from chronik.cli.main import names_argument, print_data, recursive_option, use_colour
+from chronik.cli.main import files_option, names_argument, print_data, recursive_option, use_colour
 from chronik.cli.progress import Progress
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
 from chronik.kube import ConnectOptions, Kube, connect
@@ -61,7 +60,7 @@ class DeleteFlags:
 
 @click.command()
 @names_argument
-@documents_option
+@files_option
 @recursive_option
 @cluster_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")

@@ -10,28 +10,73 @@ from typing import TYPE_CHECKING
 
 import click
 
+from chronik.cli import parameters
 from chronik.cli.main import output_dir_option, output_option, print_manifests, templates_option
-from chronik.render.install import IMAGE, NAME, NAMESPACE, InstallOptions, install_manifests
+from chronik.render.install import IMAGE, NAME, NAMESPACE, OPERATOR_NAME, InstallOptions, install_manifests
 
 if TYPE_CHECKING:
     from chronik.manifest import Manifest
 
 
 @click.command()
-@click.option("--namespace", "-n", default=NAMESPACE, show_default=True, help="Where the operator runs. It is created.")
-@click.option("--name", default=NAME, show_default=True, help="What the operator's objects are called.")
+@click.option(
+    "--namespace",
+    "-n",
+    type=parameters.NAMESPACE,
+    metavar="NAME",
+    default=NAMESPACE,
+    show_default=True,
+    help="Where the operator runs. It is created.",
+)
+@click.option(
+    "--name",
+    type=parameters.form("name", OPERATOR_NAME, "name of an operator"),
+    metavar="NAME",
+    default=NAME,
+    show_default=True,
+    help="What the operator's objects are called.",
+)
 @click.option(
     "--watch-namespace",
     "watch",
     multiple=True,
+    type=parameters.NAMESPACE,
     metavar="NAMESPACE",
     help="Manage the clusters of this namespace, and ask for no right beyond it. Repeatable.  [default: all]",
 )
-@click.option("--selector", "shard", default="", help="Manage only clusters with these labels: KEY=VALUE,…")
-@click.option("--image", default=IMAGE, show_default=True, help="The operator's image.")
-@click.option("--image-pull-secret", "pull_secrets", multiple=True, metavar="NAME", help="To pull it. Repeatable.")
-@click.option("--replicas", type=click.IntRange(min=0), default=2, show_default=True, help="One leads, the rest wait.")
-@click.option("--priority-class", metavar="NAME", help="The PriorityClass of the operator's pods.")
+@click.option(
+    "--selector",
+    "shard",
+    type=parameters.SELECTOR,
+    metavar="SELECTOR",
+    help="Manage only clusters with these labels: KEY=VALUE,…",
+)
+@click.option(
+    "--image",
+    type=parameters.IMAGE,
+    metavar="IMAGE",
+    default=IMAGE,
+    show_default=True,
+    help="The operator's image.",
+)
+@click.option(
+    "--image-pull-secret",
+    "pull_secrets",
+    multiple=True,
+    type=parameters.OBJECT_NAME,
+    metavar="NAME",
+    help="To pull it. Repeatable.",
+)
+@click.option(
+    "--replicas",
+    type=click.IntRange(0, parameters.MOST_REPLICAS),
+    default=2,
+    show_default=True,
+    help="One leads, the rest wait.",
+)
+@click.option(
+    "--priority-class", type=parameters.OBJECT_NAME, metavar="NAME", help="The PriorityClass of the operator's pods."
+)
 @click.option("--no-crd", is_flag=True, help="Leave out the CRD and its policy, which are the cluster administrator's.")
 @click.option("--service-monitor", is_flag=True, help="Add a ServiceMonitor and alerts for the Prometheus operator.")
 @templates_option
@@ -41,7 +86,7 @@ def install(
     namespace: str,
     name: str,
     watch: tuple[str, ...],
-    shard: str,
+    shard: str | None,
     image: str,
     pull_secrets: tuple[str, ...],
     replicas: int,
@@ -65,7 +110,7 @@ def install(
         name=name,
         namespace=namespace,
         watch=watch,
-        shard=shard,
+        shard=shard or "",
         image=image,
         pull_secrets=pull_secrets,
         replicas=replicas,

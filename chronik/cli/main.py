@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik import __version__
-from chronik.errors import ChronikError, InvalidDocuments, TemplateError
+from chronik.cli import parameters
+from chronik.errors import ChronikError, InputError, InvalidDocuments, TemplateError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from click.shell_completion import CompletionItem
 
@@ -31,15 +33,26 @@ _NARROW = 80
 _MOST_SHOWN = 50
 
 
+_REPORTS = {
+    "validate": ("json", "github"),
+    **dict.fromkeys(("apply", "delete", "diff"), ("json",)),
+    "status": ("json", "yaml"),
+}
+"""The commands whose output can be a report for programs, and its forms. Errors are part of such a report."""
+_OUTPUT = re.compile(r"--output(?:=(?P<long>.*))?|-[Rnf]?o(?P<short>.*)", re.DOTALL)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code; errors are written to stderr, without a traceback."""
     try:
         return int(main.main(list(arguments), prog_name="chronik", standalone_mode=False) or 0)
     except ChronikError as error:
         _report_error(error)
+        _report_data(error, arguments)
         return error.exit_code
     except click.ClickException as error:
         error.show()
+        _report_data(InputError(error.format_message()), arguments)
         return error.exit_code
     except click.exceptions.Exit as done:
         return done.exit_code
@@ -57,19 +70,38 @@ def _report_error(error: ChronikError) -> None:
         show_problems(error.problems)
         return
     if isinstance(error, TemplateError) and error.location:
-        show_problems([_template_problem(error)])
+        show_problems([error.as_problem()])
         return
     label = click.style("error:", fg="red", bold=True) if use_colour(sys.stderr) else "error:"
     told = str(error).replace("\n", "\n  ")
     click.echo(f"{label} {told}", err=True)
 
 
-def _template_problem(error: TemplateError) -> Problem:
-    """Return what is wrong with a template as what is wrong with a document: with its line, and a caret."""
-    from chronik.problem import Problem  # noqa: PLC0415  # only a broken template needs it
+def _report_data(error: ChronikError, arguments: Sequence[str]) -> None:
+    """Write an error to stdout for a program that wants a report: it should get one, whatever goes wrong."""
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    output = _wanted_output(arguments)
+    if output not in _REPORTS.get(command, ()):
+        return
+    problems = error.problems if isinstance(error, InvalidDocuments) else ()
+    if command == "validate":
+        print_problems(problems or [error.as_problem()], output)
+        return
+    from chronik.documents.writer import to_yaml_stream  # noqa: PLC0415  # only errors need it here
+    from chronik.report.data import error_data, to_json  # noqa: PLC0415
 
-    message = f"{error.message} (for {error.rendering})" if error.rendering else error.message
-    return Problem("error", "template", (), message, hint=error.hint, location=error.location)
+    data = error_data(error, problems)
+    print_data(to_json(data) if output == "json" else to_yaml_stream([data]))
+
+
+def _wanted_output(arguments: Sequence[str]) -> str:
+    """Return what -o says. The arguments may be wrong in any other way, so no parser of them can tell."""
+    wanted = ""
+    for argument, following in zip(arguments, (*arguments[1:], ""), strict=True):
+        found = _OUTPUT.fullmatch(argument)
+        if found:
+            wanted = found["long"] or found["short"] or following
+    return wanted
 
 
 def use_colour(stream: Any) -> bool:
@@ -90,6 +122,18 @@ def show_problems(problems: Sequence[Problem]) -> None:
         click.echo(f"and {len(problems) - _MOST_SHOWN:,} more, which -o json of `chronik validate` lists", err=True)
 
 
+def print_problems(problems: Sequence[Problem], output: str) -> None:
+    """Write problems to stdout for programs: as `json`, or as annotations for `github`."""
+    from chronik.report.problems import problems_github, problems_json  # noqa: PLC0415  # text needs neither
+
+    print_data((problems_json if output == "json" else problems_github)(problems))
+
+
+def show_note(text: str) -> None:
+    """Write to stderr what somebody should know that is no problem."""
+    click.echo(f"note: {text}", err=True)
+
+
 def print_data(text: str) -> None:
     """Write data to stdout: as UTF-8, which is what YAML and JSON readers expect, whatever the locale."""
     click.echo(text.encode(), nl=False)
@@ -104,9 +148,15 @@ def print_manifests(manifests: Sequence[Manifest], output: str, output_dir: str 
         return
     from chronik.offline.output import write_folder  # noqa: PLC0415
 
-    stale = write_folder(Path(output_dir), manifests, writer)
-    removed = f", and removed {len(stale)} that {'is' if len(stale) == 1 else 'are'} no longer needed" if stale else ""
-    click.echo(f"{output_dir}: wrote {len(manifests)} objects{removed}", err=True)
+    written = write_folder(Path(output_dir), manifests, writer)
+    click.echo(f"{output_dir}: {written}", err=True)
+    for old, new in written.replaced:
+        click.echo(f"warning: {old} is gone from {output_dir}: {new} took its place", err=True)
+        click.echo("  If these are two clusters, render both in one call, or into a folder each.", err=True)
+    for name in written.gone:
+        show_note(f"{name} is gone from {output_dir}: no document describes it any more")
+    for name in written.kept:
+        show_note(f"{output_dir}/{name} stays: {writer} did not write it")
 
 
 LAZY_COMMANDS = {
@@ -141,6 +191,16 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is to run; of one that is not there, say which may be meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:  # click knows those that are loaded
+            names = self.list_commands(ctx)
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=names, ctx=ctx) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands into the help text."""
         with formatter.section("Commands"):
@@ -172,37 +232,51 @@ files_option = click.option(
     "--filename",
     "files",
     multiple=True,
-    required=True,
+    type=parameters.Source(),
     metavar="FILE|DIR|-",
     help="ChronikCluster documents. Repeatable.",
 )
+_paths_argument = click.argument("paths", nargs=-1, type=parameters.Source(), metavar="[FILE|DIR|-]...")
+
+
+def documents_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a command take documents with -f and as arguments alike; it gets them as `files`, at least one."""
+
+    @wraps(command)
+    def given(*, files: tuple[str, ...], paths: tuple[str, ...], **others: Any) -> Any:
+        if not files and not paths:
+            raise click.UsageError("say which documents: files or folders with -f or without, - for standard input")
+        return command(files=(*files, *paths), **others)
+
+    return _paths_argument(files_option(recursive_option(given)))
+
+
 recursive_option = click.option("-R", "--recursive", is_flag=True, help="Look into folders below a folder, too.")
-
-
-def _folder(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not value.strip():
-        raise click.BadParameter("a folder has a name; for this one, say .")
-    return value
-
-
-def _names(_context: click.Context, _argument: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    for name in values:
-        if not re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", name):
-            raise click.BadParameter(f"{name!r} is no name of a cluster; its namespace is given with -n")
-    return values
-
-
-names_argument = click.argument("names", nargs=-1, metavar="[NAME]...", callback=_names)
-namespace_option = click.option("-n", "--namespace", help="Namespace for documents that name none.  [default: default]")
+names_argument = click.argument("names", nargs=-1, type=parameters.CLUSTER_NAME, metavar="[NAME]...")
+namespace_option = click.option(
+    "-n",
+    "--namespace",
+    type=parameters.NAMESPACE,
+    metavar="NAME",
+    help="Namespace for documents that name none.  [default: default]",
+)
 templates_option = click.option(
-    "--templates", metavar="DIR", help="Folder of templates that replace chronik's, by name."
+    "--templates", type=parameters.FOLDER, metavar="DIR", help="Folder of templates that replace chronik's, by name."
 )
 domain_option = click.option(
-    "--cluster-domain", default="cluster.local", show_default=True, help="DNS domain of the cluster."
+    "--cluster-domain",
+    type=parameters.DNS_DOMAIN,
+    metavar="DOMAIN",
+    default="cluster.local",
+    show_default=True,
+    help="DNS domain of the cluster.",
 )
 output_option = click.option(
     "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How to print."
 )
 output_dir_option = click.option(
-    "--output-dir", metavar="DIR", callback=_folder, help="Write one file per object and a kustomization.yaml instead."
+    "--output-dir",
+    type=parameters.FOLDER,
+    metavar="DIR",
+    help="Write one file per object and a kustomization.yaml instead.",
 )

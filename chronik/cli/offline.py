@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from chronik.cli.main import (
+    documents_options,
     domain_option,
-    files_option,
     namespace_option,
     output_dir_option,
     output_option,
     print_data,
     print_manifests,
-    recursive_option,
+    print_problems,
+    show_note,
     show_problems,
     templates_option,
 )
-from chronik.errors import InvalidDocuments
+from chronik.errors import InputError, InvalidDocuments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chronik.api.spec import Cluster
+    from chronik.problem import Problem
 
 
 @click.command()
-@files_option
-@recursive_option
+@documents_options
 @namespace_option
 @templates_option
 @domain_option
@@ -42,15 +50,16 @@ def render(
     """
     from chronik.offline import loading as offline  # noqa: PLC0415  # help and completion stay quick
 
-    clusters, warnings = offline.load_clusters(files, recursive=recursive, namespace=namespace, domain=cluster_domain)
+    clusters, warnings = offline.load_clusters(
+        files, recursive=recursive, namespace=namespace, domain=cluster_domain, note=show_note
+    )
     manifests = offline.render_clusters(clusters, templates)
     show_problems(warnings)
     print_manifests(manifests, output, output_dir, "chronik render")
 
 
 @click.command()
-@files_option
-@recursive_option
+@documents_options
 @namespace_option
 @templates_option
 @click.option(
@@ -63,21 +72,34 @@ def validate(files: tuple[str, ...], recursive: bool, namespace: str | None, tem
     """
     from chronik.offline import loading as offline  # noqa: PLC0415
 
-    clusters, problems = offline.check(files, recursive=recursive, namespace=namespace)
-    render = offline.renderer(templates)
-    for cluster in clusters:
-        render(cluster)  # a template can be wrong for one cluster alone
+    clusters, problems = offline.check(files, recursive=recursive, namespace=namespace, note=show_note)
+    problems += _template_problems(clusters, templates)
     if output == "text":
         show_problems(problems)
     else:
-        from chronik.report.problems import problems_github, problems_json  # noqa: PLC0415
-
-        print_data((problems_json if output == "json" else problems_github)(problems))
+        print_problems(problems, output)
     if any(problem.severity == "error" for problem in problems):
         return InvalidDocuments.exit_code
     if output == "text":
         click.echo(f"{len(clusters)} cluster{'' if len(clusters) == 1 else 's'} valid")
     return 0
+
+
+def _template_problems(clusters: Iterable[Cluster], templates: str | None) -> list[Problem]:
+    """Return what is wrong with templates: one can be wrong for one cluster alone."""
+    from chronik.offline import loading as offline  # noqa: PLC0415
+
+    found: dict[Problem, None] = {}
+    try:
+        render = offline.renderer(templates)
+    except InputError as error:
+        return [error.as_problem()]
+    for cluster in clusters:
+        try:
+            render(cluster)
+        except InputError as error:
+            found[error.as_problem()] = None
+    return [*found]
 
 
 @click.group()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chronik.cli import parameters
 from chronik.cli.main import domain_option, templates_option
 
 if TYPE_CHECKING:
@@ -24,9 +25,21 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 @click.command()
 @click.option(
-    "-n", "--namespace", "namespaces", multiple=True, help="Namespace to look after. Repeatable.  [default: all]"
+    "-n",
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    type=parameters.NAMESPACE,
+    metavar="NAME",
+    help="Namespace to look after. Repeatable.  [default: all]",
 )
-@click.option("-l", "--selector", default="", help="Label selector: look after these ChronikClusters only.")
+@click.option(
+    "-l",
+    "--selector",
+    type=parameters.SELECTOR,
+    metavar="SELECTOR",
+    help="Label selector: look after these ChronikClusters only.",
+)
 @click.option("--once", is_flag=True, help="One pass over all clusters, and out.")
 @click.option(
     "--leader-elect/--no-leader-elect", "elect", default=True, show_default=True, help="Hold a Lease while writing."
@@ -34,28 +47,35 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 @click.option(
     "--lease-name",
     "lease",
+    type=parameters.OBJECT_NAME,
+    metavar="NAME",
     default="chronik-operator",
     show_default=True,
     help="Operators of other shards need others.",
 )
 @click.option(
     "--lease-namespace",
-    default="",
+    type=parameters.NAMESPACE,
+    metavar="NAME",
     help="Where the Lease is.  [default: $OPERATOR_NAMESPACE, else the pod's own, else chronik-operator-system]",
 )
-@click.option("--lease-duration", type=click.IntRange(1), default=15, hidden=True)
+@click.option("--lease-duration", type=click.IntRange(1, 86_400), default=15, hidden=True)
 @click.option("--renew-deadline", type=float, default=10.0, hidden=True)
 @click.option("--retry-period", type=float, default=2.0, hidden=True)
 @click.option("--workers", type=click.IntRange(1, 256), default=16, show_default=True, help="Clusters at a time.")
-@click.option("--resync", type=click.FloatRange(1), default=60, show_default=True, help="Seconds between looks.")
+@click.option(
+    "--resync", type=parameters.Seconds(1, 86_400), default=60, show_default=True, help="Seconds between looks."
+)
 @templates_option
 @domain_option
 @click.option("--health-port", type=click.IntRange(0, 65535), default=8081, show_default=True)
 @click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True)
-@click.option("--host", default="", help="Address to serve probes and metrics on.  [default: all]")
+@click.option(
+    "--host", type=parameters.ADDRESS, metavar="ADDRESS", help="Address to serve probes and metrics on.  [default: all]"
+)
 @click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto", show_default=True)
-@click.option("--kubeconfig", default="", metavar="FILE", help="Kubeconfig file, as kubectl's.")
-@click.option("--context", default="", help="Context of the kubeconfig.")
+@click.option("--kubeconfig", type=parameters.FILE, metavar="FILE", help="Kubeconfig file, as kubectl's.")
+@click.option("--context", type=parameters.CONTEXT, metavar="NAME", help="Context of the kubeconfig.")
 def reconcile(once: bool, log_format: str, **wishes: Any) -> int:
     """Run the operator: keep all ChronikClusters as their documents say.
 
@@ -75,15 +95,16 @@ def reconcile(once: bool, log_format: str, **wishes: Any) -> int:
 
 def _options(
     *,
-    kubeconfig: str,
-    context: str,
+    kubeconfig: str | None,
+    context: str | None,
     namespaces: tuple[str, ...],
-    selector: str,
+    selector: str | None,
     lease_duration: int,
     renew_deadline: float,
     retry_period: float,
     cluster_domain: str,
-    lease_namespace: str,
+    lease_namespace: str | None,
+    host: str | None,
     **same: Any,
 ) -> Options:
     """Return the operator's options; what is not taken apart here has the same name on both sides."""
@@ -92,12 +113,13 @@ def _options(
     from chronik.operator.cache.cache import Selection  # noqa: PLC0415
 
     return Options(
-        connect=ConnectOptions(kubeconfig=kubeconfig, context=context),
-        selection=Selection(namespaces=namespaces, selector=selector),
+        connect=ConnectOptions(kubeconfig=kubeconfig or "", context=context or ""),
+        selection=Selection(namespaces=namespaces, selector=selector or ""),
         namespace=lease_namespace or os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),
         identity=os.environ.get("OPERATOR_NAME", ""),
         terms=_terms(lease_duration, renew_deadline, retry_period),
         domain=cluster_domain,
+        host=host or "",
         **same,
     )
 

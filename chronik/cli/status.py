@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from chronik.cli.common import cluster_options, columns, documents_option, named_clusters
+from chronik.cli.common import cluster_options, columns, named_clusters
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
-from chronik.cli.main import domain_option, names_argument, print_data, recursive_option, use_colour
+from chronik.cli.main import (
+    domain_option,
+    files_option,
+    names_argument,
+    print_data,
+    recursive_option,
+    use_colour,
+)
 from chronik.cli.status_query import StatusQuery
 from chronik.clock import timestamp
 from chronik.kube import connect
@@ -40,7 +47,7 @@ _CALM = 0.1
 
 @click.command()
 @names_argument
-@documents_option
+@files_option
 @recursive_option
 @cluster_options
 @click.option("-A", "--all-namespaces", is_flag=True, help="Clusters of all namespaces.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import codecs
+import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,11 @@ from chronik.documents.nodes import Abandoned, Limits, Mistake, Node, tree_of
 from chronik.documents.scalars import SURROGATE
 from chronik.documents.syntax_errors import syntax_mistake
 from chronik.documents.yaml_reader import YamlReader
+from chronik.manifest import API_VERSION, CLUSTER_KIND
 from chronik.problem import Location, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from chronik.problem import Path
 
@@ -34,6 +36,10 @@ _BLANK = re.compile(r"\s*")
 _COMMENT = re.compile(r"\s*(?:#.*)?")
 _MARK = "\ufeff"  # the byte order mark
 _SAVE = "Save the file as UTF-8."
+_LISTS = {"List": "v1", f"{CLUSTER_KIND}List": API_VERSION}
+"""The lists that are taken apart, and their apiVersion; in one of another kind kubectl would find no cluster."""
+_ALWAYS_TOLD = {"separator", "limit"}
+"""Mistakes after which more documents may come that nobody has read."""
 
 
 @dataclass(slots=True)
@@ -127,12 +133,17 @@ def _child(node: Node, part: str | int) -> Node | None:
 
 
 def parse_documents(
-    content: bytes | str, source: str, limits: Limits | None = None
+    content: bytes | str,
+    source: str,
+    limits: Limits | None = None,
+    *,
+    foreign: Callable[[Any], bool] = lambda _tree: False,
 ) -> tuple[list[Document], list[Problem]]:
     """Return the documents of a file, and what is wrong with it; bad content never raises.
 
     Empty documents are left out, and the items of a `List` are documents of their own. A document that says something
     unclear, such as one key twice, is returned with what kubectl makes of it; one that says nothing certain is not.
+    What is unclear in a document that is `foreign` is not told, since nothing is made of it.
     """
     try:
         text = content if isinstance(content, str) else _decoded(content)
@@ -141,7 +152,7 @@ def parse_documents(
         return [], [Problem("error", "text", (), message, _SAVE, Location(source, 1, 1, ""))]
     text = text.removeprefix(_MARK).replace("\r\n", "\n").replace("\r", "\n")
     file = _Text(source, text if text.endswith("\n") else f"{text}\n")  # kubectl ends the last line, too
-    reading = _Reading(file, limits or Limits())
+    reading = _Reading(file, limits or Limits(), foreign)
     reading.run()
     return reading.documents, reading.problems
 
@@ -156,11 +167,12 @@ def _decoded(content: bytes) -> str:
 class _Reading:
     """One file being read: what was found so far."""
 
-    def __init__(self, file: _Text, limits: Limits) -> None:
+    def __init__(self, file: _Text, limits: Limits, foreign: Callable[[Any], bool]) -> None:
         self.documents: list[Document] = []
         self.problems: list[Problem] = []
         self._file = file
         self._limits = limits
+        self._foreign = foreign
         self._values = 0
 
     def run(self) -> None:
@@ -211,22 +223,61 @@ class _Reading:
         except yaml.YAMLError as error:
             reader.mistakes.append(syntax_mistake(error, self._file.text[chunk.start : chunk.end]))
         self._values = reader.values
+        tree = None if root is None else tree_of(root)
         for mistake in sorted(reader.mistakes, key=lambda mistake: mistake.start):
-            self._add(mistake, chunk.start)
+            if mistake.code in _ALWAYS_TOLD or not self._is_foreign(tree, mistake.path, broken=reader.broken):
+                self._add(mistake, chunk.start)
         if self._values > self._limits.values:
             raise Abandoned
-        if root is not None and not reader.broken:
-            self._take(chunk, tree_of(root), ())
+        if not reader.broken or self._is_foreign(tree, (), broken=True):
+            self._take(chunk, tree)
 
-    def _take(self, chunk: _Chunk, tree: Any, prefix: Path) -> None:
+    def _is_foreign(self, tree: Any, path: Path, *, broken: bool) -> bool:
+        """Say whether a path leads into a foreign document. A List of which one value is unknown is all ours."""
+        if _list_kind(tree) is None:
+            return tree is not None and self._foreign(tree)
+        match path, tree.get("items"):
+            case ("items", int(number), *_), [*items] if not broken and number < len(items):
+                return self._foreign(items[number])
+        return False
+
+    def _take(self, chunk: _Chunk, tree: Any) -> None:
+        """Take in what a chunk holds: one document, or the items of a List."""
         if tree is None:
             return
-        if isinstance(tree, dict) and str(tree.get("kind")).endswith("List") and isinstance(tree.get("items"), list):
-            for number, item in enumerate(tree["items"]):
-                self._take(chunk, item, (*prefix, "items", number))
+        kind = _list_kind(tree)
+        if kind is None:
+            self._keep(chunk, tree)
             return
+        if tree.get("apiVersion") != _LISTS[kind]:
+            found = f"not {json.dumps(tree['apiVersion'])}" if "apiVersion" in tree else "and is missing"
+            self._complain(chunk, ("apiVersion",), f"apiVersion of a {kind} must be {_LISTS[kind]}, {found}")
+        items = tree.get("items")
+        if not isinstance(items, list):
+            self._complain(chunk, ("items",), f"the items of a {kind} must be a list")
+            return
+        for number, item in enumerate(items):
+            self._take_item(chunk, kind, item, ("items", number))
+
+    def _take_item(self, chunk: _Chunk, kind: str, item: Any, path: Path) -> None:
+        """Take in an item of a List, unless it is one that kubectl refuses."""
+        if not isinstance(item, dict):
+            self._complain(chunk, path, f"an item of a {kind} must be an object")
+        elif _list_kind(item) is not None:
+            self._complain(chunk, path, "a list cannot be an item of another one", "Put its items in the outer list.")
+        else:
+            if kind != "List" and not (item.get("kind") or item.get("apiVersion")):
+                item = {**item, "apiVersion": API_VERSION, "kind": CLUSTER_KIND}  # as kubectl fills it in
+            self._keep(chunk, item, path)
+
+    def _keep(self, chunk: _Chunk, tree: Any, prefix: Path = ()) -> None:
         self._check_count(len(self.documents), chunk)
         self.documents.append(Document(self._file.source, len(self.documents), tree, chunk, self._limits, prefix))
+
+    def _complain(self, chunk: _Chunk, path: Path, message: str, hint: str = "") -> None:
+        """Note what is wrong with a List."""
+        place = Document(self._file.source, 0, None, chunk, self._limits).locate(path)
+        self._report(Problem("error", "list", path, message, hint, place))
 
     def _check_count(self, count: int, chunk: _Chunk) -> None:
         if count >= self._limits.documents:
@@ -235,17 +286,25 @@ class _Reading:
             raise Abandoned
 
     def _add(self, mistake: Mistake, base: int = 0) -> None:
-        full = len(self.problems) >= self._limits.problems
-        if full:
-            mistake = Mistake(
-                "limit", (), mistake.start, "there are more mistakes from here on", "Correct these first."
-            )
         place, hint = self._file.place(base + mistake.start), mistake.hint
         if mistake.other is not None:
             hint = hint.format(line=self._file.place(base + mistake.other).line)
-        self.problems.append(Problem("error", mistake.code, mistake.path, mistake.message, hint, place))
+        self._report(Problem("error", mistake.code, mistake.path, mistake.message, hint, place))
+
+    def _report(self, problem: Problem) -> None:
+        full = len(self.problems) >= self._limits.problems
+        if full:
+            message, hint = "there are more mistakes from here on", "Correct these first."
+            problem = Problem("error", "limit", (), message, hint, problem.location)
+        self.problems.append(problem)
         if full:
             raise Abandoned
+
+
+def _list_kind(tree: Any) -> str | None:
+    """Return the kind of a tree that is a List of any objects, or of ChronikClusters; None of any other."""
+    kind = tree.get("kind") if isinstance(tree, dict) else None
+    return kind if isinstance(kind, str) and kind in _LISTS else None
 
 
 def _unreadable(match: re.Match[str]) -> Mistake:

@@ -1,7 +1,8 @@
 """Who we are to the API server: fixed tokens, token files that are rotated, exec plugins, old auth providers.
 
-`kube_config` chooses one, `kube_http` asks it before every request and has it renewed after a 401. Plugins and
-providers are run by the official client, which is imported only then: it takes a quarter of a second.
+This is all that the official client (`kubernetes.aio`) is used for: it is the source of credentials, by running exec
+plugins and auth providers. It chooses no context and sends no request to the API server: `kubeconfig` and `transport`
+say why. It is imported only when a plugin or a provider is run, because that takes a quarter of a second.
 """
 
 from __future__ import annotations

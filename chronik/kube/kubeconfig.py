@@ -1,7 +1,8 @@
 """Which API server to talk to, and how: kubeconfig files as kubectl merges them, or the pod's service account.
 
-`kube.connect` calls `find_access`. Read here rather than by the official client, because that takes 250 ms to import
-and merges several files in another order than kubectl.
+Own code, although the official client reads kubeconfigs too: of several files it takes the last current-context, where
+kubectl takes the first; it goes on anonymously after an exec plugin that failed; it knows neither impersonation nor a
+renewal after a 401; and it takes about 250 ms to import.
 """
 
 from __future__ import annotations

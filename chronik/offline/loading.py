@@ -1,25 +1,28 @@
 """Everything that chronik does without a cluster, wired together: files to clusters, clusters to manifests.
 
-`cli` and `testing` call this; it joins the pure core to the files that hold the schema, the rules and the templates,
-each loaded once.
+It joins the pure core to the files that hold the schema, the rules and the templates, each loaded once. Beside
+ChronikClusters, files and folders may hold objects of other APIs, as GitOps repositories do: they are passed over and
+counted.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
-from chronik.api.validation import Validator
+from chronik.api.validation import Validator, concern
 from chronik.documents.reader import parse_documents
 from chronik.errors import InvalidDocuments, TemplateError
-from chronik.offline import assets
-from chronik.offline import sources as inputs
+from chronik.manifest import CLUSTER_KIND
+from chronik.offline import assets, sources
 from chronik.offline.caches import KeptRules, bytecode_cache
 from chronik.problem import Problem
+from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.documents.reader import Document
     from chronik.manifest import Manifest
+    from chronik.offline.sources import Source
+
+_KUSTOMIZATION = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
 
 
 @cache
@@ -47,42 +53,120 @@ def load_clusters(
     namespace: str | None = None,
     fallback: str = "default",
     domain: str = "cluster.local",
+    note: Callable[[str], None] = lambda _text: None,
 ) -> tuple[list[Cluster], list[Problem]]:
     """Return the clusters that files describe, and the warnings about them.
 
-    `namespace` is somebody's wish, `fallback` where a document goes if neither it nor anybody says.
+    `namespace` is somebody's wish, `fallback` where a document goes if neither it nor anybody says. `note` is told what
+    was passed over, if anything was.
 
     Raises:
-        InputError: a file cannot be read.
-        InvalidDocuments: some document is in error; all errors of all documents are in it.
+        InvalidDocuments: a file cannot be read, or a document is in error; all errors of all of them are in it.
     """
-    clusters, problems = check(files, recursive=recursive, namespace=namespace, fallback=fallback)
+    clusters, problems = check(files, recursive=recursive, namespace=namespace, fallback=fallback, note=note)
     if any(problem.severity == "error" for problem in problems):
         raise InvalidDocuments(problems)
     return [replace(cluster, domain=domain) for cluster in clusters], problems
 
 
 def check(
-    files: Iterable[str], *, recursive: bool = False, namespace: str | None = None, fallback: str = "default"
+    files: Iterable[str],
+    *,
+    recursive: bool = False,
+    namespace: str | None = None,
+    fallback: str = "default",
+    note: Callable[[str], None] = lambda _text: None,
 ) -> tuple[list[Cluster], list[Problem]]:
-    """Return the valid clusters that files describe, and every problem of every document."""
-    clusters: dict[tuple[str, str], Cluster] = {}
-    problems: list[Problem] = []
-    for source, content in inputs.read_inputs(files, recursive=recursive):
-        documents, found = parse_documents(content, source)
-        problems += found
-        if not documents and not found:
-            problems.append(Problem("error", "empty", (), f"{source} holds no document"))
-        for document in documents:
-            cluster, found = parse_document(document, namespace, fallback)
-            problems += found
-            if cluster is None:
-                continue
-            if (cluster.namespace, cluster.name) in clusters:
-                problems.append(_placed(document, _second(cluster)))
-            clusters[cluster.namespace, cluster.name] = cluster
+    """Return the valid clusters that files describe, and every problem of every file and document."""
+    loading = _Loading(namespace, fallback)
+    for name in files:
+        loading.read(name, recursive=recursive)
     _kept_rules().save()
-    return list(clusters.values()), problems
+    if loading.others or loading.data:
+        note(_passed_over(loading.others, loading.data))
+    return list(loading.clusters.values()), loading.problems
+
+
+class _Loading:
+    """What was found in files so far: clusters, problems, and what is none of chronik's business.
+
+    That is `others`, the kinds of other APIs' objects, and `data`, how many documents are no Kubernetes objects.
+    """
+
+    def __init__(self, namespace: str | None, fallback: str) -> None:
+        self.clusters: dict[tuple[str, str], Cluster] = {}
+        self.problems: list[Problem] = []
+        self.others: list[str] = []
+        self.data = 0
+        self._namespace = namespace
+        self._fallback = fallback
+
+    def read(self, name: str, *, recursive: bool) -> None:
+        """Read a file or a folder. One that holds nothing for us is an error: it was named in vain."""
+        argument = sources.read_argument(name, recursive=recursive)
+        self.problems += [error.as_problem() for error in argument.errors]
+        ours, others, data = len(self.clusters) + len(self.problems), len(self.others), self.data
+        for source in argument.sources:
+            self._read(source, in_folder=argument.is_folder)
+        if not argument.errors and len(self.clusters) + len(self.problems) == ours:
+            message = _nothing(self.others[others:], self.data - data)
+            hint = "-R looks into folders below it." if argument.is_folder and not recursive else ""
+            shown = sources.STDIN if name == "-" else name
+            self.problems.append(Problem("error", "empty", (), message, hint, subject=shown))
+
+    def _read(self, source: Source, *, in_folder: bool) -> None:
+        foreign_kind = partial(_foreign_kind, file=source.name, in_folder=in_folder)
+        documents, found = parse_documents(
+            source.content, source.name, foreign=lambda tree: foreign_kind(tree) is not None
+        )
+        self.problems += found
+        for document in documents:
+            kind = foreign_kind(document.tree)
+            if kind is None:
+                self._take(document)
+            elif kind:
+                self.others.append(kind)
+            else:
+                self.data += 1
+
+    def _take(self, document: Document) -> None:
+        cluster, found = parse_document(document, self._namespace, self._fallback)
+        self.problems += found
+        if cluster is None:
+            return
+        if (cluster.namespace, cluster.name) in self.clusters:
+            self.problems.append(_placed(document, _second(cluster)))
+        self.clusters[cluster.namespace, cluster.name] = cluster
+
+
+def _foreign_kind(tree: Any, *, file: str, in_folder: bool) -> str | None:
+    """Return the kind of a document to pass over, "" if it is no Kubernetes object, None if it is for us.
+
+    What lies in a folder was not named itself: there may be files that Kubernetes never sees.
+    """
+    if isinstance(tree, dict) and in_folder and PurePath(file).name in sources.KUSTOMIZATIONS:
+        tree = _KUSTOMIZATION | tree  # kustomize fills in what is missing
+    what = concern(tree)
+    if what == "object":
+        return str(tree["kind"])
+    return "" if what == "data" and in_folder else None
+
+
+def _nothing(others: Sequence[str], data: int) -> str:
+    found = [f"{counted(len(others), 'other object')} ({listed(sorted({*others}))})"] if others else []
+    found += [_no_objects(data)] if data else []
+    return f"holds no {CLUSTER_KIND}, but {' and '.join(found)}" if found else "holds no document"
+
+
+def _passed_over(others: Sequence[str], data: int) -> str:
+    parts = [f"{counted(len(others), 'other object')} passed over: {listed(sorted({*others}))}"] if others else []
+    parts += [f"{_no_objects(data)} passed over"] if data else []
+    return "; ".join(parts)
+
+
+def _no_objects(number: int) -> str:
+    what = "is no Kubernetes object" if number == 1 else "are no Kubernetes objects"
+    return f"{counted(number, 'document')} that {what}"
 
 
 def parse_document(
@@ -113,8 +197,8 @@ def renderer(templates: str | None = None) -> Callable[[Cluster], list[Manifest]
     from chronik.render.cluster import render  # noqa: PLC0415  # schema commands need no templates
     from chronik.render.templates import Templates  # noqa: PLC0415
 
-    read = inputs.template_reader(templates)
-    compiled = Templates(read, bytecode_cache(), lambda: inputs.template_names(templates))
+    read = sources.template_reader(templates)
+    compiled = Templates(read, bytecode_cache(), lambda: sources.template_names(templates))
     if templates is None:
         return lambda cluster: render(cluster, compiled)
     from chronik.render.kubernetes import FieldTable  # noqa: PLC0415  # chronik's own templates are tested
@@ -125,7 +209,7 @@ def renderer(templates: str | None = None) -> Callable[[Cluster], list[Manifest]
         try:
             return render(cluster, compiled, fields)
         except TemplateError as error:
-            error.location = inputs.locate_in_template(error, templates, read)
+            error.location = sources.locate_in_template(error, templates, read)
             raise
 
     return checked

@@ -1,15 +1,18 @@
 """Read what `-f` names: files, folders, standard input; and the templates of a `--templates` folder.
 
-The shell's half of reading: `documents` parses what this returns. Called by `cli` and `testing`.
+The shell's half of reading: `documents` parses what this returns. Nothing in a folder is left out without a word: what
+cannot be read there is an error, as it is for a file that is named itself.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
+import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from chronik.errors import InputError
 from chronik.offline import assets
@@ -20,36 +23,111 @@ if TYPE_CHECKING:
 
     from chronik.errors import TemplateError
 
+STDIN = "<stdin>"
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_BYTES = 16 * 1024 * 1024
+KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
+"""The file names that kubectl looks for in a folder, which can have but one of them."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_NO_FILE = f"no {', '.join(SUFFIXES)} file in this folder"
+
+Inode = tuple[int, int]
+"""What tells folders apart, whatever links lead to them."""
 
 
-def read_inputs(names: Iterable[str], *, recursive: bool = False) -> list[tuple[str, bytes]]:
-    """Return name and content of every file that the names stand for; `-` is standard input, a folder all its YAML.
+class Source(NamedTuple):
+    """A file, by the name that messages call it, and what is in it."""
 
-    Raises:
-        InputError: a name leads nowhere, cannot be read, or is larger than 16 MiB.
+    name: str
+    content: bytes
+
+
+class Argument(NamedTuple):
+    """What one name stands for: the files that could be read, and an error for each that could not."""
+
+    sources: list[Source]
+    errors: list[InputError]
+    is_folder: bool
+
+
+def read_argument(name: str, *, recursive: bool = False) -> Argument:
+    """Read the file that a name stands for; `-` is standard input, a folder all its YAML and JSON files.
+
+    The errors say that a name leads nowhere, cannot be read, or is larger than 16 MiB.
     """
-    sources = [source for name in names for source in _files(name, recursive=recursive)]
-    return [("<stdin>" if source == "-" else source, _read(source)) for source in sources]
-
-
-def _files(name: str, *, recursive: bool) -> Iterator[str]:
-    path = Path(name)
-    if not name:
-        raise InputError("a file name is empty", hint="Is the variable set that it comes from?")
-    if name == "-" or not os.path.isdir(name):  # noqa: PTH112  # Path.is_dir raises where it may not look
-        yield name
-        return
-    files = (path.rglob if recursive else path.glob)("*")
-    found = sorted(str(file) for file in files if file.suffix in SUFFIXES and file.is_file())
+    is_folder = name not in {"", "-"} and os.path.isdir(name)  # noqa: PTH112  # Path.is_dir raises where it may not look
+    found = [*_walk(Path(name), recursive=recursive, wanted=_is_document)] if is_folder else [name]
+    errors = [each for each in found if isinstance(each, InputError)]
+    sources = []
+    for path in sorted(str(each) for each in found if not isinstance(each, InputError)):
+        try:
+            sources.append(Source(STDIN if path == "-" else path, _read(path)))
+        except InputError as error:
+            errors.append(error)
     if not found:
         deeper = "" if recursive else "; -R looks into folders below it"
-        raise InputError(f"no {', '.join(SUFFIXES)} file in this folder", subject=name, hint=f"Name a file{deeper}.")
-    yield from found
+        errors.append(InputError(_NO_FILE, subject=name, hint=f"Name a file{deeper}."))
+    return Argument(sources, errors, is_folder)
+
+
+def _is_document(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _walk(folder: Path, *, recursive: bool, wanted: Callable[[str], bool]) -> Iterator[Path | InputError]:
+    """Yield the wanted files below a folder, links followed, and an error for whatever cannot be looked at."""
+    return _Walk(recursive, wanted, set()).folder(folder, ())
+
+
+class _Walk(NamedTuple):
+    """One way through a folder: folders that were `seen` are not gone into again under another name."""
+
+    recursive: bool
+    wanted: Callable[[str], bool]
+    seen: set[Inode]
+
+    def folder(self, folder: Path, within: tuple[Inode, ...]) -> Iterator[Path | InputError]:
+        """Yield what is in a folder that lies within others: a link back to one of them has no end."""
+        try:
+            here = folder.stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: (entry.is_symlink(), entry.name))
+        except OSError as error:
+            yield _unreadable(folder, error)
+            return
+        within = (*within, (here.st_dev, here.st_ino))
+        self.seen.add(within[-1])
+        for entry in entries:
+            yield from self._entry(entry, folder / entry.name, within)
+
+    def _entry(self, entry: os.DirEntry[str], path: Path, within: tuple[Inode, ...]) -> Iterator[Path | InputError]:
+        try:
+            found = entry.stat()
+        except OSError as error:
+            if self.wanted(entry.name) or (self.recursive and not path.suffix):  # it may be a folder
+                yield _unreadable(path, error)
+            return
+        inode = found.st_dev, found.st_ino
+        if stat.S_ISDIR(found.st_mode):
+            if self.recursive and inode in within:
+                yield InputError("is a link to a folder that it lies in, which has no end", subject=str(path))
+            elif self.recursive and inode not in self.seen:
+                yield from self.folder(path, within)
+        elif self.wanted(entry.name):
+            regular = stat.S_ISREG(found.st_mode)
+            yield path if regular else InputError("is no regular file: name it with -f to read it", subject=str(path))
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    if path.is_symlink() and isinstance(error, FileNotFoundError):
+        return InputError(f"is a link to {path.readlink()}, which does not exist", subject=str(path))
+    return InputError(f"cannot be read: {error.strerror}", subject=str(path))
 
 
 def _read(source: str) -> bytes:
+    if not source:
+        raise InputError("a file name is empty", hint="Is the variable set that it comes from?")
+    if _URL.match(source):
+        raise _url(source)
     try:
         if source == "-":
             content = sys.stdin.buffer.read(MAX_BYTES + 1)
@@ -57,12 +135,24 @@ def _read(source: str) -> bytes:
             with Path(source).open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
+        if Path(source).is_symlink():
+            raise _unreadable(Path(source), error) from error
         raise InputError("no such file or folder", subject=source, hint=_nearby(Path(source))) from error
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", subject=source) from error
     if len(content) > MAX_BYTES:
         raise InputError(f"larger than {MAX_BYTES >> 20} MiB, which no set of clusters needs", subject=source)
     return content
+
+
+def _url(source: str) -> InputError:
+    scheme, _, path = source.partition("://")
+    hint = f"Fetch it: curl -fsSL {shlex.quote(source)} | chronik … -f -"
+    if scheme.lower() == "file":
+        hint = f"Name the file: {path}"
+    elif scheme.lower() not in {"http", "https"}:
+        hint = "Fetch it, and name the file, or pipe it into chronik … -f -"
+    return InputError("is a URL, and chronik reads files and standard input alone", subject=source, hint=hint)
 
 
 def _nearby(path: Path) -> str:
@@ -94,7 +184,8 @@ def template_reader(overrides: str | None = None) -> Callable[[str], str | None]
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"cannot be read: {error}", subject=str(folder / name)) from error
+                why = error.strerror if isinstance(error, OSError) else error
+                raise InputError(f"cannot be read: {why}", subject=str(folder / name)) from error
         return None
 
     return read
@@ -103,7 +194,7 @@ def template_reader(overrides: str | None = None) -> Callable[[str], str | None]
 def template_names(overrides: str | None) -> list[str]:
     """Return the names of all templates, those of a folder of overrides included."""
     folders = [assets.TEMPLATES, *([Path(overrides)] if overrides is not None else ())]
-    return sorted({file.relative_to(folder).as_posix() for folder in folders for file in folder.rglob("*.j2")})
+    return sorted({file.relative_to(folder).as_posix() for folder in folders for file in _templates(folder)})
 
 
 def locate_in_template(error: TemplateError, overrides: str, read: Callable[[str], str | None]) -> Location:
@@ -122,8 +213,8 @@ def locate_in_template(error: TemplateError, overrides: str, read: Callable[[str
 def _check_overrides(folder: Path) -> None:
     if not os.path.isdir(folder):  # noqa: PTH112  # as above
         raise InputError("no such folder of templates", subject=str(folder))
-    known = {file.relative_to(assets.TEMPLATES).as_posix() for file in assets.TEMPLATES.rglob("*.j2")}
-    own = {file.relative_to(folder).as_posix() for file in folder.rglob("*.j2")}
+    known = {file.relative_to(assets.TEMPLATES).as_posix() for file in _templates(assets.TEMPLATES)}
+    own = {file.relative_to(folder).as_posix() for file in _templates(folder)}
     if not own:
         raise InputError("holds no *.yaml.j2 file", subject=str(folder), hint=f"It can replace {_listed(known)}.")
     unknown = sorted(name for name in own - known if not name.startswith("parts/"))
@@ -133,6 +224,14 @@ def _check_overrides(folder: Path) -> None:
             subject=str(folder),
             hint=f"Known: {_listed(known)}; new parts go in parts/.",
         )
+
+
+def _templates(folder: Path) -> Iterator[Path]:
+    """Yield the templates of a folder. One that cannot be read must not give way to chronik's own."""
+    for found in _walk(folder, recursive=True, wanted=lambda name: name.endswith(".j2")):
+        if isinstance(found, InputError):
+            raise found
+        yield found
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -6,11 +6,11 @@ Pure: templates, definitions and alerts are handed in by `cli_install`, which is
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chronik import __version__
+from chronik.api import names
 from chronik.documents.writer import ordered
 from chronik.errors import InputError
 from chronik.render.cluster import render_one
@@ -31,12 +31,8 @@ _PEOPLE = ("view-role", "edit-role")
 """What lets people who may view or edit a namespace do so with its clusters; it comes and goes with the CRD."""
 _THE_REST = ("leader-role", "leader-rolebinding", "service", "deployment", "poddisruptionbudget")
 
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_LONGEST_LABEL = 63
-_LONGEST_NAME = _LONGEST_LABEL - len("-metrics")
-_OBJECT_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
-_LONGEST_OBJECT_NAME = 253
-_IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/@-]*")
+OPERATOR_NAME = names.CLUSTER_NAME._replace(longest=55, allowed=names.CLUSTER_NAME.allowed.replace("41", "55"))
+"""What an operator may be called: its Service is `<name>-metrics`, and a Service's name is a label of at most 63."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,28 +58,25 @@ class InstallOptions:
     service_monitor: bool = False
 
     def __post_init__(self) -> None:
-        _check("--name", self.name, _LABEL, _LONGEST_NAME)
-        for flag, values in (("--namespace", (self.namespace,)), ("--watch-namespace", self.watch)):
+        _check("--name", self.name, OPERATOR_NAME)
+        for flag, values, form in (
+            ("--namespace", (self.namespace,), names.NAMESPACE),
+            ("--watch-namespace", self.watch, names.NAMESPACE),
+            ("--image-pull-secret", self.pull_secrets, names.OBJECT_NAME),
+            ("--priority-class", () if self.priority_class is None else (self.priority_class,), names.OBJECT_NAME),
+            ("--image", (self.image,), names.IMAGE),
+        ):
             for value in values:
-                _check(flag, value, _LABEL, _LONGEST_LABEL)
-        for value in self.pull_secrets:
-            _check("--image-pull-secret", value, _OBJECT_NAME, _LONGEST_OBJECT_NAME)
-        if self.priority_class is not None:
-            _check("--priority-class", self.priority_class, _OBJECT_NAME, _LONGEST_OBJECT_NAME)
-        if not _IMAGE.fullmatch(self.image):
-            raise InputError(
-                f"{self.image!r} is no image reference", subject="--image", hint=f"It looks like this: {IMAGE}"
-            )
+                _check(flag, value, form)
+        error = names.selector_error(self.shard)
+        if error:
+            raise InputError(error, subject="--selector")
 
 
-def _check(flag: str, value: str, form: re.Pattern[str], longest: int) -> None:
-    if len(value) > longest or not form.fullmatch(value):
-        dots = " dots," if form is _OBJECT_NAME else ""
-        raise InputError(
-            f"{value!r} is no name that Kubernetes takes here",
-            subject=flag,
-            hint=f"Use 1 to {longest} lower-case letters, digits,{dots} and hyphens; no hyphen at either end.",
-        )
+def _check(flag: str, value: str, form: names.Form) -> None:
+    if not form.fits(value):
+        what = "image reference" if form is names.IMAGE else "name that Kubernetes takes here"
+        raise InputError(f"{value!r} is no {what}", subject=flag, hint=f"Write {form.allowed}.")
 
 
 def install_manifests(

@@ -20,6 +20,9 @@
         "error": null or the same                                why the cluster was not looked at
     }]}
 
+If an error came before any cluster, it is `{"clusters": [], "error": {the same, "subject"}, "problems": [...]}`: the
+problems are those of documents, as `chronik validate -o json` lists them.
+
 In a diff an outcome is what it would be, and `seconds` are 0. Pure.
 """
 
@@ -32,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.errors import NO_ANSWER
 from chronik.plan.actions import Apply, Conflict, Deferred, Obstacle
 from chronik.plan.results import WROTE
+from chronik.report.problems import problems_data
 from chronik.report.summary import action_changes, counts
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from chronik.errors import ChronikError
     from chronik.manifest import ObjectRef
     from chronik.plan.results import Result
+    from chronik.problem import Problem
     from chronik.report.summary import ClusterResult, DryRun
     from chronik.status.view import ClusterView
     from chronik.status.view_parts import Address, Autoscaler, ComponentView, Pod, Volume
@@ -47,8 +52,21 @@ if TYPE_CHECKING:
 
 def apply_json(accounts: Sequence[ClusterResult], dry_run: DryRun = "none") -> str:
     """Return all clusters as one JSON object."""
-    text = json.dumps({"clusters": [_account(account, dry_run) for account in accounts]}, indent=2)
-    return text.replace("\x7f", "\\u007f") + "\n"
+    return to_json({"clusters": [_account(account, dry_run) for account in accounts]})
+
+
+def error_data(error: ChronikError, problems: Iterable[Problem]) -> dict[str, Any]:
+    """Return what a report is if an error came before any cluster: there are none in it, and it says why.
+
+    `problems` are those of documents, as `chronik validate` lists them.
+    """
+    whole = {**(_error(error) or {}), "subject": error.subject}
+    return {"clusters": [], "error": whole, "problems": problems_data(problems)}
+
+
+def to_json(data: Any) -> str:
+    """Return data as JSON text, indented."""
+    return json.dumps(data, indent=2).replace("\x7f", "\\u007f") + "\n"
 
 
 def _account(account: ClusterResult, dry_run: DryRun) -> dict[str, Any]:

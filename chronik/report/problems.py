@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chronik.problem import format_path
 from chronik.report.page import BLUE, BOLD, CYAN, RED, YELLOW, Page, cells, split, visible
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _TAB = "    "
 _REACH = 4  # characters that may share one column: a letter and its marks
-_STDIN = "-"
+_STDIN = "<stdin>"
 _TOKEN = re.compile(r""""(?:[^"\\]|\\.){0,200}"|'[^']{0,200}'|[^\s,:{}\[\]]+(?::(?=[^\s,])[^\s,{}\[\]]*)*""")
 _COLOURS = {"error": f"{BOLD} {RED}", "warning": f"{BOLD} {YELLOW}", "help": f"{BOLD} {CYAN}"}
 _MARGIN = f"{BOLD} {BLUE}"
@@ -44,10 +44,19 @@ def problems_text(problems: Sequence[Problem], *, width: int, color: bool, most:
 
 
 def problems_json(problems: Sequence[Problem]) -> str:
-    """Return the problems as a JSON list; file, line and column are null where they are not known."""
-    found = [
+    """Return the problems as a JSON list: `problems_data` as text."""
+    return json.dumps(problems_data(problems), indent=2).replace("\x7f", "\\u007f") + "\n"
+
+
+def problems_data(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    """Return the problems as plain data.
+
+    `file` is as it was named, "-" for standard input, and null for what is in no file, such as a wrong option. `line`
+    and `column` are null where a whole file is meant.
+    """
+    return [
         {
-            "file": problem.location.file if problem.location else None,
+            "file": "-" if _file(problem) == _STDIN else _file(problem) or None,
             "line": problem.location.line if problem.location else None,
             "column": problem.location.column if problem.location else None,
             "path": format_path(problem.path),
@@ -58,27 +67,32 @@ def problems_json(problems: Sequence[Problem]) -> str:
         }
         for problem in _ordered(problems)
     ]
-    return json.dumps(found, indent=2).replace("\x7f", "\\u007f") + "\n"
 
 
 def problems_github(problems: Sequence[Problem]) -> str:
     """Return the problems as GitHub workflow commands, which a run shows as annotations of the changed files.
 
+    What is on standard input is in no file of the repository, so its place goes into the message.
     Source: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
     """
     return "".join(f"{_github_command(problem)}\n" for problem in _ordered(problems))
 
 
 def _github_command(problem: Problem) -> str:
+    at, file = problem.location, _file(problem)
     properties: dict[str, str | int] = {}
-    if problem.location and problem.location.file != _STDIN:
-        properties["file"] = problem.location.file.removeprefix("./")
-    if problem.location:
-        properties |= {"line": problem.location.line, "col": problem.location.column}
+    if file and file != _STDIN:
+        properties |= {"file": file.removeprefix("./")} | ({"line": at.line, "col": at.column} if at else {})
     properties["title"] = format_path(problem.path) or problem.code
     written = ",".join(f"{name}={_github_property(str(value))}" for name, value in properties.items())
-    message = "\n".join(filter(None, (_headline(problem), visible(problem.hint))))
+    place = (f"standard input, line {at.line}: " if at else "standard input: ") if file == _STDIN else ""
+    message = "\n".join(filter(None, (place + _headline(problem), visible(problem.hint))))
     return f"::{problem.severity} {written}::{_github_data(message)}"
+
+
+def _file(problem: Problem) -> str:
+    """Return the file that a problem is in, as it was named, or "" if it is in none."""
+    return problem.location.file if problem.location else problem.subject
 
 
 def _github_data(text: str) -> str:
@@ -119,6 +133,8 @@ def _write(page: Page, problem: Problem) -> None:
     _labelled(page, problem.severity, (_headline(problem).lstrip(), BOLD))
     if problem.location:
         _place(page, problem.location, _COLOURS[problem.severity])
+    elif problem.subject:
+        page.line("  ", ("-->", _MARGIN), f" {problem.subject}")
     if problem.hint:
         _labelled(page, "help", problem.hint.lstrip())
     page.line()

@@ -1,7 +1,7 @@
 """What differs between two texts, line by line: nothing left out, nothing made up, and what is alike folded away.
 
-A reader of a manifest's diff has to be able to trust it: from the lines returned here, either text can be built anew out
-of the other one. tests/test_text_diff.py does so for any two texts.
+A reader of a manifest's diff has to be able to trust it: from the lines returned here, either text can be built anew
+out of the other one. tests/test_text_diff.py does so for any two texts.
 """
 
 from __future__ import annotations

@@ -1,43 +1,43 @@
 """The operator's log: one line for each thing that happened, for machines in a pod and for people on a terminal.
 
-`cli_reconcile` calls `setup` once, and `operator` puts `correlated` around each pass over a cluster, so that every line
-that is written meanwhile, a library's too, names the cluster and the pass (S16, S35, S52).
+All modules and libraries log by stdlib `logging`; structlog's processors make the lines. Every line that is written
+inside `correlated` names the cluster and the pass, a library's too (S16, S35, S52).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import uuid
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
+
+from structlog.contextvars import bound_contextvars, get_contextvars
+from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, plain_traceback
+from structlog.processors import EventRenamer, JSONRenderer, format_exc_info
+from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
 
 from chronik.operator.telemetry import tracing as operator_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
 _log = logging.getLogger("chronik.operator.logs")
 
 
 # --- which cluster a line is about ------------------------------------------------------------------------------------
-
-_pass: ContextVar[tuple[str, str]] = ContextVar("pass", default=("", ""))
 
 
 @contextmanager
 def correlated(cluster: str) -> Iterator[str]:
     """Put a cluster and a fresh correlation id on all lines of the block; yield the id."""
     correlation_id = uuid.uuid4().hex[:12]
-    token = _pass.set((cluster, correlation_id))
-    try:
+    with bound_contextvars(cluster=cluster, correlation_id=correlation_id):
         yield correlation_id
-    finally:
-        _pass.reset(token)
 
 
 # --- which lines are written ------------------------------------------------------------------------------------------
@@ -104,7 +104,6 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
 )
 _SECRET_KEY = re.compile(r"password|passwd|token|authorization|api_?key|secret_?(access_?)?key", re.IGNORECASE)
-_ALWAYS_THERE = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 
 
 def mask(text: str) -> str:
@@ -114,82 +113,82 @@ def mask(text: str) -> str:
     return text
 
 
-def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what the caller gave beside the message."""
-    given = {key: value for key, value in record.__dict__.items() if key not in _ALWAYS_THERE}
-    return {key: "***" if _SECRET_KEY.search(key) else _plain(value) for key, value in given.items()}
+def _add_circumstances(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
+    """Add when, in which pass and in which trace a line was written."""
+    record = event["_record"]
+    written = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    event.update(get_contextvars(), ts=written.replace("+00:00", "Z"))
+    if trace_id := operator_tracing.trace_id():
+        event["trace_id"] = trace_id
+    if stack := event.pop("stack_info", ""):
+        event["exception"] = f"{event['exception']}\n{stack}" if "exception" in event else stack
+    return event
+
+
+def _masked(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
+    return {key: "***" if _SECRET_KEY.search(key) else _plain(value) for key, value in event.items()}
 
 
 def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else mask(str(value))
 
 
-class _Formatter(logging.Formatter):
-    def _trace(self, record: logging.LogRecord) -> str:
-        parts = [self.formatException(record.exc_info)] if record.exc_info else []
-        parts += [self.formatStack(record.stack_info)] if record.stack_info else []
-        return mask("\n".join(parts))
+_FIRST = ("ts", "level", "logger", "message", "cluster", "correlation_id", "trace_id", "exception")
 
 
-class JsonFormatter(_Formatter):
-    """One JSON object a line: ts, level, logger, message, then cluster, correlation_id and trace_id if there are."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        cluster, correlation_id = _pass.get()
-        line = {
-            "ts": _time(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": mask(record.getMessage()),
-        }
-        found = {
-            "cluster": cluster,
-            "correlation_id": correlation_id,
-            "trace_id": operator_tracing.trace_id(),
-            "exception": self._trace(record),
-        }
-        line |= {key: value for key, value in found.items() if value}
-        return json.dumps(
-            line | _extra(record) | line, ensure_ascii=False
-        )  # what a caller adds comes last, and hides nothing
+def _ordered(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
+    return {key: event[key] for key in (*_FIRST, *event) if key in event}
 
 
-_COLOURS = ((logging.ERROR, "31"), (logging.WARNING, "33"), (logging.INFO, "32"), (0, "2"))
+_LINE: tuple[Processor, ...] = (
+    EventRenamer("message"),
+    ExtraAdder(),  # before all that follows: what a caller adds hides nothing
+    add_log_level,
+    add_logger_name,
+    format_exc_info,
+    _add_circumstances,
+    ProcessorFormatter.remove_processors_meta,
+    _masked,
+    _ordered,
+)
+_COLOURS = {"critical": "31", "error": "31", "warning": "33", "info": "32"}
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-class TextFormatter(_Formatter):
-    """One line for people: time, level, logger, cluster, message, extras. Control characters are shown, not sent."""
-
-    def __init__(self, *, colour: bool) -> None:
-        super().__init__()
-        self._colour = colour
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line; only a traceback has more of them."""
-        cluster, correlation_id = _pass.get()
-        message = "; ".join(filter(None, map(str.strip, mask(record.getMessage()).splitlines())))
-        extra = _extra(record) | ({"id": correlation_id} if correlation_id else {})
-        pairs = "".join(f"  {key}={value}" for key, value in extra.items())
-        about = f"{cluster}: " if cluster else ""
-        head = f"{_time(record):%H:%M:%S}.{int(record.msecs):03} {self._level(record)}"
-        text = f"{record.name.removeprefix('chronik.')}  {about}{message}{pairs}"
-        lines = filter(None, (text, self._trace(record)))
-        return f"{head} {_CONTROL.sub(_show, chr(10).join(lines))}"
-
-    def _level(self, record: logging.LogRecord) -> str:
-        name = f"{record.levelname:<7}"
-        code = next(code for level, code in _COLOURS if record.levelno >= level)
-        return f"\x1b[{code}m{name}\x1b[0m" if self._colour else name
+def _for_people(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
+    """Make a line short: only a traceback has more of them. Control characters are shown, not sent."""
+    event["ts"] = event["ts"][len("2026-01-01T") : -len("Z")]
+    event["logger"] = event["logger"].removeprefix("chronik.")
+    event["message"] = "; ".join(filter(None, map(str.strip, event["message"].splitlines())))
+    event.pop("trace_id", None)
+    if "correlation_id" in event:
+        event["id"] = event.pop("correlation_id")
+    return {key: _CONTROL.sub(_show, str(value)) for key, value in event.items()}
 
 
 def _show(match: re.Match[str]) -> str:
     return f"\\x{ord(match[0]):02x}"
 
 
-def _time(record: logging.LogRecord) -> datetime:
-    return datetime.fromtimestamp(record.created, UTC)
+def _console(*, colour: bool) -> ConsoleRenderer:
+    """Return what writes a line for people: time, level, logger, cluster, message, then what was given beside."""
+
+    def level(key: str, value: object) -> str:  # noqa: ARG001  # as structlog calls it
+        name = f"{str(value).upper():<7}"
+        return f"\x1b[{_COLOURS.get(str(value), '2')}m{name}\x1b[0m" if colour else name
+
+    def value(after: str = "") -> KeyValueColumnFormatter:
+        return KeyValueColumnFormatter(None, "", "", str, postfix=after)
+
+    columns = [
+        Column("ts", value()),
+        Column("level", level),
+        Column("logger", value(after=" ")),
+        Column("cluster", value(after=":")),
+        Column("message", value()),
+        Column("", KeyValueColumnFormatter("", "", "", str, prefix=" ")),
+    ]
+    return ConsoleRenderer(columns=columns, sort_keys=False, exception_formatter=plain_traceback)
 
 
 # --- set up -----------------------------------------------------------------------------------------------------------
@@ -223,5 +222,6 @@ def setup(environ: Mapping[str, str], stream: TextIO, log_format: str = "auto") 
 def _formatter(environ: Mapping[str, str], stream: TextIO, log_format: str) -> logging.Formatter:
     terminal = stream.isatty()
     if log_format == "json" or (log_format == "auto" and not terminal):
-        return JsonFormatter()
-    return TextFormatter(colour=terminal and not environ.get("NO_COLOR"))
+        return ProcessorFormatter(processors=[*_LINE, JSONRenderer(ensure_ascii=False)])
+    console = _console(colour=terminal and not environ.get("NO_COLOR"))
+    return ProcessorFormatter(processors=[*_LINE, _for_people, console])

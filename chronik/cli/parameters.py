@@ -1,0 +1,130 @@
+"""What options and arguments take: each value is checked when it is read, as a document's field of that kind would be.
+
+Nothing that ends up in a manifest, a name, a label or a URL is just any text. An empty value is refused everywhere: it
+comes from a variable that is not set, and would mean everything, or the cluster that happens to be the current one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chronik.api import names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.shell_completion import CompletionItem
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_DURATION = f"(?a:(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?|{_NUMBER})"  # compiled if one is given
+_SECONDS = (3600.0, 60.0, 1.0, 0.001, 1.0)
+_LONGEST_DURATION = (2**63 - 1) / 1e9
+"""In seconds: the longest that kubectl takes, 292 years."""
+_CONTROL = "[\0-\x1f\x7f]"
+_DOCUMENT = r"(?is:-|.*\.(?:ya?ml|json))"
+MOST_REPLICAS = 2**31 - 1
+
+
+class Text(click.ParamType[str]):
+    """A text that is not empty and passes a check, which returns what is wrong with it, or ""."""
+
+    def __init__(self, name: str, check: Callable[[str], str], *, completes: str = "plain") -> None:
+        self.name = name
+        self._check = check
+        self._completes = completes
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text as it is."""
+        text = str(value)
+        error = self._check(text) if text.strip() else "it is empty. Is the variable set that it comes from?"
+        if error:
+            self.fail(error, param, ctx)
+        return text
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Have the shell complete files or folders by itself."""
+        del ctx, param
+        return [] if self._completes == "plain" else [_completed(incomplete, self._completes)]
+
+
+def form(name: str, wanted: names.Form, what: str) -> Text:
+    """Return the type of options that take a text of a form; `what` says what that is."""
+    return Text(name, lambda text: "" if wanted.fits(text) else f"{text!r} is no {what}: {wanted.allowed}")
+
+
+def _cluster_name(text: str) -> str:
+    if names.CLUSTER_NAME.fits(text):
+        return ""
+    if re.fullmatch(_DOCUMENT, text) or os.path.exists(text):  # noqa: PTH110  # Path.exists raises where it may not look
+        import shlex  # noqa: PLC0415  # only a mistake needs it
+
+        return f"{text!r} names documents, and no cluster. Did you mean -f {shlex.quote(text)}?"
+    allowed = "; its namespace is given with -n" if "/" in text else f": {names.CLUSTER_NAME.allowed}"
+    return f"{text!r} is no name of a cluster{allowed}"
+
+
+def _printable(text: str) -> str:
+    return f"{text!r} holds a control character" if re.search(_CONTROL, text) else ""
+
+
+NAMESPACE = form("namespace", names.NAMESPACE, "name of a namespace")
+OBJECT_NAME = form("name", names.OBJECT_NAME, "name of an object")
+DNS_DOMAIN = form("domain", names.DNS_DOMAIN, "DNS domain, such as cluster.local")
+IMAGE = form("image", names.IMAGE, "image reference")
+ADDRESS = form("address", names.ADDRESS, "address of this machine")
+CLUSTER_NAME = Text("name", _cluster_name)
+SELECTOR = Text("selector", names.selector_error)
+CONTEXT = Text("context", _printable)
+FILE = Text("file", _printable, completes="file")
+FOLDER = Text("folder", _printable, completes="dir")
+
+
+class Source(click.ParamType[str]):
+    """What `-f` takes. It is read later, with all others, so that whatever is wrong with them is told at once."""
+
+    name = "file"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Have the shell complete files by itself."""
+        del ctx, param
+        return [_completed(incomplete, "file")]
+
+
+def _completed(incomplete: str, what: str) -> CompletionItem:
+    from click.shell_completion import CompletionItem  # noqa: PLC0415  # commands that run do not need it
+
+    return CompletionItem(incomplete, type=what)
+
+
+class Duration(click.ParamType[float]):
+    """A length of time as kubectl takes it: `30s`, `5m`, `1h30m`, `500ms`, or a number of seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return how many seconds a text means."""
+        if isinstance(value, float):  # converted before
+            return value
+        parts = re.fullmatch(_DURATION, value)
+        if not value or parts is None:
+            self.fail(f"{value!r} is no length of time; write 30s, 5m or 1h30m", param, ctx)
+        seconds = sum(float(part or 0) * unit for part, unit in zip(parts.groups(), _SECONDS, strict=True))
+        if seconds > _LONGEST_DURATION:
+            self.fail(f"{value!r} is too long; write 30s, 5m or 1h30m", param, ctx)
+        return seconds
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds in a range; what is no number, `nan`, is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return seconds
