@@ -7,8 +7,8 @@ from copy import deepcopy
 import pytest
 from tools.fake_server import FakeServer
 from tools.operators import (
-    CONFIG_MAP,
     SERVICE,
+    SERVICE_ACCOUNT,
     STATEFUL_SET,
     Namespace,
     condition,
@@ -46,7 +46,6 @@ HAND_EDITS = {
     ),
     "count": (STATEFUL_SET, "c-ingest", {"spec": {"replicas": 7}}),
     "label": (SERVICE, "c-ingest", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
-    "data": (CONFIG_MAP, "c-config", {"data": {"storage.backend": "s3"}}),
     "port": (SERVICE, "c-ingest-client", {"spec": {"ports": [{"name": "kafka", "port": 1}]}}),
     "owner": (SERVICE, "c-ingest", {"metadata": {"ownerReferences": None}}),
 }
@@ -247,25 +246,25 @@ async def _seen(place, desired, world):
 async def test_foreign_objects_are_left_alone(place, monkeypatch):
     """An object that has a wanted name and is somebody else's is named and not touched; all the rest is made."""
     monkeypatch.setitem(operator_queue.RETRY_SECONDS, "transient", (0.2, 0.3))
-    metadata = {"name": "c-config", "namespace": place.name}
-    foreign = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"mine": "x"}}
+    metadata = {"name": "c-ingest", "namespace": place.name, "annotations": {"mine": "x"}}
+    foreign = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
     before = await place.create(foreign)
     async with running(place.server, place.name):
         await place.secret("first")
         await place.create(small(place.name))
         failed = await in_phase(place, "c", "Failed")
-        after = await place.get(CONFIG_MAP, "c-config")
+        after = await place.get(SERVICE_ACCOUNT, "c-ingest")
         made = await place.objects()
         events = await eventually(place.events)
-        await place.delete(CONFIG_MAP, "c-config")
+        await place.delete(SERVICE_ACCOUNT, "c-ingest")
         await in_phase(place, "c", "Creating", 5)
         await place.roll_out_all()
         await in_phase(place, "c", "Running")
-        mine = await place.get(CONFIG_MAP, "c-config")
+        mine = await place.get(SERVICE_ACCOUNT, "c-ingest")
     ready = condition(failed, "Ready")
 
     assert (ready["status"], ready["reason"]) == ("False", "ResourceConflict")
-    assert f"ConfigMap/{place.name}/c-config" in ready["message"]
+    assert f"ServiceAccount/{place.name}/c-ingest" in ready["message"]
     assert events["ResourceConflict"] == f"Warning: {ready['message']}"
     assert after == before
     assert made.keys() == rendered(failed).keys()

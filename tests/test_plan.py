@@ -42,7 +42,6 @@ CLI = PlanContext(cluster="c", namespace=NAMESPACE)
 INGEST = ObjectRef("StatefulSet", NAMESPACE, "c-ingest")
 CONTROLLER = ObjectRef("StatefulSet", NAMESPACE, "c-controller")
 SEARCH = ObjectRef("Deployment", NAMESPACE, "c-search")
-CONFIG = ObjectRef("ConfigMap", NAMESPACE, "c-config")
 BINDING = ObjectRef("RoleBinding", NAMESPACE, "c-ingest")
 SERVICE = ObjectRef("Service", NAMESPACE, "c-ingest")
 HPA = ObjectRef("HorizontalPodAutoscaler", NAMESPACE, "c-ingest-hpa")
@@ -66,6 +65,9 @@ def rendered(uid=UID, **spec):
     }
     cluster = offline.validator().validate(document).cluster
     return offline.render_clusters([replace(cluster, uid=uid)])
+
+
+CONFIG = next(ref for ref in map(ObjectRef.of, rendered()) if ref.kind == "ConfigMap")
 
 
 def running(**spec):
@@ -162,7 +164,7 @@ def test_what_an_apply_did_not_help_is_left_alone():
     """A difference that came back after an apply is skipped as long as neither object nor manifest change."""
     world, desired = running(), rendered()
     model = world.models[CONFIG]
-    model.tamper(merged(model.live, {"data": {"storage.backend": "webhook"}}))
+    model.tamper(merged(model.live, {"metadata": {"labels": {"app.kubernetes.io/name": "webhook"}}}))
     live, manifest = world.observed[CONFIG], next(each for each in desired if each["kind"] == "ConfigMap")
     memo = left_over(manifest, live, walk(manifest, live, applied_fields(live)))
     (before,) = decide(world, desired)[CONFIG]
@@ -195,7 +197,7 @@ EDITS = (
     lambda live: {"metadata": {"labels": {"chronik.stream/component": "x"}}} if live["kind"] != "ConfigMap" else None,
     lambda _: {"metadata": {"annotations": {"note": "x"}}},
     lambda live: {"spec": {"replicas": 7}} if live["kind"] in {"StatefulSet", "Deployment"} else None,
-    lambda live: {"data": {"storage.backend": "x"}} if live["kind"] == "ConfigMap" else None,
+    lambda live: {"spec": {"publishNotReadyAddresses": None}} if live["kind"] == "Service" else None,
     lambda live: (
         {"spec": {"template": {"spec": {"nodeSelector": {"a": "b"}}}}} if "template" in live.get("spec", {}) else None
     ),
@@ -367,10 +369,10 @@ def test_fields_are_taken_by_force_where_allowed(manager, context):
 def test_untracked_objects_are_taken_by_force():
     """Of an object without any managers, the operator takes what differs from whoever wrote it before."""
     world = running()
-    live = world.models[CONFIG].live
+    live = world.models[SERVICE].live
     live["metadata"]["managedFields"] = []
-    live["data"]["storage.backend"] = "x"
-    (apply,) = decide(world, rendered())[CONFIG]
+    live["spec"]["publishNotReadyAddresses"] = False
+    (apply,) = decide(world, rendered())[SERVICE]
 
     assert apply.force
     assert [owner.manager for owner in apply.takes] == ["before-first-apply"]
@@ -380,9 +382,9 @@ def test_the_command_line_takes_nothing_from_people():
     """Without being told to, `chronik apply` leaves what a person set, and says so."""
     world = World()
     world.apply(rendered(uid=None))
-    world.edit(CONFIG, {"data": {"storage.backend": "x"}}, "kubectl-edit")
+    world.edit(INGEST, {"spec": {"replicas": 5}}, "kubectl-edit")
 
-    assert kinds(decide(world, rendered(uid=None), CLI)[CONFIG]) == ["Conflict"]
+    assert kinds(decide(world, rendered(uid=None), CLI)[INGEST]) == ["Conflict"]
 
 
 # --- replica counts ---------------------------------------------------------------------------------------------------

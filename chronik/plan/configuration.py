@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.manifest import COMPONENT_LABEL, CONFIGURATION, WORKLOAD_KINDS, ObjectRef
 from chronik.plan.changes import Change
+from chronik.problem import format_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from chronik.manifest import Manifest
+    from chronik.plan.changes import Mask
 
 
 def is_configuration(manifest: Manifest) -> bool:
@@ -32,11 +34,14 @@ def predecessor(desired: Manifest, observed: Mapping[ObjectRef, Manifest]) -> Ma
     return next((older[name] for name in named if name in older), None)
 
 
-def replaced(desired: Manifest, older: Manifest) -> tuple[Change, ...]:
+def replaced(desired: Manifest, older: Manifest, mask: Mask) -> tuple[Change, ...]:
     """Return what differs between two versions of a configuration, key by key."""
     before, after = older.get("data") or {}, desired.get("data") or {}
     keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
-    return tuple(Change(f"data[{key}]", before.get(key), after.get(key)) for key in keys)
+    return tuple(
+        Change(format_path(("data", key)), mask.shown(before.get(key), "before"), mask.shown(after.get(key), "after"))
+        for key in keys
+    )
 
 
 def why_still_read(live: Manifest, observed: Iterable[Manifest], pods: Sequence[Manifest]) -> str:

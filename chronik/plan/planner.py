@@ -165,7 +165,7 @@ class _Planner:
 
     def _created(self, manifest: Manifest) -> list[Action]:
         if manifest["kind"] not in WORKLOAD_KINDS:
-            return [Create(ref=ObjectRef.of(manifest), reason="does not exist", manifest=manifest)]
+            return [self._new(manifest)]
         create, *rest = creation(manifest, self.autoscalers)
         assert isinstance(create, Create)
         gated = self._gated(create)
@@ -177,7 +177,7 @@ class _Planner:
         if older is None:
             return Create(ref=ref, reason="does not exist", manifest=manifest)
         before = ObjectRef.of(older)
-        changes = replaced(manifest, older)
+        changes = replaced(manifest, older, self.context.mask)
         return Create(ref=ref, reason=f"replaces {before.name}", manifest=manifest, changes=changes, replaces=before)
 
     def _existing(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:

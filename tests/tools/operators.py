@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from chronik.operator.context import Outcome
 
 STATEFUL_SET, DEPLOYMENT = KIND_BY_NAME["StatefulSet"], KIND_BY_NAME["Deployment"]
-SERVICE, CONFIG_MAP = KIND_BY_NAME["Service"], KIND_BY_NAME["ConfigMap"]
+SERVICE, SERVICE_ACCOUNT = KIND_BY_NAME["Service"], KIND_BY_NAME["ServiceAccount"]
 _BY_NAME = {kind.name: kind for kind in (*KINDS, CLUSTER, POD, CLAIM, SECRET, EVENT, STORAGE_CLASS)}
 
 
