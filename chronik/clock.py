@@ -5,7 +5,6 @@ The core never asks what time it is: it is handed a text that `timestamp` made.
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from dataclasses import dataclass
@@ -16,12 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
+async def _sleep(seconds: float) -> None:
+    import asyncio  # noqa: PLC0415  # commands that never wait do without an event loop, which takes 40 ms to import
+
+    await asyncio.sleep(seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """Where time and chance come from: seconds that only go up, a way to wait, and numbers in [0, 1)."""
 
     now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    sleep: Callable[[float], Awaitable[object]] = _sleep
     chance: Callable[[], float] = random.random
 
 

@@ -3,8 +3,11 @@
     ChronikError                          1
     ├── InputError                        2   what the user wrote cannot be used
     │   ├── InvalidDocuments              2   problems in documents, each with its place
+    │   ├── InvalidTransition             2   the live document may not become this one: a rule compares the two
     │   ├── KubeconfigError               2   no usable kubeconfig, context or credentials
-    │   └── TemplateError                 2   a template is broken; names template and line
+    │   └── RenderError                   2   a cluster cannot be rendered
+    │       ├── TemplateError             2   a template is broken; names template and line
+    │       └── PatchError                2   one of `spec.patches` does not fit; names its place in the document
     ├── ApiError                          3   the cluster refused or could not be reached
     │   ├── Unreachable                       no answer, or half of one
     │   ├── UntrustedServer                   TLS: a certificate does not fit
@@ -21,15 +24,17 @@
     │   ├── ServerBusy                        429, 503: come back later
     │   ├── ServerFailure                     other 5xx
     │   └── WatchExpired                      410: list again
-    ├── ConflictError                     4   another field manager, or somebody else's object, stands in the way
+    ├── ConflictError                     4   another field manager, or an object that is not ours, stands in the way
     │   ├── FieldConflict                     409: other field managers own fields that we set
     │   ├── ObjectChanged                     409: it changed or was replaced in the meantime
     │   └── AlreadyExists                     409: create, and it is there
     ├── PartialFailure                    5   some objects were applied, some were not
-    └── WaitTimeout                       6   applied, but not ready in time
+    ├── WaitTimeout                       6   applied, but not ready in time
+    ├── InternalError                    70   chronik itself failed
+    └── OutputError                      74   standard output cannot be written
 
 Every error names its subject, says what is wrong and what to do. `reason` is CamelCase and is what conditions and
-Events show. `retry_class` is what the operator plans by: transient errors go by themselves, permanent ones need a new
+Events show. `retry_class` is what the operator plans by: transient errors pass by themselves, permanent ones need a new
 spec or a person, unknown ones are neither.
 """
 
@@ -38,10 +43,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from chronik.problem import Location, Problem
+from chronik.problem import Location, Problem, format_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from chronik.problem import Path
 
 
 RetryClass = Literal["transient", "permanent", "unknown"]
@@ -89,11 +96,23 @@ class InvalidDocuments(InputError):
         self.problems = tuple(problems)
 
 
-class TemplateError(InputError):
+class InvalidTransition(InputError):
+    """A document is valid by itself, but the live one may not become it: the API server will refuse it."""
+
+    reason = "InvalidTransition"
+
+
+class RenderError(InputError):
+    """A valid document cannot be made into manifests. `location` is where it says so, once that has been looked up."""
+
+    location: Location | None = None
+
+
+class TemplateError(RenderError):
     """A template is broken or asks for something that does not exist.
 
     `word` is the text in the template that is at fault, if one is; `rendering` says for what the template was rendered:
-    `component ingest of demo/events`. `location` is where it is, once that has been looked up in the file.
+    `component ingest of demo/events`. `location` is a place in the template.
     """
 
     reason = "TemplateError"
@@ -104,7 +123,6 @@ class TemplateError(InputError):
         self.line = line
         self.word = word
         self.rendering = ""
-        self.location: Location | None = None
 
     def as_problem(self) -> Problem:
         """Return the error as one of several findings, with its place in the template, and what was rendered."""
@@ -113,8 +131,22 @@ class TemplateError(InputError):
         return Problem("error", "template", (), message, self.hint, self.location or place, self.template)
 
 
+class PatchError(RenderError):
+    """One of `spec.patches` does not fit what it is for. `path` is its place in the document."""
+
+    reason = "PatchError"
+
+    def __init__(self, message: str, *, cluster: str, path: Path, hint: str = "") -> None:
+        super().__init__(message, subject=f"{format_path(path)} of {cluster}", hint=hint)
+        self.path = path
+
+    def as_problem(self) -> Problem:
+        """Return the error as one of several findings."""
+        return Problem("error", "patch", self.path, self.message, self.hint, self.location, self.subject)
+
+
 class KubeconfigError(InputError):
-    """No usable kubeconfig, context or credentials: nobody was asked anything yet."""
+    """No usable kubeconfig, context or credentials: no request was sent yet."""
 
     reason = "InvalidKubeconfig"
 
@@ -128,7 +160,7 @@ class Cause(NamedTuple):
 
 
 class FieldOwner(NamedTuple):
-    """A field that somebody else owns, in a conflict's words: `.spec.replicas`, `kubectl`, `Update`."""
+    """A field that another manager owns, in a conflict's words: `.spec.replicas`, `kubectl`, `Update`."""
 
     path: str
     manager: str
@@ -206,6 +238,17 @@ class Forbidden(ApiError):
 
     reason = "Forbidden"
     retry_class = "permanent"
+
+
+def first_or_all_forbidden(failures: Sequence[BaseException]) -> BaseException:
+    """Return the first of several failures; if it is a missing right, one error with all rights that are missing."""
+    missing = [each for each in failures if isinstance(each, Forbidden)]
+    if len(missing) < 2 or failures[0] is not missing[0]:  # noqa: PLR2004  # one is told as it is
+        return failures[0]
+    message = "\n".join(dict.fromkeys(each.message for each in missing))
+    hints = list(dict.fromkeys(each.hint for each in missing if each.hint))
+    others = ["Grant and check the others in the same way."] if len(hints) > 1 else []
+    return Forbidden(message, hint="\n".join([*hints[:1], *others]), answer=missing[0].answer)
 
 
 class QuotaExceeded(ApiError):
@@ -324,3 +367,17 @@ class WaitTimeout(ChronikError):
 
     exit_code = 6
     reason = "WaitTimeout"
+
+
+class InternalError(ChronikError):
+    """chronik itself failed: a bug, or no memory. 70 is what sysexits.h calls EX_SOFTWARE."""
+
+    exit_code = 70
+    reason = "InternalError"
+
+
+class OutputError(ChronikError):
+    """Standard output cannot be written: its disk is full, or it is closed. 74 is what sysexits.h calls EX_IOERR."""
+
+    exit_code = 74
+    reason = "OutputError"

@@ -6,16 +6,18 @@ applied by it, URLs are built from it (so known kinds cost no discovery call), a
 
 from __future__ import annotations
 
+import base64
+import re
 from typing import Any, Literal, NamedTuple, get_args
 
 Manifest = dict[str, Any]
-ComponentName = Literal["controller", "ingest", "search"]
+ComponentName = Literal["controller", "ingest", "search", "node"]
 COMPONENT_NAMES: tuple[ComponentName, ...] = get_args(ComponentName)
 """What a cluster is made of, in the order in which it is applied; what each is, `api/components` says."""
 
 FIELD_MANAGER = "chronik-operator"
 FINALIZER = "chronik.stream/finalizer"
-"""What the operator holds a ChronikCluster with, until it has done what the garbage collector does not."""
+"""The finalizer that holds a ChronikCluster until the operator has done what the garbage collector does not."""
 PAUSED_ANNOTATION = "chronik.stream/paused"
 """With the value "true" the operator changes nothing of a ChronikCluster's objects: see `is_paused`."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "chronik-operator"}
@@ -87,7 +89,7 @@ class ClusterKey(NamedTuple):
 
 
 def is_paused(document: Manifest) -> bool:
-    """Tell whether the operator is to change none of a ChronikCluster's objects."""
+    """Return whether the operator is to change none of a ChronikCluster's objects."""
     return (document["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
 
 
@@ -95,6 +97,27 @@ def component_of(manifest: Manifest) -> str:
     """Return which component of a cluster an object's label says it is part of; empty if it has no such label."""
     component: str = (manifest["metadata"].get("labels") or {}).get(COMPONENT_LABEL, "")
     return component
+
+
+def is_configuration(manifest: Manifest) -> bool:
+    """Return whether an object is a version of a cluster's configuration."""
+    return manifest["kind"] == "ConfigMap" and component_of(manifest) == CONFIGURATION
+
+
+_CONTENT = re.compile(r"-[0-9a-f]{8}")
+
+
+def lasting_name(manifest: Manifest) -> str:
+    """Return the name that an object has in all its versions: that of a configuration without what tells its content.
+
+    Files are named for it, so that reviews show what changed in them.
+    """
+    name: str = manifest["metadata"]["name"]
+    labels = manifest["metadata"].get("labels")
+    if not isinstance(labels, dict) or not is_configuration(manifest):  # a file that is read may say anything
+        return name
+    base = f"{labels.get(CLUSTER_LABEL)}-{CONFIGURATION}"
+    return base if _CONTENT.fullmatch(name.removeprefix(base)) else name
 
 
 _KIND_ORDER = {kind.name: position for position, kind in enumerate(KINDS)}
@@ -130,3 +153,37 @@ def apply_order(manifest: Manifest) -> tuple[int, int, str, str]:
         metadata.get("namespace", ""),
         metadata["name"],
     )
+
+
+def as_stored(manifest: Manifest) -> Manifest:
+    """Return a manifest as the server keeps it: with a Secret's stringData, which can only be written, in its data.
+
+    The two are one there, so an apply of stringData would own fields that no object has, and change it every time. What
+    is no text, or no base64, stays as it is: the server says what is wrong with it.
+    """
+    field = _ENCODED.get(manifest["kind"], "")
+    data, texts = manifest.get(field), manifest.get("stringData") if manifest["kind"] == "Secret" else None
+    if not isinstance(data or {}, dict) or not isinstance(texts or {}, dict) or not (data or texts):
+        return manifest
+    if not all(isinstance(value, str) for value in (texts or {}).values()):
+        return manifest
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in (texts or {}).items()}
+    kept = {key: value for key, value in manifest.items() if key != "stringData" or texts is None}
+    return kept | {field: {key: _canonical(value) for key, value in (data or {}).items()} | encoded}
+
+
+_ENCODED = {"ConfigMap": "binaryData", "Secret": "data"}
+"""Where each kind keeps bytes, in base64."""
+
+
+def _canonical(encoded: Any) -> Any:
+    """Return base64 in the server's spelling: without line breaks."""
+    if not isinstance(encoded, str):
+        return encoded
+    try:
+        return base64.b64encode(base64.b64decode(_LINE_BREAKS.sub("", encoded), validate=True)).decode()
+    except ValueError:
+        return encoded
+
+
+_LINE_BREAKS = re.compile("[\r\n]")

@@ -1,4 +1,4 @@
-"""What is wrong with a document, as data: found by `documents` and `spec`, worded by `report`, never printed here."""
+"""What is wrong with a document, as data: how it is worded and printed is decided elsewhere."""
 
 from __future__ import annotations
 

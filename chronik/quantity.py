@@ -1,7 +1,7 @@
 """Kubernetes quantities as exact numbers: `500m`, `2`, `1.5Gi`, `1e3`.
 
 Source: k8s.io/apimachinery/pkg/api/resource. Comparing by amount is what keeps `1024Mi` and `1Gi` from looking like a
-change (`ownership`), lets rules compare them (`rules`), and gives manifests one spelling (`render`).
+change, lets rules compare them, and gives manifests one spelling.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from chronik.errors import first_or_all_forbidden
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 
@@ -44,12 +46,12 @@ async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.T
 async def gathered(*work: Awaitable[T]) -> list[T]:
     """Do all at once, and return what came of each; of several failures, raise the first in order.
 
-    Nothing is still under way then, so that connections can be closed in peace.
+    Missing rights are told together. No work is still under way then, so that connections can be closed in peace.
     """
     found = await asyncio.gather(*work, return_exceptions=True)
-    for each in found:
-        if isinstance(each, BaseException):
-            raise each
+    failures = [each for each in found if isinstance(each, BaseException)]
+    if failures:
+        raise first_or_all_forbidden(failures)
     return [each for each in found if not isinstance(each, BaseException)]
 
 

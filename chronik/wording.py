@@ -8,12 +8,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+MOST_NAMED = 3
+"""How many things of a kind a message names; of the others it says how many there are."""
+
+
 def counted(number: int, what: str) -> str:
     """Write a number of things: `1 object`, `2 objects`."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def listed(names: Iterable[object], most: int = 3) -> str:
+def listed(names: Iterable[object], most: int = MOST_NAMED) -> str:
     """Write the first few names, and how many more there are."""
     texts = [str(name) for name in names]
     more = len(texts) - most

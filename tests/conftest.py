@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; this is where they find `tools`
+sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; this is where they find `support`
 
-from tools import real_server as real
+from support import real_server as real
 
 from chronik.api.crd import crd, warning_policy
 from chronik.api.rules import RuleBook
@@ -28,12 +29,45 @@ from chronik.offline import assets
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tools.api import ApiServer
-    from tools.fake_server import FakeServer
+    from support.api import ApiServer
+    from support.fake_server.server import FakeServer
 
     from chronik.manifest import Manifest
 
+for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CHRONIK_DEBUG", "COLUMNS", "LINES"):
+    os.environ.pop(_name, None)  # what decides how output looks is for each test to say
+for _name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS"):
+    os.environ.pop(_name, None)  # pytest shortens no line where these say that a machine reads; tests start pytests too
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of Pythons are started: each would compile chronik anew
+sys.dont_write_bytecode = False  # nor does each worker rewrite the asserts of all tests anew in every run
+
 MOST_WORKERS = 4  # each may start servers of its own
+
+LONGEST_FIRST = (
+    "e2e/test_operator_ha.py",
+    "cli/test_reconcile_command.py",
+    "e2e/test_cli_apply.py",
+    "testing/test_testing.py",
+    "cli/test_cli_streams.py",
+    "e2e/test_operator_stop.py",
+    "apply/test_apply_faults.py",
+    "e2e/test_operator_chaos.py",
+    "api/test_server_agrees.py",
+    "plan/test_planner.py",
+    "e2e/test_operator_bad_moments.py",
+    "e2e/test_operator_upgrade.py",
+    "plan/test_plan_cleared.py",
+    "e2e/test_operator_pause.py",
+    "e2e/test_cli_status.py",
+    "e2e/test_operator_definitions.py",
+    "e2e/test_operator_drift.py",
+    "operator/test_operator_lease.py",
+    "stand_in/test_fake_server.py",
+    "e2e/test_operator_deletion.py",
+    "api/test_parameters.py",
+    "render/test_install.py",
+)
+"""Files that take 15 seconds and more: those who begin with them end together. All others follow, the largest first."""
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 settings.load_profile("suite")
@@ -49,6 +83,19 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     alone = config.args_source is pytest.Config.ArgsSource.ARGS or config.getoption("update_snapshots")
     return 0 if alone else min(2 * (os.cpu_count() or 1), MOST_WORKERS)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the longest files first, where the suite is shared: workers take file by file in the order of collection.
+
+    Left to itself, xdist takes a file of four tests last, which may run for a minute when the other workers have ended.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    tests = Counter(item.path for item in items)
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: (place.get(item.path, len(place)), -tests[item.path], item.path))
 
 
 def _definitions() -> list[Manifest]:
@@ -96,7 +143,7 @@ def fake_server() -> Iterator[FakeServer]:
 
 
 def _stand_in() -> FakeServer:
-    from tools.fake_server import FakeServer  # noqa: PLC0415  # 0.3 s that unit tests do without
+    from support.fake_server.server import FakeServer  # noqa: PLC0415  # 0.3 s that unit tests do without
 
     return FakeServer.start()
 

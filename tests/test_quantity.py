@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tools.quantities import is_quantity
+from support.quantities import is_quantity
 
 from chronik.quantity import QuantityError, canonical_quantity, parse_quantity
 
 if TYPE_CHECKING:
-    from tools.api import ApiServer
+    from support.api import ApiServer
 
 SUFFIXES = ("", *"munkMGTPE", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "e0", "e3", "E3", "e-3", "e+2", "E-7", "e18")
 

@@ -1,10 +1,10 @@
 """The functions that Kubernetes adds to CEL, as far as our rules use them, with the API server's semantics.
 
 Quantities and networks travel through an expression as bytes that spell them in one way: this runtime has no types of
-our own, and no rule does anything with bytes, so that mixing them up with text fails, as it does on the server. `rules`
-calls this. tests/test_server_agrees.py holds it to the server.
+our own, and rules do no more with bytes than count them, so that mixing them up with text fails, as it does on the
+server. tests/api/test_server_agrees.py holds it to the server.
 
-Source: k8s.io/apiserver/pkg/cel/library/quantity.go and cidr.go.
+Source: k8s.io/apiserver/pkg/cel/library/quantity.go, cidr.go and lists.go.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def environment() -> cel.Env:
             _function("isCIDR", [text], cel.Type.BOOL, _is_cidr),
             _function("cidr", [text], opaque, _cidr),
             _function("masked", [opaque], opaque, _masked, member=True),
+            _function("sum", [cel.Type.List(cel.Type.INT)], cel.Type.INT, sum, member=True),
             _function(
                 "replace", [text, text, text], text, str.replace, member=True
             ),  # the strings extension loads 5 ms

@@ -8,34 +8,67 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from chronik.manifest import ComponentName, ObjectRef
 
 if TYPE_CHECKING:
-    from chronik.api.spec import Autoscaling, Cluster, DisruptionBudget, Resources
+    from collections.abc import Iterator
+
+    from chronik.api.spec import Autoscaling, Cluster, ComponentAutoscaling, DisruptionBudget, Resources
     from chronik.manifest import ClusterKey
 
-CountField = Literal["controllers", "ingestNodes", "searchNodes"]
+CountField = Literal["controllers", "ingestNodes", "searchNodes", "nodes"]
+Topology = Literal["Roles", "Unified"]
+
+
+class Port(NamedTuple):
+    """A port that a component listens on; `served` says that its headless Service has it, too."""
+
+    name: str
+    number: int
+    served: bool = True
+
+
+class Probe(NamedTuple):
+    """What the kubelet asks: an HTTP path of a port, or whether the port opens if there is no path."""
+
+    port: str
+    path: str = ""
 
 
 class ComponentType(NamedTuple):
     """What a component is in every cluster.
 
-    `count_field` is its field in the spec, and in the status. `title` is its name in conditions (`IngestNodesReady`),
-    `plural` what people call its pods. `minimum` is the smallest count that a spec may ask for. `serves_clients`:
-    clients of the cluster connect to it, through a Service of its own.
+    `topology` is the shape of cluster that has it. `count_field` is its field in the spec, and in the status. `title`
+    is its name in conditions (`IngestNodesReady`), `plural` what people call its pods. `ports` begin with the one that
+    its peers and clients connect to. `alive` and `ready` are its probes, `metrics` the port that Prometheus is sent to
+    by an annotation, 0 if no one number is right for all pods. `minimum` is the smallest count that a spec may ask for.
+    `first` is the ordinal of its first pod. `serves_clients`: clients of the cluster connect to it, through a Service
+    of its own. `votes`: its pods elect a leader by majority. `members`: each pod is a member of a group that it has to
+    join and leave, with an id of its own, which is its ordinal.
     """
 
     name: ComponentName
+    topology: Topology
     count_field: CountField
     title: str
     plural: str
     workload: Literal["StatefulSet", "Deployment"]
-    port_name: str
-    port: int
+    ports: tuple[Port, ...]
+    alive: Probe
+    ready: Probe
+    metrics: int = 0
     minimum: int = 1
+    first: int = 0
     serves_clients: bool = False
+    votes: bool = False
+    members: bool = False
+
+    @property
+    def port(self) -> int:
+        """The number of the port that its peers and clients connect to."""
+        return self.ports[0].number
 
     @property
     def stateful(self) -> bool:
@@ -43,46 +76,85 @@ class ComponentType(NamedTuple):
         return self.workload == "StatefulSet"
 
 
+_BESIDE = (Port("metrics", 8080), Port("health", 8081, served=False))
+_ALIVE, _READY = Probe("health", "/healthz"), Probe("health", "/readyz")
+
 COMPONENTS: dict[ComponentName, ComponentType] = {
     each.name: each
     for each in (
         ComponentType(
             name="controller",
+            topology="Roles",
             count_field="controllers",
             title="Controllers",
             plural="controllers",
             workload="StatefulSet",
-            port_name="grpc",
-            port=9090,
+            ports=(Port("grpc", 9090), *_BESIDE),
+            alive=_ALIVE,
+            ready=_READY,
+            metrics=8080,
+            votes=True,
         ),
         ComponentType(
             name="ingest",
+            topology="Roles",
             count_field="ingestNodes",
             title="IngestNodes",
             plural="ingest nodes",
             workload="StatefulSet",
-            port_name="kafka",
-            port=9092,
+            ports=(Port("kafka", 9092), *_BESIDE),
+            alive=_ALIVE,
+            ready=_READY,
+            metrics=8080,
             serves_clients=True,
         ),
         ComponentType(
             name="search",
+            topology="Roles",
             count_field="searchNodes",
             title="SearchNodes",
             plural="search nodes",
             workload="Deployment",
-            port_name="grpc",
-            port=9093,
+            ports=(Port("grpc", 9093), *_BESIDE),
+            alive=_ALIVE,
+            ready=_READY,
+            metrics=8080,
             minimum=0,
+        ),
+        ComponentType(
+            name="node",
+            topology="Unified",
+            count_field="nodes",
+            title="Nodes",
+            plural="nodes",
+            workload="StatefulSet",
+            ports=(Port("kafka", 9092), Port("wal", 9291), Port("raft", 5001), Port("api", 6092)),
+            # Its HTTP API opens only after ten seconds of looking for a leader: see docs/images.md.
+            alive=Probe("kafka"),
+            ready=Probe("api", "/health"),
+            first=1,
+            serves_clients=True,
+            votes=True,
+            members=True,
         ),
     )
 }
 """All components, in the order in which they are applied and their pods restart."""
 
 
+def component_types(topology: str) -> Iterator[ComponentType]:
+    """Yield the components that clusters of a topology are made of."""
+    return (each for each in COMPONENTS.values() if each.topology == topology)
+
+
 def workload_name(cluster: str, component: str) -> str:
     """Return the name of a component's workload, which is also that of its Service, and begins those of its pods."""
     return f"{cluster}-{component}"
+
+
+def member_name(cluster: str, component: str, member: int) -> str:
+    """Return the name of one pod of a StatefulSet by its ordinal, which is also that of the pod's own Service."""
+    return f"{workload_name(cluster, component)}-{member}"
 
 
 def workload_ref(key: ClusterKey, component: ComponentName) -> ObjectRef:
@@ -125,6 +197,8 @@ class Component(NamedTuple):
     resources: Resources | None
     autoscaling: Autoscaling | None
     budget: DisruptionBudget | None
+    external: bool = False
+    """Whether each of its pods has an address of its own for clients outside of Kubernetes."""
 
     @property
     def name(self) -> ComponentName:
@@ -138,24 +212,93 @@ class Component(NamedTuple):
 
     @property
     def portName(self) -> str:  # noqa: N802  # templates see API spellings only
-        """The name of its port."""
-        return self.type.port_name
+        """The name of the port that its peers and clients connect to."""
+        return self.type.ports[0].name
 
     @property
     def port(self) -> int:
-        """The number of its port."""
+        """The number of that port."""
         return self.type.port
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """All ports, that one first."""
+        return self.type.ports
+
+    @property
+    def alive(self) -> Probe:
+        """What tells that a pod lives."""
+        return self.type.alive
+
+    @property
+    def ready(self) -> Probe:
+        """What tells that a pod is ready."""
+        return self.type.ready
+
+    @property
+    def metrics(self) -> int:
+        """The port of the metrics, 0 if each pod has another."""
+        return self.type.metrics
+
+    @property
+    def first(self) -> int:
+        """The ordinal of its first pod."""
+        return self.type.first
+
+    @property
+    def member(self) -> bool:
+        """Whether each of its pods is a member of a group, with an id of its own."""
+        return self.type.members
+
+
+class Member(NamedTuple):
+    """One pod that is a member of the cluster's group of voters.
+
+    `id` is its number there. `host` is where the other members and the operator find it, by a Service that lives as
+    long as it is wanted: the nodes look up each other's names when they start, and do not start without. `address` is
+    what clients are told, host and port, `api` the URL of its HTTP API, and `nodePort` its port on every machine, or
+    None.
+    """
+
+    id: int
+    name: str
+    host: str
+    address: str
+    api: str
+    nodePort: int | None = None  # noqa: N815  # templates see API spellings only
+
+
+def members(cluster: Cluster, count: int | None = None) -> list[Member]:
+    """Return the members that a cluster is to have, or the first `count` of so many; none if it has no such group."""
+    found = []
+    for each in components(cluster):
+        ids = range(each.first, each.first + (each.replicas if count is None else count)) if each.member else ()
+        found += [_member(cluster, each, number) for number in ids]
+    return found
+
+
+def _member(cluster: Cluster, component: Component, number: int) -> Member:
+    name = member_name(cluster.name, component.name, number)
+    host = f"{name}.{cluster.namespace}.svc.{cluster.domain}"
+    api = next(f"http://{host}:{port.number}" for port in component.ports if port.name == component.ready.port)
+    external = cluster.spec["network"]["external"]
+    if external is None:
+        return Member(number, name, host, f"{host}:{component.port}", api)
+    first = external["firstNodePort"]
+    node_port = None if first is None else first + number - component.first
+    outside = external["hostTemplate"].replace("{id}", str(number))
+    return Member(number, name, host, f"{outside}:{node_port or component.port}", api, node_port)
 
 
 def components(cluster: Cluster) -> list[Component]:
-    """Return the components that a cluster runs: controllers, ingest nodes, and search nodes if there are any."""
+    """Return the components that a cluster runs: those of its topology of which the spec asks for any."""
     spec = cluster.spec
     found = []
-    for name, type_ in COMPONENTS.items():
-        count = spec[type_.count_field]
-        if count == 0:
+    for type_ in component_types(spec["topology"]):
+        name, count = type_.name, spec[type_.count_field]
+        if not count:
             continue
-        autoscaling = spec["autoscaling"][type_.count_field] if spec["autoscaling"] else None
+        autoscaling = _autoscaling(spec["autoscaling"], type_)
         found.append(
             Component(
                 type=type_,
@@ -163,15 +306,21 @@ def components(cluster: Cluster) -> list[Component]:
                 image=spec["image"][name],
                 resources=spec["resources"][name] if spec["resources"] else None,
                 autoscaling=autoscaling,
-                budget=_budget(spec["podDisruptionBudget"], name, _counts(count, autoscaling)),
+                budget=_budget(spec["podDisruptionBudget"], type_, _counts(count, autoscaling)),
+                external=type_.members and spec["network"]["external"] is not None,
             )
         )
     return found
 
 
-def quorum_budget(controllers: int) -> int:
-    """Return how many controllers may be away at once: the most that leaves a majority, but never none."""
-    return max(1, (controllers - 1) // 2)
+def quorum_budget(voters: int) -> int:
+    """Return how many voters may be away at once: the most that leaves a majority, but never none."""
+    return max(1, (voters - 1) // 2)
+
+
+def _autoscaling(autoscaling: ComponentAutoscaling | None, type_: ComponentType) -> Autoscaling | None:
+    found = autoscaling.get(type_.count_field) if autoscaling else None
+    return cast("Autoscaling | None", found)
 
 
 def evictions_allowed(budget: DisruptionBudget, replicas: int) -> int:
@@ -189,9 +338,14 @@ def _counts(replicas: int, autoscaling: Autoscaling | None) -> range:
     return range(autoscaling["minReplicas"], autoscaling["maxReplicas"] + 1)
 
 
-def _budget(budget: DisruptionBudget | None, name: ComponentName, counts: range) -> DisruptionBudget | None:
-    """Take the spec's budget, but never let controllers lose their quorum to it, however many there are."""
-    if budget is None or name != "controller":
+def _budget(budget: DisruptionBudget | None, type_: ComponentType, counts: range) -> DisruptionBudget | None:
+    """Take the spec's budget, but never let voters lose their quorum to it, however many there are.
+
+    Members hold the data: several of them have a budget even if the spec gives none.
+    """
+    if budget is None and type_.members and counts.start > 1:
+        return {"minAvailable": None, "maxUnavailable": quorum_budget(counts.start)}
+    if budget is None or not type_.votes:
         return budget
     if all(evictions_allowed(budget, count) <= quorum_budget(count) for count in counts):
         return budget

@@ -1,8 +1,7 @@
 """Turn the schema and the rule book into what the API server understands: a CRD, and a policy that warns.
 
 Errors become `x-kubernetes-validations`; warnings a ValidatingAdmissionPolicy whose action is Warn, which needs neither
-webhook nor certificate. `chronik schema` and `chronik install` print these; schema/*.yaml holds them for people who
-install without chronik. Pure: data in, data out.
+webhook nor certificate. schema/*.yaml holds both for people who install without chronik. Pure: data in, data out.
 
 Source: structural schemas, kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions.
 """
@@ -12,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chronik.api.rules import ITEMS, RuleBookError
-from chronik.api.structural import Raw, SchemaError, inlined, types_of
+from chronik.api.structural import FREE, Raw, SchemaError, inlined, types_of
 from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_KIND, Manifest
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ POLICY_NAME = "chronik-warnings"
 _SAME = (
     "description", "type", "format", "enum", "pattern", "default", "required", "minimum", "maximum", "minLength",
     "maxLength", "minItems", "maxItems", "maxProperties", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+    FREE,
 )  # fmt: skip  # keywords that mean the same to JSON Schema and to Kubernetes
 _DROPPED = frozenset({
     "$ref", "$schema", "$id", "$comment", "$defs", "title", "examples", "x-allowed", "x-verbatim",
@@ -82,7 +82,7 @@ def crd(schema: Mapping[str, Any], rules: RuleBook) -> Manifest:
 def warning_policy(rules: RuleBook) -> list[Manifest]:
     """Return the ValidatingAdmissionPolicy that warns, and its binding.
 
-    Whoever may not warn lets pass: a policy that cannot be evaluated is ignored.
+    It never blocks a request: a policy that cannot be evaluated is ignored.
     """
     policy = {
         "failurePolicy": "Ignore",

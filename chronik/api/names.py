@@ -23,7 +23,7 @@ class Form(NamedTuple):
     allowed: str
 
     def fits(self, text: str) -> bool:
-        """Say whether a text has the form."""
+        """Return whether a text has the form."""
         return len(text) <= self.longest and re.fullmatch(self.pattern, text) is not None
 
 

@@ -1,7 +1,7 @@
 """Write the reference page of the spec: every field, its bounds, default, meaning and an example, and then the rules.
 
-Made from the schema and the rule book, so it cannot tell another story than `validate` does. `chronik schema docs`
-prints it; docs/spec-reference.md is a copy, and a test keeps it one.
+Made from the schema and the rule book, so it cannot contradict `chronik validate`. docs/spec-reference.md is the output
+of `chronik schema docs`; a test keeps it so.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from chronik.api.rules import ITEMS
-from chronik.api.structural import Raw, inlined, resolved, types_of
+from chronik.api.structural import FREE, Raw, inlined, resolved, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -106,11 +106,13 @@ def _type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:
     if "enum" in raw:
         return ", ".join(f"`{value}`" for value in raw["enum"])
     types = types_of(raw)
+    if FREE in raw:
+        return f"map of any JSON{_at_most(raw, 'maxProperties')}" if types else "any JSON"
     if types == ("object",):
         return f"map of strings{_at_most(raw, 'maxProperties')}" if "propertyNames" in raw else "map"
     if types == ("integer",):
         return f"integer{_bounds(raw)}"
-    words = raw.get("x-allowed") or types[0]
+    words = raw.get("x-allowed") or (types[0] if types else "anything")
     return _cell(words) + (
         _at_most(raw, "maxLength", " characters").replace(", ", "; ") if types == ("string",) else ""
     )

@@ -1,8 +1,8 @@
 """Hold a document to the rule book: what two fields decide together, and whatever else a type cannot say.
 
-schema/rules.yaml is the one place where rules live. This module evaluates them on a laptop and in CI; `crd` gives the
-same expressions to the API server. A rule is compiled when a document first has what it is about. `spec` calls this;
-the text is handed in.
+schema/rules.yaml is the one place where rules live. This module evaluates them on a laptop and in CI; the API server
+gets the same expressions by the CRD and its policy. A rule is compiled when a document first has what it is about. The
+text of the book is handed in.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Rule(NamedTuple):
 
     @property
     def compares(self) -> bool:
-        """Say whether this is a transition rule: it compares with the document that is being replaced."""
+        """Return whether this is a transition rule: it compares with the document that is being replaced."""
         return "oldSelf" in self.rule
 
     @property
@@ -84,7 +84,7 @@ class RuleBook:
     def __init__(self, text: str, kept: MutableMapping[str, bytes] | None = None) -> None:
         entries = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
         self.rules: tuple[Rule, ...] = tuple(map(_rule, entries))
-        self._root = _Spot(kept if kept is not None else {})
+        self._root = _RuleNode(kept if kept is not None else {})
         for rule in self.rules:
             for place in rule.places:
                 self._root.at(place).add(rule)
@@ -104,9 +104,9 @@ class RuleBook:
         spoilt = {path[:length] for path in skip for length in range(len(path) + 1)}
         return [
             problem
-            for spot, path, value, before in _walk(self._root, (), document, old)
+            for node, path, value, before in _walk(self._root, (), document, old)
             if path not in spoilt
-            for problem in spot.check(path, value, before)
+            for problem in node.check(path, value, before)
         ]
 
 
@@ -137,16 +137,16 @@ class _Group:
 
 
 @dataclass
-class _Spot:
+class _RuleNode:
     """A place, its rules and the places below it."""
 
     kept: MutableMapping[str, bytes]
     groups: dict[tuple[bool, str], _Group] = field(default_factory=dict)
-    below: dict[str, _Spot] = field(default_factory=dict)
+    below: dict[str, _RuleNode] = field(default_factory=dict)
 
-    def at(self, place: SchemaPath) -> _Spot:
-        """Return the spot of a place from here, made if need be."""
-        return self.below.setdefault(place[0], _Spot(self.kept)).at(place[1:]) if place else self
+    def at(self, place: SchemaPath) -> _RuleNode:
+        """Return the node of a place from here, made if need be."""
+        return self.below.setdefault(place[0], _RuleNode(self.kept)).at(place[1:]) if place else self
 
     def add(self, rule: Rule) -> None:
         """Let a rule hold here."""
@@ -160,10 +160,10 @@ class _Spot:
             yield from group.check(path, {"self": value, "oldSelf": old} if compares else {"self": value})
 
 
-def _walk(spot: _Spot, path: Path, value: Any, old: Any) -> Iterator[tuple[_Spot, Path, Any, Any]]:
-    """Yield every spot that a document reaches, with its value and that of the old document; None where it has none."""
-    yield spot, path, value, old
-    for segment, below in spot.below.items():
+def _walk(node: _RuleNode, path: Path, value: Any, old: Any) -> Iterator[tuple[_RuleNode, Path, Any, Any]]:
+    """Yield every node that a document reaches, with its value and that of the old document; None where it has none."""
+    yield node, path, value, old
+    for segment, below in node.below.items():
         if segment == ITEMS:
             if isinstance(value, list):
                 for index, item in enumerate(value):

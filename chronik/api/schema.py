@@ -10,15 +10,21 @@ Source: k8s.io/apiextensions-apiserver, pkg/apiserver/schema/defaulting and pkg/
 from __future__ import annotations
 
 import copy
+import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.structural import Compiler, SchemaNode
+from chronik.api.metadata import as_decoded, metadata_problems
+from chronik.api.structural import DEEPEST, Compiler, SchemaNode, inlined, is_integer, is_json
+from chronik.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from chronik.problem import Problem
+    from chronik.problem import Path
+
+_MOST_TEXT = 60
+_INT64 = 2**63
 
 
 class Admitted(NamedTuple):
@@ -39,18 +45,32 @@ class Schema:
         """The compiled node of a whole document."""
         return Compiler(self._raw).node(dict(self._raw))
 
-    def admit(self, document: Mapping[str, Any]) -> Admitted:
+    def admit(self, document: Mapping[str, Any], *, stored: bool = False) -> Admitted:
         """Drop nulls, find errors and fill in defaults.
 
-        `status` is set aside and comes back as it was: it is the operator's, the API server ignores it beside a spec,
-        and what another version wrote there must not make a spec invalid.
+        `status` is set aside and comes back as it was: the API server drops it from what people apply, and refuses
+        nothing of it but unknown fields. What is `stored` came from the server: then metadata, too, is its business, as
+        what another version of it or of the operator has written must not make a spec invalid.
         """
-        judged = self.prune_nulls({key: value for key, value in document.items() if key != "status"})
-        problems = () if self.conforms(judged) else tuple(self.schema_problems(judged))
+        metadata = document.get("metadata")
+        judged = {key: value for key, value in document.items() if key != "status"}
+        if stored and isinstance(metadata, dict):
+            judged["metadata"] = {key: metadata[key] for key in ("name", "namespace") if key in metadata}
+        elif "metadata" in judged:
+            judged["metadata"] = as_decoded(metadata)
+        judged = self.prune_nulls(judged)
+        problems = [] if self.conforms(judged) else self.schema_problems(judged)
+        if not stored:
+            problems += metadata_problems(judged.get("metadata"))
+            problems += self._status_problems(document.get("status"))
         completed = self.apply_defaults(judged)
-        if "status" in document:
-            completed = {**completed, "status": document["status"]}
-        return Admitted(completed, problems)
+        aside = {key: document[key] for key in (("metadata", "status") if stored else ("status",)) if key in document}
+        return Admitted({**completed, **aside}, tuple(problems))
+
+    def _status_problems(self, status: Any) -> Iterator[Problem]:
+        for path in _unknown_fields(status, self.root.properties["status"], ("status",)):
+            message = f"unknown field {json.dumps(str(path[-1])[:_MOST_TEXT])}"
+            yield Problem("error", "unknown-field", path, message, "Leave status out: the operator writes it.")
 
     def prune_nulls(self, document: Any) -> Any:
         """Return the document without nulls in known fields, and with whole floats as the integers they mean.
@@ -64,14 +84,19 @@ class Schema:
         return _defaulted(document, self.root)
 
     def conforms(self, document: Any) -> bool:
-        """Say whether types, bounds and patterns hold; exactly when `schema_problems` finds nothing."""
+        """Return whether types, bounds and patterns hold; exactly when `schema_problems` finds nothing."""
         return self.root.check(document)
 
     def schema_problems(self, document: Any) -> list[Problem]:
         """Return what is wrong with types, bounds and patterns, one problem per violation."""
         from chronik.api.schema_errors import schema_problems  # noqa: PLC0415  # loads jsonschema; only an invalid document pays for it
 
-        return schema_problems(self._raw, document)
+        return schema_problems(self._inlined, document)
+
+    @cached_property
+    def _inlined(self) -> dict[str, Any]:
+        """The schema without references, which nothing but the words of errors needs."""
+        return inlined(self._raw, dict(self._raw))
 
     def completed_spec(self, spec: Any) -> Any:
         """Return a valid, defaulted spec with None for every known field that is absent.
@@ -81,7 +106,23 @@ class Schema:
         return _completed(spec, self.root.properties["spec"])
 
 
+def _unknown_fields(value: Any, node: SchemaNode | None, path: Path) -> Iterator[Path]:
+    """Yield the places of fields that the API server would prune, whatever their type."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            child = node and node.properties.get(key, node.values)
+            if child is None:
+                yield (*path, key)
+            else:
+                yield from _unknown_fields(item, child, (*path, key))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _unknown_fields(item, node and node.items, (*path, number))
+
+
 def _pruned(value: Any, node: SchemaNode) -> Any:
+    if node.free:
+        return _decoded(value, DEEPEST)
     if isinstance(value, dict) and (node.properties or node.values):
         kept = {}
         for key, item in value.items():
@@ -95,6 +136,22 @@ def _pruned(value: Any, node: SchemaNode) -> Any:
         return [_pruned(item, node.items) for item in value]
     if isinstance(value, float) and value.is_integer() and "integer" in node.types:
         return int(value)
+    return value
+
+
+def _decoded(value: Any, room: int) -> Any:
+    """Return any JSON as it comes back from the API server: whole floats as integers, and integers of 64 bits.
+
+    So templates print the same from a file and from the server. What is nested too deep to be valid stays as it is.
+    """
+    if isinstance(value, dict) and room:
+        return {key: _decoded(item, room - 1) for key, item in value.items()}
+    if isinstance(value, list) and room:
+        return [_decoded(item, room - 1) for item in value]
+    if isinstance(value, float) and value.is_integer() and -_INT64 <= value < _INT64:
+        return int(value)
+    if is_integer(value) and not -_INT64 <= value < _INT64 and is_json(value):
+        return float(value)
     return value
 
 

@@ -1,12 +1,13 @@
 """Say in words what is wrong with a document's types, bounds and patterns.
 
-`violations` finds them, all at once; this module words them for people who never saw the schema. `schema` loads it for
-documents that failed the quick check, and for no others.
+jsonschema finds them, all at once; this module words them for people who never saw the schema. It is loaded only for
+documents that failed the quick check, because importing jsonschema is slow.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from difflib import get_close_matches
 from itertools import islice
@@ -16,7 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from chronik.api.structural import Raw, inlined, is_integer, is_text, pattern_of, types_of
+from chronik.api.structural import DEEPEST, FREE, Raw, is_integer, is_json, is_text, pattern_of, types_of
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:
@@ -42,9 +43,8 @@ Explanation = tuple[str, str, str]
 """Code, message and hint of a problem."""
 
 
-def schema_problems(schema: Mapping[str, Any], document: Any) -> list[Problem]:
-    """Return one problem per violation; floods are cut short, and say so."""
-    raw = inlined(schema, dict(schema))
+def schema_problems(raw: Raw, document: Any) -> list[Problem]:
+    """Return one problem per violation of a schema without `$ref`s; floods are cut short, and say so."""
     places = _places(raw)
     alike: Counter[Path] = Counter()
     ends: dict[Path, tuple[str, Path]] = {}
@@ -90,7 +90,7 @@ def _unknown_field(name: str, schema: Raw, places: Mapping[str, list[str]]) -> E
 
 
 def _closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that somebody most likely meant, whatever its case and hyphens."""
+    """Return the known name that was most likely meant, whatever its case and hyphens."""
     plain = {_plain(option): option for option in known}
     found = get_close_matches(_plain(name)[:_MOST_TEXT], plain, n=1, cutoff=0.7)
     return plain[found[0]] if found else None
@@ -162,8 +162,22 @@ def _count(word: str, keyword: str, thing: str) -> Callable[[Any, Raw], Explanat
 
 
 def _pattern_words(value: Any, schema: Raw) -> Explanation:
-    hint = _type_hint(value, schema)  # "5", where 5 would do
+    hint = _type_hint(value, schema) or _unit_hint(value, schema)  # "5", where 5 would do
     return "pattern", f"must be {schema['x-allowed']}, not {_shown(value)}", hint
+
+
+def _unit_hint(value: Any, schema: Raw) -> str:
+    """Return the quantity that may be meant by one with a unit as people write it: `10GB`, `512 mb`."""
+    found = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return ""
+    number, prefix, binary = found.groups()
+    unit = prefix.upper() + (binary or "").lower()
+    meant = f"{number}{'k' if unit == 'K' else unit}"  # the one decimal prefix in small letters
+    return f"Did you mean {meant}?" if matches(meant, schema) else ""
+
+
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([KMGTPE])(?:(i)b?|b)", re.IGNORECASE)
 
 
 def _short(value: Any, schema: Raw) -> Explanation:
@@ -178,6 +192,12 @@ def _twice(value: Any, schema: Raw) -> Explanation:
     return "duplicate", f"must not have {_described(value[double(value) or 0])} twice", ""
 
 
+def _no_json(value: Any, schema: Raw) -> Explanation:
+    del value, schema
+    hint = f"There, maps and lists are at most {DEEPEST} deep, and there is no NaN and no half of a surrogate pair."
+    return "json", "must be JSON that the API server can hold", hint
+
+
 _WORDS: dict[str, Callable[[Any, Raw], Explanation]] = {
     "type": _type,
     "enum": _enum_words,
@@ -190,6 +210,7 @@ _WORDS: dict[str, Callable[[Any, Raw], Explanation]] = {
     "maxItems": _count("at most", "maxItems", "item"),
     "maxProperties": _count("at most", "maxProperties", "key"),
     "uniqueItems": _twice,
+    FREE: _no_json,
 }
 
 
@@ -232,12 +253,12 @@ def violations(schema: Raw, document: Any) -> Iterator[ValidationError]:
 
 
 def length_fits(text: str, schema: Raw) -> bool:
-    """Say whether a text is neither too short nor too long."""
+    """Return whether a text is neither too short nor too long."""
     return bool(schema.get("minLength", 0) <= len(text) <= schema.get("maxLength", float("inf")))
 
 
 def matches(text: str, schema: Raw) -> bool:
-    """Say whether a text has the form that a schema asks for, if it does."""
+    """Return whether a text has the form that a schema asks for, if it does."""
     return "pattern" not in schema or pattern_of(schema["pattern"]).match(text) is not None
 
 
@@ -325,6 +346,7 @@ _Validator = extend(
         "maxItems": _unless(lambda value, most: not isinstance(value, list) or len(value) <= most),
         "maxProperties": _unless(lambda value, most: not isinstance(value, dict) or len(value) <= most),
         "uniqueItems": _unique_items,
+        FREE: _unless(lambda value, _: is_json(value)),
         "additionalProperties": _additional_properties,
         "required": _required,
         "propertyNames": _property_names,

@@ -91,6 +91,7 @@ class ComponentResources(TypedDict):
     controller: Resources | None
     ingest: Resources | None
     search: Resources | None
+    node: Resources | None
 
 
 class Image(TypedDict):
@@ -99,6 +100,7 @@ class Image(TypedDict):
     controller: str
     ingest: str
     search: str
+    node: str
     pullPolicy: Literal["Always", "IfNotPresent", "Never"] | None
     pullSecrets: list[str]
 
@@ -111,6 +113,15 @@ class Monitoring(TypedDict):
     otlpEndpoint: str | None
 
 
+class External(TypedDict):
+    """`spec.network.external`."""
+
+    type: Literal["LoadBalancer", "NodePort"]
+    hostTemplate: str
+    firstNodePort: int | None
+    annotations: dict[str, str]
+
+
 class Network(TypedDict):
     """`spec.network`."""
 
@@ -118,6 +129,7 @@ class Network(TypedDict):
     loadBalancerSourceRanges: list[str]
     hostNetwork: bool
     dnsPolicy: str | None
+    external: External | None
 
 
 class PodSecurityContext(TypedDict):
@@ -145,6 +157,7 @@ class Security(TypedDict):
     tlsEnabled: bool
     tlsSecret: str | None
     mtlsEnabled: bool
+    adminKeySecret: str | None
     podSecurityContext: PodSecurityContext
     containerSecurityContext: ContainerSecurityContext
 
@@ -182,14 +195,31 @@ class DisruptionBudget(TypedDict):
     maxUnavailable: int | str | None
 
 
+class PatchTarget(TypedDict):
+    """`spec.patches[].target`."""
+
+    kind: str
+    name: str | None
+    component: str | None
+
+
+class Patch(TypedDict):
+    """An item of `spec.patches`: a strategic merge patch, or a list of operations of a JSON Patch."""
+
+    target: PatchTarget
+    patch: dict[str, Any] | list[Any]
+
+
 class ClusterSpec(TypedDict):
     """`spec`, with every field of the schema present: defaults are filled in, and what is absent is None."""
 
+    topology: Literal["Roles", "Unified"]
     controllers: int
     ingestNodes: int
     searchNodes: int
+    nodes: int | None
     storage: Storage
-    metastore: Metastore
+    metastore: Metastore | None
     resources: ComponentResources | None
     image: Image
     monitoring: Monitoring
@@ -203,13 +233,15 @@ class ClusterSpec(TypedDict):
     tolerations: list[dict[str, Any]]
     affinity: dict[str, Any] | None
     topologySpreadConstraints: list[dict[str, Any]]
+    patches: list[Patch]
+    templateValues: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """One valid cluster; `uid` is there when it came from an API server, and makes its objects owned.
 
-    `labels` and `annotations` are the document's own, for templates; chronik's templates use neither.
+    `labels`, `annotations` and `templateValues` are the document's own, for templates; chronik's use none of them.
     """
 
     name: str
@@ -219,6 +251,11 @@ class Cluster:
     domain: str = "cluster.local"
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def templateValues(self) -> Mapping[str, Any]:  # noqa: N802  # templates know it by the API's name
+        """`spec.templateValues`."""
+        return self.spec["templateValues"]
 
     @property
     def key(self) -> ClusterKey:

@@ -1,13 +1,13 @@
 """A JSON Schema made quick to walk: `$ref`s followed, children named, and one closure per node that says yes or no.
 
 Only the part of JSON Schema that a Kubernetes structural schema can say, and that schema/chronikcluster.schema.json
-uses, is understood; anything else raises when the schema is compiled. `schema`, `explain`, `crd` and `reference` call
-this.
+uses, is understood; anything else raises when the schema is compiled.
 """
 
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 Raw = dict[str, Any]
 _POINTER = "#/$defs/"
 _ABSENT: Any = object()
+_LARGEST = 2**1024 - 2**971  # of all floats
+FREE = "x-kubernetes-preserve-unknown-fields"
+"""The keyword of a place that holds any JSON. With the type `object`, it has to be a map."""
+DEEPEST = 100
+"""How many maps and lists may be inside each other where anything may be: as many as in a file."""
 
 
 class SchemaError(ValueError):
@@ -23,9 +28,10 @@ class SchemaError(ValueError):
 
 
 class SchemaNode(NamedTuple):
-    """One place in a document. `values` is the node of a map's values; `check` is the whole verdict on a value.
+    """One place in a document. `values` is the node of a map's values; `check` says whether a value is valid.
 
-    `fills` says whether any default lies here or below, so that defaulting skips the rest.
+    `fills` says whether any default lies here or below, so that defaulting skips the rest. What is `free` is any JSON,
+    or any map of it.
     """
 
     types: tuple[str, ...]
@@ -36,10 +42,11 @@ class SchemaNode(NamedTuple):
     default: Any = _ABSENT
     verbatim: bool = False
     fills: bool = False
+    free: bool = False
 
     @property
     def has_default(self) -> bool:
-        """Say whether an absent value is filled in."""
+        """Return whether an absent value is filled in."""
         return self.default is not _ABSENT
 
 
@@ -74,7 +81,7 @@ def types_of(raw: Raw) -> tuple[str, ...]:
 
 
 def is_text(value: Any) -> bool:
-    """Say whether a value is text that JSON can carry: no half of a surrogate pair."""
+    """Return whether a value is text that JSON can carry: no half of a surrogate pair."""
     if not isinstance(value, str):
         return False
     if value.isascii():
@@ -87,8 +94,21 @@ def is_text(value: Any) -> bool:
 
 
 def is_integer(value: Any) -> bool:
-    """Say whether a value is an integer; Python's booleans are not."""
+    """Return whether a value is an integer; Python's booleans are not."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_json(value: Any, room: int = DEEPEST) -> bool:
+    """Return whether JSON can carry a value, a float can hold each number in it, and it is not nested too deep."""
+    if isinstance(value, dict):
+        return room > 0 and all(is_text(key) and is_json(item, room - 1) for key, item in value.items())
+    if isinstance(value, list):
+        return room > 0 and all(is_json(item, room - 1) for item in value)
+    if isinstance(value, float):
+        return isfinite(value)
+    if isinstance(value, int):
+        return -_LARGEST <= value <= _LARGEST
+    return value is None or is_text(value)
 
 
 def pattern_of(pattern: str) -> re.Pattern[str]:
@@ -145,18 +165,19 @@ class Compiler:
             default=raw.get("default", _ABSENT),
             verbatim=bool(raw.get("x-verbatim")),
             fills="default" in raw or any(child.fills for child in children),
+            free=bool(raw.get(FREE)),
         )
 
     def _check(
         self, raw: Raw, properties: dict[str, SchemaNode], values: SchemaNode | None, items: SchemaNode | None
     ) -> Callable[[Any], bool]:
         match types_of(raw):
+            case () | ("object",) if raw.get(FREE):
+                return _free_check(raw)
             case ("object",) if values:
                 return _map_check(raw, self.node(raw["propertyNames"]).check, values.check)
             case ("object",) if raw.get("additionalProperties") is False:
                 return _object_check({name: node.check for name, node in properties.items()}, raw.get("required", ()))
-            case ("object",) if not properties:
-                return lambda value: isinstance(value, dict)
             case ("array",) if items:
                 return _array_check(raw, items.check)
             case ("string",):
@@ -195,6 +216,15 @@ def _map_check(raw: Raw, key_check: Callable[[Any], bool], value_check: Callable
         if not isinstance(value, dict) or len(value) > most:
             return False
         return all(key_check(key) and value_check(item) for key, item in value.items())
+
+    return check
+
+
+def _free_check(raw: Raw) -> Callable[[Any], bool]:
+    is_map, most = bool(types_of(raw)), raw.get("maxProperties", float("inf"))
+
+    def check(value: Any) -> bool:
+        return (not is_map or (isinstance(value, dict) and len(value) <= most)) and is_json(value)
 
     return check
 

@@ -1,4 +1,4 @@
-"""Hold a document to the schema and the rules, and make it a typed cluster: one verdict everywhere."""
+"""Hold a document to the schema and the rules, and make it a typed cluster, with the same result everywhere."""
 
 from __future__ import annotations
 
@@ -46,16 +46,18 @@ class Validator:
         namespace: str | None = None,
         fallback: str = "default",
         old: Mapping[str, Any] | None = None,
+        stored: bool = False,
     ) -> Validated:
         """Check one document and make it a cluster, or say everything that is wrong with it.
 
         `namespace` is for a document that names none, and must not contradict one that does; without it that is the
-        `fallback`. `old` is the document that this one replaces, if there is one: transition rules compare the two.
+        `fallback`. `old` is the document that this one replaces, if there is one: transition rules compare the two. A
+        document that is `stored` came from the API server, which has checked more than its spec.
         """
         mistaken = _type_problems(raw)
         if mistaken:
             return Validated(None, mistaken)
-        admitted = self._schema.admit(raw)
+        admitted = self._schema.admit(raw, stored=stored)
         broken = [problem.path for problem in admitted.problems]
         problems = (*admitted.problems, *self.rules.check(admitted.document, skip=broken, old=old))
         metadata = admitted.document["metadata"] if not broken else {}
@@ -66,6 +68,15 @@ class Validator:
             return Validated(None, problems)
         spec: ClusterSpec = self._schema.completed_spec(admitted.document["spec"])
         return Validated(_cluster(metadata, declared or namespace or fallback, spec), problems)
+
+    def transition(self, cluster: Cluster, old: Mapping[str, Any]) -> tuple[Problem, ...]:
+        """Return the errors of a valid cluster that come from what it replaces, the live document `old`, alone."""
+        metadata = {"name": cluster.name, "namespace": cluster.namespace}
+        raw = {"apiVersion": API_VERSION, "kind": CLUSTER_KIND, "metadata": metadata, "spec": cluster.spec}
+        document = self._schema.admit(raw).document
+        alone = self.rules.check(document)
+        both = self.rules.check(document, old=self._schema.admit(old).document)
+        return tuple(each for each in both if each.severity == "error" and each not in alone)
 
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -96,7 +107,7 @@ def concern(raw: Any) -> Concern:
 
 
 def _is_meant(raw: Any) -> bool:
-    """Say whether a document is a ChronikCluster, or was meant to be one."""
+    """Return whether a document is a ChronikCluster, or was meant to be one."""
     if not isinstance(raw, dict):
         return False
     kind, version = str(raw.get("kind")), str(raw.get("apiVersion"))
@@ -104,13 +115,13 @@ def _is_meant(raw: Any) -> bool:
 
 
 def _has_clusters(raw: Mapping[str, Any]) -> bool:
-    """Say whether a document is a list, of a kind that nobody takes apart, with ChronikClusters in it."""
+    """Return whether a document is a list, of a kind that is not taken apart, with ChronikClusters in it."""
     items = raw.get("items")
     return isinstance(items, list) and any(map(_is_meant, items))
 
 
 def _is_like(found: str, wanted: str) -> bool:
-    """Tell whether a name was meant to be another one."""
+    """Return whether a name was meant to be another one."""
     if found == wanted:
         return True
     from difflib import SequenceMatcher  # noqa: PLC0415  # documents that are ChronikClusters do not pay for it

@@ -1,6 +1,6 @@
 """Apply until nothing has changed in the meantime: plan, carry out, read what moved, plan again.
 
-The one engine behind `chronik apply` and the operator.
+One engine for the command line and the operator, so that both do the same.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chronik.apply.executor import OUTCOMES, execute
+from chronik.apply.executor import execute
 from chronik.apply.observe import named, others
 from chronik.errors import ChronikError, FieldConflict, ObjectChanged
 from chronik.manifest import CLAIM, KIND_BY_NAME, ObjectRef
 from chronik.plan.actions import Create, TransferOwnership
 from chronik.plan.planner import plan
+from chronik.plan.results import OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -34,8 +35,8 @@ async def converge(
 ) -> Report:
     """Bring `observed` to `desired`, and plan anew for what has changed since it was read.
 
-    `observed` need not hold objects that lack the cluster's label: one of them that has a wanted name is found out when
-    it is in the way. The report has the last result of each object, and those of earlier rounds that wrote.
+    `observed` need not hold objects that lack the cluster's label: one of them that has a wanted name is found when it
+    gets in the way. The report has the last result of each object, and those of earlier rounds that wrote.
     """
     found = dict(observed)
     rounds: list[Report] = []
@@ -80,16 +81,16 @@ def _summed(rounds: Sequence[Report]) -> Report:
 
 
 def _is_stale(result: Result) -> bool:
-    """Tell whether an action was refused only because the object is no longer what it was planned for.
+    """Return whether an action was refused only because the object is no longer what it was planned for.
 
-    That a Create is in conflict with anybody says that the object is there: it had lost the label that it is found by.
+    A Create that is answered with a conflict means that the object exists: it had lost the label that it is found by.
     """
     held_otherwise = isinstance(result.action, TransferOwnership | Create) and isinstance(result.error, FieldConflict)
     return isinstance(result.error, ObjectChanged) or held_otherwise
 
 
 def _remember(found: dict[ObjectRef, Manifest], report: Report) -> None:
-    """Bring what was observed up to what has been written since."""
+    """Update what was observed with what has been written since."""
     for result in report.written:
         if result.answer is not None:
             found[result.ref] = result.answer

@@ -1,11 +1,10 @@
-"""What a plan would come to if the server refuses nothing of it: for diffs and dry runs on the client's side."""
+"""The results that a plan has if the server refuses nothing: for diffs and client-side dry runs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chronik.apply.executor import OUTCOMES, undone
-from chronik.plan.results import LEFT_ALONE, WROTE, Report, Result
+from chronik.plan.results import LEFT_ALONE, OUTCOMES, WROTE, Report, Result, undone
 
 if TYPE_CHECKING:
     from chronik.plan.actions import Action, Plan
@@ -17,11 +16,11 @@ def simulate(todo: Plan) -> Report:
     for stage in todo.stages:
         trouble = next((result.ref for result in results if result.outcome not in WROTE | LEFT_ALONE), None)
         untried = f"because of {trouble}" if stage.prunes and trouble else ""
-        results += [_foretold(action, untried) for step in stage.steps for action in step.actions]
+        results += [_simulated(action, untried) for step in stage.steps for action in step.actions]
     return Report(tuple(results))
 
 
-def _foretold(action: Action, untried: str) -> Result:
+def _simulated(action: Action, untried: str) -> Result:
     outcome = OUTCOMES.get(type(action))
     if outcome is None:
         return undone(action)

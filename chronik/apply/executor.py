@@ -9,29 +9,23 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from chronik.errors import ChronikError, ConflictError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
+from chronik.errors import ChronikError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
 from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, ObjectRef
 from chronik.plan.actions import (
-    Adopt,
     Apply,
-    Conflict,
     Create,
-    Deferred,
-    Foreign,
     GrowClaim,
-    Obstacle,
     Prune,
     Recreate,
-    Skip,
     TransferOwnership,
-    Wait,
 )
-from chronik.plan.drift import applied_fields, walk
+from chronik.plan.conflicts import without_ports
+from chronik.plan.drift import drift
 from chronik.plan.planner import left_over
-from chronik.plan.results import LEFT_ALONE, WROTE, Outcome, Report, Result
+from chronik.plan.results import LEFT_ALONE, OUTCOMES, WROTE, Report, Result, undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +38,7 @@ if TYPE_CHECKING:
 ABSENT = "1"
 """A resource version that no object has: a server-side apply with it creates what is missing, or is refused.
 
-So a Create can never take over an object that is somebody else's, and costs no look beforehand.
+So a Create can never take over an object that is not ours, and needs no read before it.
 """
 
 _GONE_WITHIN = 30.0
@@ -52,7 +46,7 @@ _GONE_POLLS = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 def _ignore(_: object) -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +54,8 @@ class Execution:
     """How plans are carried out.
 
     `concurrency` objects are written at once. Once `stop` is set nothing new is sent; what is under way is finished.
-    With `dry_run` the server checks everything and keeps nothing. `on_start` hears of every action that is about to be
-    sent, `on_result` of what became of every action, in the order in which it happens.
+    With `dry_run` the server checks everything and keeps nothing. `on_start` gets every action that is about to be
+    sent, `on_result` every result, in the order in which they happen.
     """
 
     kube: Kube
@@ -75,8 +69,8 @@ class Execution:
 async def execute(todo: Plan, execution: Execution) -> Report:
     """Carry out a plan, and report what became of each of its actions, in its order.
 
-    A failure stops the rest of its own step, and whatever would be pruned; everything else goes on. Only if the API
-    server itself is lost, or lets us in no more, nothing else is tried.
+    A failure stops the rest of its own step, and all pruning; everything else goes on. If the API server is lost, or no
+    longer lets us in, nothing else is tried.
     """
     return await _Run(execution).plan(todo)
 
@@ -160,11 +154,12 @@ class _Run:
         match action:
             case Create(manifest=manifest):
                 return await kube.apply(_at(manifest, ABSENT), dry_run=dry_run)
-            case Apply(manifest=manifest, force=force):
+            case Apply(force=force):
                 version = (latest or {}).get("metadata", {}).get("resourceVersion", action.resource_version)
                 if action.clearing:
-                    version = await cleared(kube, action, version, dry_run=dry_run)
-                pinned = _at(manifest, version, action.uid) if force else _at(manifest, None, action.uid)
+                    action = await cleared(kube, action, version, dry_run=dry_run)
+                    version = action.resource_version
+                pinned = _at(action.manifest, version if force else None, action.uid)
                 return await kube.apply(pinned, force=force, dry_run=dry_run)
             case TransferOwnership(manifest=manifest, manager=manager):
                 return await kube.apply(manifest, manager=manager, dry_run=dry_run)
@@ -196,46 +191,19 @@ class _Run:
 
 
 _STOPPED = "interrupted"
-OUTCOMES: dict[type[Action], Outcome] = {
-    Create: "created",
-    Apply: "changed",
-    Adopt: "adopted",
-    Recreate: "recreated",
-    TransferOwnership: "handed-over",
-    GrowClaim: "grown",
-    Prune: "pruned",
-}
 
 
 def _sends(action: Action) -> bool:
     return type(action) in OUTCOMES
 
 
-def undone(action: Action) -> Result:
-    """Return the result of an action that sends nothing."""
-    match action:
-        case Skip(why=why):
-            return Result(action, why)
-        case Deferred():
-            return Result(action, "held")
-        case Conflict():
-            return Result(action, "conflict")
-        case Foreign():
-            return Result(action, "foreign")
-        case Wait():
-            return Result(action, "waiting")
-        case Obstacle():
-            return Result(action, "blocked")
-    raise AssertionError(action)
-
-
 def _kind(ref: ObjectRef) -> Kind:
-    """Return the kind of what is pruned: one that is rendered, or the claims of a deleted cluster (`retention`)."""
+    """Return the kind of what is pruned: one that is rendered, or the claims of a deleted cluster (`plan.deletion`)."""
     return CLAIM if ref.kind == CLAIM.name else KIND_BY_NAME[ref.kind]
 
 
 def _at(manifest: Manifest, version: str | None, uid: str | None = None) -> Manifest:
-    """Return a manifest with preconditions: the object's uid, or None for whichever it is, and its version."""
+    """Return a manifest with preconditions: the object's uid, or None for any, and its version."""
     wanted = {"uid": uid, "resourceVersion": version}
     preconditions = {key: value for key, value in wanted.items() if value is not None}
     return manifest | {"metadata": manifest["metadata"] | preconditions}
@@ -257,7 +225,7 @@ def _flapping(action: Action, answer: Manifest | None) -> Flapping | None:
     """Return what to remember of an apply that left a difference, or None if it left none."""
     if not isinstance(action, Create | Apply) or answer is None:
         return None
-    differences = walk(action.manifest, answer, applied_fields(answer) or {})
+    differences = drift(action.manifest, answer)
     return left_over(action.manifest, answer, differences) if differences else None
 
 
@@ -287,16 +255,15 @@ def _held_by(live: Manifest) -> str:
     return f"It waits for {finalizers}." if finalizers else "Try again."
 
 
-async def cleared(kube: Kube, action: Apply, version: str, *, dry_run: bool) -> str:
-    """Send the patch that has to come before an apply, and return the version that it leaves the object in.
+async def cleared(kube: Kube, action: Apply, version: str, *, dry_run: bool) -> Apply:
+    """Send the patch that has to come before an apply, and return the apply of what the patch leaves to do.
 
-    Raises:
-        ConflictError: this is a dry run, which cannot build one change upon another.
+    A dry run keeps nothing of the patch, so the ports that it makes room for are left out of the apply: the server has
+    checked them with the patch, and checks everything else with the apply.
     """
     assert action.clearing is not None, "nothing is in the way"
-    if dry_run:
-        fields = ", ".join(owner.field for owner in action.takes)
-        raise ConflictError(f"{fields} would have to go first, which a dry run cannot do", subject=str(action.ref))
     patch = action.clearing | {"metadata": {"resourceVersion": version}}
-    answer = await kube.merge(KIND_BY_NAME[action.ref.kind], action.ref, patch)
-    return str(answer["metadata"]["resourceVersion"])
+    answer = await kube.merge(KIND_BY_NAME[action.ref.kind], action.ref, patch, dry_run=dry_run)
+    if dry_run:
+        return replace(action, manifest=without_ports(action.manifest), resource_version=version)
+    return replace(action, resource_version=answer["metadata"]["resourceVersion"])

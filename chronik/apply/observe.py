@@ -23,8 +23,8 @@ T = TypeVar("T")
 async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, complete: bool = False) -> LiveCluster:
     """Return what a plan needs of a cluster, found by its label: objects, claims and StorageClasses, but no pods.
 
-    With `complete`, also what has the name of a desired object without bearing the label: somebody else's object, or
-    ours that lost it. An apply finds those out as it goes; a diff has to be told.
+    With `complete`, also what has the name of a desired object without bearing the label: an object that is not ours,
+    or one of ours that lost it. An apply finds those as it goes; a diff does not.
 
     Raises:
         Forbidden: a kind cannot be listed; "nothing is there" would be a guess.
@@ -47,7 +47,7 @@ async def _list(kube: Kube, kind: Kind, namespace: str, selector: str) -> list[M
 async def _claims(kube: Kube, namespace: str, selector: str) -> list[Manifest]:
     """Return the volume claims, which bear the labels of their StatefulSet's selector and no others.
 
-    Somebody who may not see them gets none; a StatefulSet's own refusal will tell.
+    Without the right to list them there are none here; the server's refusal of a StatefulSet then says so.
     """
     try:
         return await _list(kube, CLAIM, namespace, selector)
@@ -56,7 +56,7 @@ async def _claims(kube: Kube, namespace: str, selector: str) -> list[Manifest]:
 
 
 def others(desired: Iterable[Manifest]) -> list[Manifest]:
-    """Return the manifests of kinds that only templates of somebody's own make, and that are looked for by name."""
+    """Return the manifests of kinds that only template overrides make; they are read by name."""
     return [manifest for manifest in desired if manifest["kind"] not in KIND_BY_NAME]
 
 
@@ -80,7 +80,7 @@ async def _get(kube: Kube, ref: ObjectRef, manifest: Manifest) -> Manifest | Non
 async def _expandable(
     kube: Kube, desired: Iterable[Manifest], found: Mapping[ObjectRef, Manifest], claims: Sequence[Manifest]
 ) -> dict[str, bool]:
-    """Return which of the StorageClasses that matter expand volumes; those that nobody may ask about are left out."""
+    """Return which of the StorageClasses that matter expand volumes; those that may not be read are left out."""
     growing = [
         manifest
         for manifest in desired

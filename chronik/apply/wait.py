@@ -1,4 +1,4 @@
-"""Waits for what was applied to become ready, or for what was deleted to be gone: told by watches, never by polling.
+"""Waits for what was applied to become ready, or for what was deleted to be gone: by watches, never by polling.
 
 When an object is ready is decided in `health`, and how long a failure must last to count in `readiness`.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chronik.apply.creation import CreationFailures
 from chronik.clock import Clock
 from chronik.kube.informer import informer
 from chronik.kube.reflector import KindSelector
 from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, WORKLOAD_KINDS, ClusterKey
+from chronik.status.creation import with_creation_failures
 from chronik.status.health import Health, State
 from chronik.status.readiness import Readiness, Unready, WaitState, takes_time
 
@@ -27,6 +29,8 @@ __all__ = ["GRACE", "Unready", "WaitState", "cluster_selector", "wait_gone", "wa
 GRACE = 20.0
 """Seconds that an object has to fail before waiting for it is given up."""
 
+_PATIENCE = 2.0
+"""Seconds that pods may be missing before it is asked why."""
 _MOST_NAMED = 40
 """Clusters that a selector names; of more, all clusters of the namespace are looked at."""
 
@@ -45,7 +49,7 @@ async def wait_ready(  # noqa: PLR0913  # what the caller chooses goes by name, 
 
     Ends early once every cluster that is not ready has an object that fails for `grace` seconds; whatever fails then is
     `failed`, and says why in its pods' own words. After `timeout` seconds each object has its last reason. `on_change`
-    is told how far it is, at the start and whenever that changes.
+    gets how far it is, at the start and whenever that changes.
 
     Raises:
         ApiError: the objects cannot be read.
@@ -55,10 +59,11 @@ async def wait_ready(  # noqa: PLR0913  # what the caller chooses goes by name, 
     readiness = Readiness(waited_for, grace)
     deadline = clock.now() + timeout
     told: WaitState | None = None
+    creation = CreationFailures(kube, clock, patience=_PATIENCE)
     async with informer(kube, _scopes(waited_for), clock) as live:
         while True:
             now = clock.now()
-            state = readiness.look(live.objects, now)
+            state = readiness.look(with_creation_failures(live.objects, await creation.of(live.objects)), now)
             if state != told:
                 on_change(state)
                 told = state
@@ -66,7 +71,7 @@ async def wait_ready(  # noqa: PLR0913  # what the caller chooses goes by name, 
                 return list(readiness.concluded(state))
             if state.done or now >= deadline:
                 return list(state.unready)
-            await live.change(min(deadline - now, readiness.next_verdict(now)))
+            await live.change(min(deadline - now, readiness.next_verdict(now), creation.next_look()))
 
 
 async def wait_gone(

@@ -21,15 +21,17 @@ from chronik.cli.common import (
     CLUSTERS_AT_ONCE,
     DocumentSource,
     cluster_options,
-    columns,
+    live_document,
+    note_outdated_definition,
     report_option,
     source_options,
     timeout_option,
 )
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
-from chronik.cli.main import print_data, use_colour
+from chronik.cli.main import print_data
 from chronik.cli.progress import Progress
-from chronik.errors import ChronikError, ConflictError
+from chronik.cli.streams import look
+from chronik.errors import ChronikError, ConflictError, InvalidTransition
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import ObjectRef
 from chronik.plan.changes import Mask
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ApplyFlags:
-    """How to apply, and how to tell what came of it. `wait` is how many seconds to wait, None for not at all."""
+    """How to apply, and how to report it. `wait` is how many seconds to wait, None for not at all."""
 
     prune: bool
     force: bool
@@ -106,20 +108,23 @@ async def _run(source: DocumentSource, options: ConnectOptions, flags: ApplyFlag
         rendered = source.rendered(options.namespace, kube.namespace)
         interruption.notice = _NOTICE
         work = _Applying(kube, flags, interruption, source.for_operator(options.namespace))
-        accounts = await work.applied(rendered)
+        results = await work.applied(rendered)
         if flags.output == "text":
-            _print(as_text, accounts, dry_run=flags.dry_run)
-            _print(troubles_text, accounts)
+            _print(as_text, results, dry_run=flags.dry_run)
+            _print(troubles_text, results)
         if flags.wait is not None:
             interruption.notice = "interrupted while waiting: what was applied stays"
             with suppress(Interrupted):  # what was applied is reported all the same
-                accounts = await work.awaited(rendered, accounts, flags.wait)
+                results = await work.awaited(rendered, results, flags.wait)
         if flags.output == "text":
-            _print(ready_text, accounts)
-            _print(unready_text, accounts)
+            _print(ready_text, results)
+            _print(unready_text, results)
         else:
-            print_data(apply_json(accounts, flags.dry_run))
-    return exit_code(accounts)
+            print_data(apply_json(results, flags.dry_run))
+        if any(result.operator for result in results):
+            with suppress(Interrupted):
+                await interruption.until_asked(note_outdated_definition(kube))
+    return exit_code(results)
 
 
 class _Operated(ConflictError):
@@ -138,9 +143,9 @@ class _Applying:
     async def applied(self, rendered: Sequence[Rendered]) -> list[ClusterResult]:
         """Apply all clusters, and return what became of each."""
         with Progress(sum(len(manifests) for _, manifests in rendered)) as progress:
-            return await side_by_side(lambda each: self._account(each, progress), rendered, CLUSTERS_AT_ONCE)
+            return await side_by_side(lambda each: self._apply_cluster(each, progress), rendered, CLUSTERS_AT_ONCE)
 
-    async def _account(self, rendered: Rendered, progress: Progress) -> ClusterResult:
+    async def _apply_cluster(self, rendered: Rendered, progress: Progress) -> ClusterResult:
         cluster, _ = rendered
         key, began = cluster.key, time.monotonic()
         try:
@@ -148,7 +153,7 @@ class _Applying:
         except Interrupted:
             report = Report((), interrupted=True)
         except ChronikError as error:
-            operator = isinstance(error, _Operated)
+            operator = isinstance(error, _Operated | InvalidTransition)
             return ClusterResult(key, error=error, seconds=time.monotonic() - began, operator=operator)
         return ClusterResult(key, report, seconds=time.monotonic() - began)
 
@@ -157,6 +162,7 @@ class _Applying:
         client_side = self.flags.dry_run == "client"
         found = await self.interruption.until_asked(observe(self.kube, cluster, manifests, complete=client_side))
         if operated_by(found.objects.values(), cluster.name) is not None:
+            await self.interruption.until_asked(live_document(self.kube, cluster))
             message = "an operator manages this cluster, so nothing was sent"
             raise _Operated(message, hint=f"Change its ChronikCluster instead: {self.command}.")
         context = PlanContext(
@@ -180,33 +186,33 @@ class _Applying:
         return await converge(manifests, found.objects, context, execution)
 
     async def awaited(
-        self, rendered: Sequence[Rendered], accounts: Sequence[ClusterResult], seconds: float
+        self, rendered: Sequence[Rendered], results: Sequence[ClusterResult], seconds: float
     ) -> list[ClusterResult]:
-        """Wait for the clusters that were applied without trouble; return all accounts, completed."""
+        """Wait for the clusters that were applied without errors; return all results, completed."""
         from chronik.apply.wait import wait_ready  # noqa: PLC0415  # most applies do not wait
 
-        pairs = zip(rendered, accounts, strict=True)
-        applied = [each for each, account in pairs if account.failure is None]
+        pairs = zip(rendered, results, strict=True)
+        applied = [each for each, result in pairs if result.failure is None]
         desired = {cluster.key: manifests for cluster, manifests in applied}
         clusters = [cluster for cluster, _ in applied]
         began = time.monotonic()
-        with Progress(0) as progress:
+        with Progress(text="looking whether all is ready") as progress:
             waiting = wait_ready(self.kube, clusters, desired, timeout=seconds, on_change=progress.waits)
             unready = await self.interruption.until_asked(waiting)
         waited = time.monotonic() - began
         mine = {key: {ObjectRef.of(manifest) for manifest in manifests} for key, manifests in desired.items()}
         return [
-            replace(account, unready=tuple(each for each in unready if each.ref in mine[account.key]), waited=waited)
-            if account.key in mine
-            else account
-            for account in accounts
+            replace(result, unready=tuple(each for each in unready if each.ref in mine[result.key]), waited=waited)
+            if result.key in mine
+            else result
+            for result in results
         ]
 
 
-def _print(words: Callable[..., str], accounts: Sequence[ClusterResult], **options: Any) -> None:
-    """Write what some words make of the accounts: troubles to stderr, everything else to stdout."""
+def _print(words: Callable[..., str], results: Sequence[ClusterResult], **options: Any) -> None:
+    """Write a text about the results: troubles to stderr, everything else to stdout."""
     error = words in {troubles_text, unready_text}
     stream = sys.stderr if error else sys.stdout
-    text = words(accounts, width=columns(stream), color=use_colour(stream), **options)
+    text = words(results, **look(stream), **options)
     sys.stdout.flush()
     click.echo(text, err=error, nl=False, color=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,15 +13,20 @@ import click
 
 from chronik.cli import parameters
 from chronik.cli.main import documents_options, domain_option, show_note, show_problems, templates_option
+from chronik.errors import ChronikError, Forbidden, InvalidTransition, KindMissing, ObjectMissing
 from chronik.kube import ConnectOptions
-from chronik.manifest import ClusterKey
+from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey
+from chronik.problem import Problem, format_path
 from chronik.report.page import visible
+from chronik.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from chronik.api.spec import Cluster
+    from chronik.kube import Kube
     from chronik.manifest import Manifest
+    from chronik.offline.loading import Reader
 
     Command = Callable[..., Any]
     Rendered = tuple[Cluster, list[Manifest]]
@@ -30,6 +35,9 @@ T = TypeVar("T")
 
 CLUSTERS_AT_ONCE = 8
 """How many clusters are worked on side by side; the client bounds the requests of all of them together."""
+
+_NOTE_WITHIN = 2.0
+"""Seconds for what is asked for a note alone, which must not hold up what was asked for."""
 
 _CLUSTER_OPTIONS = (
     click.option("--kubeconfig", type=parameters.FILE, metavar="FILE", help="Which kubeconfig.  [default: as kubectl]"),
@@ -92,7 +100,7 @@ class Warnings:
         self._told: set[str] = set()
 
     def __call__(self, subject: str, text: str) -> None:
-        """Tell a warning, if it is new."""
+        """Print a warning, if it is new."""
         if text not in self._told:
             self._told.add(text)
             click.echo(f"warning: {visible(subject)}: {visible(text)}", err=True)
@@ -107,10 +115,12 @@ class DocumentSource:
     templates: str | None
     domain: str
 
-    def rendered(self, namespace: str, fallback: str) -> list[Rendered]:
-        """Return each cluster with its manifests, and write warnings about documents to stderr.
+    def rendered(
+        self, namespace: str, fallback: str, *, read: Reader | None = None, quiet: bool = False
+    ) -> list[Rendered]:
+        """Return each cluster with its manifests, and write warnings about documents to stderr, unless `quiet`.
 
-        `namespace` is what -n says, `fallback` is the context's.
+        `namespace` is what -n says, `fallback` is the context's. `read` reads what one name stands for.
 
         Raises:
             InputError: something cannot be read, parsed or rendered; nothing was sent yet.
@@ -123,11 +133,13 @@ class DocumentSource:
             namespace=namespace or None,
             fallback=fallback,
             domain=self.domain,
-            note=show_note,
+            note=(lambda _text: None) if quiet else show_note,
+            **({"read": read} if read else {}),
         )
         render = offline.renderer(self.templates)
         rendered = [(cluster, render(cluster)) for cluster in clusters]
-        show_problems(warnings)
+        if not quiet:
+            show_problems(warnings)
         return rendered
 
     def owned(self, cluster: Cluster, uid: str) -> Rendered:
@@ -190,9 +202,77 @@ def named_clusters(
     return {cluster.key: cluster for cluster in found}
 
 
-def columns(stream: Any) -> int | None:
-    """Return how wide a terminal is, or None for what is no terminal."""
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+async def live_document(kube: Kube, cluster: Cluster) -> Manifest | None:
+    """Return the live ChronikCluster that a cluster's document is about to replace; None if it cannot be read.
+
+    Raises:
+        InvalidTransition: the API server will refuse the new document, since a rule compares it with the live one.
+    """
+    from chronik.offline import loading as offline  # noqa: PLC0415  # `--help` stays quick
+
+    try:
+        document = await kube.get(CLUSTER, cluster.namespace, cluster.name)
+    except (Forbidden, KindMissing):
+        return None
+    error = transition_error(offline.validator().transition(cluster, document), "live") if document else None
+    if error:
+        raise error
+    return document
+
+
+def transition_error(problems: Sequence[Problem], replaced: str) -> InvalidTransition | None:
+    """Return the error of a document that the API server will refuse in place of the `replaced` one; None without."""
+    if not problems:
+        return None
+    found = [f"{format_path(each.path)}: {each.message}" for each in problems]
+    return InvalidTransition(
+        "\n".join([f"the API server will refuse this document in place of the {replaced} one", *found]),
+        hint="\n".join(dict.fromkeys(each.hint for each in problems if each.hint)),
+    )
+
+
+async def missing_cluster(kube: Kube, keys: Iterable[ClusterKey]) -> ObjectMissing:
+    """Return the error for clusters that do not exist; it names the cluster of the namespace whose name is nearest."""
+    from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it
+
+    missing = sorted(keys)
+    near: list[str] = []
+    for namespace in {key.namespace: None for key in missing}:
+        names = await cluster_names(kube, namespace)
+        wanted = [key for key in missing if key.namespace == namespace]
+        near += [f"{namespace}/{name}" for key in wanted for name in get_close_matches(key.name, names, n=1)]
+    meant = f"Did you mean {listed(dict.fromkeys(near))}? " if near else ""
+    return ObjectMissing(
+        "there is no such cluster: no ChronikCluster of that name, and no objects labelled as part of it",
+        subject=", ".join(map(str, missing)),
+        hint=f"{meant}`chronik status -A` shows all clusters.",
+    )
+
+
+async def cluster_names(kube: Kube, namespace: str) -> list[str]:
+    """Return the names of the clusters of a namespace, as far as they may be read, with or without an operator."""
+    names: set[str] = set()
+    with suppress(ChronikError):
+        names |= {each["metadata"]["name"] for each in (await kube.list(CLUSTER, namespace)).items}
+    with suppress(ChronikError):
+        found = await kube.list(KIND_BY_NAME["StatefulSet"], namespace, label_selector=CLUSTER_LABEL)
+        names |= {each["metadata"]["labels"][CLUSTER_LABEL] for each in found.items}
+    return sorted(names)
+
+
+async def note_outdated_definition(kube: Kube) -> None:
+    """Say on stderr which fields the CRD in the cluster does not know, if it is older and can be read at once."""
+    import asyncio  # noqa: PLC0415  # `--help` stays quick
+
+    from chronik.api.skew import outdated, unknown_fields  # noqa: PLC0415  # only clusters of an operator need it
+    from chronik.offline import loading as offline  # noqa: PLC0415
+
+    with suppress(ChronikError, TimeoutError):
+        async with asyncio.timeout(_NOTE_WITHIN):
+            published = await kube.openapi(API_VERSION)
+        fields = unknown_fields(offline.definitions()[0], published)
+        if fields:
+            show_note(outdated(fields))
 
 
 def tell(text: str) -> None:

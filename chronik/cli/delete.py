@@ -19,15 +19,16 @@ from chronik.apply.executor import Execution, execute
 from chronik.apply.wait import wait_gone
 from chronik.cli.common import (
     cluster_options,
-    columns,
+    missing_cluster,
     named_clusters,
     report_option,
     tell,
     timeout_option,
 )
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
-from chronik.cli.main import files_option, names_argument, print_data, recursive_option, use_colour
+from chronik.cli.main import files_option, names_argument, print_data, recursive_option
 from chronik.cli.progress import Progress
+from chronik.cli.streams import look
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.kube.informer import Informer
@@ -36,7 +37,7 @@ from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KIND
 from chronik.plan.deletion import Deletion, deletion
 from chronik.plan.live import LiveCluster
 from chronik.plan.results import Report
-from chronik.report.deletion import DeletionResult, deletion_json, forecast, outcome, question
+from chronik.report.deletion import DeletionResult, deletion_json, forecast, outcome, question, refusals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,6 +57,7 @@ class DeleteFlags:
     dry_run: bool
     wait: float | None
     output: str
+    ignore_not_found: bool
 
 
 @click.command()
@@ -65,6 +67,7 @@ class DeleteFlags:
 @cluster_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Have the server check it, and delete nothing.")
+@click.option("--ignore-not-found", is_flag=True, help="What is gone already is no error.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until everything is gone.")
 @timeout_option
 @report_option
@@ -75,26 +78,27 @@ def delete(
     options: ConnectOptions,
     yes: bool,
     dry_run: bool,
+    ignore_not_found: bool,
     wait: bool,
     timeout: float,
     output: str,
 ) -> int:
     """Delete clusters in reverse order; volumes as their retention says.
 
-    Volume claims stay, unless storage.retention.whenDeleted is Delete. What is gone already is no error. Exits with 0
-    if all went well, 3 if the API server refused, 4 if volumes that are to stay would go, 5 if only a part was deleted,
-    6 if something was still there in the end.
+    Volume claims stay, unless storage.retention.whenDeleted is Delete. Exits with 0 if all went well, 3 if there is no
+    such cluster (with --ignore-not-found that is no error) or the API server refused, 4 if volumes that are to stay
+    would go, 5 if only a part was deleted, 6 if something was still there in the end.
     """
     if bool(names) == bool(files):
         raise click.UsageError("say which clusters: by name, or by file with -f")
-    flags = DeleteFlags(yes or dry_run, dry_run, timeout if wait and not dry_run else None, output)
+    flags = DeleteFlags(yes or dry_run, dry_run, timeout if wait and not dry_run else None, output, ignore_not_found)
     if not flags.yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise click.UsageError(
-            "nobody is there to be asked: confirm with --yes, or see what it would do with --dry-run"
+            "there is no terminal to ask on: confirm with --yes, or see what it would do with --dry-run"
         )
     shown: list[Deletion] = []
 
-    async def look(interruption: Interruption) -> int:
+    async def find(interruption: Interruption) -> int:
         async with connect(options) as kube:
             wanted = named_clusters(
                 names, files, recursive=recursive, namespace=options.namespace, fallback=kube.namespace
@@ -102,7 +106,7 @@ def delete(
             shown.extend(await interruption.until_asked(_looked(kube, wanted)))
         return 0
 
-    code = run_async(look)
+    code = run_async(find)
     if code or not _confirmed(shown, flags):
         return code
     return run_async(lambda interruption: _run(shown, options, flags, interruption))
@@ -115,7 +119,7 @@ def _confirmed(shown: Sequence[Deletion], flags: DeleteFlags) -> bool:
             raise each.error
     if flags.yes or not any(each.uids for each in shown):
         return True
-    tell(forecast(shown, width=columns(sys.stderr), color=use_colour(sys.stderr)))
+    tell(forecast(shown, **look(sys.stderr)))
     if click.confirm(question(shown), err=True):
         return True
     click.echo("nothing was deleted", err=True)
@@ -129,19 +133,20 @@ async def _run(
     async with connect(options) as kube:
         with Progress(sum(len(each.removes) for each in shown)) as progress:
             work = _Deleting(kube, flags, interruption, progress)
-            # One after the other: whoever stops it knows how far it came.
-            departures = [await work.departure(each) for each in shown]
+            # One after the other: a user who stops it knows how far it came.
+            results = [await work.delete_cluster(each) for each in shown]
     if flags.output == "json":
-        print_data(deletion_json(departures, dry_run=flags.dry_run))
+        print_data(deletion_json(results, dry_run=flags.dry_run))
     else:
-        show = forecast(shown, width=columns(sys.stdout), color=use_colour(sys.stdout)) if flags.dry_run else ""
-        done = outcome(departures, width=columns(sys.stdout), color=use_colour(sys.stdout), dry_run=flags.dry_run)
+        show = forecast(shown, **look(sys.stdout)) if flags.dry_run else ""
+        done = outcome(results, **look(sys.stdout), dry_run=flags.dry_run)
         click.echo(show + done, nl=False, color=True)
-    return _exit_code(departures)
+    tell(refusals(results, **look(sys.stderr)))
+    return _exit_code(results)
 
 
-def _exit_code(departures: Sequence[DeletionResult]) -> int:
-    codes = {departure.failure.exit_code if departure.failure else 0 for departure in departures}
+def _exit_code(results: Sequence[DeletionResult]) -> int:
+    codes = {each.failure.exit_code if each.failure else 0 for each in results}
     return codes.pop() if len(codes) == 1 else PartialFailure.exit_code
 
 
@@ -154,20 +159,22 @@ class _Deleting:
     interruption: Interruption
     progress: Progress
 
-    async def departure(self, shown: Deletion) -> DeletionResult:
+    async def delete_cluster(self, shown: Deletion) -> DeletionResult:
         """Delete one cluster, and wait until it is gone; what goes wrong is in the answer."""
         try:
+            if not (shown.uids or shown.kept or self.flags.ignore_not_found):
+                raise await missing_cluster(self.kube, [shown.key])
             if shown.document is not None:
                 await self._delete_document(shown.document)
             report = await self._objects(shown)
         except ChronikError as error:
-            return DeletionResult(shown, document=error)
-        departure = DeletionResult(shown, report)
-        if self.flags.wait is None or departure.failure or self.interruption.asked.is_set():
-            return departure
+            return DeletionResult(shown, error=error)
+        result = DeletionResult(shown, report)
+        if self.flags.wait is None or result.failure or self.interruption.asked.is_set():
+            return result
         with suppress(Interrupted):
-            return await self.interruption.until_asked(self._gone(departure, self.flags.wait))
-        return departure
+            return await self.interruption.until_asked(self._gone(result, self.flags.wait))
+        return result
 
     async def _delete_document(self, document: Manifest) -> None:
         ref, uid = ObjectRef.of(document), document["metadata"]["uid"]
@@ -192,12 +199,12 @@ class _Deleting:
             todo = deletion(shown.key, replace(found, document=None), shown.retention).only(shown.uids).plan
         return done
 
-    async def _gone(self, departure: DeletionResult, seconds: float) -> DeletionResult:
-        shown, began = departure.deletion, time.monotonic()
+    async def _gone(self, result: DeletionResult, seconds: float) -> DeletionResult:
+        shown, began = result.deletion, time.monotonic()
         left = await wait_gone(
             self.kube, _scopes(shown.key), shown.uids, timeout=seconds, on_change=self.progress.waits
         )
-        return replace(departure, left=tuple(left), waited=time.monotonic() - began)
+        return replace(result, left=tuple(left), waited=time.monotonic() - began)
 
 
 async def _looked(kube: Kube, wanted: Mapping[ClusterKey, Cluster | None]) -> list[Deletion]:

@@ -1,33 +1,47 @@
-"""`chronik diff`: what an apply would change, without changing anything."""
+"""`chronik diff`: what an apply would change, without changing anything.
+
+What is compared with is a live cluster, or with --from a cluster that runs as other documents say, which needs none.
+"""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chronik.apply.dry_run import simulate
-from chronik.apply.observe import observe
-from chronik.cli.common import CLUSTERS_AT_ONCE, DocumentSource, cluster_options, columns, source_options, tell
-from chronik.cli.interrupt import Interruption, run_async
-from chronik.cli.main import print_data, use_colour
-from chronik.errors import ChronikError, Forbidden, NamespaceMissing
-from chronik.kube import ConnectOptions, Kube, connect
-from chronik.manifest import Kind
+from chronik.cli import parameters
+from chronik.cli.common import (
+    CLUSTERS_AT_ONCE,
+    DocumentSource,
+    cluster_options,
+    live_document,
+    note_outdated_definition,
+    source_options,
+    tell,
+    transition_error,
+)
+from chronik.cli.main import print_data
+from chronik.cli.streams import look
+from chronik.errors import ChronikError, Forbidden, InvalidTransition, NamespaceMissing
+from chronik.manifest import API_VERSION, CLUSTER_KIND, Kind, is_paused
 from chronik.plan.changes import Mask
+from chronik.plan.deletion import deletion
 from chronik.plan.ownership import operated_by
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
 from chronik.report.apply import troubles_text
 from chronik.report.diff import ClusterDiff, as_text
 from chronik.report.summary import ClusterResult, exit_code
-from chronik.tasks import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chronik.cli.common import Rendered
+    from chronik.cli.interrupt import Interruption
+    from chronik.kube import ConnectOptions, Kube
+    from chronik.manifest import ClusterKey
     from chronik.plan.live import LiveCluster
 
 _NAMESPACE = Kind("v1", "Namespace", "namespaces", stage=-1, namespaced=False)
@@ -35,28 +49,59 @@ _NAMESPACE = Kind("v1", "Namespace", "namespaces", stage=-1, namespaced=False)
 
 @click.command()
 @source_options
+@click.option(
+    "--from",
+    "before",
+    multiple=True,
+    type=parameters.Source(),
+    metavar="FILE|DIR|-",
+    help="Compare with a cluster that runs as these documents say, and with no live one. Repeatable.",
+)
+@click.option(
+    "--from-rev",
+    type=parameters.REVISION,
+    metavar="REV",
+    help="Compare with the same documents as they were in a git revision: `origin/main`.",
+)
 @cluster_options
 @click.option("--prune", is_flag=True, help="As `chronik apply --prune` would do.")
 @click.option("--force-conflicts", is_flag=True, help="As `chronik apply --force-conflicts` would do.")
 @click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print."
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "markdown"]),
+    default="text",
+    show_default=True,
+    help="How to print; markdown is for a comment on a pull request.",
 )
-def diff(source: DocumentSource, options: ConnectOptions, prune: bool, force_conflicts: bool, output: str) -> int:
+def diff(
+    source: DocumentSource,
+    options: ConnectOptions,
+    before: tuple[str, ...],
+    from_rev: str | None,
+    prune: bool,
+    force_conflicts: bool,
+    output: str,
+) -> int:
     """Show what apply would change, field by field.
 
     Says who set a field, which pods would restart and why, and what would be deleted. Of a cluster that an operator
-    manages it shows what the operator will do once it gets the document. Exits with 0 if there is nothing to change, 1
-    if there is, 2 if the input is invalid, 3 if the API server refused.
+    manages it shows what the operator will do once it gets the document. With --from or --from-rev two sets of
+    documents are compared, and no cluster is asked. Exits with 0 if there is nothing to change, 1 if there is, 2 if the
+    input is invalid, 3 if the API server refused.
     """
     flags = _DiffFlags(prune, force_conflicts)
+    if before or from_rev is not None:
+        _check_offline(source, options, before, from_rev)
+        return _finish(_compared(source, options.namespace, _Before(before, from_rev), flags), output)
+    return _online(source, options, flags, output)
 
-    async def run(interruption: Interruption) -> int:
-        outlooks = await interruption.until_asked(_outlooks(source, options, flags))
-        _print(outlooks, output)
-        failed = [outlook.account for outlook in outlooks if outlook.account.error]
-        return exit_code(failed) or int(any(outlook.differs for outlook in outlooks))
 
-    return run_async(run)
+def _finish(cluster_diffs: Sequence[ClusterDiff], output: str) -> int:
+    """Print what would change, and return the exit code."""
+    _print(cluster_diffs, output)
+    failed = [each.result for each in cluster_diffs if each.result.error]
+    return exit_code(failed) or int(any(each.differs for each in cluster_diffs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +110,130 @@ class _DiffFlags:
     force: bool
 
 
-async def _outlooks(source: DocumentSource, options: ConnectOptions, flags: _DiffFlags) -> list[ClusterDiff]:
+# --- two sets of documents --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What --from or --from-rev says: where the documents from before are."""
+
+    files: tuple[str, ...]
+    revision: str | None
+
+
+def _check_offline(
+    source: DocumentSource, options: ConnectOptions, before: tuple[str, ...], from_rev: str | None
+) -> None:
+    if before and from_rev is not None:
+        raise click.UsageError("--from and --from-rev both say what to compare with: give one of them")
+    if [*source.files, *before].count("-") > 1:
+        raise click.UsageError("standard input can be read only once: only one file can be -")
+    if options.kubeconfig or options.context:
+        flag = "--from" if before else "--from-rev"
+        raise click.UsageError(f"{flag} compares documents and asks no cluster: leave --kubeconfig and --context out")
+
+
+def _compared(source: DocumentSource, namespace: str, before: _Before, flags: _DiffFlags) -> list[ClusterDiff]:
+    """Compare two sets of documents: a cluster each, and those of which the document is gone last."""
+    from chronik.offline.played import played  # noqa: PLC0415  # a diff with a live cluster plays none
+
+    old, new = _both(source, namespace, before)
+    there = {cluster.key: played(cluster, manifests) for cluster, manifests in old}
+    documents = {cluster.key: _document(cluster) for cluster, _ in old}
+    found = [_changed(each, there.get(each[0].key), documents.get(each[0].key), flags) for each in new]
+    gone = sorted(there.keys() - {cluster.key for cluster, _ in new})
+    return [*found, *(_deleted(key, there[key]) for key in gone)]
+
+
+def _both(source: DocumentSource, namespace: str, before: _Before) -> tuple[list[Rendered], list[Rendered]]:
+    """Return the clusters of both sides, with their manifests; without -n and a namespace they are in `default`."""
+    if before.revision is None:
+        old = replace(source, files=before.files).rendered(namespace, "default", quiet=True)
+        return old, source.rendered(namespace, "default")
+    from chronik.offline.revisions import Revision  # noqa: PLC0415
+
+    revision = Revision(before.revision)
+    old = source.rendered(namespace, "default", read=revision.before, quiet=True)
+    return old, source.rendered(namespace, "default", read=revision.now)
+
+
+def _document(cluster: Any) -> dict[str, Any]:
+    metadata = {"name": cluster.name, "namespace": cluster.namespace}
+    return {"apiVersion": API_VERSION, "kind": CLUSTER_KIND, "metadata": metadata, "spec": cluster.spec}
+
+
+def _changed(
+    rendered: Rendered, found: LiveCluster | None, document: dict[str, Any] | None, flags: _DiffFlags
+) -> ClusterDiff:
+    """Compare one cluster with how it was played, and with its document from before."""
+    from chronik.offline import loading as offline  # noqa: PLC0415  # `--help` stays quick
+    from chronik.offline.played import seen  # noqa: PLC0415
+    from chronik.plan.live import LiveCluster  # noqa: PLC0415
+
+    cluster, manifests = rendered
+    found = seen(found, manifests) if found else LiveCluster()
+    error = transition_error(offline.validator().transition(cluster, document), "old") if document else None
+    report = simulate(plan(manifests, found.objects, _context(rendered, found, flags, None)))
+    return ClusterDiff(ClusterResult(cluster.key, report, error=error), found.pod_counts)
+
+
+def _deleted(key: ClusterKey, found: LiveCluster) -> ClusterDiff:
+    """Return what becomes of a cluster of which the document is gone, once it is deleted."""
+    from chronik.offline.played import seen  # noqa: PLC0415  # as above
+
+    going = deletion(key, seen(found))
+    return ClusterDiff(ClusterResult(key, simulate(going.plan)), found.pod_counts, gone=True, volumes=going.volumes)
+
+
+# --- a live cluster ---------------------------------------------------------------------------------------------------
+
+
+def _online(source: DocumentSource, options: ConnectOptions, flags: _DiffFlags, output: str) -> int:
+    from chronik.cli.interrupt import run_async  # noqa: PLC0415  # documents are compared without an event loop
+
+    async def run(interruption: Interruption) -> int:
+        return _finish(await interruption.until_asked(_cluster_diffs(source, options, flags)), output)
+
+    return run_async(run)
+
+
+async def _cluster_diffs(source: DocumentSource, options: ConnectOptions, flags: _DiffFlags) -> list[ClusterDiff]:
+    from chronik.kube import connect  # noqa: PLC0415  # as above
+    from chronik.tasks import side_by_side  # noqa: PLC0415
+
     async with connect(options) as kube:
         rendered = source.rendered(options.namespace, kube.namespace)
         command = source.for_operator(options.namespace)
-        return await side_by_side(
-            lambda each: _outlook(kube, each, flags, (source, command)), rendered, CLUSTERS_AT_ONCE
+        cluster_diffs = await side_by_side(
+            lambda each: _cluster_diff(kube, each, flags, (source, command)), rendered, CLUSTERS_AT_ONCE
         )
+        if any(each.result.operator for each in cluster_diffs):
+            await note_outdated_definition(kube)
+        return cluster_diffs
 
 
-async def _outlook(
+async def _cluster_diff(
     kube: Kube, rendered: Rendered, flags: _DiffFlags, origin: tuple[DocumentSource, str]
 ) -> ClusterDiff:
-    """Compare one cluster; what goes wrong is in the account."""
+    """Compare one cluster; what goes wrong is in the result."""
+    from chronik.apply.observe import observe  # noqa: PLC0415  # as above
+
     cluster, manifests = rendered
     key = cluster.key
     try:
         found = await observe(kube, cluster, manifests, complete=True)
         new_namespace = not found.objects and await _is_missing(kube, cluster.namespace)
+        uid = operated_by(found.objects.values(), cluster.name)
+        document = await live_document(kube, cluster) if uid is not None else None
     except ChronikError as error:
-        return ClusterDiff(ClusterResult(key, error=error))
-    uid = operated_by(found.objects.values(), cluster.name)
+        operator = isinstance(error, InvalidTransition)
+        return ClusterDiff(ClusterResult(key, error=error, operator=operator))
     if uid is not None:
         _, manifests = origin[0].owned(cluster, uid)
     context = _context(rendered, found, flags, uid)
-    account = ClusterResult(key, simulate(plan(manifests, found.objects, context)), operator=uid is not None)
-    return ClusterDiff(account, found.pod_counts, new_namespace, origin[1] if uid else "")
+    result = ClusterResult(key, simulate(plan(manifests, found.objects, context)), operator=uid is not None)
+    paused = document is not None and is_paused(document)
+    return ClusterDiff(result, found.pod_counts, new_namespace, origin[1] if uid else "", paused)
 
 
 def _context(rendered: Rendered, found: LiveCluster, flags: _DiffFlags, uid: str | None) -> PlanContext:
@@ -118,13 +261,21 @@ async def _is_missing(kube: Kube, namespace: str) -> bool:
         return False
 
 
-def _print(outlooks: Sequence[ClusterDiff], output: str) -> None:
-    accounts = [outlook.account for outlook in outlooks]
+# --- how it is printed ------------------------------------------------------------------------------------------------
+
+
+def _print(cluster_diffs: Sequence[ClusterDiff], output: str) -> None:
+    results = [each.result for each in cluster_diffs]
     if output == "json":
         from chronik.report.data import apply_json  # noqa: PLC0415  # text needs none
 
-        print_data(apply_json(accounts, "client"))
+        print_data(apply_json(results, "client"))
         return
-    click.echo(as_text(outlooks, width=columns(sys.stdout), color=use_colour(sys.stdout)), nl=False, color=True)
-    failed = [account for account in accounts if account.error]
-    tell(troubles_text(failed, width=columns(sys.stderr), color=use_colour(sys.stderr)))
+    if output == "markdown":
+        from chronik.report.markdown import as_markdown  # noqa: PLC0415
+
+        print_data(as_markdown(cluster_diffs))
+        return
+    click.echo(as_text(cluster_diffs, **look(sys.stdout)), nl=False, color=True)
+    failed = [each for each in results if each.error]
+    tell(troubles_text(failed, **look(sys.stderr)))

@@ -1,7 +1,6 @@
 """`chronik install`: print the manifests of the operator itself.
 
-Needs no cluster. `install` makes the manifests; this hands it templates, definitions and alerts. Loaded by `cli` when
-the command is asked for.
+Needs no cluster. `render.install` turns templates, definitions and alerts into manifests; this reads them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The command line: options in, one call, a report out, an exit code.
 
-None of the commands here needs a cluster, and none loads the Kubernetes client; what a command alone needs it imports
-when it runs. The others are in modules of their own, `cli_*`, each loaded when it is asked for. `run` is the only place
-where an error becomes text and an exit code.
+Each command is loaded when it is asked for, and imports what it alone needs when it runs: so commands that need no
+cluster never load the Kubernetes client. `run` is the only place where an error becomes text and an exit code.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextvars import ContextVar
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik import __version__
-from chronik.cli import parameters
-from chronik.errors import ChronikError, InputError, InvalidDocuments, TemplateError
+from chronik.cli import parameters, streams
+from chronik.errors import ChronikError, InputError, InternalError, InvalidDocuments, OutputError
+from chronik.report.page import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _NARROW = 80
 _MOST_SHOWN = 50
+_debug: ContextVar[bool] = ContextVar("debug", default=False)
+"""Whether a traceback is wanted if chronik itself fails."""
 
 
 _REPORTS = {
@@ -43,9 +46,27 @@ _OUTPUT = re.compile(r"--output(?:=(?P<long>.*))?|-[Rnf]?o(?P<short>.*)", re.DOT
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return the exit code; errors are written to stderr, without a traceback."""
+    """Run one command and return the exit code; errors are written to stderr, in a line and without a traceback."""
+    streams.choose_colour("auto")
+    _debug.set(os.environ.get("CHRONIK_DEBUG", "0") not in {"", "0"})
+    try:
+        code = _run(arguments)
+        streams.flush()
+    except streams.ReaderGone:
+        streams.discard()
+        return 141
+    except OutputError as error:
+        streams.discard()
+        _report_error(error)
+        return error.exit_code
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         return int(main.main(list(arguments), prog_name="chronik", standalone_mode=False) or 0)
+    except (OutputError, streams.ReaderGone):
+        raise
     except ChronikError as error:
         _report_error(error)
         _report_data(error, arguments)
@@ -59,27 +80,25 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
-    except BrokenPipeError:
-        # The reader, `head` for one, has what it wanted. Python must not complain about it on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except Exception as error:  # noqa: BLE001  # a traceback says nothing to people, and its exit code that diffs differ
+        failure = _failure(error)
+        _report_error(failure)
+        _report_data(failure, arguments)
+        return failure.exit_code
 
 
 def _report_error(error: ChronikError) -> None:
     if isinstance(error, InvalidDocuments):
         show_problems(error.problems)
         return
-    if isinstance(error, TemplateError) and error.location:
-        show_problems([error.as_problem()])
-        return
-    label = click.style("error:", fg="red", bold=True) if use_colour(sys.stderr) else "error:"
-    told = str(error).replace("\n", "\n  ")
-    click.echo(f"{label} {told}", err=True)
+    from chronik.report.problems import error_text  # noqa: PLC0415  # a clean run does not pay for it
+
+    click.echo(error_text(error, **streams.look(sys.stderr)), err=True, nl=False, color=True)
 
 
 def _report_data(error: ChronikError, arguments: Sequence[str]) -> None:
     """Write an error to stdout for a program that wants a report: it should get one, whatever goes wrong."""
-    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    command = next((argument for argument in arguments if argument in LAZY_COMMANDS), "")
     output = _wanted_output(arguments)
     if output not in _REPORTS.get(command, ()):
         return
@@ -104,9 +123,18 @@ def _wanted_output(arguments: Sequence[str]) -> str:
     return wanted
 
 
-def use_colour(stream: Any) -> bool:
-    """Say whether to colour what goes to a stream: a terminal, unless NO_COLOR asks for none."""
-    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def _failure(error: Exception) -> InternalError:
+    """Return what nothing here foresaw as an error that asks for a report; write the traceback if --debug is on."""
+    import traceback  # noqa: PLC0415  # needed only if chronik itself fails
+
+    if _debug.get():
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        click.echo("\n".join(map(visible, lines)), err=True)
+    if isinstance(error, MemoryError):
+        return InternalError("there is not enough memory")
+    what = visible("".join(traceback.format_exception_only(error)).strip())
+    output = "this output" if _debug.get() else "the output of the same command with --debug"
+    return InternalError(f"chronik itself failed: {what}; please report it with {output}")
 
 
 def show_problems(problems: Sequence[Problem]) -> None:
@@ -115,8 +143,7 @@ def show_problems(problems: Sequence[Problem]) -> None:
         return
     from chronik.report.problems import problems_text  # noqa: PLC0415  # a clean run does not pay for it
 
-    width = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else _NARROW
-    shown = problems_text(problems, width=width, color=use_colour(sys.stderr), most=_MOST_SHOWN)
+    shown = problems_text(problems, **streams.look(sys.stderr), most=_MOST_SHOWN)
     click.echo(shown, err=True, nl=False, color=True)
     if len(problems) > _MOST_SHOWN:
         click.echo(f"and {len(problems) - _MOST_SHOWN:,} more, which -o json of `chronik validate` lists", err=True)
@@ -130,7 +157,7 @@ def print_problems(problems: Sequence[Problem], output: str) -> None:
 
 
 def show_note(text: str) -> None:
-    """Write to stderr what somebody should know that is no problem."""
+    """Write to stderr what the user should know though it is no problem."""
     click.echo(f"note: {text}", err=True)
 
 
@@ -189,7 +216,7 @@ class LazyGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         module, _, attribute = LAZY_COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
-        return command
+        return _with_global_options(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -221,7 +248,50 @@ class LazyGroup(click.Group):
         return command.get_short_help_str(limit=_NARROW) if command else ""
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _choose_colour(_context: click.Context, _option: click.Parameter, value: streams.Colour | None) -> None:
+    if value is not None:
+        streams.choose_colour(value)
+
+
+def _debugs(_context: click.Context, _option: click.Parameter, value: bool) -> None:
+    if value:
+        _debug.set(True)
+
+
+_GLOBAL_OPTIONS = (
+    click.Option(
+        ["--color"],
+        type=click.Choice(["auto", "always", "never"]),
+        callback=_choose_colour,
+        expose_value=False,
+        is_eager=True,
+        help="When to use colours.  [default: auto]",
+    ),
+    click.Option(
+        ["--debug"],
+        is_flag=True,
+        callback=_debugs,
+        expose_value=False,
+        is_eager=True,
+        help="Show a traceback if chronik itself fails.",
+    ),
+)
+"""What can be said before a command or after it."""
+
+
+def _with_global_options(command: click.Command) -> click.Command:
+    """Give a command, and those below it, the options that all have; once."""
+    command.params += [option for option in _GLOBAL_OPTIONS if option not in command.params]
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        _with_global_options(each)
+    return command
+
+
+@click.group(
+    cls=LazyGroup,
+    params=list(_GLOBAL_OPTIONS),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, message="chronik %(version)s")
 def main() -> None:
     """Run Chronik Stream on Kubernetes from one ChronikCluster document."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,6 +29,8 @@ _LONGEST_DURATION = (2**63 - 1) / 1e9
 _CONTROL = "[\0-\x1f\x7f]"
 _DOCUMENT = r"(?is:-|.*\.(?:ya?ml|json))"
 MOST_REPLICAS = 2**31 - 1
+COMPLETE_WITHIN = 0.28
+"""Seconds from the start of the process after which nothing is looked up any more: the shell has its answer by 0.3."""
 
 
 class Text(click.ParamType[str]):
@@ -47,14 +50,31 @@ class Text(click.ParamType[str]):
         return text
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Have the shell complete files or folders by itself."""
-        del ctx, param
-        return [] if self._completes == "plain" else [_completed(incomplete, self._completes)]
+        """Complete a name that is looked up; files and folders the shell completes by itself."""
+        del param
+        if self._completes in {"file", "dir"}:
+            return [_completed(incomplete, self._completes)]
+        names = [] if self._completes == "plain" else _looked_up(self._completes, ctx)
+        return [_completed(name, "plain") for name in names if name.startswith(incomplete)]
 
 
-def form(name: str, wanted: names.Form, what: str) -> Text:
+def _looked_up(what: Any, ctx: click.Context) -> list[str]:
+    """Return the names that there are of something, by the options before it, in what is left of the time."""
+    from chronik.kube import ConnectOptions  # noqa: PLC0415  # only completion looks anything up
+    from chronik.kube.lookup import names_within  # noqa: PLC0415
+
+    kubeconfig, context, namespace = (ctx.params.get(name) or "" for name in ("kubeconfig", "context", "namespace"))
+    options = ConnectOptions(kubeconfig=kubeconfig, context=context, namespace=namespace)
+    return names_within(COMPLETE_WITHIN - time.process_time(), what, options)
+
+
+def form(name: str, wanted: names.Form, what: str, *, completes: str = "plain") -> Text:
     """Return the type of options that take a text of a form; `what` says what that is."""
-    return Text(name, lambda text: "" if wanted.fits(text) else f"{text!r} is no {what}: {wanted.allowed}")
+
+    def check(text: str) -> str:
+        return "" if wanted.fits(text) else f"{text!r} is no {what}: {wanted.allowed}"
+
+    return Text(name, check, completes=completes)
 
 
 def _cluster_name(text: str) -> str:
@@ -72,14 +92,15 @@ def _printable(text: str) -> str:
     return f"{text!r} holds a control character" if re.search(_CONTROL, text) else ""
 
 
-NAMESPACE = form("namespace", names.NAMESPACE, "name of a namespace")
+NAMESPACE = form("namespace", names.NAMESPACE, "name of a namespace", completes="namespaces")
 OBJECT_NAME = form("name", names.OBJECT_NAME, "name of an object")
 DNS_DOMAIN = form("domain", names.DNS_DOMAIN, "DNS domain, such as cluster.local")
 IMAGE = form("image", names.IMAGE, "image reference")
 ADDRESS = form("address", names.ADDRESS, "address of this machine")
-CLUSTER_NAME = Text("name", _cluster_name)
+CLUSTER_NAME = Text("name", _cluster_name, completes="clusters")
 SELECTOR = Text("selector", names.selector_error)
-CONTEXT = Text("context", _printable)
+REVISION = Text("revision", _printable)
+CONTEXT = Text("context", _printable, completes="contexts")
 FILE = Text("file", _printable, completes="file")
 FOLDER = Text("folder", _printable, completes="dir")
 

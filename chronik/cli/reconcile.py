@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -14,12 +15,16 @@ import click
 
 from chronik.cli import parameters
 from chronik.cli.main import domain_option, templates_option
+from chronik.cli.streams import ReaderGone, use_colour
+from chronik.errors import ChronikError
+from chronik.report.page import visible
 
 if TYPE_CHECKING:
     from chronik.operator.app import Options
     from chronik.operator.lease import Terms
 
 OPERATOR_NAMESPACE = "chronik-operator-system"  # as install.NAMESPACE, which takes longer to load than all options
+_log = logging.getLogger("chronik.operator")
 _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
@@ -81,16 +86,22 @@ def reconcile(once: bool, log_format: str, **wishes: Any) -> int:
 
     Runs in a pod or anywhere else with access to the cluster, until it gets SIGTERM or Ctrl-C.
     """
-    from chronik.operator.telemetry import logs as operator_logs  # noqa: PLC0415  # help and completion stay quick
-    from chronik.operator.telemetry import tracing as operator_tracing  # noqa: PLC0415  # help and completion stay quick
+    from chronik.operator.telemetry import logs, tracing  # noqa: PLC0415  # help and completion stay quick
 
-    operator_logs.setup(os.environ, sys.stderr, log_format)
-    operator_tracing.setup()
+    logs.setup(os.environ, sys.stderr, log_format, colour=use_colour(sys.stderr))
+    tracing.setup()
     options = _options(**wishes)
     try:
         return asyncio.run(_once(options) if once else _until_told(options))
+    except (ChronikError, ReaderGone):
+        raise
+    except Exception:
+        _log.exception(
+            "ends, because chronik itself failed"
+        )  # with the traceback: an operator is not run again with --debug
+        raise
     finally:
-        operator_tracing.shutdown()  # the last spans are still to be sent
+        tracing.shutdown()  # the last spans are still to be sent
 
 
 def _options(
@@ -158,11 +169,11 @@ async def _until_told(options: Options) -> int:
 
 
 async def _once(options: Options) -> int:
-    """Pass over all clusters once, and say how each is."""
+    """Reconcile all clusters once, and print how each is."""
     from chronik.operator.app import run_once  # noqa: PLC0415
 
     outcomes = await run_once(replace(options, elect=False))
     for key, outcome in outcomes:
         why = f": {outcome.reason.reason}: {outcome.reason.message}" if outcome.reason else ""
-        click.echo(f"{key}: {outcome.phase or outcome.result}{why}")
+        click.echo(visible(f"{key}: {outcome.phase or outcome.result}{why}"))
     return 5 if any(outcome.retry for _, outcome in outcomes) else 0

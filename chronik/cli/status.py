@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from chronik.cli.common import cluster_options, columns, named_clusters
+from chronik.apply.creation import CreationFailures
+from chronik.cli.common import cluster_options, missing_cluster, named_clusters, note_outdated_definition
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import (
     domain_option,
@@ -18,14 +19,15 @@ from chronik.cli.main import (
     names_argument,
     print_data,
     recursive_option,
-    use_colour,
 )
 from chronik.cli.status_query import StatusQuery
+from chronik.cli.streams import can_redraw, look, use_colour
 from chronik.clock import timestamp
 from chronik.kube import connect
 from chronik.kube.informer import Informer, informer
 from chronik.manifest import CLUSTER
 from chronik.report.status import NOT_INSTALLED, line, picture, table
+from chronik.status.creation import with_creation_failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +107,7 @@ class _Viewer:
         self.output = output
         self.code = NOT_READY
         self.told: dict[ClusterKey, str] = {}
+        self.creation = CreationFailures(kube)
 
     async def once(self) -> int:
         """Show the clusters, and return the exit code.
@@ -114,46 +117,59 @@ class _Viewer:
         """
         live = Informer(self.kube, self.asked.scopes())
         await live.read()
-        views = self._views(live)
-        self.asked.refuse_missing(view.key for view in views)
+        views = await self._views(live)
+        await self._refuse_missing(views)
         if CLUSTER in live.unknown and not self.asked.clusters:
             click.echo(NOT_INSTALLED, err=True)
         if not views and self.output == "table":
             click.echo(f"no clusters in {self.asked}", err=True)
         else:
-            print_data(self._shown(views, columns(sys.stdout)))
+            print_data(self._shown(views))
+        await self._note_outdated(views)
         return self.code
 
-    async def watch(self, interruption: Interruption) -> int:
-        """Show every change until somebody asks to stop, or nothing is left; return the exit code."""
+    async def _refuse_missing(self, views: list[ClusterView]) -> None:
+        missing = self.asked.missing(view.key for view in views)
+        if missing:
+            raise await missing_cluster(self.kube, missing)
 
-        async def look() -> None:
+    async def _note_outdated(self, views: list[ClusterView]) -> None:
+        if any(view.generation is not None for view in views):
+            await note_outdated_definition(self.kube)
+
+    async def watch(self, interruption: Interruption) -> int:
+        """Show every change until the user stops it, or nothing is left; return the exit code."""
+
+        async def follow() -> None:
             async with informer(self.kube, self.asked.scopes()) as live:
-                self.asked.refuse_missing(view.key for view in self._views(live))
+                views = await self._views(live)
+                await self._refuse_missing(views)
+                await self._note_outdated(views)
                 await self._follow(live)
 
         try:
-            await interruption.until_asked(look())
+            await interruption.until_asked(follow())
         except Interrupted:
             if self.code == 0:
-                interruption.signal = 0  # whoever looked on until all was ready has seen what he wanted to
+                interruption.signal = 0  # who watched until all was ready got what was asked for
         return self.code
 
     async def _follow(self, live: Informer) -> None:
-        redraws = self.output == "table" and sys.stdout.isatty()
+        redraws = self.output == "table" and can_redraw(sys.stdout)
         with ExitStack() as stack:
             show = self._redraw(stack.enter_context(_screen())) if redraws else self._append
-            while views := self._views(live):
+            while views := await self._views(live):
                 show(views)
-                if await live.change(_TICK if redraws else float("inf")):
+                if await live.change(_TICK if redraws else self.creation.next_look()):
                     await asyncio.sleep(_CALM)
         click.echo(f"{self.asked}: gone", err=True)
 
     def _redraw(self, screen: Live) -> Callable[[list[ClusterView]], None]:
-        from rich.text import Text  # noqa: PLC0415  # only who looks on pays for it
+        from rich.text import Text  # noqa: PLC0415  # only --watch pays for it
 
         def show(views: list[ClusterView]) -> None:
-            screen.update(Text.from_ansi(self._shown(views, *screen.console.size).rstrip("\n")), refresh=True)
+            drawn = self._shown(views, screen.console.height)
+            screen.update(Text.from_ansi(drawn.rstrip("\n")), refresh=True)
 
         return show
 
@@ -166,9 +182,13 @@ class _Viewer:
                 print_data(f"{timestamp()}  {text}" if self.output == "table" else text)
                 sys.stdout.flush()
 
-    def _views(self, live: Informer) -> list[ClusterView]:
+    async def _views(self, live: Informer) -> list[ClusterView]:
         """Return all clusters that were asked for and exist, and note whether they are ready."""
-        views = [self._view(key, found) for key, found in self.asked.found(live).items()]
+        failures = await self.creation.of(live.objects)
+        views = [
+            self._view(key, replace(found, objects=with_creation_failures(found.objects, failures)))
+            for key, found in self.asked.found(live).items()
+        ]
         self.code = 0 if views and all(view.ready for view in views) else NOT_READY
         return views
 
@@ -179,17 +199,17 @@ class _Viewer:
         given = self.asked.clusters.get(key)
         if given is not None:
             return cluster_view(given, "file", found, timestamp())
-        cluster = offline.validator().validate(found.document).cluster if found.document else None
+        cluster = offline.validator().validate(found.document, stored=True).cluster if found.document else None
         origin: Literal["document", "objects"] = "document" if cluster else "objects"
         cluster = cluster or cluster_from_objects(key, found, offline.validator().validate)
         return cluster_view(replace(cluster, domain=self.asked.domain), origin, found, timestamp())
 
-    def _shown(self, views: list[ClusterView], width: int | None, height: int | None = None) -> str:
+    def _shown(self, views: list[ClusterView], height: int | None = None) -> str:
         if self.output != "table":
             return self._data(views)
         if not (self.asked.clusters or (len(views) == 1 and self.asked.namespace)):
-            return table(views, timestamp(), width=width, color=use_colour(sys.stdout))
-        return picture(views, timestamp(), width=width, color=use_colour(sys.stdout), height=height)
+            return table(views, timestamp(), **look(sys.stdout))
+        return picture(views, timestamp(), **look(sys.stdout), height=height)
 
     def _data(self, views: list[ClusterView], *, compact: bool = False) -> str:
         from chronik.documents.writer import to_yaml_stream  # noqa: PLC0415
@@ -199,7 +219,7 @@ class _Viewer:
 
 
 def _screen() -> Live:
-    from rich.console import Console  # noqa: PLC0415  # only somebody who looks on pays for it
+    from rich.console import Console  # noqa: PLC0415  # only --watch pays for it
     from rich.live import Live  # noqa: PLC0415
 
-    return Live(console=Console(), auto_refresh=False, vertical_overflow="crop")
+    return Live(console=Console(no_color=not use_colour(sys.stdout)), auto_refresh=False, vertical_overflow="crop")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chronik.apply.wait import cluster_selector
-from chronik.errors import ObjectMissing
 from chronik.kube.reflector import KindSelector
 from chronik.manifest import (
     CLAIM,
@@ -32,11 +31,12 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
 
 _OPTIONAL = ("Service", "HorizontalPodAutoscaler")
+_CONFIG = KIND_BY_NAME["ConfigMap"]
 
 
 @dataclass(frozen=True, slots=True)
 class StatusQuery:
-    """Which clusters somebody asked about: by name, from files, or all of a namespace (None: of all namespaces).
+    """Which clusters the user asked about: by name, from files, or all of a namespace (None: of all namespaces).
 
     A cluster from a file comes with what the file says of it.
     """
@@ -59,6 +59,7 @@ class StatusQuery:
             instances = selector.replace(CLUSTER_LABEL, INSTANCE_LABEL)
             scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector) for kind in WORKLOAD_KINDS]
             scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector, optional=True) for kind in _OPTIONAL]
+            scopes.append(KindSelector(_CONFIG, namespace, selector, optional=True))
             scopes.append(KindSelector(POD, namespace, selector, optional=True))
             scopes.append(KindSelector(CLAIM, namespace, instances, optional=True))
             scopes.append(KindSelector(CLUSTER, namespace, optional=True))
@@ -69,6 +70,9 @@ class StatusQuery:
         documents = {ClusterKey.of(each): each for each in live.of(CLUSTER)}
         parts = [manifest for kind in (*WORKLOAD_KINDS, *_OPTIONAL) for manifest in live.of(KIND_BY_NAME[kind])]
         objects = _by_cluster(parts, CLUSTER_LABEL)
+        for key, configs in _by_cluster(live.of(_CONFIG), CLUSTER_LABEL).items():
+            if key in objects:  # by themselves they make no cluster
+                objects[key] += configs
         pods = _by_cluster(live.of(POD), CLUSTER_LABEL)
         claims = _by_cluster(live.of(CLAIM), INSTANCE_LABEL)
         every = {
@@ -82,19 +86,9 @@ class StatusQuery:
         }
         return {key: found for key, found in every.items() if found.exists}
 
-    def refuse_missing(self, found: Iterable[ClusterKey]) -> None:
-        """Check that every cluster that was asked for was found.
-
-        Raises:
-            ObjectMissing: some were not.
-        """
-        missing = self.clusters.keys() - {*found}
-        if missing:
-            raise ObjectMissing(
-                "there is no such cluster: no ChronikCluster of that name, and no objects labelled as part of it",
-                subject=", ".join(map(str, sorted(missing))),
-                hint="`chronik status -A` shows all clusters.",
-            )
+    def missing(self, found: Iterable[ClusterKey]) -> set[ClusterKey]:
+        """Return the clusters that were asked for and were not found."""
+        return self.clusters.keys() - {*found}
 
 
 def _by_cluster(manifests: Iterable[Manifest], label: str) -> dict[ClusterKey, list[Manifest]]:

@@ -19,23 +19,34 @@ if TYPE_CHECKING:
     from chronik.documents.nodes import Limits
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_UNICODE_SPACE = re.compile(r"[ \t\v\f\r\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*\n?")
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]|[-+.0-9eE]+|true|false|null')
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
 
 
-def split_json(text: str, at_most: int) -> list[tuple[int, int]] | None:
-    """Return where each JSON value of a text begins and ends, or None if the text is not JSON as far as that goes."""
+def split_json(text: str, at_most: int) -> tuple[list[tuple[int, int]], int]:
+    """Return where each JSON value of a text begins and ends, and where JSON ends: with the text, if all is JSON."""
     decode = json.JSONDecoder(parse_constant=_refuse).raw_decode
     spans: list[tuple[int, int]] = []
+    end = 0
     start = _skip_space(text, 0)
     while start < len(text) and len(spans) < at_most:
         try:
             _, end = decode(text, start)
         except (ValueError, RecursionError):
-            return None
+            return spans, end
         spans.append((start, end))
         start = _skip_space(text, end)
-    return spans
+    return spans, len(text)
+
+
+def yaml_start(text: str, start: int, end: int) -> int:
+    """Return where kubectl goes on with YAML after what it has read as JSON: it skips any space, up to a line's end.
+
+    Space is what Unicode says, and not only JSON's own: a no-break space before JSON makes YAML of it.
+    """
+    match = _UNICODE_SPACE.match(text, start, end)
+    return match.end() if match else start
 
 
 def _refuse(constant: str) -> NoReturn:

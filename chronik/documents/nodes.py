@@ -1,8 +1,8 @@
 """A document as nodes: values with their places, before the places are stripped off.
 
-The YAML and the JSON reader share this: the node, the mistakes they note and go on, and the bounds at which they give
-up. `documents` reads every document once for its tree, and once more when somebody asks for a place in it, so that
-correct documents keep no places.
+What reading YAML and reading JSON have in common: the node, the mistakes after which they go on, and the bounds at
+which they give up. A document is read once for its tree, and once more when a place in it is asked for, so that correct
+documents keep no places.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Read the documents of a file: YAML as kubectl reads it, or JSON, with the place of every value at hand.
 
 A file is cut at its `---` lines first, so a mistake in one document hides none in the others, and all are reported at
-once. Places are found when somebody asks for one, by reading that document again: correct documents cost nothing extra.
+once. Places are found when one is asked for, by reading that document again: correct documents cost nothing extra.
 Pure: it is given the content of files.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from chronik.documents.json_reader import JsonReader, split_json
+from chronik.documents.json_reader import JsonReader, split_json, yaml_start
 from chronik.documents.nodes import Abandoned, Limits, Mistake, Node, tree_of
 from chronik.documents.scalars import SURROGATE
 from chronik.documents.syntax_errors import syntax_mistake
@@ -39,7 +39,7 @@ _SAVE = "Save the file as UTF-8."
 _LISTS = {"List": "v1", f"{CLUSTER_KIND}List": API_VERSION}
 """The lists that are taken apart, and their apiVersion; in one of another kind kubectl would find no cluster."""
 _ALWAYS_TOLD = {"separator", "limit"}
-"""Mistakes after which more documents may come that nobody has read."""
+"""Mistakes after which more documents may follow that were not read."""
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class _Text:
 
 @dataclass(slots=True)
 class _Chunk:
-    """The part of a text that one document fills, and its nodes once somebody asked for a place."""
+    """The part of a text that one document fills, and its nodes once a place was asked for."""
 
     file: _Text
     start: int
@@ -143,7 +143,7 @@ def parse_documents(
 
     Empty documents are left out, and the items of a `List` are documents of their own. A document that says something
     unclear, such as one key twice, is returned with what kubectl makes of it; one that says nothing certain is not.
-    What is unclear in a document that is `foreign` is not told, since nothing is made of it.
+    What is unclear in a document that is `foreign` is not reported, since nothing is made of it.
     """
     try:
         text = content if isinstance(content, str) else _decoded(content)
@@ -197,17 +197,33 @@ class _Reading:
         yield from self._cut(start, len(self._file.text))
 
     def _cut(self, start: int, end: int) -> Iterator[_Chunk]:
-        start += self._file.text.startswith(_MARK, start)
-        blank = _BLANK.match(self._file.text, start, end)
+        text = self._file.text
+        blank = _BLANK.match(text, start + text.startswith(_MARK, start), end)
         first = blank.end() if blank else start
         if first == end:
             return
-        if self._file.text[first] == "{":
-            spans = split_json(self._file.text[start:end], self._limits.documents + 1)
-            if spans is not None:
-                yield from (_Chunk(self._file, start + begin, start + stop, is_json=True) for begin, stop in spans)
-                return
-        yield _Chunk(self._file, start, end, is_json=False)
+        if text[first] == "{":
+            yield from self._cut_json(start, end)
+        else:
+            yield _Chunk(self._file, start + text.startswith(_MARK, start), end, is_json=False)
+
+    def _cut_json(self, start: int, end: int) -> Iterator[_Chunk]:
+        """Cut what begins like JSON: all of it may be, or none, or at the head of a file the first object.
+
+        There kubectl takes what follows for YAML if it is no JSON; after two objects it gives up.
+        """
+        text = self._file.text
+        spans, stop = split_json(text[start:end], self._limits.documents + 1)
+        rest = yaml_start(text, start + stop, end)
+        if stop < end - start and (start or len(spans) > 1):
+            spans, rest = [], start
+        elif spans and stop < end - start and not text[rest:end].strip():
+            message = f"the character U+{ord(text[start + stop]):04X} cannot stand after JSON"
+            self._add(Mistake("text", (), start + stop, message, "It may be invisible. Take it out."))
+        yield from (_Chunk(self._file, start + begin, start + end, is_json=True) for begin, end in spans)
+        if rest < end:
+            mark = text.startswith(_MARK, rest) and not start  # elsewhere kubectl trips over it
+            yield _Chunk(self._file, rest + mark, end, is_json=False)
 
     def _read(self, chunk: _Chunk) -> None:
         unreadable = (SURROGATE if chunk.is_json else _UNREADABLE).search(self._file.text, chunk.start, chunk.end)
@@ -233,7 +249,7 @@ class _Reading:
             self._take(chunk, tree)
 
     def _is_foreign(self, tree: Any, path: Path, *, broken: bool) -> bool:
-        """Say whether a path leads into a foreign document. A List of which one value is unknown is all ours."""
+        """Return whether a path leads into a foreign document. A List of which one value is unknown is all ours."""
         if _list_kind(tree) is None:
             return tree is not None and self._foreign(tree)
         match path, tree.get("items"):
@@ -242,7 +258,7 @@ class _Reading:
         return False
 
     def _take(self, chunk: _Chunk, tree: Any) -> None:
-        """Take in what a chunk holds: one document, or the items of a List."""
+        """Add what a chunk holds: one document, or the items of a List."""
         if tree is None:
             return
         kind = _list_kind(tree)
@@ -260,7 +276,7 @@ class _Reading:
             self._take_item(chunk, kind, item, ("items", number))
 
     def _take_item(self, chunk: _Chunk, kind: str, item: Any, path: Path) -> None:
-        """Take in an item of a List, unless it is one that kubectl refuses."""
+        """Add an item of a List, unless it is one that kubectl refuses."""
         if not isinstance(item, dict):
             self._complain(chunk, path, f"an item of a {kind} must be an object")
         elif _list_kind(item) is not None:

@@ -37,7 +37,7 @@ _GO_FLOAT = re.compile(rf"\.{_DIGITS}(?:[eE][-+]?{_DIGITS})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ][0-9:.Z+-]+)?")
 _MIN, _MAX = -(2**63), 2**63 - 1
 _MAX_UNSIGNED = 2**64 - 1
-_MAX_LENGTH = 512  # characters; what is longer is no number that anybody means
+_MAX_LENGTH = 512  # characters; what is longer is not meant as a number
 _SHOWN = 40
 
 
@@ -183,7 +183,7 @@ _AGREED_WORDS: dict[str, Scalar] = {
 
 
 def is_ambiguous(text: str) -> bool:
-    """Say whether some YAML parser would read an unquoted `text` as anything but that string."""
+    """Return whether some YAML parser would read an unquoted `text` as anything but that string."""
     if text in _AMBIGUOUS_WORDS:
         return True
     if text[0] not in _NUMBER_STARTS:

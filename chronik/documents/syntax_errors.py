@@ -1,7 +1,6 @@
 """What a YAML parser's complaint means, in words for people who never read its source, and at the place that matters.
 
 libyaml says `did not find expected key` for a wrong indentation and `could not find expected ':'` for a missing quote.
-Called by `documents`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Write manifests as text that kubectl, written in Go, and Python read back as the same tree.
 
-YAML is for people and files; JSON is for the wire and for digests. `cli` and `testing` call this; nothing here prints.
+YAML is for people and files; JSON is for the wire and for digests. Nothing here prints.
 """
 
 from __future__ import annotations

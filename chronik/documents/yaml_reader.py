@@ -6,6 +6,7 @@ about thirty times slower.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import yaml
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from chronik.documents.nodes import Limits
 
+_QUOTE = re.compile(r"(?<!\\)((?:\\\\)*)\\'")
+_SLASH = re.compile(r"(?<!\\)(?:\\\\)*\\/")
 _MERGE = "<<"
 _MERGE_TAGS = (None, "!", TAG_PREFIX + "merge")
 _TEMPLATE_HINT = "Put text in quotes. If {{ }} belongs to a template, render that first."
@@ -71,7 +74,10 @@ class YamlReader(NodeReader):
 
     def __init__(self, text: str, limits: Limits, values: int = 0) -> None:
         super().__init__(limits, values)
-        events: _Events = CParser(text)
+        self._text = text
+        self._has_slashes = "\\/" in text
+        self._mark = _unused(text) if "\\'" in text else ""
+        events: _Events = CParser(_QUOTE.sub(rf"\1{self._mark}'", text) if self._mark else text)
         self._next: Callable[[], Any] = events.get_event
         self._anchors: dict[str, _Anchor | None] = {}
         self._aliased = 0
@@ -147,11 +153,23 @@ class YamlReader(NodeReader):
     def _scalar(self, event: Any) -> Node:
         start = event.start_mark.index
         self.count(start, event.value)
+        if self._mark:
+            event.value = event.value.replace(self._mark, "" if event.style == '"' else "\\")
+        if event.style == '"':
+            self._check_escapes(start, event.end_mark.index)
         try:
             return Node(start, self._resolve(event), NO_KEYS)
         except ScalarError as error:
             self.note_scalar(start, error)
             return Node(start, None, NO_KEYS)
+
+    def _check_escapes(self, start: int, end: int) -> None:
+        """Refuse the one escape that JSON and YAML 1.2 know and kubectl's parser does not."""
+        slash = _SLASH.search(self._text, start, end) if self._has_slashes else None
+        if slash:
+            hint = r"Write / without the backslash, or \\/ for a backslash and a slash."
+            message = "this is no escape that a double-quoted text can hold"
+            self.note_broken("syntax", slash.end() - 2, message, hint)
 
     def _resolve(self, event: Any) -> Any:
         if event.tag is not None and event.tag not in KNOWN_TAGS:
@@ -231,8 +249,18 @@ class YamlReader(NodeReader):
         self.note("merge", start, message, "Put << first in the map.")
 
 
+def _unused(text: str) -> str:
+    r"""Return a character to put for the backslash of `\'`; empty if there is none that is not in the text.
+
+    kubectl's parser takes `\'` in double quotes for a quote, and libyaml refuses it. So the backslash is put away, and
+    comes back wherever it is no escape.
+    """
+    private = map(chr, range(0xE000, 0xE100))
+    return next((character for character in private if character not in text), "")
+
+
 def _is_merge(event: Any) -> bool:
-    """Say whether a key is the merge key: `<<`, unquoted, or with its tag."""
+    """Return whether a key is the merge key: `<<`, unquoted, or with its tag."""
     return (
         type(event) is ScalarEvent
         and event.value == _MERGE

@@ -1,12 +1,11 @@
 """What went wrong between us and the API server, as one table: which error it is, and whether to send it again.
 
-Pure. `kube_http` asks `refuse` about every answer that is no success and `fail` about every answer that never came;
-`kube_wording` finds the words. The first row of `RULES` that matches decides, and each row has its test.
+Pure. `refuse` classifies an answer that is no success, `fail` one that never came; their words are in `messages`. The
+first row of `RULES` that matches decides, and each row has its test.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chronik import errors
 from chronik.errors import Answer, ApiError, Cause, ConflictError, FieldOwner
+from chronik.kube.checks.answers import read_status
 from chronik.kube.messages import ServerInfo, redact, word
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ErrorRule:
     with_retry_after: bool = False
 
     def matches(self, code: int, status: dict[str, Any], answer: Answer) -> bool:
-        """Say whether this row is about an answer."""
+        """Return whether this row matches an answer."""
         return (
             code in self.codes
             and (not self.reason or self.reason == answer.reason)
@@ -114,10 +114,12 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule("not an API server", ANY, ApiError),
 )
 
-Fault = Literal["refused", "unknown host", "timeout", "cut", "certificate", "tls", "garbage"]
-"""Why there was no usable answer; `cut` is a connection that closed or broke off after the request was sent."""
+Fault = Literal["proxy", "refused", "unknown host", "timeout", "cut", "certificate", "tls", "garbage"]
+"""Why there was no usable answer; `cut` is a connection that closed or broke off after the request was sent, `proxy`
+one that a proxy did not make."""
 
 FAULTS: dict[Fault, tuple[ErrorType, Retry]] = {
+    "proxy": (errors.Unreachable, Retry.IF_REACHED_BEFORE),
     "refused": (errors.Unreachable, Retry.IF_REACHED_BEFORE),
     "unknown host": (errors.Unreachable, Retry.IF_REACHED_BEFORE),
     "timeout": (errors.Unreachable, Retry.AMBIGUOUS),
@@ -134,7 +136,7 @@ def refuse(info: RequestInfo, reply: Reply, where: ServerInfo) -> Classification
     Source: the Status object of
     https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/, and what kube-apiserver 1.36 sends.
     """
-    status = _status(reply.text)
+    status = read_status(reply.text)
     answer = _answer(info, reply, status)
     rule = next(rule for rule in RULES if rule.matches(reply.code, status, answer))
     text = redact(status["message"], info.secrets)
@@ -148,6 +150,7 @@ def fail(info: RequestInfo, fault: Fault, detail: str, where: ServerInfo) -> Cla
     """Classify an answer that never came; `detail` is what the operating system or TLS said."""
     error, retry = FAULTS[fault]
     answer = Answer(info.verb, info.resource)
+    detail = f"the proxy {where.proxy} did not connect: {detail}" if fault == "proxy" else detail
     message, hint = word(error, info, answer, redact(detail), where)
     return Classification(error(message, subject=where.server, hint=hint, answer=answer), retry)
 
@@ -155,20 +158,9 @@ def fail(info: RequestInfo, fault: Fault, detail: str, where: ServerInfo) -> Cla
 _ABOUT_THE_SERVER = (errors.Unauthorized, errors.UntrustedServer, ApiError)
 
 
-def _status(text: str) -> dict[str, Any]:
-    """Return the Status object of a body; a body that is none becomes its message."""
-    try:
-        status = json.loads(text)
-    except ValueError:
-        status = None
-    if isinstance(status, dict) and isinstance(status.get("message"), str):
-        return status
-    return {"message": text.strip()}
-
-
 def _answer(info: RequestInfo, reply: Reply, status: dict[str, Any]) -> Answer:
-    details = status.get("details") or {}
-    causes = tuple(dict.fromkeys(_cause(cause, info) for cause in details.get("causes") or ()))
+    details = status.get("details", {})
+    causes = tuple(dict.fromkeys(_cause(cause, info) for cause in details.get("causes", ())))
     return Answer(
         verb=info.verb,
         resource=info.resource,

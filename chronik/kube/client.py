@@ -1,7 +1,7 @@
-"""Talks to a real API server: `ApiKube` is the `Kube` that `kube.connect` gives away.
+"""Talks to a real API server: `ApiKube` is what `kube.connect` returns.
 
-Each method sends one request, or one for each page, and reads what comes back. Kinds that chronik renders cost no
-discovery; another one, of a template override, is asked for once.
+Each method has one request made by `requests`, or one for each page, sent by `transport`, and reads what comes back.
+Kinds that chronik renders cost no discovery; another one, of a template override, is asked for once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chronik.errors import KindMissing, NamespaceMissing, ObjectMissing, WatchExpired
-from chronik.kube.classify import Reply, refuse
+from chronik.kube.checks.answers import check_event, check_items, check_map, check_object, check_page, check_resources
+from chronik.kube.checks.shapes import ShapeError
+from chronik.kube.classify import Reply, fail, refuse
 from chronik.kube.interface import Listing, WatchEvent
 from chronik.kube.messages import RequestInfo
 from chronik.kube.requests import (
@@ -23,6 +25,7 @@ from chronik.kube.requests import (
     get_request,
     list_request,
     merge_request,
+    openapi_request,
     query,
     secrets_of,
     watch_request,
@@ -53,12 +56,23 @@ class ApiKube:
         """The namespace that the options or the context name, else `default`."""
         return self._transport.access.namespace
 
+    async def openapi(self, api_version: str) -> Manifest:
+        """Return what the server publishes of a group's version."""
+        info = RequestInfo("get", Kind(api_version, "OpenAPI", plural="", stage=-1))
+        answer = await self._transport.send(openapi_request(info))
+        try:
+            return check_map(answer)
+        except ShapeError as error:
+            raise self._strange(info, error) from error
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if it does not exist."""
+        info = self._object("get", kind, namespace, name)
         try:
-            return await self._transport.send(get_request(self._object("get", kind, namespace, name)))
+            found = await self._transport.send(get_request(info))
         except ObjectMissing:
             return None
+        return self._checked(info, found)
 
     async def list(
         self,
@@ -71,7 +85,7 @@ class ApiKube:
     ) -> Listing:
         """Return all objects, read page by page.
 
-        If the server forgets underway what version the pages are of (410), start again, the last time without pages.
+        If the version of the pages expires on the way (410), start again, the last time without pages.
         """
         info = RequestInfo("list", kind, namespace or "")
         selectors = query(labelSelector=label_selector, fieldSelector=field_selector)
@@ -83,15 +97,20 @@ class ApiKube:
     async def _list(
         self, info: RequestInfo, selectors: Query, limit: int, keep: Callable[[Manifest], Manifest]
     ) -> Listing:
-        identity = {"apiVersion": info.kind.api_version, "kind": info.kind.name}
         items: list[Manifest] = []
         token = ""
         while True:
             page = await self._transport.send(list_request(info, selectors=selectors, limit=limit, token=token))
-            items += [keep({**identity, **item}) for item in page["items"] or ()]
-            token = page["metadata"].get("continue", "")
+            try:
+                found, version, following = check_page(page)
+                items += [keep(item) for item in check_items(found, info.kind)]
+                if following and following == token:
+                    raise ShapeError("leads to the same page again").below(".metadata.continue")
+            except ShapeError as error:
+                raise self._strange(info, error) from error
+            token = following
             if not token:
-                return Listing(items, page["metadata"]["resourceVersion"])
+                return Listing(items, version)
 
     async def apply(
         self,
@@ -104,16 +123,19 @@ class ApiKube:
     ) -> Manifest:
         """Apply a manifest on the server; unknown fields are refused."""
         info = await self._about(manifest, "patch", subresource)
-        return await self._transport.send(apply_request(info, manifest, manager=manager, force=force, dry_run=dry_run))
+        request = apply_request(info, manifest, manager=manager, force=force, dry_run=dry_run)
+        return self._checked(info, await self._transport.send(request), stored=not dry_run)
 
-    async def merge(self, kind: Kind, ref: ObjectRef, patch: Manifest) -> Manifest:
+    async def merge(self, kind: Kind, ref: ObjectRef, patch: Manifest, *, dry_run: bool = False) -> Manifest:
         """Merge a patch into an object."""
         info = self._object("patch", kind, ref.namespace, ref.name)
-        return await self._transport.send(merge_request(info, patch))
+        request = merge_request(info, patch, dry_run=dry_run)
+        return self._checked(info, await self._transport.send(request), stored=not dry_run)
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object."""
-        return await self._transport.send(create_request(await self._about(manifest, "create"), manifest))
+        info = await self._about(manifest, "create")
+        return self._checked(info, await self._transport.send(create_request(info, manifest)))
 
     async def delete(
         self,
@@ -125,7 +147,7 @@ class ApiKube:
         propagation: Propagation = "Background",
         dry_run: bool = False,
     ) -> None:
-        """Delete an object; what is not there is deleted already."""
+        """Delete an object; one that does not exist counts as deleted."""
         request = delete_request(
             self._object("delete", kind, ref.namespace, ref.name),
             uid=uid,
@@ -152,9 +174,13 @@ class ApiKube:
         request = watch_request(info, resource_version=resource_version, selectors=selectors, seconds=seconds)
         async with self._transport.stream(request) as events:
             async for event in events:
-                if event["type"] == "ERROR":
-                    raise self._refusal(info, event["object"])
-                yield WatchEvent(event["type"], event["object"])
+                try:
+                    change, subject = check_event(event, kind)
+                except ShapeError as error:
+                    raise self._strange(info, error) from error
+                if change == "ERROR":
+                    raise self._refusal(info, subject)
+                yield WatchEvent(change, subject)
 
     async def _about(self, manifest: Manifest, verb: str, subresource: str = "") -> RequestInfo:
         kind = await self.kind(manifest["apiVersion"], manifest["kind"])
@@ -174,11 +200,25 @@ class ApiKube:
 
     async def _discover(self, api_version: str, name: str) -> Kind:
         info = RequestInfo("get", Kind(api_version, name, plural="", stage=-1))
-        found = await self._transport.send(get_request(info))
-        for resource in found["resources"]:
+        try:
+            found = check_resources(await self._transport.send(get_request(info)))
+        except ShapeError as error:
+            raise self._strange(info, error) from error
+        for resource in found:
             if resource["kind"] == name and "/" not in resource["name"]:
-                return Kind(api_version, name, resource["name"], stage=-1, namespaced=resource["namespaced"])
+                namespaced = resource.get("namespaced", False)
+                return Kind(api_version, name, resource["name"], stage=-1, namespaced=namespaced)
         raise self._refusal(info, {"code": 404, "message": "the server could not find the requested resource"})
+
+    def _checked(self, info: RequestInfo, answer: Any, *, stored: bool = True) -> Manifest:
+        """Return the object that was asked for, or written. Raises ApiError if the answer is something else."""
+        try:
+            return check_object(answer, info.kind, stored=stored)
+        except ShapeError as error:
+            raise self._strange(info, error) from error
+
+    def _strange(self, info: RequestInfo, error: ShapeError) -> ApiError | ConflictError:
+        return fail(info, "garbage", f"{info.verb} {info.subject}: {error}", self._transport.where).error
 
     def _refusal(self, info: RequestInfo, status: dict[str, Any]) -> ApiError | ConflictError:
         return refuse(info, Reply(status.get("code", 0), json.dumps(status)), self._transport.where).error

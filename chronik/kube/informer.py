@@ -1,6 +1,6 @@
-"""Holds what there is of a few kinds, for as long as a command looks on: a Reflector each, with a dict as its store.
+"""Holds what there is of a few kinds, for as long as a command watches: a Reflector each, with a dict as its store.
 
-Waiting for readiness or for a deletion asks it what is there, and for the next change; nothing is polled.
+It says what is there, and waits for the next change; nothing is polled.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from chronik.clock import Clock
 from chronik.errors import Forbidden, KindMissing, ServerBusy, ServerFailure, Unreachable
 from chronik.kube.reflector import Reflector, ReflectorOptions, Sink
 from chronik.manifest import ObjectRef
-from chronik.tasks import ended, first_of
+from chronik.tasks import ended, first_of, gathered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chronik.kube.reflector import KindSelector
     from chronik.manifest import Kind, Manifest
 
-_LONGEST_PAUSE = 10.0  # seconds: somebody waits
+_LONGEST_PAUSE = 10.0  # seconds: a person waits
 _PASSING = (Unreachable, ServerBusy, ServerFailure)
 
 
@@ -87,13 +87,13 @@ class Informer:
         Raises:
             ApiError: a kind that is not optional cannot be read.
         """
-        await asyncio.gather(*(each.list() for each in self._reflectors))
+        await gathered(*(each.list() for each in self._reflectors))
         self._changed.clear()
 
     async def change(self, seconds: float) -> bool:
         """Wait for a change since the last call, or since all was read; return False if none came within `seconds`.
 
-        The first call starts to watch: who has seen enough by then opens no connection for it.
+        The first call starts to watch: without one, no connection is opened for it.
 
         Raises:
             ApiError: a kind that is not optional cannot be watched any more.

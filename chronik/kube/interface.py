@@ -1,7 +1,7 @@
 """The API server, as the rest of chronik sees it: get, list, watch, apply, create and delete, and typed errors.
 
-`apply`, `reconcile`, `operator` and the cluster commands take a `Kube`; `connect` gives them one. The modules `kube_*`
-are its parts and nobody else's: the only ones that talk to a cluster or import the official client.
+`connect` returns a `Kube`. How it is made is this package's business alone: no other one talks to a cluster or imports
+the official client.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ UNGUARDED: WriteGuard = _Unguarded()
 class ConnectOptions:
     """How to connect. Empty means: as kubectl would.
 
-    `request_timeout` bounds one attempt, `retry` all of them together; both in seconds. `on_request` is told verb,
-    kind, HTTP code (0: no answer) and seconds of every attempt; `on_warning` the subject and a warning of the server.
-    `guard` is asked about everything that changes something.
+    `request_timeout` bounds one attempt, `retry` all of them together; both in seconds. `on_request` gets verb, kind,
+    HTTP code (0: no answer) and seconds of every attempt; `on_warning` the subject and a warning of the server. `guard`
+    is asked about everything that changes something.
     """
 
     kubeconfig: str = ""
@@ -110,6 +110,12 @@ class Kube(Protocol):
     async def kind(self, api_version: str, name: str) -> Kind:
         """Return how the server names a kind, which it is asked for if chronik does not know it."""
 
+    async def openapi(self, api_version: str) -> Manifest:
+        """Return what the server publishes of a group's version, in OpenAPI 3.0; KindMissing if it has none.
+
+        Every user may read it, unlike a CustomResourceDefinition. It is some 100 kB long.
+        """
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if it does not exist; a missing kind is an error."""
 
@@ -143,14 +149,14 @@ class Kube(Protocol):
         exist, and be that one. The first is no such promise for an object that does not exist: it is created.
         """
 
-    async def merge(self, kind: Kind, ref: ObjectRef, patch: Manifest) -> Manifest:
+    async def merge(self, kind: Kind, ref: ObjectRef, patch: Manifest, *, dry_run: bool = False) -> Manifest:
         """Merge a patch (RFC 7386) into an object, and return it as it is then: for what an apply cannot take away.
 
         With `metadata.resourceVersion` in the patch the object must have that version.
         """
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """Create an object that nobody else writes, such as an Event, and return it. Not repeated when in doubt."""
+        """Create an object that no other client writes, such as an Event, and return it. Not repeated when in doubt."""
 
     async def delete(
         self,

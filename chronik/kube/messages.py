@@ -1,6 +1,6 @@
 """The words of API errors: what was refused, to whom, and what to do about it.
 
-Pure; `kube_errors` calls it. Server texts are quoted, but never a payload: see `redact`.
+Pure. Server texts are quoted, but never a payload: see `redact`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chronik import errors
+from chronik.kube.checks.addresses import is_loopback
 from chronik.manifest import CLUSTER, Kind, ObjectRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from chronik.errors import Answer, FieldOwner
+    from chronik.errors import Answer
 
 Wording = tuple[str, str]
 """The message, and the hint: what to do."""
@@ -49,10 +50,12 @@ class RequestInfo:
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """Which server was asked, and which configuration led there."""
+    """Which server was asked, and which configuration led there; `proxy` is what requests go through, if they do."""
 
     server: str
     origin: str
+    proxy: str = ""
+    proxy_origin: str = ""
 
 
 def word(error: type[Exception], info: RequestInfo, answer: Answer, text: str, where: ServerInfo) -> Wording:
@@ -107,6 +110,8 @@ _NAME_FIRST = re.compile(
 
 def _unreachable(case: _Case) -> Wording:
     hint = f"Check that the API server runs, and that {case.where.origin} names the right one."
+    if case.where.proxy:
+        hint += f" Requests go through the proxy {case.where.proxy}, which {case.where.proxy_origin} names."
     return f"the API server did not answer: {case.text}", hint
 
 
@@ -121,6 +126,8 @@ def _untrusted(case: _Case) -> Wording:
 
 
 def _unauthorized(case: _Case) -> Wording:
+    if _in_clear_text(case):
+        return "the API server wants credentials", _NOTHING_SENT
     hint = "A token may have expired: log in again, or renew what the configuration points to."
     return f"the API server does not accept the credentials of {case.where.origin}", hint
 
@@ -132,16 +139,25 @@ _RBAC = re.compile(
 _ESCALATION = "attempting to grant RBAC permissions not currently held"
 
 
+_NOTHING_SENT = "No credentials go over plain http://, but to this machine itself. Use the server's https:// address."
+
+
+def _in_clear_text(case: _Case) -> bool:
+    return case.where.server.startswith("http:") and not is_loopback(case.where.server)
+
+
 def _forbidden(case: _Case) -> Wording:
     match = _RBAC.search(case.text)
     if match is None:
         grants = _ESCALATION in case.text
-        return _essence(case), "Whoever applies a Role must hold all the permissions that it grants." if grants else ""
+        return _essence(case), "To apply a Role, you must hold all the permissions that it grants." if grants else ""
     resource = f"{match['plural']}.{match['group']}".rstrip(".")
     full_name = f"{resource}/{match['sub']}" if match["sub"] else resource
     place = f"in namespace {match['namespace']}" if match["namespace"] else "in the whole cluster"
     message = f"{match['user']} may not {match['verb']} {full_name} {place}"
     if match["user"] == "system:anonymous":
+        if _in_clear_text(case):
+            return message, _NOTHING_SENT
         return message, f"No credentials reached the server: check the user of {case.where.origin}."
     return message, f"Grant it with a Role or ClusterRole, then check: {_can_i(match, resource)}"
 
@@ -194,13 +210,9 @@ def _namespace_missing(case: _Case) -> Wording:
 
 def _field_conflict(case: _Case) -> Wording:
     owners = case.answer.owners
-    listed = "".join(f"\n  {owner.path}: {owner.manager} ({_how(owner)})" for owner in owners)
+    listed = "".join(f"\n  {owner.path}: {owner.manager} ({owner.how})" for owner in owners)
     message = f"other field managers own {len(owners)} of the fields that it sets:{listed}"
     return message, "Leave these fields to them, let them give the fields up, or take them with --force-conflicts."
-
-
-def _how(owner: FieldOwner) -> str:
-    return f"{owner.operation.lower()} of {owner.subresource}" if owner.subresource else owner.operation.lower()
 
 
 def _changed(case: _Case) -> Wording:

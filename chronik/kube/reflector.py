@@ -25,14 +25,14 @@ FIRST_PAUSE = 0.5
 FORBIDDEN_PAUSE = 300.0
 """Seconds until an optional kind that was refused is asked for again."""
 HEALTHY_SECONDS = 60.0
-"""A watch that lasted so long was none that breaks at once."""
+"""A watch that lasted so long did not break at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class KindSelector:
     """What to follow: one kind in one namespace (None: in all), by label and field.
 
-    What is `optional` is done without if it may not be listed or is not installed, and asked for again later.
+    An `optional` kind is left out if it may not be listed or is not installed, and tried again later.
     """
 
     kind: Kind
@@ -70,8 +70,8 @@ class Sink(Protocol):
 class ReflectorOptions:
     """How to go on. `retried` errors are tried again, others end it; pauses grow up to `longest_pause` seconds.
 
-    `listing` bounds how many list at a time. `on_break` is told of a watch that broke, and the version it goes on from;
-    `on_relist` why a list is repeated: `expired`, or the reason of an error.
+    `listing` bounds how many list at a time. `on_break` gets the selector of a watch that broke, the version it goes on
+    from, and the error; `on_relist` why a list is repeated: `expired`, or the reason of an error.
     """
 
     longest_pause: float
@@ -83,7 +83,7 @@ class ReflectorOptions:
 
 
 class Reflector:
-    """Follows one selector. `ready` is set once it has been listed, or is known to be done without.
+    """Follows one selector. `ready` is set once it has been listed, or is known to be left out.
 
     `is_refused` says that it is optional, and that the last answer to a list was no.
     """
@@ -191,7 +191,7 @@ class Reflector:
         return cast("AsyncGenerator[WatchEvent, None]", events)  # which has to be closed, for its connection's sake
 
     async def _pause(self) -> None:
-        """Wait, longer with each failure and never quite as long as others do; not at all after none."""
+        """Wait: longer with each failure, with jitter; not at all without one."""
         whole = min(self._options.longest_pause, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 16))
         whole = FORBIDDEN_PAUSE if self.is_refused else whole
         if self._failures or self.is_refused:

@@ -1,6 +1,6 @@
 """Requests to the API server, before they are sent: paths, queries and bodies.
 
-Pure; `kube_client` has them built and `kube_http` sends them.
+Pure: nothing is sent here.
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
 
@@ -30,8 +30,8 @@ Query = tuple[tuple[str, str], ...]
 class Request:
     """One request: what is asked, and as HTTP.
 
-    `idempotent`: asking twice is as good as once. `conditional`: it names a version or uid, so after a conflict
-    asking again is no use. `dry_run`: it asks the server to keep nothing. `timeout`: seconds for one attempt, instead
+    `idempotent`: sending twice is as good as once. `conditional`: it names a version or uid, so after a conflict
+    sending again is no use. `dry_run`: it asks the server to keep nothing. `timeout`: seconds for one attempt, instead
     of the client's own.
     """
 
@@ -59,6 +59,11 @@ class Request:
 def get_request(info: RequestInfo) -> Request:
     """Ask for one object."""
     return Request(info, "GET", url_path(info))
+
+
+def openapi_request(info: RequestInfo) -> Request:
+    """Ask what the server publishes of a group's version, in OpenAPI 3.0."""
+    return Request(info, "GET", f"/openapi/v3{url_path(info)}")
 
 
 def list_request(info: RequestInfo, *, selectors: Query, limit: int, token: str) -> Request:
@@ -96,16 +101,17 @@ def apply_request(info: RequestInfo, manifest: Manifest, *, manager: str, force:
     )
 
 
-def merge_request(info: RequestInfo, patch: Manifest) -> Request:
+def merge_request(info: RequestInfo, patch: Manifest, *, dry_run: bool = False) -> Request:
     """Merge a patch into an object; doing so twice is as good as once, unless it is bound to a version."""
     return Request(
         info,
         "PATCH",
         url_path(info),
-        query(fieldManager=FIELD_MANAGER, fieldValidation="Strict"),
+        query(fieldManager=FIELD_MANAGER, fieldValidation="Strict", dryRun="All" if dry_run else ""),
         encode(patch),
         "application/merge-patch+json",
         conditional="resourceVersion" in patch.get("metadata", {}),
+        dry_run=dry_run,
     )
 
 

@@ -1,6 +1,6 @@
 """When to send a request again, and how long to wait before.
 
-`kube_http` asks. Nothing here talks to anybody; time and chance come in as a `Clock`, so tests wait for nothing.
+Nothing here talks to a server; time and chance come in as a `Clock`, so tests wait for nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LONGEST_HOLD = 600.0  # a mistaken Retry-After of a day must not silence an oper
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How patient one request is: so many attempts, begun within so many seconds.
+    """The retry budget of one request: so many attempts, begun within so many seconds.
 
     Pauses double from `first` to `longest` seconds, and half of each is chance. `conflicts` bounds the attempts that
     end in a 409.
@@ -39,14 +39,14 @@ class RetryPolicy:
 
 
 class RetryAfterGate:
-    """What the whole client waits at when the server has asked for a pause (Retry-After)."""
+    """Holds back the whole client when the server has asked for a pause (Retry-After)."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._opens = 0.0
 
     def hold(self, seconds: float) -> None:
-        """Let nobody through for so long, ten minutes at most; a later end wins."""
+        """Close for so many seconds, ten minutes at most; a later end wins."""
         self._opens = max(self._opens, self._clock.now() + min(seconds, LONGEST_HOLD))
 
     @property
@@ -57,7 +57,7 @@ class RetryAfterGate:
     async def wait(self, patience: float, spread: float) -> bool:
         """Wait until the gate is open; return False, at once, if that takes more than `patience` seconds.
 
-        Up to `spread` seconds come on top, so that not everybody runs through it at the same moment.
+        Up to `spread` seconds come on top, so that not all requests pass at the same moment.
         """
         gives_up = self._clock.now() + patience
         while self.remaining:

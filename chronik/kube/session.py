@@ -1,22 +1,20 @@
-"""Connections to the API server, and what their failures are.
+"""Connections to the API server, through a proxy or not, and what their failures are.
 
-`kube_http` opens one session per client, and asks `diagnose` about every exception that comes out of it.
+A client has one session. `diagnose` names the fault behind every exception that comes out of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
-import os
 import socket
 import ssl
 import struct
-import tempfile
 import time
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from importlib.util import find_spec
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
@@ -25,12 +23,14 @@ import aiohttp
 
 from chronik import __version__
 from chronik.errors import KubeconfigError
+from chronik.kube.checks.addresses import AddressError, is_loopback, proxy_address, without_password
+from chronik.kube.tls import system_words
 
 if TYPE_CHECKING:
-    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+    from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
 
     from chronik.kube.classify import Fault
-    from chronik.kube.credentials import Access, Pem
+    from chronik.kube.credentials import Access
 
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 60.0  # the server closes idle connections after 90 s and more
@@ -42,20 +42,48 @@ TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, json.JSONDecodeError, UnicodeD
 """All that can go wrong between two ends; TimeoutError and SSLError are OSErrors."""
 
 
-def open_session(access: Access, tls: ssl.SSLContext | None, sockets: Sockets) -> aiohttp.ClientSession:
-    """Return a session that sends who we are with every request; how many at a time is not its business."""
+def open_session(access: Access, tls: ssl.SSLContext | None, sockets: Sockets, proxy: Proxy) -> aiohttp.ClientSession:
+    """Return a session that sends our headers with every request; it does not limit how many run at a time."""
+    options: dict[str, Any] = {"limit": 0, "ssl": tls or _for_plain_http(proxy), "keepalive_timeout": IDLE_SECONDS}
+    middlewares: tuple[ClientMiddlewareType, ...] = (_send_once,)
+    if proxy.is_socks:
+        connector, middleware = _socks(proxy, options)
+        middlewares = (*middlewares, middleware)
+    else:
+        connector = aiohttp.TCPConnector(socket_factory=sockets, **options)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=0, ssl=tls or False, keepalive_timeout=IDLE_SECONDS, socket_factory=sockets
-        ),
+        connector=connector,
         headers=[("User-Agent", f"chronik/{__version__}"), ("Accept", "application/json"), *access.headers],
         cookie_jar=aiohttp.DummyCookieJar(),
-        middlewares=(_send_once,),
+        middlewares=middlewares,
     )
 
 
+def _for_plain_http(proxy: Proxy) -> ssl.SSLContext | bool:
+    """Return what a session of a plain http server verifies: its proxy. Never False, which would verify nothing."""
+    return ssl.create_default_context() if proxy.address.startswith("https:") else True
+
+
+class ProxyFailure(aiohttp.ClientError):
+    """A SOCKS proxy cannot be reached, or refuses to connect."""
+
+
+def _socks(proxy: Proxy, options: dict[str, Any]) -> tuple[aiohttp.TCPConnector, ClientMiddlewareType]:
+    """Return a connector that goes through a SOCKS5 proxy, and what makes a ProxyFailure of its errors."""
+    from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError  # noqa: PLC0415  # an extra
+
+    async def named(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        try:
+            return await handler(request)
+        except (ProxyConnectionError, ProxyError, ProxyTimeoutError) as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            raise ProxyFailure(_detail(cause)) from error
+
+    return ProxyConnector.from_url(proxy.address, rdns=True, **options), named
+
+
 class Sockets:
-    """The sockets of a session. Closing the session does not close them all at once: TLS takes leave of the server."""
+    """The sockets of a session. They close later than the session does: a TLS shutdown waits for the server."""
 
     def __init__(self) -> None:
         self._sockets: WeakSet[socket.socket] = WeakSet()
@@ -74,7 +102,7 @@ class Sockets:
         """Wait until all are closed, which takes some turns of the loop and no longer than `within` seconds."""
         deadline = time.monotonic() + within
         await asyncio.sleep(0)
-        while any(each.fileno() >= 0 for each in self._sockets) and time.monotonic() < deadline:  # noqa: ASYNC110  # nobody tells
+        while any(each.fileno() >= 0 for each in self._sockets) and time.monotonic() < deadline:  # noqa: ASYNC110  # no event says so
             await asyncio.sleep(0.005)
 
 
@@ -86,13 +114,76 @@ def reset_connection(transport: asyncio.WriteTransport) -> None:
     transport.abort()
 
 
+class Proxy(NamedTuple):
+    """The proxy that requests go through, and where that is configured; no address is no proxy."""
+
+    address: str = ""
+    origin: str = ""
+
+    @property
+    def is_socks(self) -> bool:
+        """Whether it speaks SOCKS5, not HTTP."""
+        return self.address.startswith("socks5:")
+
+
+def proxy_for(access: Access) -> Proxy:
+    """Return the proxy that the kubeconfig or the environment names for a server.
+
+    Raises:
+        KubeconfigError: it cannot be used.
+    """
+    variable = f"${urlsplit(access.server).scheme.upper()}_PROXY"
+    if access.proxy:
+        proxy = Proxy(access.proxy, "its proxy-url")
+    else:
+        proxy = Proxy(proxy_of_environment(access.server), variable)
+    if not proxy.is_socks:
+        return proxy
+    subject = access.origin if access.proxy else variable
+    if find_spec("aiohttp_socks") is None:
+        raise KubeconfigError(
+            f"{without_password(proxy.address)} is a SOCKS proxy, which chronik speaks to with an extra only",
+            subject=subject,
+            hint="Install it: pip install 'chronik[socks]'",
+        )
+    if access.server_name:
+        raise KubeconfigError("a SOCKS proxy cannot be used with a tls-server-name", subject=subject)
+    return proxy
+
+
 def proxy_of_environment(server: str) -> str:
-    """Return $HTTPS_PROXY or $HTTP_PROXY, unless $NO_PROXY or a loopback address says otherwise."""
+    """Return $HTTPS_PROXY or $HTTP_PROXY, unless $NO_PROXY or a loopback address says otherwise.
+
+    Raises:
+        KubeconfigError: the variable's value is no address of a proxy.
+    """
     parts = urlsplit(server)
     host = parts.hostname or ""
-    if host in {"localhost", "::1"} or host.startswith("127.") or proxy_bypass(host):
+    if is_loopback(server) or proxy_bypass(host) or _in_networks(host, getproxies().get("no", "")):
         return ""
-    return getproxies().get(parts.scheme, "")
+    address = getproxies().get(parts.scheme, "")
+    if not address:
+        return ""
+    try:
+        return proxy_address(address if "://" in address else f"http://{address}")
+    except AddressError as error:
+        name = f"{parts.scheme.upper()}_PROXY"
+        raise KubeconfigError(
+            f"it {error}", subject=f"${name}", hint=f"Mend it, or leave it out: unset {name}"
+        ) from error
+
+
+def _in_networks(host: str, listed: str) -> bool:
+    """Tell whether $NO_PROXY has a network with this address in it, such as 10.0.0.0/8; Python knows only names."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    for part in listed.split(","):
+        with suppress(ValueError):
+            if "/" in part and address in ip_network(part.strip(), strict=False):
+                return True
+    return False
 
 
 async def _send_once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -115,18 +206,15 @@ def diagnose(error: Exception) -> tuple[Fault, str]:
 
 
 def _detail(error: Exception) -> str:
-    """Return what the operating system or TLS said, without the wrapping."""
-    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return cause.verify_message
-    if isinstance(cause, ssl.SSLError):
-        return str(cause)
-    if isinstance(cause, OSError) and cause.errno is not None and cause.errno in errno.errorcode:
-        return os.strerror(cause.errno)
-    return getattr(cause, "strerror", None) or str(cause) or "no answer in time"
+    """Return what the operating system, TLS or a proxy said, without the wrapping."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"it answered {error.status} {error.message}"
+    cause = getattr(error, "certificate_error", getattr(error, "os_error", error))
+    return system_words(cause) or "no answer in time"
 
 
 _FAULTS: tuple[tuple[tuple[type[BaseException], ...], Fault], ...] = (
+    ((aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError, ProxyFailure), "proxy"),
     ((aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError), "certificate"),
     ((aiohttp.ClientConnectorSSLError, ssl.SSLError), "tls"),
     ((aiohttp.ClientConnectorDNSError,), "unknown host"),
@@ -134,53 +222,3 @@ _FAULTS: tuple[tuple[tuple[type[BaseException], ...], Fault], ...] = (
     ((TimeoutError,), "timeout"),
     ((json.JSONDecodeError, UnicodeDecodeError, aiohttp.ClientResponseError), "garbage"),
 )
-
-
-def make_context(access: Access) -> ssl.SSLContext | None:
-    """Return the context for an https server, None for plain http.
-
-    Raises:
-        KubeconfigError: a file is missing, or not what it should be.
-    """
-    if not access.server.startswith("https:"):
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # any certificate in the file is trusted, as by kubectl
-    if not access.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif access.authority is None:
-        context.load_default_certs()
-    load(context, access)
-    return context
-
-
-def load(context: ssl.SSLContext, access: Access) -> None:
-    """Read authority and client certificate, the first time or again after they may have been rotated."""
-    try:
-        if access.verify and isinstance(access.authority, Path):
-            context.load_verify_locations(cafile=access.authority)
-        elif access.verify and isinstance(access.authority, bytes) and access.authority:
-            context.load_verify_locations(cadata=access.authority.decode("ascii", "ignore"))
-        plugin = access.credentials.certificate
-        pair = (plugin.certificate, plugin.key) if plugin else access.certificate
-        if pair:
-            _load_chain(context, *pair)
-    except (OSError, ssl.SSLError, ValueError) as error:
-        raise KubeconfigError(f"certificate or key cannot be used: {error}", subject=access.origin) from error
-
-
-def _load_chain(context: ssl.SSLContext, certificate: Pem, key: Pem) -> None:
-    with ExitStack() as stack:
-        context.load_cert_chain(_as_file(certificate, stack), _as_file(key, stack))
-
-
-def _as_file(source: Pem, stack: ExitStack) -> str:
-    """Return a path, because Python loads keys from files only; a text is put in one, for the moment, for us alone."""
-    if isinstance(source, Path):
-        return str(source)
-    file = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".pem"))  # noqa: SIM115  # the stack closes it
-    file.write(source)
-    file.flush()
-    return file.name

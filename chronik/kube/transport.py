@@ -11,7 +11,6 @@ of server-side apply does not always read as JSON.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ import orjson
 from yarl import URL
 
 from chronik.errors import Answer, ApiError, ConflictError, ServerBusy
-from chronik.kube import session as kube_tls
+from chronik.kube.checks.addresses import without_password
 from chronik.kube.classify import Classification, Reply, Retry, fail, refuse
 from chronik.kube.interface import UNGUARDED
 from chronik.kube.messages import ServerInfo, redact
@@ -34,9 +33,10 @@ from chronik.kube.session import (
     Sockets,
     diagnose,
     open_session,
-    proxy_of_environment,
+    proxy_for,
     reset_connection,
 )
+from chronik.kube.tls import load_certificates, make_context
 
 if TYPE_CHECKING:
     import ssl
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from chronik.kube.interface import ConnectOptions, WriteGuard
     from chronik.kube.messages import RequestInfo
     from chronik.kube.requests import Request
+    from chronik.kube.session import Proxy
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ class _Failed(Exception):
 class _Body(aiohttp.BytesPayload):
     """A body that is held back, and its headers with it, if the guard refuses when it would go out; see `refusal`.
 
-    A process may be stopped anywhere, and go on minutes later: what was asked a moment before is too old to go by.
+    A process may be stopped anywhere, and go on minutes later: what the guard said a moment before may be stale.
     """
 
     def __init__(self, content: bytes, guard: WriteGuard) -> None:
@@ -94,25 +95,25 @@ class _Body(aiohttp.BytesPayload):
 class Transport:
     """Connections to one API server. Use `open_transport`."""
 
-    def __init__(self, access: Access, options: ConnectOptions, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, access: Access, options: ConnectOptions, tls: ssl.SSLContext | None, proxy: Proxy) -> None:
         self.access = access
         self.options = options
         self._tls = tls
-        self.where = ServerInfo(access.server, access.origin)
+        self.where = ServerInfo(access.server, access.origin, without_password(proxy.address), proxy.origin)
         self._gate = RetryAfterGate(options.clock)
         self._slots = asyncio.Semaphore(options.in_flight)
         self._reached = False
-        self._proxy = access.proxy or proxy_of_environment(access.server)
+        self._proxy = None if proxy.is_socks else proxy.address or None
         self._sockets = Sockets()
-        self._session = open_session(access, tls, self._sockets)
+        self._session = open_session(access, tls, self._sockets, proxy)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
         await self._sockets.closed()
 
-    async def send(self, request: Request) -> dict[str, Any]:
-        """Send a request and return the object that comes back; retried as its class of failure allows.
+    async def send(self, request: Request) -> Any:
+        """Send a request and return the JSON that comes back, whatever it is; retried as its class of failure allows.
 
         The guard bounds all of a write: waiting for its turn, and for the server, all attempts and the pauses between.
 
@@ -120,9 +121,9 @@ class Transport:
             ApiError, ConflictError: see `errors`; the guard's own if it refuses.
         """
 
-        async def attempt(attempts: Attempts) -> dict[str, Any]:
+        async def attempt(attempts: Attempts) -> Any:
             async with self._slots:
-                return await self._attempt(request, attempts, _read_object)
+                return await self._attempt(request, attempts, _read_json)
 
         async with self._guard(request).writing():
             return await self._retrying(request, attempt)
@@ -131,8 +132,8 @@ class Transport:
         return self.options.guard if request.writes else UNGUARDED
 
     @asynccontextmanager
-    async def stream(self, request: Request) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Send a request and yield the objects of its answer, one a line, as they come; it takes no slot.
+    async def stream(self, request: Request) -> AsyncIterator[AsyncIterator[Any]]:
+        """Send a request and yield the JSON of its answer, one value a line, as they come; it takes no slot.
 
         Only the start is retried: what fails later is raised from the iterator.
         """
@@ -179,7 +180,7 @@ class Transport:
         renewed = await self.access.credentials.renew(rejected)
         if self._tls is None:
             return renewed
-        kube_tls.load(self._tls, self.access)
+        load_certificates(self._tls, self.access)
         return renewed or isinstance(self.access.authority, Path) or self.access.certificate is not None
 
     async def _attempt(self, request: Request, attempts: Attempts, read: Callable[[ClientResponse], Awaitable[T]]) -> T:
@@ -224,7 +225,7 @@ class Transport:
                 total=request.timeout or self.options.request_timeout, sock_connect=CONNECT_SECONDS
             ),
             "allow_redirects": False,
-            "proxy": self._proxy or None,
+            "proxy": self._proxy,
             "server_hostname": self.access.server_name or None,
         }
 
@@ -233,13 +234,13 @@ class Transport:
             for text in _WARNING.findall(header):
                 self.options.on_warning(info.subject, redact(re.sub(r"\\(.)", r"\1", text), info.secrets))
 
-    async def _objects(self, request: Request, response: ClientResponse) -> AsyncIterator[dict[str, Any]]:
+    async def _objects(self, request: Request, response: ClientResponse) -> AsyncIterator[Any]:
         rest = b""
         try:
             async for chunk in response.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    yield orjson.loads(line)
+                    yield parse(line)
         except TRANSPORT_ERRORS as error:
             fault, detail = diagnose(error)
             raise fail(request.info, fault, detail, self.where).error from error
@@ -249,13 +250,14 @@ class Transport:
 
 @asynccontextmanager
 async def open_transport(access: Access, options: ConnectOptions) -> AsyncIterator[Transport]:
-    """Connect nothing yet, but get credentials and certificates ready; close all connections at the end.
+    """Get credentials and certificates ready, but connect nothing yet; close all connections at the end.
 
     Raises:
-        KubeconfigError: credentials or certificates cannot be had.
+        KubeconfigError: credentials or certificates cannot be had, or the proxy cannot be used.
     """
+    proxy = proxy_for(access)
     await access.credentials.authorization()  # a plugin may hand out the certificate that TLS needs
-    transport = Transport(access, options, kube_tls.make_context(access))
+    transport = Transport(access, options, make_context(access), proxy)
     try:
         yield transport
     finally:
@@ -266,12 +268,45 @@ _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 """`299 - "text"`, several of them separated by commas (RFC 7234, 5.5)."""
 
 
-async def _read_object(response: ClientResponse) -> dict[str, Any]:
+_MOST_DEPTH = 200
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+
+
+def parse(text: bytes) -> Any:
+    """Read JSON, and empty the maps and lists that are nested deeper than any object of ours may be.
+
+    The API server takes ten thousand levels where a spec is free, and no parser here does. One such object must not
+    keep all others of its list from being read.
+
+    Raises:
+        JSONDecodeError: it is no JSON.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        shallow = _without_depths(text)
+        if shallow == text:
+            raise
+        return orjson.loads(shallow)
+
+
+def _without_depths(text: bytes) -> bytes:
+    parts, depth, start = [], 0, 0
+    for match in _BRACKET.finditer(text):
+        if match[0] in b"{[":
+            depth += 1
+            if depth == _MOST_DEPTH:
+                parts.append(text[start : match.end()])
+        elif match[0] in b"}]":
+            if depth == _MOST_DEPTH:
+                start = match.start()
+            depth -= 1
+    return b"".join([*parts, text[start:]])
+
+
+async def _read_json(response: ClientResponse) -> Any:
     async with response:
-        body = orjson.loads(await response.read())
-    if not isinstance(body, dict):
-        raise json.JSONDecodeError("no object", "", 0)
-    return body
+        return parse(await response.read())
 
 
 async def _keep_open(response: ClientResponse) -> ClientResponse:
@@ -288,11 +323,15 @@ async def _reply(response: ClientResponse) -> Reply:
     async with response:
         text = (await response.read()).decode("utf-8", "replace")
     seconds = response.headers.get("Retry-After", "")
-    return Reply(response.status, text, float(seconds) if seconds.isdecimal() else None)
+    sensible = seconds.isascii() and seconds.isdecimal() and len(seconds) <= _MOST_DIGITS
+    return Reply(response.status, text, float(seconds) if sensible else None)
+
+
+_MOST_DIGITS = 9  # of a Retry-After: thirty years
 
 
 def _allows(guard: WriteGuard) -> bool:
-    """Tell whether a guard lets another attempt begin."""
+    """Return whether a guard lets another attempt begin."""
     try:
         guard.check()
     except ApiError:

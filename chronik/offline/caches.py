@@ -1,7 +1,7 @@
 """What one run may leave for the next: compiled templates and compiled rules, in the user's own cache folder.
 
 A one-shot command spends a third of its time compiling what did not change since the last one. Everything here may be
-deleted at any time, and nothing is used from a folder that others can write. Called by `offline`.
+deleted at any time, and nothing is used from a folder that others can write.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class KeptRules(dict[str, bytes]):
 
 
 def _own_folder(name: str) -> Path | None:
-    """Return a folder of the user's cache that nobody else can write, made if need be; None if there is none."""
+    """Return a folder of the user's cache that no other user can write, made if need be; None if there is none."""
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
         folder = base / "chronik" / name

@@ -11,14 +11,14 @@ import json
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
 from chronik.api.validation import Validator, concern
 from chronik.documents.reader import parse_documents
-from chronik.errors import InvalidDocuments, TemplateError
-from chronik.manifest import CLUSTER_KIND
+from chronik.errors import InvalidDocuments, PatchError, TemplateError
+from chronik.manifest import CLUSTER_KIND, ClusterKey
 from chronik.offline import assets, sources
 from chronik.offline.caches import KeptRules, bytecode_cache
 from chronik.problem import Problem
@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.documents.reader import Document
     from chronik.manifest import Manifest
-    from chronik.offline.sources import Source
+    from chronik.offline.sources import Argument, Source
+    from chronik.render.patches import Patches
+
+    class Reader(Protocol):
+        """Reads what one name stands for."""
+
+        def __call__(self, name: str, *, recursive: bool = False) -> Argument:
+            """Return the files, and what is wrong with them."""
+
 
 _KUSTOMIZATION = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
 
@@ -46,7 +54,7 @@ def _kept_rules() -> KeptRules:
     return KeptRules(assets.rules_text())
 
 
-def load_clusters(
+def load_clusters(  # noqa: PLR0913  # all but the first say how to read, and most are left out
     files: Iterable[str],
     *,
     recursive: bool = False,
@@ -54,16 +62,17 @@ def load_clusters(
     fallback: str = "default",
     domain: str = "cluster.local",
     note: Callable[[str], None] = lambda _text: None,
+    read: Reader = sources.read_argument,
 ) -> tuple[list[Cluster], list[Problem]]:
     """Return the clusters that files describe, and the warnings about them.
 
-    `namespace` is somebody's wish, `fallback` where a document goes if neither it nor anybody says. `note` is told what
-    was passed over, if anything was.
+    `namespace` is what the user asked for, `fallback` where a document goes if neither it nor the user says. `note` is
+    told what was passed over, if anything was. `read` reads what one name stands for.
 
     Raises:
         InvalidDocuments: a file cannot be read, or a document is in error; all errors of all of them are in it.
     """
-    clusters, problems = check(files, recursive=recursive, namespace=namespace, fallback=fallback, note=note)
+    clusters, problems = check(files, recursive=recursive, namespace=namespace, fallback=fallback, note=note, read=read)
     if any(problem.severity == "error" for problem in problems):
         raise InvalidDocuments(problems)
     return [replace(cluster, domain=domain) for cluster in clusters], problems
@@ -76,11 +85,12 @@ def check(
     namespace: str | None = None,
     fallback: str = "default",
     note: Callable[[str], None] = lambda _text: None,
+    read: Reader = sources.read_argument,
 ) -> tuple[list[Cluster], list[Problem]]:
     """Return the valid clusters that files describe, and every problem of every file and document."""
     loading = _Loading(namespace, fallback)
     for name in files:
-        loading.read(name, recursive=recursive)
+        loading.take(name, read(name, recursive=recursive), recursive=recursive)
     _kept_rules().save()
     if loading.others or loading.data:
         note(_passed_over(loading.others, loading.data))
@@ -101,14 +111,13 @@ class _Loading:
         self._namespace = namespace
         self._fallback = fallback
 
-    def read(self, name: str, *, recursive: bool) -> None:
+    def take(self, name: str, argument: Argument, *, recursive: bool) -> None:
         """Read a file or a folder. One that holds nothing for us is an error: it was named in vain."""
-        argument = sources.read_argument(name, recursive=recursive)
         self.problems += [error.as_problem() for error in argument.errors]
         ours, others, data = len(self.clusters) + len(self.problems), len(self.others), self.data
         for source in argument.sources:
             self._read(source, in_folder=argument.is_folder)
-        if not argument.errors and len(self.clusters) + len(self.problems) == ours:
+        if not argument.errors and not argument.absent and len(self.clusters) + len(self.problems) == ours:
             message = _nothing(self.others[others:], self.data - data)
             hint = "-R looks into folders below it." if argument.is_folder and not recursive else ""
             shown = sources.STDIN if name == "-" else name
@@ -134,6 +143,7 @@ class _Loading:
         self.problems += found
         if cluster is None:
             return
+        _documents[cluster.key] = document
         if (cluster.namespace, cluster.name) in self.clusters:
             self.problems.append(_placed(document, _second(cluster)))
         self.clusters[cluster.namespace, cluster.name] = cluster
@@ -144,7 +154,7 @@ def _foreign_kind(tree: Any, *, file: str, in_folder: bool) -> str | None:
 
     What lies in a folder was not named itself: there may be files that Kubernetes never sees.
     """
-    if isinstance(tree, dict) and in_folder and PurePath(file).name in sources.KUSTOMIZATIONS:
+    if isinstance(tree, dict) and in_folder and PurePath(file).name.rpartition(":")[2] in sources.KUSTOMIZATIONS:
         tree = _KUSTOMIZATION | tree  # kustomize fills in what is missing
     what = concern(tree)
     if what == "object":
@@ -200,19 +210,45 @@ def renderer(templates: str | None = None) -> Callable[[Cluster], list[Manifest]
     read = sources.template_reader(templates)
     compiled = Templates(read, bytecode_cache(), lambda: sources.template_names(templates))
     if templates is None:
-        return lambda cluster: render(cluster, compiled)
+        return _placing(lambda cluster: render(cluster, compiled, patching=_patching))
     from chronik.render.kubernetes import FieldTable  # noqa: PLC0415  # chronik's own templates are tested
 
     fields = FieldTable(assets.kubernetes_fields())
 
     def checked(cluster: Cluster) -> list[Manifest]:
         try:
-            return render(cluster, compiled, fields)
+            return render(cluster, compiled, fields, _patching)
         except TemplateError as error:
             error.location = sources.locate_in_template(error, templates, read)
             raise
 
-    return checked
+    return _placing(checked)
+
+
+def _placing(render: Callable[[Cluster], list[Manifest]]) -> Callable[[Cluster], list[Manifest]]:
+    """Have an error about the document say where in its file it is, if it came from one."""
+
+    def placed(cluster: Cluster) -> list[Manifest]:
+        try:
+            return render(cluster)
+        except PatchError as error:
+            document = _documents.get(cluster.key)
+            error.location = document.locate(error.path) if document else None
+            raise
+
+    return placed
+
+
+_documents: dict[ClusterKey, Document] = {}
+"""What clusters were read from, for errors that are found later than by reading it."""
+
+
+def _patching(cluster: Cluster) -> Patches:
+    from chronik.render.kubernetes import FieldTable  # noqa: PLC0415  # most clusters have no patches
+    from chronik.render.patches import Patches  # noqa: PLC0415
+
+    table = assets.kubernetes_fields()
+    return Patches(cluster, table, FieldTable(table))
 
 
 def definitions() -> list[Manifest]:

@@ -18,7 +18,7 @@ import yaml
 
 from chronik.documents.writer import content_digest, to_yaml
 from chronik.errors import InputError
-from chronik.manifest import CLUSTER_LABEL, INSTANCE_LABEL
+from chronik.manifest import CLUSTER_LABEL, INSTANCE_LABEL, lasting_name
 from chronik.offline.sources import KUSTOMIZATIONS
 from chronik.wording import counted, listed
 
@@ -100,7 +100,7 @@ def file_names(manifests: Sequence[Manifest]) -> list[str]:
 
 def _stem(manifest: Manifest) -> str:
     number = NUMBERS.get(manifest["kind"], _OTHERS)
-    return f"{number:02}-{_slug(manifest['kind'])}-{_slug(manifest['metadata']['name'])}"
+    return f"{number:02}-{_slug(manifest['kind'])}-{_slug(lasting_name(manifest))}"
 
 
 def _slug(name: str) -> str:
@@ -116,10 +116,10 @@ def _digest(manifest: Manifest) -> str:
     return f".{content_digest(_identity(manifest))[:8]}"
 
 
-def _identity(manifest: Mapping[str, Any]) -> Identity:
+def _identity(manifest: Manifest) -> Identity:
     metadata = manifest["metadata"]
     group = manifest["apiVersion"].rpartition("/")[0]
-    return group, manifest["kind"], metadata.get("namespace", ""), metadata["name"]
+    return group, manifest["kind"], metadata.get("namespace", ""), lasting_name(manifest)
 
 
 def _mark(manifest: Manifest, writer: str) -> str:
@@ -200,7 +200,7 @@ def _read_index(folder: Path, writer: str) -> list[str]:
 
 
 def _resources(index: Any, path: Path) -> list[str]:
-    """Return what an index lists. What else somebody wrote into it would be lost, so it is refused."""
+    """Return what an index lists. What else a person wrote into it would be lost, so it is refused."""
     entries = index.get("resources") or [] if isinstance(index, dict) else None
     if not isinstance(entries, list) or not all(isinstance(each, str) for each in entries):
         raise InputError("lists no resources any more", subject=str(path), hint="Delete it: it is written anew.")
@@ -237,7 +237,7 @@ def _own_files(folder: Path, entries: Sequence[str], planned: Mapping[str, _File
 
 
 def _fits(name: str, manifest: Manifest) -> bool:
-    """Say whether a file's name is one that some version of chronik would give a manifest, whatever the number."""
+    """Return whether a file's name is one that some version of chronik would give a manifest, whatever the number."""
     stem = _stem(manifest).partition("-")[2]
     return re.fullmatch(rf"\d+-{re.escape(stem)}(\..+)?\.yaml", name) is not None
 
@@ -311,7 +311,7 @@ def _clusters(manifests: Iterable[Manifest]) -> set[tuple[str, str]]:
 
 
 def _is_missing(folder: Path, entry: str) -> bool:
-    """Say whether an entry is a file of chronik's that somebody has removed."""
+    """Return whether an entry is a file of chronik's that a person has removed."""
     return _FILE_NAME.fullmatch(entry) is not None and not os.path.lexists(folder / entry)
 
 

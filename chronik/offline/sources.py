@@ -1,7 +1,7 @@
 """Read what `-f` names: files, folders, standard input; and the templates of a `--templates` folder.
 
-The shell's half of reading: `documents` parses what this returns. Nothing in a folder is left out without a word: what
-cannot be read there is an error, as it is for a file that is named itself.
+The shell's half of reading: parsing is left to `documents`. Nothing in a folder is left out silently: what cannot be
+read there is an error, as it is for a file that is named itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_BYTES = 16 * 1024 * 1024
 KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 """The file names that kubectl looks for in a folder, which can have but one of them."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_NO_FILE = f"no {', '.join(SUFFIXES)} file in this folder"
+NO_FILE = f"no {', '.join(SUFFIXES)} file in this folder"
 
 Inode = tuple[int, int]
 """What tells folders apart, whatever links lead to them."""
@@ -43,11 +43,15 @@ class Source(NamedTuple):
 
 
 class Argument(NamedTuple):
-    """What one name stands for: the files that could be read, and an error for each that could not."""
+    """What one name stands for: the files that could be read, and an error for each that could not.
+
+    `absent` is that there is nothing under this name, and that this is no mistake.
+    """
 
     sources: list[Source]
     errors: list[InputError]
     is_folder: bool
+    absent: bool = False
 
 
 def read_argument(name: str, *, recursive: bool = False) -> Argument:
@@ -66,7 +70,7 @@ def read_argument(name: str, *, recursive: bool = False) -> Argument:
             errors.append(error)
     if not found:
         deeper = "" if recursive else "; -R looks into folders below it"
-        errors.append(InputError(_NO_FILE, subject=name, hint=f"Name a file{deeper}."))
+        errors.append(InputError(NO_FILE, subject=name, hint=f"Name a file{deeper}."))
     return Argument(sources, errors, is_folder)
 
 

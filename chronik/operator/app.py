@@ -19,6 +19,7 @@ from chronik.manifest import CLUSTER
 from chronik.offline import loading as offline
 from chronik.operator.cache.cache import Cache, Selection
 from chronik.operator.context import ReconcileContext
+from chronik.operator.definition import check_definition, watch_definition
 from chronik.operator.lease import LEASE_NAME, Leadership, Terms
 from chronik.operator.queue import WorkQueue
 from chronik.operator.telemetry.events import Recorder
@@ -103,7 +104,7 @@ class Operator:
             await self._either(self._lead(kube, cache, leadership), cache.run())
 
     async def _either(self, main: Coroutine[Any, Any, None], support: Coroutine[Any, Any, None]) -> None:
-        """Run both until the first one ends; should the second one fail before, so does this."""
+        """Run both until the first one ends; a failure of the second one before that is raised."""
         async with background(support) as supporting:
             leading = asyncio.create_task(main)
             await asyncio.wait({leading, supporting}, return_when=asyncio.FIRST_COMPLETED)
@@ -121,7 +122,7 @@ class Operator:
 
     async def _lead(self, kube: Kube, cache: Cache, leadership: Leadership | None) -> None:
         """Work whenever this replica may, until it is told to stop."""
-        await self._until_stopped(cache.wait_synced())  # before that, the lease is better with somebody else
+        await self._until_stopped(cache.wait_synced())  # before that, the lease is better with another replica
         if self.stop.is_set():
             return
         if leadership is None:
@@ -157,7 +158,7 @@ class Operator:
         workers = Workers(
             context=replace(
                 _context(self.options, kube, cache, ending),
-                announce=lambda cluster, news: recorder.record(cluster, *news),
+                announce=lambda cluster, event: recorder.record(cluster, *event),
             ),
             queue=self._queue,
             metrics=self.metrics,
@@ -168,7 +169,7 @@ class Operator:
         self._queue.begin()
         for key in cache.clusters():
             self._queue.add(key)
-        async with background(recorder.run()):
+        async with background(recorder.run()), background(watch_definition(kube, self._clock)):
             _log.info("reconciles %s", counted(len(cache.clusters()), "cluster"))
             await run_workers(workers, self.options.workers, ending, _DRAIN_WITHIN)
             await recorder.flush(_EVENTS_WITHIN)
@@ -179,7 +180,7 @@ class Operator:
 
 
 async def run_once(options: Options) -> list[tuple[ClusterKey, ReconcileResult]]:
-    """Pass over every cluster once, and return how each pass ended. Nobody else must be at it.
+    """Pass over every cluster once, and return how each pass ended. No other operator may be at work.
 
     Raises:
         ChronikError: no ChronikCluster can be seen; what is wrong then does not pass by waiting.
@@ -188,6 +189,7 @@ async def run_once(options: Options) -> list[tuple[ClusterKey, ReconcileResult]]
     queue = WorkQueue(options.connect.clock)
     async with connect(options.connect) as kube:
         await _look(kube, options.selection)
+        await check_definition(kube)
         cache = Cache(kube, options.selection, wake=lambda _key: None)
         async with background(cache.run()):
             await cache.wait_synced()
@@ -206,17 +208,18 @@ def _context(options: Options, kube: Kube, cache: Cache, stop: asyncio.Event) ->
         now=timestamp,
         execution=Execution(kube=kube, stop=stop),
         domain=options.domain,
+        monotonic=options.connect.clock.now,
     )
 
 
 async def _look(kube: Kube, selection: Selection) -> None:
-    """Raise what keeps us from ChronikClusters; whether there are any does not matter."""
+    """Raise an error if ChronikClusters cannot be read; whether there are any does not matter."""
     for namespace in selection.namespaces or (None,):
         await kube.list(CLUSTER, namespace, field_selector="metadata.name=any")  # none, so that the answer is small
 
 
 async def _fully(workers: Workers, key: ClusterKey) -> ReconcileResult:
-    """Pass over a cluster; a new one takes two passes, for the first only says that it was seen."""
+    """Pass over a cluster; a new one takes two passes, because the first one only claims it."""
     while True:
         outcome = await workers.take(key)
         assert outcome is not None, "nothing is known of a cluster that no pass has been over"

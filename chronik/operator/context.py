@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from chronik import __version__
+from chronik.operator.deadline import Deadlines
 from chronik.status.assess import NOTHING_DONE
 from chronik.status.compute import own
 
@@ -29,10 +31,11 @@ if TYPE_CHECKING:
 class ReconcileContext:
     """Everything that a pass needs besides the name of a cluster.
 
-    `now` returns an RFC 3339 time in UTC. `announce` is told what people want to hear of. `flapping` are applies
-    that did not help; losing them costs one such apply for each. `upgrading` are the clusters that this process has
-    begun to bring to its own version, so that two passes side by side do not both begin; what began earlier, their
-    status tells.
+    `now` returns an RFC 3339 time in UTC. `announce` gets what is worth an Event. `flapping` are applies that did not
+    help; losing them costs one such apply for each. `upgrading` are the clusters that this process has begun to bring
+    to its own version, so that two passes side by side do not both begin; what began earlier is in their status.
+    `creation` is why pods of StatefulSets were not created, as far as that has been asked. `deadlines` are how long
+    rolls have been without progress, in seconds of `monotonic`.
     """
 
     kube: Kube
@@ -46,11 +49,14 @@ class ReconcileContext:
     version: str = __version__
     flapping: dict[ClusterKey, dict[ObjectRef, Flapping]] = field(default_factory=dict)
     upgrading: set[ClusterKey] = field(default_factory=set)
+    creation: dict[ClusterKey, Mapping[ObjectRef, str]] = field(default_factory=dict)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    monotonic: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileResult:
-    """How a pass ended. `retry` says how soon to try again, None for not before something happens."""
+    """How a pass ended. `retry` says how soon to try again, None for not before an event."""
 
     result: Literal["ok", "waiting", "failed", "paused", "claimed", "deleted", "gone"]
     retry: RetryClass | None = None
@@ -60,6 +66,8 @@ class ReconcileResult:
     """Why it failed, or what it waits for."""
     wrote: bool = False
     """Whether anything was written, the status included."""
+    missing: frozenset[tuple[ObjectRef, int, int]] = frozenset()
+    """The StatefulSets that lack pods, with how many there are and how many there should be."""
 
 
 def status_of(document: Manifest) -> Mapping[str, Any]:

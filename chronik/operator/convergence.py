@@ -14,7 +14,7 @@ from chronik.api.components import workload_name
 from chronik.apply.converge import converge
 from chronik.apply.executor import execute
 from chronik.apply.observe import named, others
-from chronik.errors import ChronikError, TemplateError
+from chronik.errors import ChronikError, RenderError
 from chronik.manifest import KIND_BY_NAME, WORKLOAD_KINDS, is_paused
 from chronik.operator.context import status_of
 from chronik.operator.lifecycle import other_upgrade
@@ -73,13 +73,13 @@ async def converge_cluster(desired: Desired, context: ReconcileContext) -> Conve
 
 
 def first_digests(cluster: Cluster | None, context: ReconcileContext) -> Mapping[str, str]:
-    """Return what the Secrets of a new cluster are before its pods are made, should we be killed right after that."""
+    """Return the Secrets' digests of a new cluster before its pods are made: we may be killed right after that."""
     if cluster is None:
         return {}
     secret = _secret_of(cluster, context)
     if secret is None:
         return {}
-    with suppress(TemplateError):  # which the next pass tells
+    with suppress(RenderError):  # which the next pass reports
         manifests = context.render(replace(cluster, domain=context.domain))
         return rotation(manifests, {}, {}, secret, lambda _ref, _started: False).digests
     return {}
@@ -89,11 +89,11 @@ def first_digests(cluster: Cluster | None, context: ReconcileContext) -> Mapping
 
 
 async def _apply(desired: Desired, found: LiveCluster, rollout: Rollout, context: ReconcileContext) -> Report:
-    """Plan and apply, and once more if the server now tells what the caches could not."""
+    """Plan and apply, and once more if the server knows what the caches could not."""
     key, manifests = desired.cluster.key, desired.manifests
     knowledge, execution = _knowledge(desired, found, rollout, context), _execution(key, context)
     objects = dict(found.objects)
-    with suppress(ChronikError):  # what cannot be looked at is told when it cannot be made
+    with suppress(ChronikError):  # what cannot be read is reported when it cannot be created
         objects |= await named(context.kube, others(manifests), objects)
     report = await converge(manifests, objects, knowledge, execution)
     better = await _better_informed(knowledge, report, context)
@@ -121,7 +121,7 @@ def _knowledge(desired: Desired, found: LiveCluster, rollout: Rollout, context: 
 
 
 async def _better_informed(known: PlanContext, report: Report, context: ReconcileContext) -> PlanContext | None:
-    """Return what a plan goes by with what has become known since, or None if that is nothing.
+    """Return the plan's context with what has become known since, or None if nothing has.
 
     Which StorageClasses expand volumes is not known to an operator that only sees some namespaces: then larger volumes
     are refused. And autoscalers of others are in no cache: only if a count is disputed, the server is asked for them.
@@ -130,7 +130,7 @@ async def _better_informed(known: PlanContext, report: Report, context: Reconcil
     unscaled: frozenset[ObjectRef] = frozenset()
     workloads = disputed(each.action for each in report.obstacles)
     if workloads:
-        with suppress(ChronikError):  # then the dispute is told as it stands
+        with suppress(ChronikError):  # then the conflict is reported as it stands
             autoscalers = await context.kube.list(KIND_BY_NAME["HorizontalPodAutoscaler"], known.namespace)
             unscaled = without_autoscaler(workloads, autoscalers.items)
     if not rigid and not unscaled:
@@ -143,7 +143,7 @@ def _execution(key: ClusterKey, context: ReconcileContext) -> Execution:
 
 
 def _remember(key: ClusterKey, result: Result, context: ReconcileContext) -> None:
-    """Let the cache see at once what was written, so that its own event wakes nobody and the next look sees it."""
+    """Let the cache see at once what was written, so that its own event wakes no cluster and the next pass sees it."""
     if result.answer is not None:
         context.cache.observe_write(result.answer)
     elif isinstance(result.action, Prune) and result.outcome == "pruned":
@@ -179,7 +179,7 @@ def _rotation(
     cluster = desired.cluster
     new = (each.ref for each in report.written if isinstance(each.action, Create))
     made = {ref.name for ref in new if ref.kind in WORKLOAD_KINDS}
-    hindered = {each.ref for each in (*report.failed, *report.untried, *report.obstacles)}
+    not_done = {each.ref for each in (*report.failed, *report.untried, *report.obstacles)}
     digests = status_of(live.document or {}).get("secretDigests") or {}
     made_with = {part: digest for part, digest in digests.items() if workload_name(cluster.name, part) not in made}
     secret = _secret_of(cluster, context)
@@ -188,13 +188,13 @@ def _rotation(
 
     def may_restart(ref: ObjectRef, started: Sequence[ObjectRef]) -> bool:
         free = rollout.is_restarting(ref) or rollout.before(ref, started) is None
-        return free and ref not in hindered
+        return free and ref not in not_done
 
     return rotation(desired.manifests, live.objects, made_with, secret, may_restart)
 
 
 def _secret_of(cluster: Cluster, context: ReconcileContext) -> Callable[[str], str | None] | None:
-    """Return what tells one state of a Secret from another, by name; None if Secrets may not be seen."""
+    """Return what gives a Secret's digest by its name; None if Secrets may not be seen."""
     if not context.cache.sees_secrets(cluster.namespace):
         return None
     return lambda name: context.cache.secret_digest(cluster.namespace, name)

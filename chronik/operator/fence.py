@@ -67,7 +67,7 @@ class Writes:
                 limit.reschedule(when)
 
     async def drain(self, grace: float) -> bool:
-        """Wait until nothing is being written; say whether all of it ended by itself within `grace` seconds."""
+        """Wait until nothing is being written; return whether all of it ended by itself within `grace` seconds."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace)
         clean = self._idle.is_set()

@@ -45,8 +45,8 @@ _CLOCK = Clock(
 class Terms:
     """How a lease is kept, in seconds; the defaults are those of Kubernetes' own controllers.
 
-    Others may take the lease `duration` after its last renewal. Whoever has it counts on it for `renew_deadline` only:
-    what lies between is time for its last requests to end. Everybody looks every `retry`, or a little sooner.
+    Others may take the lease `duration` after its last renewal. The leader counts on it for `renew_deadline` only: what
+    lies between is time for its last requests to end. All candidates look every `retry`, or a little sooner.
     """
 
     duration: int = 15
@@ -89,7 +89,7 @@ class Leadership:
         self._version = ""  # of the Lease as last seen; empty: there is none
         self._record: dict[str, Any] = {}  # its spec
         self._seen = 0.0  # when that spec was first seen
-        self._current = False  # nobody else can have written since
+        self._current = False  # no other candidate can have written since
         self._asked: float | None = None  # when the last successful renewal was asked for
         self._term = 0
         self._leads = False  # as the log has it
@@ -113,7 +113,7 @@ class Leadership:
 
     @property
     def holder(self) -> str:
-        """Who has the lease, as far as is known; empty if nobody."""
+        """Who has the lease, as far as is known; empty if it is free."""
         return self._record.get("holderIdentity") or ""
 
     async def acquired(self) -> None:
@@ -186,7 +186,7 @@ class Leadership:
             stopping.cancel()
 
     def _pause(self) -> float:
-        """Return how long to wait: not all alike, a standby not past the expiry, a holder in trouble less and less."""
+        """Return how long to wait: with jitter; a standby not past the expiry, a holder in trouble less and less."""
         pause = self._terms.retry * (1.0 - 0.2 * self._clock.chance())
         if self.holds:
             return min(pause, max(self.remaining / 4, self._terms.retry / 4)) if self._complaint else pause
@@ -200,10 +200,10 @@ class Leadership:
             async with asyncio.timeout(self._terms.attempt), self._writing:
                 await self._attempt()
         except ChronikError as error:
-            self._complain(describe_error(error)[1])
+            self._complain(describe_error(error).message)
         except TimeoutError:
             self._complain(f"{self._subject}: no answer in {self._terms.attempt:.0f} s")
-        except Exception:  # noqa: BLE001  # a loop that ended without a word would leave nobody to lead
+        except Exception:  # noqa: BLE001  # a loop that ended silently would leave no leader
             _log.exception("a bug in chronik stopped this renewal; please report it")
             self._complain(f"{self._subject}: a bug")
         else:
@@ -223,7 +223,7 @@ class Leadership:
         return f"Lease/{self._namespace}/{self._name}"
 
     async def _attempt(self) -> None:
-        """Look, unless what was seen is still true, and write; whoever was too late looks and writes once more."""
+        """Read the lease, unless the last read is still current, and write it; after a conflict, do both once more."""
         for _ in range(2):
             if not self._current:
                 await self._look()
@@ -242,7 +242,7 @@ class Leadership:
 
     @property
     def _free(self) -> bool:
-        """Whether the lease is ours, nobody's, or was not renewed for as long as its holder promised to renew it in."""
+        """Whether the lease is ours, free, or was not renewed for as long as its holder promised to renew it in."""
         if self._let_go.is_set():
             return False
         return self.holder in {"", self.identity} or self._clock.now() >= self._expires
@@ -289,7 +289,7 @@ class Leadership:
                 return
 
     async def _write(self, **spec: Any) -> None:
-        """Apply the record, if nobody was faster: "1" is the version that no existing object has."""
+        """Apply the record, if no other candidate was faster: "1" is the version that no existing object has."""
         metadata = {"name": self._name, "namespace": self._namespace, "resourceVersion": self._version or "1"}
         mine = {"holderIdentity": self.identity, "leaseDurationSeconds": self._terms.duration}
         kept = {"leaseTransitions": int(self._record.get("leaseTransitions") or 0)}
@@ -301,5 +301,5 @@ class Leadership:
         return NotLeading(
             f"the request {what}: this operator no longer holds the lease, {holder}",
             subject=f"{LEASE.name}/{self._namespace}/{self._name}",
-            hint="Nothing to do: whoever holds it reconciles all clusters anew.",
+            hint="Nothing to do: the operator that holds it reconciles all clusters anew.",
         )

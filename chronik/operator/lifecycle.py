@@ -13,6 +13,7 @@ from chronik.apply.executor import execute
 from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
 from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, ClusterKey, ObjectRef, is_paused
 from chronik.operator.context import ReconcileContext, ReconcileResult, status_of
+from chronik.operator.deadline import is_overdue
 from chronik.plan.deletion import leftovers, when_deleted
 from chronik.status.assess import NOTHING_DONE, describe_error, pause
 from chronik.status.compute import deleting, pending, refused
@@ -32,24 +33,26 @@ _TRIES = 5
 
 
 def is_deleting(document: Manifest) -> bool:
-    """Tell whether a cluster is being deleted."""
+    """Return whether a cluster is being deleted."""
     return "deletionTimestamp" in document["metadata"]
 
 
 def is_claimed(document: Manifest) -> bool:
-    """Tell whether the operator has announced itself: with its finalizer, and with a first status."""
+    """Return whether the operator has announced itself: with its finalizer, and with a first status."""
     return FINALIZER in (document["metadata"].get("finalizers") or ()) and bool(status_of(document).get("phase"))
 
 
 def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
-    """Drop what is remembered of a cluster that is no more."""
+    """Forget a cluster that is gone."""
     context.flapping.pop(key, None)
+    context.creation.pop(key, None)
+    context.deadlines.forget(key)
     context.cache.uses(key, ())
     return ReconcileResult("gone")
 
 
 async def claim(document: Manifest, secrets: Mapping[str, str], context: ReconcileContext) -> ReconcileResult:
-    """Hold a cluster that is new, so that its deletion waits for us, and say that it was seen, with which Secrets."""
+    """Claim a new cluster: with a finalizer, so that its deletion waits for us, and a first status with its Secrets."""
     if FINALIZER not in (document["metadata"].get("finalizers") or ()):
         held = _identity(document)
         held["metadata"]["finalizers"] = [FINALIZER]
@@ -72,7 +75,7 @@ async def reject(document: Manifest, failure: Reason, context: ReconcileContext)
 
 
 def record_events(document: Manifest, report: Report, status: Mapping[str, Any], context: ReconcileContext) -> None:
-    """Record what people want to hear of, as Events and in the log; how the pass itself ends is logged elsewhere."""
+    """Record announcements as Events and in the log; how the pass itself ends is logged elsewhere."""
     for event in announcements(report, status_of(document), status):
         if event.type == "Warning" and event.reason != status["conditions"][0]["reason"]:
             _log.warning("%s: %s", event.reason, event.note)
@@ -100,7 +103,7 @@ async def finalize(document: Manifest, context: ReconcileContext) -> ReconcileRe
 
 
 async def _write_if_possible(document: Manifest, status: Mapping[str, Any], context: ReconcileContext) -> None:
-    """Write a status if that can be done: a document that no apply is taken for any more has to go, too."""
+    """Write a status if possible: a document that the server accepts no apply for any more has to go, too."""
     try:
         await write_status(document, status, context)
     except ApiError as error:
@@ -123,9 +126,9 @@ def _generation(document: Manifest) -> int:
 
 
 async def _let_go(document: Manifest, context: ReconcileContext) -> None:
-    """Take our finalizer off, whoever else may have written it too, and leave those of others.
+    """Remove our finalizer, even if others own it too, and leave those of others.
 
-    An apply without it would not do: somebody who once applied an exported document owns it as well.
+    An apply without it is not enough: a person who once applied an exported document owns it as well.
     """
     ref = ObjectRef.of(document)
     for _ in range(_TRIES):
@@ -166,7 +169,7 @@ async def _children(key: ClusterKey, context: ReconcileContext) -> list[Manifest
 
 
 async def write_status(document: Manifest, status: Mapping[str, Any], context: ReconcileContext) -> bool:
-    """Write a status, if it says anything new, and tell whether it did."""
+    """Write a status, if it says anything new, and return whether it did."""
     if status == status_of(document):
         return False
     try:
@@ -200,5 +203,7 @@ def _is_updating(key: ClusterKey, context: ReconcileContext) -> bool:
     if document is None or is_paused(document):  # a paused one stays as it is for as long as a person wants
         return False
     status = status_of(document)
+    if is_overdue(status):  # what does not come further must not keep all others from the new version
+        return False
     begun = key in context.upgrading and status.get("operatorVersion") != context.version
     return status.get("phase") == "Updating" or (begun and status.get("phase") == "Running")

@@ -1,7 +1,7 @@
 """Which cluster is worked on next: one entry for each, however often it is asked for, and pauses after failures.
 
-The caches add clusters, the workers take them. No cluster is worked on twice at the same time; what is added while it
-is worked on is worked on again afterwards. First come, first served, so that one busy cluster never holds up another.
+No cluster is worked on twice at the same time; what is added while it is worked on is worked on again afterwards. First
+come, first served, so that one busy cluster never holds up another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SPREAD = 0.25  # the part of such a span that is left to chance
 class WorkQueue:
     """Clusters to work on, and those that wait. For one event loop; nothing but `get` ever waits.
 
-    A cluster waits for one thing at a time, and to add it ends that.
+    A cluster waits for one thing at a time; adding it ends the wait.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -57,7 +57,7 @@ class WorkQueue:
         return self._clock.now() - next(iter(self._ready.values())) if self._ready else 0.0
 
     def begin(self) -> None:
-        """Count from now on how long clusters have been ready: until now, nobody was there to work."""
+        """Count from now on how long clusters have been ready: until now, no worker was there."""
         self._ready = OrderedDict.fromkeys(self._ready, self._clock.now())
 
     def add(self, key: ClusterKey) -> None:
@@ -70,7 +70,7 @@ class WorkQueue:
             self._filled.set()
 
     def add_after(self, key: ClusterKey, seconds: float) -> None:
-        """Have a cluster worked on in so many seconds, unless it waits for something earlier already."""
+        """Requeue a cluster in so many seconds, unless it is due earlier already."""
         due = self._clock.now() + seconds
         if seconds <= 0:
             self.add(key)
@@ -78,7 +78,7 @@ class WorkQueue:
             self._schedule(key, due)
 
     def retry(self, key: ClusterKey, retry_class: RetryClass) -> float:
-        """Have a cluster that failed worked on again, later each time, and return in how many seconds.
+        """Requeue a cluster that failed, later each time, and return in how many seconds.
 
         What was added since it was taken comes first: that may be what it failed for.
         """

@@ -1,7 +1,7 @@
 """One pass over one cluster: the whole product in one function. Start reading chronik here.
 
-It is level-triggered: everything it decides by is read from the cluster, so it may be called at any time, be cut off
-anywhere, and be called again.
+`worker` decides when a pass begins, and times, counts and logs it. A pass is level-triggered: everything it decides by
+is read from the cluster, so it may be called at any time, be cut off anywhere, and be called again.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from chronik.errors import TemplateError
+from chronik.apply.creation import missing_pods
+from chronik.errors import RenderError
 from chronik.operator import lifecycle
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
+from chronik.operator.membership.members import membership
 from chronik.status.assess import assess, describe_error, invalid
 from chronik.status.compute import Observation, derive
+from chronik.status.creation import with_creation_failures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from chronik.manifest import ClusterKey, Manifest
     from chronik.operator.context import ReconcileContext
     from chronik.operator.convergence import Converged
+    from chronik.operator.membership.members import Membership
+    from chronik.plan.live import LiveCluster
     from chronik.plan.results import Report
     from chronik.problem import Problem
     from chronik.status.assess import Assessment
@@ -42,17 +47,18 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
         return await lifecycle.finalize(document, context)
 
     # 2. Validate (no client): schema and rules, as `chronik validate` does.
-    validated = context.validator.validate(document)
+    validated = context.validator.validate(document, stored=True)
     if not lifecycle.is_claimed(document):
         return await lifecycle.claim(document, first_digests(validated.cluster, context), context)
     if validated.cluster is None:
         return await lifecycle.reject(document, invalid(validated.problems), context)
 
-    # 3. Render (no client): what `chronik render` prints.
+    # 3. Render: what `chronik render` prints, but nodes that vote come and go one at a time (asks them, if any does).
     cluster = replace(validated.cluster, domain=context.domain)
+    group = await membership(cluster, document, context)
     try:
-        desired = Desired(document, cluster, context.render(cluster))
-    except TemplateError as error:
+        desired = Desired(document, cluster, context.render(group.cluster))
+    except RenderError as error:
         return await lifecycle.reject(document, describe_error(error), context)
 
     # 4. Plan and apply (client): only what differs is sent; nothing while paused.
@@ -61,20 +67,30 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
         return ReconcileResult("waiting", report=converged.report, wrote=bool(converged.report.written))
 
     # 5. Status (client): one write, if it says anything new.
-    return await _update_status(desired, converged, validated.problems, context)
+    return await _update_status(desired, converged, group, validated.problems, context)
 
 
 async def _update_status(
-    desired: Desired, converged: Converged, problems: Sequence[Problem], context: ReconcileContext
+    desired: Desired,
+    converged: Converged,
+    group: Membership,
+    problems: Sequence[Problem],
+    context: ReconcileContext,
 ) -> ReconcileResult:
-    """Derive the status from what is there now, write it, record Events, and say how the pass ended."""
+    """Derive the status from what is there now, write it, record Events, and return how the pass ended."""
     document, report = desired.document, converged.report
     assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused)
-    status = derive(desired.cluster, _observation(desired, converged, assessment, context), context.now())
+    if assessment.failure is None and assessment.waiting is None:
+        assessment = replace(assessment, waiting=group.waiting)
+    observation = _observation(desired, converged, assessment, context)
+    if group.voters:
+        observation = replace(observation, details={**observation.details, "members": [*group.voters]})
+    status = derive(desired.cluster, observation, context.now())
     wrote = await lifecycle.write_status(document, status, context)
     lifecycle.record_events(document, report, status, context)
     result = _result(report, assessment, status, paused=desired.paused)
-    return replace(result, wrote=wrote or bool(report.written))
+    missing = missing_pods(converged.live.objects)
+    return replace(result, wrote=wrote or bool(report.written), missing=missing)
 
 
 def _observation(
@@ -84,15 +100,25 @@ def _observation(
     document, live = desired.document, converged.live
     generation = document["metadata"]["generation"]
     return Observation(
-        objects=live.objects,
+        objects=with_creation_failures(live.objects, context.creation.get(desired.cluster.key, {})),
         pods=live.pods,
         previous=status_of(document),
         generation=status_of(document).get("observedGeneration", generation) if desired.paused else generation,
         failure=assessment.failure,
         waiting=assessment.waiting,
+        overdue=_is_overdue(desired, live, context),
         extra=assessment.conditions,
         details=_details(document, converged, context),
     )
+
+
+def _is_overdue(desired: Desired, live: LiveCluster, context: ReconcileContext) -> bool:
+    """Tell whether a roll has made no progress for too long; while paused, or when all is ready, none goes on."""
+    key, previous = desired.cluster.key, status_of(desired.document)
+    if desired.paused or previous.get("phase") != "Updating":
+        context.deadlines.forget(key)
+        return False
+    return context.deadlines.exceeded(key, live.objects, previous, context.monotonic())
 
 
 def _details(document: Manifest, converged: Converged, context: ReconcileContext) -> dict[str, Any]:

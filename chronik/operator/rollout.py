@@ -47,7 +47,7 @@ class Rollout:
     def gate(self, action: Create | Apply, started: tuple[ObjectRef, ...]) -> ObjectRef | None:
         """Return what a workload has to wait for: nothing if it is new, for then none of its pods restart.
 
-        A pass may plan more than once: what was let through stays in mind, however it looks by then.
+        A pass may plan more than once: what was let through once stays so, however it looks by then.
         """
         blocker = None if isinstance(action, Create) else self._blocker(action, started)
         if blocker is None:
@@ -59,7 +59,7 @@ class Rollout:
         return ObjectRef(SECRET.name, action.ref.namespace, secret) if secret else self.before(action.ref, started)
 
     def is_restarting(self, ref: ObjectRef) -> bool:
-        """Tell whether this very pass has started the pods of a workload anew, or was to."""
+        """Return whether this very pass has started the pods of a workload anew, or was to."""
         return ref in self._started
 
     def before(self, ref: ObjectRef, started: Sequence[ObjectRef] = ()) -> ObjectRef | None:
@@ -77,11 +77,11 @@ class Rollout:
         return ObjectRef(CLUSTER_KIND, other.namespace, other.name) if other else None
 
     def _is_ready(self, each: ComponentStatus) -> bool:
-        """Tell whether a component has all its pods, ready; counters lag behind pods that are just being replaced."""
+        """Return whether a component has all its pods, ready; counters lag behind pods that are just being replaced."""
         pods = [pod for pod in self._pods if component_of(pod) == each.component.name]
         return each.is_ready and all(pod_ready(pod) or _ended(pod) for pod in pods)
 
 
 def _ended(pod: Manifest) -> bool:
-    """Tell whether a pod has run to its end, as evicted ones of a Deployment do that nobody removes."""
+    """Return whether a pod has run to its end, as evicted pods of a Deployment have, which stay."""
     return (pod.get("status") or {}).get("phase") in {"Failed", "Succeeded"}

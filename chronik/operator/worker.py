@@ -18,13 +18,16 @@ import orjson
 from chronik.errors import ChronikError
 from chronik.operator.context import ReconcileResult
 from chronik.operator.fence import NotLeading
+from chronik.operator.poller import Poller
 from chronik.operator.reconcile import reconcile
+from chronik.operator.rights import SOONEST, SPREAD, MissingRights, is_refused
 from chronik.operator.telemetry.logs import correlated
 from chronik.operator.telemetry.server import Watchdog
 from chronik.operator.telemetry.tracing import span
 from chronik.plan.results import WROTE
 from chronik.status.assess import describe_error
 from chronik.status.compute import Reason
+from chronik.tasks import background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -58,7 +61,12 @@ class Workers:
     clean: dict[ClusterKey, Hashable] = field(default_factory=dict)
     last_logged: dict[ClusterKey, Reason] = field(default_factory=dict)
     ended: dict[ClusterKey, tuple[float, object]] = field(default_factory=dict)
+    rights: MissingRights = field(default_factory=MissingRights)
     running: int = 0
+    poller: Poller = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.poller = Poller(context=self.context, clock=self.clock, wake=self.wake)
 
     async def work(self) -> None:
         """Take clusters from the queue and pass over them, one at a time, until told to stop."""
@@ -66,9 +74,9 @@ class Workers:
             key = await self.queue.get()
             try:
                 if self.context.execution.stop.is_set():
-                    return  # whoever works next begins with every cluster
+                    return  # the next leader begins with every cluster
                 await self.take(key)
-            except Exception as error:  # noqa: BLE001  # a worker that ended without a word would be missed for ever
+            except Exception as error:  # noqa: BLE001  # a worker that ended silently would never be replaced
                 self.metrics.failed(error)
                 _log.exception("a bug in chronik stopped the work on %s; please report it", key)
                 self.queue.retry(key, "unknown")
@@ -76,14 +84,14 @@ class Workers:
                 self.queue.done(key)
 
     async def take(self, key: ClusterKey) -> ReconcileResult | None:
-        """Pass over one cluster, and put it back into the queue for when to look again.
+        """Pass over one cluster, and requeue it for the next look.
 
-        If it looks exactly as it did when nothing was left to do, or the last pass has only just ended and nobody
-        has changed the spec since, nothing is done, and None comes back.
+        If it looks exactly as it did when nothing was left to do, or the last pass has only just ended and the spec has
+        not changed since, nothing is done, and None comes back.
         """
-        breath = self._cooldown(key)
-        if breath > 0:
-            self.queue.add_after(key, breath)
+        cooldown = self._cooldown(key)
+        if cooldown > 0:
+            self.queue.add_after(key, cooldown)
             return None
         looks = self._looks(key)
         if key in self.clean and self.clean[key] == looks:
@@ -99,10 +107,11 @@ class Workers:
             self.running -= 1
         self.ended[key] = self.clock.now(), None if outcome.result == "claimed" else generation
         self._note(key, outcome)
-        if outcome.wrote or outcome.result not in {"ok", "paused"}:
+        if outcome.wrote or outcome.result not in {"ok", "paused"} or outcome.phase == "Updating":  # has a deadline
             self.clean.pop(key, None)
         else:
             self.clean[key] = looks
+        self.poller.note(key, outcome)
         self._schedule(key, outcome)
         return outcome
 
@@ -126,15 +135,20 @@ class Workers:
         self._remember_logged(key, outcome)
         return outcome
 
+    def wake(self, key: ClusterKey) -> None:
+        """Have a pass over a cluster, though it looks as it did: something has changed that its looks do not show."""
+        self.clean.pop(key, None)
+        self.queue.add(key)
+
     def _remember_logged(self, key: ClusterKey, outcome: ReconcileResult) -> None:
-        """Remember what was told of a cluster, so that the same is not told again with each pass."""
+        """Remember what was logged of a cluster, so that it is not logged again with each pass."""
         if outcome.reason:
             self.last_logged[key] = outcome.reason
         else:
             self.last_logged.pop(key, None)
 
     def _cooldown(self, key: ClusterKey) -> float:
-        """Return how many seconds a cluster is to be left alone; none at all if its spec is a new one."""
+        """Return how many seconds a cluster is to rest; none if its spec is new."""
         ended, generation = self.ended.get(key, (0.0, None))
         if generation is None or generation != self._generation(key):
             return 0.0
@@ -159,7 +173,7 @@ class Workers:
             if result.error is not None:
                 self.metrics.failed(result.error)
         if outcome.result == "failed" and outcome.phase and outcome.reason and not outcome.report.failed:
-            self.metrics.hindered(outcome.retry or "unknown", outcome.reason.reason)  # no request has failed
+            self.metrics.not_done(outcome.retry or "unknown", outcome.reason.reason)  # no request has failed
         if outcome.result == "gone":
             self.ended.pop(key, None)
             self.metrics.cluster_gone(key)
@@ -167,18 +181,25 @@ class Workers:
             self.metrics.cluster(key, outcome.phase, self._since(key))
 
     def _since(self, key: ClusterKey) -> float | None:
-        """Return since when a cluster is ready or not, in seconds since 1970: a restart of ours is no news."""
+        """Return since when a cluster is ready or not, in seconds since 1970: our own restart changes nothing."""
         document = self.context.cache.cluster(key) or {}
         conditions = (document.get("status") or {}).get("conditions") or ()
         times = [each["lastTransitionTime"] for each in conditions if each["type"] == "Ready"]
-        with suppress(ValueError, OverflowError):  # somebody else can write there what no clock shows
+        with suppress(ValueError, OverflowError):  # others can write there what no clock shows
             return datetime.fromisoformat(times[0]).timestamp() if times else None
         return None
 
     def _schedule(self, key: ClusterKey, outcome: ReconcileResult) -> None:
+        known, refused = self.rights.has(key), is_refused(outcome)
+        for other in self.rights.note(key, refused=refused):
+            self.wake(other)
         if outcome.retry is not None:
             seconds = self.queue.retry(key, outcome.retry)
-            _log.debug("tries again in %.0f s, or when something changes", seconds)
+            if refused and self.rights.tries(key):
+                seconds = min(seconds, SOONEST + SPREAD * self.clock.chance())
+                self.queue.add_after(key, seconds)
+            level = logging.INFO if refused and not known else logging.DEBUG
+            _log.log(level, "%s: tries again in %.0f s, or when something changes", key, seconds)
             return
         self.queue.forget(key)
         if outcome.result == "claimed":
@@ -189,12 +210,12 @@ class Workers:
             self._later(key, self.resync)
 
     def _later(self, key: ClusterKey, seconds: float) -> None:
-        """Look again after some time, but not at all clusters at once."""
+        """Requeue a cluster after some time, with jitter."""
         self.queue.add_after(key, seconds * (1 + _JITTER * (2 * self.clock.chance() - 1)))
 
 
 def _log_pass(outcome: ReconcileResult, seconds: float, *, changed: bool) -> None:
-    """Log how a pass ended: what it did, and what it waits for or why it failed, if that is news."""
+    """Log how a pass ended: what it did, and what it waits for or why it failed, if that is new."""
     for result in outcome.report.written:
         _log.info("%s: %s", result.ref, result.outcome, extra={"reason": result.action.reason})
     if outcome.reason:
@@ -207,11 +228,12 @@ def _log_pass(outcome: ReconcileResult, seconds: float, *, changed: bool) -> Non
 async def run_workers(workers: Workers, count: int, ending: asyncio.Event, within: float) -> None:
     """Let workers work until `ending` is set; then give passes under way some seconds to end.
 
-    What is cut off after that is taken up by whoever comes next: a pass may be cut off anywhere.
+    The next leader takes up what is cut off after that: a pass may be cut off anywhere.
     """
     tasks = [asyncio.create_task(workers.work(), name=f"worker-{number}") for number in range(count)]
     try:
-        await ending.wait()
+        async with background(workers.poller.run()):
+            await ending.wait()
         deadline = workers.clock.now() + within
         while workers.running and workers.clock.now() < deadline:
             await workers.clock.sleep(0.05)

@@ -24,15 +24,19 @@ KEPT_MANAGER = "chronik-operator-kept"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One thing to do, or not to do, about one object; `reason` says why, in a sentence without its subject."""
+    """One thing to do, or not to do, about one object; `reason` says why, in a sentence without its subject.
+
+    `additions` is what others have put into the object that its pods see, and that stays.
+    """
 
     ref: ObjectRef
     reason: str = ""
+    additions: tuple[FieldOwner, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create(Action):
-    """Apply `manifest`, which is not there yet. Do nothing if it turns out to be there: it may be somebody else's.
+    """Apply `manifest`, which is not there yet. Do nothing if it turns out to be there: it may not be ours.
 
     `changes` is what differs from the object that it `replaces`, if it is the next version of one.
     """
@@ -48,7 +52,7 @@ class Apply(Action):
 
     `changes` is all that is different; `restarts` is the part that makes every pod start anew. With `force`, fields are
     taken from other managers: those in `takes`, and no others as long as the resource version holds. `clearing` is a
-    merge patch that has to come first, to make room.
+    merge patch that has to come first, to make room, or to remove what others have added: `removes`.
     """
 
     manifest: Manifest
@@ -58,6 +62,7 @@ class Apply(Action):
     resource_version: str
     force: bool = False
     takes: tuple[FieldOwner, ...] = ()
+    removes: tuple[FieldOwner, ...] = ()
     clearing: Manifest | None = None
 
 
@@ -116,8 +121,8 @@ class Skip(Action):
     """Leave the object as it is.
 
     unchanged: an apply would change nothing. settled: it would, but one did not help, because something changes the
-    object back while it is stored. orphaned: no longer wanted, but nobody asked to prune. kept: no longer wanted, but
-    not to be deleted.
+    object back while it is stored. orphaned: no longer wanted, but pruning was not asked for. kept: no longer wanted,
+    but not to be deleted.
     """
 
     why: Literal["unchanged", "settled", "orphaned", "kept"] = "unchanged"
@@ -141,20 +146,24 @@ class Obstacle(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict(Obstacle):
-    """Other field managers own fields that we want otherwise: `owners`, as the server's conflict would list them."""
+    """Other field managers own fields that we want otherwise: `owners`, as the server's conflict would list them.
+
+    Some of them no apply sets: they are to go, and come last: `removes`.
+    """
 
     owners: tuple[FieldOwner, ...]
+    removes: tuple[FieldOwner, ...] = ()
     changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign(Obstacle):
-    """The object has the wanted name, but is somebody else's; it is never touched."""
+    """The object has the wanted name, but is not ours; it is never touched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked(Obstacle):
-    """It takes something else first: `by` another object, or else a person."""
+    """Something else has to come first: `by` another object, or else a person."""
 
     by: ObjectRef | None = None
     changes: tuple[Change, ...] = ()

@@ -73,6 +73,29 @@ class Mask:
 NO_SECRETS = Mask()
 
 
+def hidden_secrets(before: Manifest, after: Manifest) -> tuple[Manifest, Manifest]:
+    """Return two states of an object with the values of a Secret hidden on both sides; equal ones look equal.
+
+    Nothing is hidden in objects of other kinds, whatever turns up there.
+    """
+    if "Secret" not in {before.get("kind"), after.get("kind")}:
+        return before, after
+    left, right = dict(before), dict(after)
+    for field in (name.removeprefix("f:") for name in sorted(_SECRET_FIELDS)):
+        old, new = before.get(field), after.get(field)
+        if old:
+            left[field] = _hidden_values(old, new, _hidden("before"))
+        if new:
+            right[field] = _hidden_values(new, old, _hidden("after"))
+    return left, right
+
+
+def _hidden_values(values: Any, others: Any, mark: str) -> Any:
+    if not isinstance(values, dict) or not isinstance(others, dict | None):
+        return mark
+    return {key: "***" if others and others.get(key) == value else mark for key, value in values.items()}
+
+
 def changes_of(
     differences: Iterable[Difference], live: Manifest, owners: Sequence[FieldOwner] = (), mask: Mask = NO_SECRETS
 ) -> tuple[Change, ...]:
@@ -90,7 +113,7 @@ def changes_of(
 
 
 def _decoded(text: Any) -> str:
-    """Return what a value of a Secret's `data` stands for; one that is no text in base64 as it is."""
+    """Return the text behind a value of a Secret's `data`, or the value itself if it is not text in base64."""
     try:
         return base64.b64decode(str(text)).decode()
     except ValueError:
@@ -108,7 +131,7 @@ def _all_hidden(value: Any, side: Side) -> Any:
 
 
 def _related(left: str, right: str) -> bool:
-    """Tell whether one of two paths, in the server's spelling, is the other or leads to it."""
+    """Return whether one of two paths, in the server's spelling, is the other or leads to it."""
     short, long = sorted((left, right), key=len)
     return long.startswith(short) and long[len(short) : len(short) + 1] in {"", ".", "["}
 
@@ -119,7 +142,7 @@ def _narrowed(difference: Difference) -> Iterator[_Part]:
     If only the owner changes, yield the whole of it, equal on both sides: what they differ in is in spelling alone.
     """
     path, old, new = difference.path, difference.live, difference.desired
-    if difference.kind == "extra":
+    if difference.kind in {"extra", "foreign"}:
         yield path, old, None
     elif difference.kind == "order":
         yield path, [_item_name(key) for key in old], [_item_name(key) for key in new]
@@ -147,8 +170,9 @@ def _pairs(path: FieldPath, old: Any, new: Any) -> list[_Part] | None:
     if not old or not new or type(old) is not type(new) or not isinstance(new, dict | list):
         return None
     if isinstance(new, list):
-        if all(isinstance(item, dict) and "name" in item for item in (*old, *new)):
-            before, after = keyed(old, ("name",)), keyed(new, ("name",))
+        before, after = keyed(old, ("name",)), keyed(new, ("name",))
+        named = all(isinstance(item, dict) and "name" in item for item in (*old, *new))
+        if named and (len(before), len(after)) == (len(old), len(new)):  # mounts of one volume all have its name
             return [((*path, item_field(key, ("name",))), before.get(key), after.get(key)) for key in before | after]
         if len(old) != len(new):
             return None

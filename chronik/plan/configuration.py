@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chronik.manifest import COMPONENT_LABEL, CONFIGURATION, WORKLOAD_KINDS, ObjectRef
+from chronik.manifest import WORKLOAD_KINDS, ObjectRef, is_configuration
 from chronik.plan.changes import Change
 from chronik.problem import format_path
 
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
     from chronik.plan.changes import Mask
-
-
-def is_configuration(manifest: Manifest) -> bool:
-    """Tell whether an object is a version of a cluster's configuration."""
-    labels = manifest["metadata"].get("labels") or {}
-    return manifest["kind"] == "ConfigMap" and labels.get(COMPONENT_LABEL) == CONFIGURATION
 
 
 def predecessor(desired: Manifest, observed: Mapping[ObjectRef, Manifest]) -> Manifest | None:
@@ -44,16 +38,23 @@ def replaced(desired: Manifest, older: Manifest, mask: Mask) -> tuple[Change, ..
     )
 
 
-def why_still_read(live: Manifest, observed: Iterable[Manifest], pods: Sequence[Manifest]) -> str:
-    """Return why a configuration that is no longer wanted has to stay, or an empty text if nothing reads it."""
+def why_still_read(
+    live: Manifest, desired: Iterable[Manifest], observed: Mapping[ObjectRef, Manifest], pods: Sequence[Manifest]
+) -> str:
+    """Return why a configuration that is no longer wanted has to stay, or an empty text if nothing reads it.
+
+    `pods` are those of the cluster, as far as they are known: without them, workloads tell of theirs.
+    """
     if not is_configuration(live):
         return ""
     name = live["metadata"]["name"]
-    workloads = [each for each in observed if each["kind"] in WORKLOAD_KINDS]
+    workloads = [each for each in observed.values() if each["kind"] in WORKLOAD_KINDS]
     if any(name in _names(pod.get("spec")) for pod in pods):
         return "is an earlier configuration, which pods still read"
     if any(name in _named_by(each) or _is_rolling(each) for each in workloads):
         return "is an earlier configuration, which pods may still read until the roll is over"
+    if any(each["kind"] in WORKLOAD_KINDS and ObjectRef.of(each) not in observed for each in desired):
+        return "is an earlier configuration, which pods may still read that an earlier workload left"
     return ""
 
 
@@ -69,10 +70,11 @@ def _names(spec: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _is_rolling(workload: Manifest) -> bool:
-    """Tell whether pods of an earlier revision may be made, or made again."""
+    """Return whether pods of an earlier revision may be there, or be made again."""
     status, metadata = workload.get("status") or {}, workload["metadata"]
     if status.get("observedGeneration", 0) < metadata.get("generation", 0):
         return True
-    if status.get("currentRevision") != status.get("updateRevision"):
+    on_delete = (workload["spec"].get("updateStrategy") or {}).get("type") == "OnDelete"
+    if status.get("currentRevision") != status.get("updateRevision") and not on_delete:  # which never brings it up
         return True
     return bool(status.get("updatedReplicas", 0) < status.get("replicas", 0))

@@ -168,7 +168,7 @@ def _decided(live: Manifest, key: ClusterKey, document_uid: str | None) -> Prune
 
 
 def _goes_by_itself(live: Manifest, key: ClusterKey, document_uid: str | None) -> bool:
-    """Tell whether an object goes along with its ChronikCluster, or is on its way out already."""
+    """Return whether an object goes along with its ChronikCluster, or is on its way out already."""
     if document_uid and ownership_of(live, key.name, document_uid).owner is Owner.OURS:
         return True
     return ownership_of(live, key.name, None).owner is Owner.TERMINATING

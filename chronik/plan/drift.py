@@ -3,7 +3,8 @@
 The server writes down which fields each manager set (`metadata.managedFields`), with its own schema at hand. Walking
 our entry beside the wanted and the live object therefore finds every difference, without a schema and without a
 request: nothing found means that an apply would change nothing, so none is sent. The server spells some values in its
-own way, which is no difference. What this relies on is checked on a real kube-apiserver by tests/test_plan_real.py.
+own way, which is no difference. What this relies on is checked on a real kube-apiserver by
+tests/plan/test_planner_real.py.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ _NONE_OF_IT: Fields = {".": {}}
 class Difference:
     """One thing that an apply would change.
 
-    missing: wanted, but not ours, so somebody else changed it or nobody ever applied it. extra: ours, but no longer
+    missing: wanted, but not ours, so another manager changed it or it was never applied. extra: ours, but no longer
     wanted. differs: ours and wanted, with another value. order: the items of a list are all ours, in another order;
-    both sides then hold the items' keys.
+    both sides then hold the items' keys. foreign: somebody else's, in what has to be ours whole; a patch removes it.
     """
 
     path: FieldPath
-    kind: Literal["missing", "extra", "differs", "order"]
+    kind: Literal["missing", "extra", "differs", "order", "foreign"]
     desired: Any
     live: Any
 
@@ -62,12 +63,44 @@ def applied_fields(live: Manifest, manager: str = FIELD_MANAGER) -> Fields | Non
     return None
 
 
+def drift(desired: Manifest, live: Manifest) -> list[Difference]:
+    """Return everything in which an object is not as it is wanted: nothing, if nothing has to be sent."""
+    foreign = dict(foreign_fields(desired, live))
+    differences = walk(desired, live, applied_fields(live) or {})
+    return [
+        *(each for each in differences if each.path not in foreign),
+        *(Difference(path, "foreign", None, value) for path, value in foreign.items()),
+    ]
+
+
 def walk(desired: Manifest, live: Manifest, fields: Fields) -> list[Difference]:
     """Return what an apply of `desired` would change, `fields` being what the applying manager owns of `live`."""
     found = _Walk(live, fields)
     owned = fields if "f:metadata" in fields else {**fields, "f:metadata": _NONE_OF_IT}
     found.compare_map(tracked(desired), live, owned, (), "")
     return found.differences
+
+
+def foreign_fields(desired: Manifest, live: Manifest) -> Iterator[tuple[FieldPath, Any]]:
+    """Yield what nobody wants in a map that has to be ours whole, with its value, if no apply of ours removes it.
+
+    Each key of a ConfigMap is a file that pods read as configuration, so all of its keys are ours if any is.
+    """
+    if live["kind"] != "ConfigMap" or not any(desired.get(field) for field in _CONFIGURATION):
+        return
+    ours = applied_fields(live) or {}
+    others = [tree for entry in managed_entries(live) if (tree := entry.get("fieldsV1") or {}) is not ours]
+    for field in _CONFIGURATION:
+        wanted = desired.get(field) or {}
+        for key, value in (live.get(field) or {}).items():
+            path = ("f:" + field, "f:" + key)
+            if key in wanted:
+                continue
+            if node_at(ours, path) is None or any(node_at(tree, path) is not None for tree in others):
+                yield path, value
+
+
+_CONFIGURATION = ("data", "binaryData")
 
 
 class _Walk:
@@ -129,7 +162,7 @@ class _Walk:
     def _not_owned(self, want: Any, live: Any, path: FieldPath) -> None:
         """Note what is missing, except empty lists: of a list with keys the server records only the items.
 
-        An atomic list is recorded even if it is empty. Without a schema the two look alike, until somebody else owns
+        An atomic list is recorded even if it is empty. Without a schema the two look alike, until another manager owns
         the list as a whole.
         """
         if _is_recorded(want) or any(node_at(fields, path) == {} for fields in self._others()):
@@ -169,7 +202,7 @@ class _Walk:
 
 
 def _is_recorded(value: Any) -> bool:
-    """Tell whether the server records that somebody applied this value."""
+    """Return whether the server records a manager for this value."""
     if isinstance(value, dict):
         return not value or any(_is_recorded(part) for part in value.values())
     return not (isinstance(value, list) and not value)
@@ -218,7 +251,7 @@ def _missing(path: FieldPath, want: Any, live: Any) -> Iterator[Difference]:
 
 
 def alters(difference: Difference, live: Manifest, fields: Fields) -> bool:
-    """Tell whether an apply would change a value here, not only who owns it; `fields` is what its manager owns."""
+    """Return whether an apply would change a value here, not only who owns it; `fields` is what its manager owns."""
     if difference.kind == "missing":
         return not holds(difference.live, difference.desired, place_of(difference.path))
     if difference.kind != "extra":
@@ -256,7 +289,7 @@ _ADDED: dict[FieldPlace, Any] = {
     ("volumeClaimTemplates", "kind"): "PersistentVolumeClaim",
     ("volumeClaimTemplates", "status"): {"phase": "Pending"},
 }
-"""What the server adds inside atomic values; tests/test_plan_real.py finds out when it learns another."""
+"""What the server adds inside atomic values; tests/plan/test_planner_real.py finds out when it learns another."""
 _TELLING = frozenset({"labelSelector", "namespaceSelector", "tolerationSeconds"})
 """Fields that say one thing when they are empty or zero, and another when they are not there."""
 _FREE_MAPS = frozenset(
@@ -276,7 +309,7 @@ _FILLED: dict[FieldPlace, Any] = {
 
 
 def same(want: Any, live: Any, place: FieldPlace) -> bool:
-    """Tell whether the server shows `live` where `want` was applied; both are owned whole."""
+    """Return whether the server shows `live` where `want` was applied; both are owned whole."""
     if want == live or (not want and place in _ALLOCATED):
         return True
     if live is None and (place[1] in _TELLING or place[0] in _FREE_MAPS):
@@ -289,7 +322,7 @@ def same(want: Any, live: Any, place: FieldPlace) -> bool:
 
 
 def holds(live: Any, want: Any, place: FieldPlace) -> bool:
-    """Tell whether everything of `want` is in `live`, whatever else is there: would an apply change any value?
+    """Return whether everything of `want` is in `live`, whatever else is there: would an apply change any value?
 
     Maps may have more keys and lists more items than are wanted, unless they are owned whole.
     """
@@ -305,12 +338,12 @@ def holds(live: Any, want: Any, place: FieldPlace) -> bool:
 
 
 def is_addition(value: Any, place: FieldPlace) -> bool:
-    """Tell whether a value that nobody asked for, inside one that is owned whole, is the server's own doing."""
+    """Return whether a value that was not asked for, inside one that is owned whole, is the server's own doing."""
     return (not value and place[1] not in _TELLING) or _ADDED.get(place) == value
 
 
 def is_quantity_place(place: FieldPlace) -> bool:
-    """Tell whether values in a place are quantities: there, and only there, `1` and `1000m` are one value."""
+    """Return whether values in a place are quantities: there, and only there, `1` and `1000m` are one value."""
     return place[0] in _QUANTITY_MAPS or place in _QUANTITIES
 
 

@@ -119,7 +119,7 @@ def list_keys(place: FieldPlace) -> tuple[str, ...] | None:
 
 
 def is_atomic_map(place: FieldPlace) -> bool:
-    """Tell whether a map, of the kinds that chronik renders, is owned whole."""
+    """Return whether a map, of the kinds that chronik renders, is owned whole."""
     return place[1] in _ATOMIC_MAPS
 
 
@@ -146,7 +146,7 @@ def _tree(value: Any, place: FieldPlace) -> Fields:
 
 
 def _is_unrecorded(value: Any, place: FieldPlace) -> bool:
-    """Tell whether nothing is recorded of a value: of a list with keys only the items are."""
+    """Return whether nothing is recorded of a value: of a list with keys only the items are."""
     return value == [] and list_keys(place) is not None
 
 
@@ -160,14 +160,19 @@ def keyed(items: Iterable[Any], names: tuple[str, ...]) -> dict[ItemKey, Any]:
     """Return the items of a list by what tells them apart."""
     if len(names) == 1:  # nearly always, so without a tuple
         name, default = names[0], _KEY_DEFAULTS.get(names[0])
-        return {item.get(name, default) if isinstance(item, dict) else str(item): item for item in items}
+        return {scalar_key(item.get(name, default)) if isinstance(item, dict) else str(item): item for item in items}
     return {_item_key(item, names): item for item in items}
+
+
+def scalar_key(value: Any) -> ItemKey:
+    """Return a value that can be a key: a map or a list, where no API server puts one, as its text."""
+    return str(value) if isinstance(value, dict | list) else value
 
 
 def _item_key(item: Any, names: tuple[str, ...]) -> ItemKey:
     if names and isinstance(item, dict):
-        return tuple([item.get(name, _KEY_DEFAULTS.get(name)) for name in names])
-    return str(item) if isinstance(item, dict | list) else item
+        return tuple([scalar_key(item.get(name, _KEY_DEFAULTS.get(name))) for name in names])
+    return scalar_key(item)
 
 
 @lru_cache(maxsize=4096)
@@ -202,7 +207,7 @@ def _spelt(field: str) -> str:
 # --- owners -----------------------------------------------------------------------------------------------------------
 
 BEFORE_FIRST_APPLY = "before-first-apply"
-"""The server's name for whoever set what was there when an object came under server-side apply."""
+"""The server's name for the manager of all that was set before an object's first server-side apply."""
 
 
 def managed_entries(live: Manifest) -> list[dict[str, Any]]:
@@ -216,51 +221,15 @@ def managed_entries(live: Manifest) -> list[dict[str, Any]]:
 
 
 def owners_of(path: FieldPath, live: Manifest) -> list[FieldOwner]:
-    """Return everybody who owns the field at a path, us included."""
+    """Return all managers that own the field at a path, ours included."""
     owners = []
     for entry in managed_entries(live):
         node = node_at(entry.get("fieldsV1") or {}, path)
         if node is not None and (not node or "." in node):
-            owners.append(_owner(entry, path))
+            owners.append(owner_of(entry, path))
     return owners
 
 
-def collisions(desired: Manifest, live: Manifest, fields: Fields) -> list[FieldOwner]:
-    """Return the conflicts that an unforced apply would be answered with; `fields` is what its manager owns.
-
-    Those are the fields that somebody else owns and that are not, letter by letter, as desired: the server compares
-    before it respells quantities or drops zeroes. One kind is left to the server to find: with a map that was applied
-    empty and still is, only its schema knows whether wanting something in it is a conflict.
-    """
-    entries = [entry for entry in managed_entries(live) if entry.get("fieldsV1") is not fields]
-    trees = [entry.get("fieldsV1") or {} for entry in entries]
-    found = []
-    for entry, tree in zip(entries, trees, strict=True):
-        paths = _collided(desired, live, tree, ())
-        whole = (path for path in paths if not any(node_at(other, path) for other in (fields, *trees)))
-        found += [_owner(entry, path) for path in whole]
-    return found
-
-
-def _collided(want: Any, live: Any, owned: Fields, path: FieldPath) -> Iterator[FieldPath]:
-    """Yield the fields that somebody owns and that we want otherwise, below a path."""
-    if not owned or not isinstance(want, dict | list):
-        if want != live and not (isinstance(want, dict) and not live):
-            yield path
-    elif isinstance(want, dict):
-        values = live if isinstance(live, dict) else {}
-        for key, value in want.items():
-            field = "f:" + key
-            if field in owned:
-                yield from _collided(value, values.get(key), owned[field], (*path, field))
-    else:
-        names = key_names(owned)
-        present = keyed(live or (), names)
-        for key, item in keyed(want, names).items():
-            field = item_field(key, names)
-            if field in owned:
-                yield from _collided(item, present.get(key), owned[field], (*path, field))
-
-
-def _owner(entry: dict[str, Any], path: FieldPath) -> FieldOwner:
+def owner_of(entry: dict[str, Any], path: FieldPath) -> FieldOwner:
+    """Return who owns the field at a path, by an entry of `managedFields`."""
     return FieldOwner(server_path(path), entry["manager"], entry["operation"], entry.get("subresource", ""))

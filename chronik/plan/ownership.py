@@ -1,4 +1,4 @@
-"""Whose object is it? Decides what may be touched, and what may be pruned, before its fields are looked at.
+"""Whose object is it? Decides what may be touched, what may be pruned, and what others have added to what is ours.
 
 An object is ours by its controller (the ChronikCluster whose operator we are) or, applied from the command line, by its
 labels and field manager. A wanted name is no claim: an object that is not ours is never changed and never deleted.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from chronik.errors import FieldOwner
 from chronik.manifest import (
     API_VERSION,
     CLUSTER_KIND,
@@ -16,14 +17,28 @@ from chronik.manifest import (
     FIELD_MANAGER,
     KIND_BY_NAME,
     MANAGED_BY,
+    WORKLOAD_KINDS,
     ObjectRef,
 )
 from chronik.plan.actions import Prune, Skip
+from chronik.plan.drift import applied_fields
+from chronik.plan.managed_fields import (
+    BEFORE_FIRST_APPLY,
+    fields_of,
+    item_field,
+    keyed,
+    list_keys,
+    node_at,
+    owners_of,
+    place_of,
+    server_path,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from chronik.manifest import Manifest
+    from chronik.plan.managed_fields import FieldPath, Fields
 
 PRUNE_ANNOTATION = "chronik.stream/prune"
 KEEP = "keep"
@@ -57,7 +72,10 @@ _HINT_UNLABELLED = (
 )
 _HINT_OPERATOR = "Delete it, and the operator makes its own; or give the cluster another name."
 _OURS = Ownership(Owner.OURS)
-_UNOWNED = Ownership(Owner.UNOWNED, "was applied from the command line; the cluster becomes its owner")
+_UNOWNED = Ownership(
+    Owner.UNOWNED,
+    "has no owner, which an apply from the command line or an edit leaves behind; the cluster becomes its owner",
+)
 _NEVER_APPLIED = Ownership(
     Owner.FOREIGN,
     "has chronik's labels, but chronik never applied it",
@@ -66,7 +84,7 @@ _NEVER_APPLIED = Ownership(
 
 
 def ownership_of(live: Manifest, cluster: str, owner_uid: str | None) -> Ownership:
-    """Tell whose an object is, seen from a cluster: by an operator for the cluster's uid, or by the CLI without one."""
+    """Return whose an object is, seen from a cluster: by an operator with the cluster's uid, or by the CLI without."""
     found = _ownership_of(live, cluster, owner_uid)
     if "deletionTimestamp" in live["metadata"]:
         return Ownership(Owner.TERMINATING, "is being deleted")
@@ -74,7 +92,7 @@ def ownership_of(live: Manifest, cluster: str, owner_uid: str | None) -> Ownersh
 
 
 def applied_by_us(live: Manifest) -> bool:
-    """Tell whether our field manager has ever written the object and still owns something of it."""
+    """Return whether our field manager has ever written the object and still owns something of it."""
     return any(entry["manager"] == FIELD_MANAGER for entry in live["metadata"].get("managedFields") or ())
 
 
@@ -93,13 +111,13 @@ def operated_by(objects: Iterable[Manifest], cluster: str) -> str | None:
 
 
 def is_cluster(owner: Mapping[str, Any]) -> bool:
-    """Tell whether an owner reference is to a ChronikCluster, of any version, as the controller of the object."""
+    """Return whether an owner reference is to a ChronikCluster, of any version, as the controller of the object."""
     group = str(owner.get("apiVersion")).partition("/")[0]
     return bool(owner.get("controller")) and owner.get("kind") == CLUSTER_KIND and group == _GROUP
 
 
 def has_owner(live: Manifest, uid: str) -> bool:
-    """Tell whether the object with this uid is among an object's owners, and would take it along."""
+    """Return whether the object with this uid is among an object's owners, and would take it along."""
     return any(owner["uid"] == uid for owner in live["metadata"].get("ownerReferences") or ())
 
 
@@ -136,7 +154,7 @@ def _controlled(controller: dict[str, Any], cluster: str, owner_uid: str | None)
 
 
 def _has_our_labels(live: Manifest, cluster: str) -> bool:
-    """Tell whether the labels say it is this cluster's; what chronik applied may have lost one since."""
+    """Return whether the labels say it is this cluster's; what chronik applied may have lost one since."""
     labels = live["metadata"].get("labels") or {}
     if labels.items() >= ({CLUSTER_LABEL: cluster} | MANAGED_BY).items():
         return True
@@ -176,3 +194,61 @@ def _why_kept(live: Manifest, cluster: str, owner_uid: str | None) -> str:
     if (metadata.get("annotations") or {}).get(PRUNE_ANNOTATION) == KEEP:
         return f"is annotated {PRUNE_ANNOTATION}: {KEEP}"
     return ""
+
+
+# --- what others have added -------------------------------------------------------------------------------------------
+
+
+def additions(live: Manifest, desired: Manifest | None = None) -> tuple[FieldOwner, ...]:
+    """Return what others have added to an object of ours that its pods see, and who they are.
+
+    Those are containers, volumes, variables, commands and mounts of a workload, and keys of a ConfigMap. Injectors of
+    secrets and sidecars do so for good reason. What is wanted is no addition; without `desired`, what we own is wanted.
+    """
+    ours = applied_fields(live)
+    if ours is None and desired is None:
+        return ()
+    wanted = fields_of(desired) if desired is not None else {}
+    found = (path for path in _added(live, ours or {}) if node_at(wanted, path) is None)
+    return tuple(owner for path in found for owner in adders(path, live))
+
+
+def adders(path: FieldPath, live: Manifest) -> list[FieldOwner]:
+    """Return who else than we set a field that we do not apply; if nobody is known to, the server's name for that."""
+    others = [each for each in owners_of(path, live) if (each.manager, each.operation) != (FIELD_MANAGER, "Apply")]
+    return others or [FieldOwner(server_path(path), BEFORE_FIRST_APPLY, "Update")]
+
+
+_POD_PARTS = ("initContainers", "containers", "volumes")
+_CONTAINER_PARTS = ("command", "args", "env", "envFrom", "volumeMounts")
+
+
+def _added(live: Manifest, ours: Fields) -> Iterator[FieldPath]:
+    if live["kind"] == "ConfigMap":
+        for field in ("data", "binaryData"):
+            keys = (("f:" + field, "f:" + key) for key in live.get(field) or ())
+            yield from (path for path in keys if node_at(ours, path) is None)
+    elif live["kind"] in WORKLOAD_KINDS:
+        yield from _added_parts(live["spec"]["template"]["spec"], _POD_PARTS, ours, _POD)
+
+
+_POD = ("f:spec", "f:template", "f:spec")
+
+
+def _added_parts(value: Manifest, names: Iterable[str], ours: Fields, path: FieldPath) -> Iterator[FieldPath]:
+    """Yield the parts of a pod or a container that are not ours, and of containers that are ours their parts."""
+    for name in names:
+        part, place = value.get(name), (*path, "f:" + name)
+        keys = list_keys(place_of(place))
+        if not part:
+            continue
+        if keys is None:
+            if node_at(ours, place) is None:
+                yield place
+            continue
+        for key, item in keyed(part, keys).items():
+            at = (*place, item_field(key, keys))
+            if node_at(ours, at) is None:
+                yield at
+            elif name.endswith("ontainers"):
+                yield from _added_parts(item, _CONTAINER_PARTS, ours, at)

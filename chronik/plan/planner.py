@@ -1,20 +1,21 @@
 """What has to be done to make a cluster what its manifests say: every decision of the commands and of the operator.
 
-`plan` compares what is wanted with what is there, object by object, and returns actions in the order in which they are
-to be carried out; nothing is sent from here. For each object it is decided in turn whose it is (`ownership`), whether
-an apply would change anything (`drift`), whether that can be changed at all (`conflicts`, `volumes`), and whether
-another field manager owns it (`managed_fields`). `replicas` then hands the replica count over, if it has to.
+`plan` compares what is wanted with what is there, object by object, and returns actions in the order in which they
+are to be carried out; nothing is sent from here. For each object it is decided in turn whose it is (`ownership`),
+whether an apply would change anything (`drift`), whether that can be changed at all (`conflicts`, `volumes`), and
+whether another field manager owns it (`conflicts`) and it may be taken from that one (`_may_take`). `replicas` then
+hands the replica count over, if it has to.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from chronik.manifest import FIELD_MANAGER, WORKLOAD_KINDS, ObjectRef, apply_order
+from chronik.manifest import FIELD_MANAGER, WORKLOAD_KINDS, ObjectRef, apply_order, as_stored
 from chronik.plan.actions import (
     KEPT_MANAGER,
     STAGE_NAMES,
@@ -36,10 +37,18 @@ from chronik.plan.actions import (
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
 from chronik.plan.configuration import predecessor, replaced, why_still_read
-from chronik.plan.conflicts import conflict, immutable_differences, port_collisions, still_scaled, unchangeable
-from chronik.plan.drift import alters, applied_fields, split, walk
-from chronik.plan.managed_fields import BEFORE_FIRST_APPLY, collisions
-from chronik.plan.ownership import Owner, ownership_of, pruned
+from chronik.plan.conflicts import (
+    conflict,
+    field_conflicts,
+    foreign_keys,
+    immutable_differences,
+    port_collisions,
+    still_scaled,
+    unchangeable,
+)
+from chronik.plan.drift import alters, applied_fields, drift, split
+from chronik.plan.managed_fields import BEFORE_FIRST_APPLY
+from chronik.plan.ownership import Owner, additions, ownership_of, pruned
 from chronik.plan.replicas import (
     Autoscalers,
     after_apply,
@@ -86,11 +95,11 @@ class PlanContext:
 
     `owner_uid` is the ChronikCluster's for the operator, whose manifests bear its owner reference, and None for the
     CLI. `take_back_managers` are patterns of field managers whose fields are taken without asking; `force_conflicts`
-    takes everybody's. `claims` are the PersistentVolumeClaims of the namespace, or at least the cluster's, `pods` its
-    pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes. `gate` is
-    asked before a workload is created or its pods restart, with the workloads of this plan of which that is already so;
-    it names the one to wait for, if any.
-    `unscaled` are workloads of which the server has said that no autoscaler, of anybody's, scales them.
+    takes those of all managers. `claims` are the PersistentVolumeClaims of the namespace, or at least the cluster's,
+    `pods` its pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes.
+    `gate` is asked before a workload is created or its pods restart, with the workloads of this plan of which that is
+    already so; it names the one to wait for, if any. `unscaled` are workloads of which the server has said that no
+    autoscaler at all scales them.
     """
 
     cluster: str
@@ -118,13 +127,13 @@ def plan(desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], co
 
 
 def manifest_digest(manifest: Manifest) -> str:
-    """Return what tells two manifests apart, whatever the order of their keys; for `PlanContext.flapping`."""
+    """Return a digest of a manifest, whatever the order of its keys; for `PlanContext.flapping`."""
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def left_over(manifest: Manifest, live: Manifest, differences: Iterable[Difference]) -> Flapping:
-    """Return how `PlanContext.flapping` knows differences that an apply has left, whatever else changes since."""
+    """Return how `PlanContext.flapping` recognises differences that an apply has left, whatever else changes."""
     left = [[each.kind, each.path, each.live] for each in differences]
     return live["metadata"]["uid"], manifest_digest(manifest), manifest_digest({"left": left})
 
@@ -135,7 +144,7 @@ class _Planner:
     def __init__(
         self, desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], context: PlanContext
     ) -> None:
-        self.desired = sorted(desired, key=apply_order)
+        self.desired = sorted(map(as_stored, desired), key=apply_order)
         self.observed = observed
         self.context = context
         self.autoscalers = Autoscalers.among(desired, observed.values())
@@ -161,7 +170,7 @@ class _Planner:
             return Step(ref, (Foreign(ref=ref, reason=whose.reason, hint=whose.hint),))
         if whose.owner is Owner.TERMINATING:
             return Step(ref, (Wait(ref=ref, reason=whose.reason),))
-        return Step(ref, tuple(self._existing(manifest, live, whose.reason)))
+        return Step(ref, tuple(_noted(self._existing(manifest, live, whose.reason), additions(live, manifest))))
 
     def _created(self, manifest: Manifest) -> list[Action]:
         if manifest["kind"] not in WORKLOAD_KINDS:
@@ -191,9 +200,9 @@ class _Planner:
     def _updated(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
         """Return the apply, if one is needed, and what happens to the replica count around it."""
         if manifest["kind"] not in WORKLOAD_KINDS:
-            return [self._decided(manifest, live, adoption)]
+            return [self._action_for(manifest, live, adoption)]
         autoscaler = self.autoscalers.in_the_way(manifest)
-        main = self._decided(manifest, live, adoption, autoscaler)
+        main = self._action_for(manifest, live, adoption, autoscaler)
         before: list[Action] = []
         if isinstance(main, Obstacle):
             return [main]
@@ -223,24 +232,27 @@ class _Planner:
         if not independent:
             reason = "lets go of its claims first; then it is created anew with larger volumes"
             return [*(each for each in actions if not isinstance(each, Skip)), Wait(ref=ref, reason=reason)]
-        differences = walk(found.manifest, live, applied_fields(live) or {})
+        differences = drift(found.manifest, live)
         changes = changes_of(differences, live, mask=self.context.mask)
         restarts = next((action.restarts for action in actions if isinstance(action, Apply)), ())
         reason = "its volumes grow; pods keep running"
         anew = recreation(found.manifest, live, reason, changes, restarts)
         return [*(action for action in actions if isinstance(action, Prune)), *anew]
 
-    def _decided(self, manifest: Manifest, live: Manifest, adoption: str, autoscaler: Manifest | None = None) -> Action:
+    def _action_for(
+        self, manifest: Manifest, live: Manifest, adoption: str, autoscaler: Manifest | None = None
+    ) -> Action:
         """Return what becomes of one object, leaving replica counts and volumes aside."""
         ref, metadata = ObjectRef.of(manifest), live["metadata"]
         fields = applied_fields(live) or {}
-        differences = walk(manifest, live, fields)
+        differences = drift(manifest, live)
         if not differences:
             return Skip(ref=ref, reason="is as it should be")
-        owners = tuple(collisions(manifest, live, fields))
+        owners = tuple(field_conflicts(manifest, live, fields))
+        removes, removal = foreign_keys(manifest, live)
         parts = list(split(differences))
         reordered = (each for each in parts if each.kind == "order" and each not in differences)
-        changes = changes_of((*differences, *reordered), live, owners, self.context.mask)
+        changes = changes_of((*differences, *reordered), live, (*owners, *removes), self.context.mask)
         stuck = immutable_differences(manifest, live, fields, parts)
         if stuck:
             return unchangeable(manifest, live, changes, changes_of(stuck, live), operated=self._operated)
@@ -251,14 +263,15 @@ class _Planner:
             )
         in_the_way, clearing = port_collisions(manifest, live)
         owners = (*owners, *in_the_way)
-        refused = tuple(owner for owner in owners if not self._may_take(owner, live, autoscaler))
+        refused = tuple(owner for owner in (*owners, *removes) if not self._may_take(owner, live, autoscaler))
         if refused:
-            return conflict(ref, refused, changes, operated=self._operated)
+            added = tuple(owner for owner in removes if owner in refused)
+            return conflict(ref, refused, changes, added, operated=self._operated)
         restarts = [each for each in parts if each.path[:2] == _TEMPLATE and alters(each, live, fields)]
         return self._gated(
             (Adopt if adoption else Apply)(
                 ref=ref,
-                reason=adoption or _summary(changes, owners),
+                reason=adoption or _summary(changes, owners, removes),
                 manifest=manifest,
                 changes=changes,
                 restarts=changes_of(restarts, live, mask=self.context.mask),
@@ -266,12 +279,13 @@ class _Planner:
                 resource_version=version,
                 force=bool(owners),
                 takes=owners,
-                clearing=clearing or None,
+                removes=removes,
+                clearing=clearing or removal or None,
             )
         )
 
     def _may_take(self, owner: FieldOwner, live: Manifest, autoscaler: Manifest | None) -> bool:
-        """Tell whether a field may be taken from another manager: one of our own, or one that we were told to."""
+        """Return whether a field may be taken from another manager: one of our own, or one that we were told to."""
         patterns = (FIELD_MANAGER, KEPT_MANAGER, *self.context.take_back_managers)
         return (
             self.context.force_conflicts
@@ -297,7 +311,7 @@ class _Planner:
         return [Step(action.ref, (action,)) for action in actions if action]
 
     def _pruned(self, live: Manifest) -> Prune | Skip | None:
-        read = why_still_read(live, self.observed.values(), self.context.pods)
+        read = why_still_read(live, self.desired, self.observed, self.context.pods)
         if read:
             return Skip(ref=ObjectRef.of(live), why="kept", reason=read)
         prune = self.context.prune and bool(self.desired)  # nothing rendered is a mistake, not a wish
@@ -311,7 +325,14 @@ def _steps(numbered: Iterable[tuple[int, Step]], stage: int) -> tuple[Step, ...]
     return tuple(step for number, step in numbered if number == stage)
 
 
-def _summary(changes: tuple[Change, ...], owners: tuple[FieldOwner, ...]) -> str:
+def _noted(actions: Sequence[Action], added: tuple[FieldOwner, ...]) -> Sequence[Action]:
+    """Return the actions about an object with what others have added to it, unless they remove it."""
+    first, *rest = actions
+    return [replace(first, additions=added), *rest] if added and first.ref.kind in WORKLOAD_KINDS else actions
+
+
+def _summary(changes: tuple[Change, ...], takes: tuple[FieldOwner, ...], removes: tuple[FieldOwner, ...]) -> str:
     count = f"{len(changes)} change{'s' if len(changes) > 1 else ''}"
-    managers = ", ".join(sorted({owner.manager for owner in owners}))
-    return f"{count}, fields taken from {managers}" if managers else count
+    taken, removed = (", ".join(sorted({owner.manager for owner in owners})) for owners in (takes, removes))
+    parts = (count, taken and f"fields taken from {taken}", removed and f"what {removed} added is removed")
+    return ", ".join(filter(None, parts))

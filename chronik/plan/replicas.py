@@ -42,7 +42,7 @@ class Autoscalers:
         return cls(_by_target(desired), _by_target(observed))
 
     def first_count(self, workload: Manifest) -> int | None:
-        """Return how many replicas an autoscaled workload starts with; None if nobody is to scale it."""
+        """Return how many replicas an autoscaled workload starts with; None if no autoscaler is to scale it."""
         target = _target(workload)
         if target not in self.wanted:
             return None
@@ -111,9 +111,9 @@ def taking_back(apply: Apply) -> Apply:
 
 
 def is_coming_back(owner: FieldOwner, live: Manifest, autoscaler: Manifest | None, *, unscaled: bool = False) -> bool:
-    """Tell whether a conflict is over a count that is ours to take: from our own hand-over, or from our autoscaler.
+    """Return whether a conflict is over a count that is ours to take: from our own hand-over, or from our autoscaler.
 
-    An autoscaler of somebody else's looks the same, and would only scale back again. But beside it nothing of ours owns
+    An autoscaler that is not ours looks the same, and would only scale back again. But beside it nothing of ours owns
     the count, while what ours left behind is owned by the hand-over too, or, at the same count, by the main manager.
     One that scaled in the very moment that it was deleted leaves nothing of ours; then the server has been asked, and
     `unscaled` is what it said.
@@ -124,7 +124,7 @@ def is_coming_back(owner: FieldOwner, live: Manifest, autoscaler: Manifest | Non
 
 
 def is_scaled(owner: FieldOwner) -> bool:
-    """Tell whether a field is a replica count that an autoscaler has written, whoever's that was."""
+    """Return whether a field is a replica count that any autoscaler has written."""
     return owner.path == _PATH and owner.manager == _AUTOSCALER
 
 
@@ -135,7 +135,7 @@ def disputed(obstacles: Iterable[Action]) -> frozenset[ObjectRef]:
 
 
 def without_autoscaler(workloads: Iterable[ObjectRef], autoscalers: Iterable[Manifest]) -> frozenset[ObjectRef]:
-    """Return the workloads that none of the autoscalers scales, whoever they belong to."""
+    """Return the workloads that none of the autoscalers scales, ours or not."""
     scaled = _by_target(autoscalers)
     return frozenset(ref for ref in workloads if (ref.kind, ref.namespace, ref.name) not in scaled)
 

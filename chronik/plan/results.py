@@ -6,13 +6,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from chronik.errors import ConflictError, PartialFailure
+from chronik.plan.actions import (
+    Action,
+    Adopt,
+    Apply,
+    Conflict,
+    Create,
+    Deferred,
+    Foreign,
+    GrowClaim,
+    Obstacle,
+    Prune,
+    Recreate,
+    Skip,
+    TransferOwnership,
+    Wait,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from chronik.errors import ChronikError
     from chronik.manifest import Manifest, ObjectRef
-    from chronik.plan.actions import Action
     from chronik.plan.planner import Flapping
 
 Wrote = Literal["created", "changed", "adopted", "recreated", "handed-over", "grown", "pruned"]
@@ -111,3 +126,33 @@ class Report:
 
     def _with(self, outcomes: Iterable[Outcome]) -> tuple[Result, ...]:
         return tuple(result for result in self.results if result.outcome in outcomes)
+
+
+OUTCOMES: dict[type[Action], Outcome] = {
+    Create: "created",
+    Apply: "changed",
+    Adopt: "adopted",
+    Recreate: "recreated",
+    TransferOwnership: "handed-over",
+    GrowClaim: "grown",
+    Prune: "pruned",
+}
+"""What becomes of each action that sends something, if the server does not refuse it."""
+
+
+def undone(action: Action) -> Result:
+    """Return the result of an action that sends nothing."""
+    match action:
+        case Skip(why=why):
+            return Result(action, why)
+        case Deferred():
+            return Result(action, "held")
+        case Conflict():
+            return Result(action, "conflict")
+        case Foreign():
+            return Result(action, "foreign")
+        case Wait():
+            return Result(action, "waiting")
+        case Obstacle():
+            return Result(action, "blocked")
+    raise AssertionError(action)

@@ -72,7 +72,7 @@ def rotation(
 
 
 def _is_due(live: Manifest | None, made_with: str, now: str) -> bool:
-    """Tell whether pods run with other Secrets than there are now: with those of the first hour, or of a restart."""
+    """Return whether pods run with other Secrets than there are now: with those of the first hour, or of a restart."""
     return live is not None and (_held(live) or made_with) != now
 
 

@@ -1,7 +1,8 @@
 """Growing the volumes of a StatefulSet, whose claim templates are immutable, without stopping a pod.
 
-The claims are patched one by one; then the StatefulSet is deleted with its pods orphaned and created anew with the
-larger template and with everything that others have set on it, and takes pods and claims back. Volumes never shrink.
+Decided here, done by `apply/executor`: the claims are patched one by one (`GrowClaim`); then the StatefulSet is
+deleted with its pods orphaned and created anew with the larger template and with everything that others have set on it,
+and takes pods and claims back. Volumes never shrink.
 Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#expanding-persistent-volumes-claims
 """
 
@@ -75,7 +76,7 @@ def volumes(desired: Manifest, live: Manifest, claims: Sequence[Manifest], expan
 
 
 def only_sizes_differ(desired: Manifest, live: Manifest) -> bool:
-    """Tell whether the claim templates are as they should be, but for the size of the volumes."""
+    """Return whether the claim templates are as they should be, but for the size of the volumes."""
     return same(_templates(at_live_size(desired, live)), _templates(live), ("spec", _FIELD))
 
 
@@ -249,7 +250,7 @@ def resumption(create: Create, pods: Sequence[Manifest]) -> list[Action]:
 
 
 def _was_left(pod: Manifest, workload: ObjectRef) -> bool:
-    """Tell whether a pod is an earlier StatefulSet's of that name; that it is an orphan may not have been heard yet."""
+    """Return whether a pod is an earlier StatefulSet's of that name; it need not look like an orphan yet."""
     metadata = pod["metadata"]
     owners = (owner for owner in metadata.get("ownerReferences") or () if owner.get("controller"))
     strange = any((owner["kind"], owner["name"]) != (workload.kind, workload.name) for owner in owners)

@@ -1,7 +1,8 @@
 """Turn a cluster into its manifests: which templates run for which component, and in which order they come out.
 
 Pure: templates are handed in as `Templates`. What this returns is exactly what `chronik render` prints and what apply
-and the operator send. To find where a field of the spec becomes a line of a manifest, grep its name in `templates/`.
+and the operator send. To find where a field of the spec becomes a line of a manifest, grep its last name in
+`templates/`: `spec.storage.size` is in `parts/data-claim.yaml.j2`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.components import Component, components, workload_name
+from chronik.api.components import Component, components, members, workload_name
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
 from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, CONFIGURATION, MANAGED_BY, Manifest, ObjectRef, apply_order
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from chronik.api.spec import Cluster
     from chronik.render.kubernetes import FieldTable
+    from chronik.render.patches import Patches
     from chronik.render.templates import Templates
 
 
@@ -29,10 +31,11 @@ def _always(component: Component) -> bool:
 
 
 class _Use(NamedTuple):
-    """One template, and the components that it runs for."""
+    """One template, and the components that it runs for; `each_member` says that it runs for each member of those."""
 
     template: str
     wanted: Callable[[Component], bool] = _always
+    each_member: bool = False
 
 
 CONFIG_TEMPLATE = "configmap.yaml.j2"
@@ -46,6 +49,8 @@ COMPONENT_TEMPLATES = (
     _Use("rolebinding.yaml.j2"),
     _Use("service.yaml.j2"),
     _Use("clientservice.yaml.j2", lambda component: component.type.serves_clients),
+    _Use("memberservice.yaml.j2", lambda component: component.member, each_member=True),
+    _Use("externalservice.yaml.j2", lambda component: component.external, each_member=True),
     _Use("statefulset.yaml.j2", lambda component: component.workload == "StatefulSet"),
     _Use("deployment.yaml.j2", lambda component: component.workload == "Deployment"),
     _Use("poddisruptionbudget.yaml.j2", lambda component: component.budget is not None),
@@ -53,16 +58,24 @@ COMPONENT_TEMPLATES = (
 )
 
 
-def render(cluster: Cluster, templates: Templates, fields: FieldTable | None = None) -> list[Manifest]:
+def render(
+    cluster: Cluster,
+    templates: Templates,
+    fields: FieldTable | None = None,
+    patching: Callable[[Cluster], Patches] | None = None,
+) -> list[Manifest]:
     """Return all manifests of a cluster, in the order in which they are applied.
 
-    With `fields` they are held to what Kubernetes knows, which chronik's own templates keep to.
+    With `fields` they are held to what Kubernetes knows, which chronik's own templates keep to. `patching` returns what
+    carries out `spec.patches`; a cluster without any does not need it.
 
     Raises:
         TemplateError: a template is broken or does not make a Kubernetes object; it names template and line.
+        PatchError: a patch does not fit.
     """
+    patches = patching(cluster) if patching and cluster.spec["patches"] else None
     made: dict[ObjectRef, Manifest] = {}
-    for file, manifest in _manifests(cluster, templates):
+    for file, manifest in _manifests(cluster, templates, patches):
         for problem in fields.problems(manifest) if fields else ():
             about = problem.message if problem.path == "kind" else f"{problem.path} {problem.message}"
             message = f"{ObjectRef.of(manifest)}: {about}"
@@ -71,17 +84,23 @@ def render(cluster: Cluster, templates: Templates, fields: FieldTable | None = N
         if ref in made:
             raise TemplateError(f"{ref} is made a second time: its name has to tell it from the first", template=file)
         made[ref] = ordered(manifest)
+    if patches:
+        patches.check_all_used()
     return sorted(made.values(), key=apply_order)
 
 
-def _manifests(cluster: Cluster, templates: Templates) -> Iterator[tuple[str, Manifest]]:
-    shared = {"cluster": cluster, "spec": cluster.spec}
+def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) -> Iterator[tuple[str, Manifest]]:
+    patched = patches.patched if patches else lambda manifest: manifest
+    group = members(cluster)
+    shared = {"cluster": cluster, "spec": cluster.spec, "members": group}
     base = f"{cluster.name}-{CONFIGURATION}"
     config = {**shared, "name": base, "labels": _labels(cluster, CONFIGURATION)}
     with _rendering(str(cluster.key)):
-        config_map = render_one(templates, CONFIG_TEMPLATE, config)
-    config_hash = content_digest([config_map.get("data", {}), config_map.get("binaryData", {})])
-    if config_map["metadata"]["name"] == base:
+        config_map = hashed = patched(render_one(templates, CONFIG_TEMPLATE, config))
+        if group:  # members come and go while the others run: pods restart for what is said of the first alone
+            hashed = patched(render_one(templates, CONFIG_TEMPLATE, {**config, "members": group[:1]}))
+    config_hash = content_digest([hashed.get("data", {}), hashed.get("binaryData", {})])
+    if config_map["metadata"]["name"] == base:  # an override may give it a name of its own
         config_map["metadata"]["name"] = f"{base}-{config_hash[:_HASH_LENGTH]}"
     yield CONFIG_TEMPLATE, config_map
     for component in components(cluster):
@@ -95,10 +114,12 @@ def _manifests(cluster: Cluster, templates: Templates) -> Iterator[tuple[str, Ma
             "configName": config_map["metadata"]["name"],
         }
         for use in COMPONENT_TEMPLATES:
-            if use.wanted(component):
+            if not use.wanted(component):
+                continue
+            for more in [{"member": each} for each in group] if use.each_member else [{}]:
                 with _rendering(f"component {component.name} of {cluster.key}"):
-                    made = render_one(templates, use.template, variables)
-                yield use.template, made
+                    made = render_one(templates, use.template, {**variables, **more})
+                yield use.template, patched(made)
 
 
 @contextmanager
@@ -131,7 +152,7 @@ _API_VERSION = re.compile(r"([a-z0-9.-]+/)?v[0-9][a-z0-9]*")
 
 
 def render_one(templates: Templates, file: str, variables: dict[str, Any]) -> Manifest:
-    """Return the manifest that one template makes; `install` renders the operator's own with this, too.
+    """Return the manifest that one template makes, of a cluster or of the operator itself.
 
     Raises:
         TemplateError: the template is broken or does not make a Kubernetes object.

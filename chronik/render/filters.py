@@ -34,5 +34,10 @@ def given(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
+def numbered(texts: Mapping[str, str], number: int) -> dict[str, str]:
+    """Put a number in the place of every `{id}` in the values of a map."""
+    return {key: text.replace("{id}", str(number)) for key, text in texts.items()}
+
+
 FILTERS: dict[str, Callable[..., Any]] = {"optional": optional, "quantity": quantity}
-FUNCTIONS: dict[str, Callable[..., Any]] = {"given": given, "merged": merged}
+FUNCTIONS: dict[str, Callable[..., Any]] = {"given": given, "merged": merged, "numbered": numbered}

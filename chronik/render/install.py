@@ -1,7 +1,7 @@
 """Make the operator's own manifests, with the engine that makes a cluster's: options in, manifests out.
 
-Pure: templates, definitions and alerts are handed in by `cli_install`, which is the only caller. The templates lie in
-`templates/install/`; what the operator may do is `templates/install/role.yaml.j2`, and nowhere else.
+Pure: templates, definitions and alerts are handed in. The templates lie in `templates/install/`; what the operator may
+do is `templates/install/role.yaml.j2`, and nowhere else.
 """
 
 from __future__ import annotations

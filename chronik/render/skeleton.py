@@ -1,9 +1,9 @@
-"""Parse the text that a template made, with holes where values go, into a tree that can be filled.
+"""Parse the text that a template made, with placeholders where values go, into a tree that can be filled.
 
-A hole that is a whole plain scalar takes a value of any type; inside quotes or other text it takes scalars and makes a
-string. Anything that would let text act as structure is refused: duplicate keys, tags, anchors, aliases, merge keys,
-a second document, a hole that nobody bound. Called by `binding`, which binds JSON data, `OMIT` and None; compiled
-skeletons are kept, so a fleet of equal clusters parses YAML once.
+A placeholder that is a whole plain scalar takes a value of any type; inside quotes or other text it takes scalars and
+makes a string. Anything that would let text act as structure is refused: duplicate keys, tags, anchors, aliases, merge
+keys, a second document, a placeholder without a value. Values are JSON data, `OMIT` or None; compiled skeletons are
+kept, so a fleet of equal clusters parses YAML once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     Fill = Callable[[list[Any]], Any]
 
-HOLE_MARK: Final = "Zq0q"
-_HOLE = re.compile(rf"{HOLE_MARK}(\d+)Z")
+PLACEHOLDER_MARK: Final = "Zq0q"
+_PLACEHOLDER = re.compile(rf"{PLACEHOLDER_MARK}(\d+)Z")
 _UNREADABLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml: the same tree, slower
 _KEPT_SKELETONS = 2048
@@ -50,18 +50,18 @@ class SkeletonError(Exception):
 
 def placeholder(number: int) -> str:
     """Return the token that stands for the value with that number."""
-    return f"{HOLE_MARK}{number}Z"
+    return f"{PLACEHOLDER_MARK}{number}Z"
 
 
 @lru_cache(maxsize=_KEPT_SKELETONS)
 def compile_skeleton(text: str) -> Fill:
-    """Parse a skeleton and return the function that fills it with the values of its holes; an empty one makes None.
+    """Parse a skeleton and return the function that fills its placeholders with values; an empty one makes None.
 
     Raises:
         SkeletonError: the text is not one plain YAML document. The function raises it too, for a value that does not
             fit its place.
     """
-    printed = _lines_of_holes(text)
+    printed = _lines_of_placeholders(text)
     events = _events(text)
     fill: Fill = _constant(None)
     for number, start in enumerate(event for event in events if isinstance(event, yaml.DocumentStartEvent)):
@@ -77,10 +77,10 @@ def compile_skeleton(text: str) -> Fill:
     return fill_all
 
 
-def _lines_of_holes(text: str) -> list[int]:
-    """Return the line of each hole, and see to it that they are those which `binding` printed: each once, in order."""
+def _lines_of_placeholders(text: str) -> list[int]:
+    """Return the line of each placeholder, and check that they are those which were printed: each once, in order."""
     lines = []
-    for expected, found in enumerate(_HOLE.finditer(text)):
+    for expected, found in enumerate(_PLACEHOLDER.finditer(text)):
         line = text.count("\n", 0, found.start()) + 1
         if found[1] != str(expected):
             raise SkeletonError(f"the text {found[0]} is reserved", line)
@@ -98,7 +98,7 @@ def _events(text: str) -> Iterator[yaml.Event]:
         line = text.count("\n", 0, mistake.start) + 1
         other = text.count("\n", 0, mistake.other) + 1 if mistake.other is not None else 0
         hint = mistake.hint.replace("{line}", str(other))
-        raise SkeletonError(f"not YAML: {_HOLE.sub('{{ … }}', mistake.message)}", line, hint) from error
+        raise SkeletonError(f"not YAML: {_PLACEHOLDER.sub('{{ … }}', mistake.message)}", line, hint) from error
     except (yaml.reader.ReaderError, UnicodeEncodeError) as error:
         place = _UNREADABLE.search(text)
         line = text.count("\n", 0, place.start()) + 1 if place else 1
@@ -147,7 +147,7 @@ def _compile_key(event: yaml.Event, literal_keys: set[str]) -> Fill:
     _refuse_references(event)
     if not isinstance(event, yaml.ScalarEvent):
         raise SkeletonError("a key must be a scalar", line)
-    if _HOLE.search(event.value):
+    if _PLACEHOLDER.search(event.value):
         return _compile_text(event.value, line)
     if event.value == "<<" and not event.style:
         raise SkeletonError("merge keys are not allowed: use merged()", line)
@@ -196,11 +196,11 @@ def _compile_sequence(events: Iterator[yaml.Event]) -> Fill:
 def _compile_scalar(event: yaml.ScalarEvent) -> Fill:
     text, line = event.value, _line(event)
     if event.style:  # quoted or block: always a string
-        return _compile_text(text, line) if _HOLE.search(text) else _constant(text)
-    whole = _HOLE.fullmatch(text)
+        return _compile_text(text, line) if _PLACEHOLDER.search(text) else _constant(text)
+    whole = _PLACEHOLDER.fullmatch(text)
     if whole:
         return _whole(int(whole[1]), line)
-    if _HOLE.search(text):
+    if _PLACEHOLDER.search(text):
         return _compile_text(text, line)
     return _constant(_read_literal(text, line))
 
@@ -230,7 +230,7 @@ def _whole(number: int, line: int) -> Fill:
 
 
 def _compile_text(text: str, line: int) -> Fill:
-    pieces = _HOLE.split(text)  # text, number, text, number, … text
+    pieces = _PLACEHOLDER.split(text)  # text, number, text, number, … text
     literals, numbers = pieces[0::2], [int(number) for number in pieces[1::2]]
 
     def fill(placeholders: list[Any]) -> str:

@@ -1,8 +1,8 @@
 """Templates whose values are bound, not spliced, as SQL drivers bind parameters.
 
-What `{{ … }}` prints is an opaque token, a *hole*. The text that a template makes, its *skeleton*, is therefore the
-template author's alone; it is parsed as YAML, and only then are the typed values put into the parsed tree. No value can
-add a key, end a scalar, become a number or start a document. Parts compose as data: `{{ part("probes") }}` renders
+What `{{ … }}` prints is an opaque token, a *placeholder*. The text that a template makes, its *skeleton*, is therefore
+the template author's alone; it is parsed as YAML, and only then are the typed values put into the parsed tree. No value
+can add a key, end a scalar, become a number or start a document. Parts compose as data: `{{ part("probes") }}` renders
 another template to a value and binds that. A part sees its user's variables, but for a loop's, which it is handed:
 `part("metric", metric=metric)`.
 """
@@ -29,7 +29,7 @@ from jinja2.utils import missing, object_type_repr
 from chronik.documents.scalars import SURROGATE
 from chronik.errors import TemplateError
 from chronik.render.filters import FILTERS, FUNCTIONS
-from chronik.render.skeleton import HOLE_MARK, OMIT, SkeletonError, compile_skeleton, placeholder
+from chronik.render.skeleton import OMIT, PLACEHOLDER_MARK, SkeletonError, compile_skeleton, placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from jinja2.bccache import BytecodeCache
     from jinja2.runtime import Context
 
-_PLACEHOLDERS = "chronik holes"  # no identifier, so no template can name it
+_PLACEHOLDERS = "chronik placeholders"  # no identifier, so no template can name it
 _DEPTH = "chronik depth"
 _CHECKED = "chronik checked"  # by identity: what parts have made so far
 _NOTHING = object()
@@ -47,7 +47,7 @@ _MAX_DEPTH = 8
 _PART_NAME = re.compile(r"[a-z0-9-]+")
 _LINE_MARK = re.compile(r"\0(\d+)\0")
 _FORBIDDEN: dict[type[nodes.Node], str] = {
-    # Each of these can turn printed text back into a value, and so would hand a template its own holes.
+    # Each of these can turn printed text back into a value, and so would hand a template its own placeholders.
     nodes.Macro: "{% macro %}",
     nodes.CallBlock: "{% call %}",
     nodes.FilterBlock: "{% filter %}",
@@ -180,8 +180,14 @@ class _Environment(ImmutableSandboxedEnvironment):
                 raise TemplateSyntaxError("an if inside an expression needs its else", choice.lineno, name)
         return super()._generate(source, name, *args, **kwargs)
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return a map's value before a method of Python's: `values.items` may be a key of the user's."""
+        if type(obj) is dict and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
     def knows(self, name: str) -> bool:
-        """Say whether there is a template of that name."""
+        """Return whether there is a template of that name."""
         try:
             self.get_template(name)
         except TemplateNotFound:
@@ -212,7 +218,7 @@ def _line_mark(number: int) -> str:
 
 
 class _UnknownName(LookupError):
-    """A name that a template uses and that stands for nothing; `known` are those that would have."""
+    """An undefined name in a template; `known` are those that are defined."""
 
     def __init__(self, message: str, name: str, known: Iterable[str]) -> None:
         super().__init__(message)
@@ -237,14 +243,24 @@ class _Missing(StrictUndefined):
         if self._undefined_hint:  # the sandbox says why
             return self._undefined_hint
         name, holder = self._undefined_name, self._undefined_obj
-        known = holder if isinstance(holder, dict) else getattr(holder, "__dataclass_fields__", None)
+        known = _names_in(holder)
         if known is None:
             return f"{name} is not defined" if holder is missing else f"{object_type_repr(holder)} has no {name}"
         from difflib import get_close_matches  # noqa: PLC0415  # only a wrong name pays for it
 
-        close = get_close_matches(str(name), map(str, known), n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(map(str, known)))}"
-        return f"there is no {name} here: {hint}"
+        close = get_close_matches(str(name), known, n=1)
+        others = f"there are {', '.join(sorted(known))}" if known else "the map is empty"
+        return f"there is no {name} here: {f'did you mean {close[0]}?' if close else others}"
+
+
+def _names_in(holder: Any) -> list[str] | None:
+    """Return what stands behind the dot of a map or of an object of ours; None if it is something else."""
+    if isinstance(holder, dict):
+        return [*map(str, holder)]
+    fields = getattr(holder, "__dataclass_fields__", None)
+    if fields is None:
+        return None
+    return [*fields, *(name for name, value in vars(type(holder)).items() if isinstance(value, property))]
 
 
 class _Loader(BaseLoader):
@@ -258,15 +274,15 @@ class _Loader(BaseLoader):
         text = self.read(template)
         if text is None:
             raise TemplateNotFound(template)
-        if HOLE_MARK in text:
-            line = text.count("\n", 0, text.index(HOLE_MARK)) + 1
-            raise TemplateSyntaxError(f"the text {HOLE_MARK} is reserved", line, template)
+        if PLACEHOLDER_MARK in text:
+            line = text.count("\n", 0, text.index(PLACEHOLDER_MARK)) + 1
+            raise TemplateSyntaxError(f"the text {PLACEHOLDER_MARK} is reserved", line, template)
         return text, template, lambda: True
 
 
 @pass_context
 def _bind(context: Context, value: Any) -> str:
-    """Keep a value for later and print its hole instead; Jinja calls this on whatever `{{ … }}` yields."""
+    """Keep a value for later and print its placeholder instead; Jinja calls this on whatever `{{ … }}` yields."""
     # What None and OMIT mean depends on where they stand; what a part has made was checked as it was made.
     if value is not None and value is not OMIT and context[_CHECKED].get(id(value), _NOTHING) is not value:
         _require_data(value)

@@ -13,10 +13,12 @@
             "restarts":   [path]                                 changes that make every pod of it start anew
             "owners":     [{"path", "manager", "operation", "subresource"}]   who holds fields against us
             "taken":      [the same]                             what was taken from whom
+            "removed":    [the same]                             what others had added, and is removed
+            "additions":  [the same]                             what others have added, and stays
             "seconds",
             "error":      null or {"reason", "message", "hint", "code"}       code is HTTP's, 0 without one
         }],
-        "unready": null or [{"kind", "namespace", "name", "state", "message"}],    null: nobody waited
+        "unready": null or [{"kind", "namespace", "name", "state", "message"}],    null: no wait
         "error": null or the same                                why the cluster was not looked at
     }]}
 
@@ -50,9 +52,9 @@ if TYPE_CHECKING:
     from chronik.status.view_parts import Address, Autoscaler, ComponentView, Pod, Volume
 
 
-def apply_json(accounts: Sequence[ClusterResult], dry_run: DryRun = "none") -> str:
+def apply_json(results: Sequence[ClusterResult], dry_run: DryRun = "none") -> str:
     """Return all clusters as one JSON object."""
-    return to_json({"clusters": [_account(account, dry_run) for account in accounts]})
+    return to_json({"clusters": [_cluster_data(each, dry_run) for each in results]})
 
 
 def error_data(error: ChronikError, problems: Iterable[Problem]) -> dict[str, Any]:
@@ -69,30 +71,32 @@ def to_json(data: Any) -> str:
     return json.dumps(data, indent=2).replace("\x7f", "\\u007f") + "\n"
 
 
-def _account(account: ClusterResult, dry_run: DryRun) -> dict[str, Any]:
-    report = account.report
+def _cluster_data(cluster_result: ClusterResult, dry_run: DryRun) -> dict[str, Any]:
+    report = cluster_result.report
     return {
-        "namespace": account.key.namespace,
-        "name": account.key.name,
-        "ok": account.failure is None and not report.interrupted,
+        "namespace": cluster_result.key.namespace,
+        "name": cluster_result.key.name,
+        "ok": cluster_result.failure is None and not report.interrupted,
         "dryRun": dry_run,
         "interrupted": report.interrupted,
-        "operator": account.operator,
-        "seconds": round(account.seconds, 3),
+        "operator": cluster_result.operator,
+        "seconds": round(cluster_result.seconds, 3),
         "counts": counts(report),
         "objects": [_object(result) for result in report.results],
-        "unready": account.unready
+        "unready": cluster_result.unready
         and [
             {**ref_data(each.ref), "state": each.health.state.value, "message": each.health.message}
-            for each in account.unready
+            for each in cluster_result.unready
         ],
-        "error": _error(account.error),
+        "error": _error(cluster_result.error),
     }
 
 
 def _object(result: Result) -> dict[str, Any]:
     action = result.action
-    takes = action.takes if isinstance(action, Apply) and result.outcome in WROTE else ()
+    takes, removes = (
+        (action.takes, action.removes) if isinstance(action, Apply) and result.outcome in WROTE else ((), ())
+    )
     return {
         **ref_data(result.ref),
         "outcome": result.outcome,
@@ -102,6 +106,8 @@ def _object(result: Result) -> dict[str, Any]:
         "restarts": [change.path for change in getattr(action, "restarts", ())],
         "owners": [owner._asdict() for owner in (action.owners if isinstance(action, Conflict) else ())],
         "taken": [owner._asdict() for owner in takes],
+        "removed": [owner._asdict() for owner in removes],
+        "additions": [owner._asdict() for owner in action.additions],
         "seconds": round(result.seconds, 3),
         "error": _error(result.error),
     }
@@ -143,6 +149,7 @@ def _data(view: ClusterView) -> dict[str, Any]:
         "addresses": [_plain(address) for address in view.addresses],
         "waitsFor": list(view.waits_for),
         "notes": list(view.notes),
+        "additions": [{**ref_data(ref), "path": owner.path, "manager": owner.manager} for ref, owner in view.additions],
         "status": dict(view.status),
     }
 

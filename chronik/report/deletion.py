@@ -1,6 +1,6 @@
-"""Word deletions: what will go and what stays, before anybody is asked, and what became of it; for people and programs.
+"""Word deletions: what will go and what stays, before the user is asked, and what became of it.
 
-`cli_delete` prints it. Pure.
+For people and programs. Pure.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ __all__ = ["DeletionResult", "deletion_json", "forecast", "outcome", "question"]
 
 @dataclass(frozen=True, slots=True)
 class DeletionResult:
-    """What became of one deletion: `document` is what went wrong with the ChronikCluster, `left` what is still there.
+    """What became of one deletion: `error` is why it could not begin, `left` what is still there.
 
-    `left` is None if nobody waited.
+    `left` is None without a wait.
     """
 
     deletion: Deletion
     report: Report = Report(())  # noqa: RUF009  # frozen
-    document: ChronikError | None = None
+    error: ChronikError | None = None
     left: tuple[Unready, ...] | None = None
     waited: float = 0.0
 
     @property
     def failure(self) -> ChronikError | None:
         """What it amounts to as one error; None if all went well."""
-        if self.document is not None:
-            return self.document
+        if self.error is not None:
+            return self.error
         failed = [result.error for result in self.report.failed if result.error]
         if failed and not self.report.written and len({type(error) for error in failed}) == 1:
             return failed[0]
@@ -115,45 +115,54 @@ def _write_kept(page: Page, deletion: Deletion) -> None:
     page.hanging(f"kubectl delete pvc -n {deletion.key.namespace} {' '.join(names)}", "    ")
 
 
-def outcome(departures: Iterable[DeletionResult], *, width: int | None, color: bool, dry_run: bool) -> str:
+def outcome(results: Iterable[DeletionResult], *, width: int | None, color: bool, dry_run: bool) -> str:
     """Return what became of deletions."""
     page = Page(width, color=color)
-    for departure in departures:
-        _write_outcome(page, departure, dry_run=dry_run)
+    for result in results:
+        _write_outcome(page, result, dry_run=dry_run)
     return page.text
 
 
-def _write_outcome(page: Page, departure: DeletionResult, *, dry_run: bool) -> None:
-    deletion, report = departure.deletion, departure.report
-    done = len(report.written) + (deletion.document is not None and departure.document is None)
-    if not deletion.uids:
+def _write_outcome(page: Page, deletion_result: DeletionResult, *, dry_run: bool) -> None:
+    deletion, report = deletion_result.deletion, deletion_result.report
+    done = len(report.written) + (deletion.document is not None and deletion_result.error is None)
+    if not deletion.uids and deletion_result.error is None:
         page.line(f"{deletion.key}: nothing to delete")
-    else:
+    if deletion.uids:
         verb = "would be deleted" if dry_run else "deleted"
-        gone = "" if dry_run or departure.left is None or departure.left else ", all gone"
+        gone = "" if dry_run or deletion_result.left is None or deletion_result.left else ", all gone"
         page.line((str(deletion.key), BOLD), f": {counted(done, 'object')} {verb}{gone}")
     for result in (*report.failed, *report.untried):
         text = f"{result.ref}: {result.error.message if result.error else f'not tried, {result.why}'}"
         page.hanging(text, "  ", colour=RED)
-    for each in departure.left or ():
+    for each in deletion_result.left or ():
         page.hanging(f"{each.ref} {each.health.message}", "  ", colour=RED)
     if not dry_run:
         _write_kept(page, deletion)
 
 
-def deletion_json(departures: Iterable[DeletionResult], *, dry_run: bool) -> str:
+def refusals(results: Iterable[DeletionResult], *, width: int | None, color: bool) -> str:
+    """Return what stood in the way of a whole cluster's deletion: it does not exist, or its document may not go."""
+    page = Page(width, color=color)
+    for result in results:
+        if result.error is not None:
+            page.labelled("error", RED, str(result.error))
+    return page.text
+
+
+def deletion_json(results: Iterable[DeletionResult], *, dry_run: bool) -> str:
     """Return deletions as one JSON object, whose keys only ever grow in number."""
-    return json.dumps({"clusters": [_data(each, dry_run=dry_run) for each in departures]}, indent=2) + "\n"
+    return json.dumps({"clusters": [_data(each, dry_run=dry_run) for each in results]}, indent=2) + "\n"
 
 
-def _data(departure: DeletionResult, *, dry_run: bool) -> dict[str, Any]:
-    deletion, report = departure.deletion, departure.report
-    document = [ObjectRef.of(deletion.document)] if deletion.document and departure.document is None else []
+def _data(deletion_result: DeletionResult, *, dry_run: bool) -> dict[str, Any]:
+    deletion, report = deletion_result.deletion, deletion_result.report
+    document = [ObjectRef.of(deletion.document)] if deletion.document and deletion_result.error is None else []
     return {
         "namespace": deletion.key.namespace,
         "name": deletion.key.name,
         "dryRun": dry_run,
-        "ok": departure.failure is None,
+        "ok": deletion_result.failure is None,
         "deleted": _refs([*document, *(result.ref for result in report.written)]),
         "followed": _refs(ObjectRef.of(live) for live in deletion.follows),
         "kept": [{**ref_data(action.ref), "reason": action.reason} for action in deletion.kept],
@@ -162,8 +171,9 @@ def _data(departure: DeletionResult, *, dry_run: bool) -> dict[str, Any]:
             {**ref_data(result.ref), "message": result.error.message if result.error else result.why}
             for result in (*report.failed, *report.untried)
         ],
-        "left": departure.left and [{**ref_data(each.ref), "message": each.health.message} for each in departure.left],
-        "error": departure.failure.message if departure.failure else None,
+        "left": deletion_result.left
+        and [{**ref_data(each.ref), "message": each.health.message} for each in deletion_result.left],
+        "error": deletion_result.failure.message if deletion_result.failure else None,
     }
 
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.documents.scalars import is_ambiguous
 from chronik.documents.writer import to_yaml
+from chronik.manifest import PAUSED_ANNOTATION
 from chronik.plan.actions import Apply, Conflict, Create, Deferred, Obstacle, Recreate, Skip, TransferOwnership
 from chronik.plan.results import LEFT_ALONE, WROTE
 from chronik.report.apply import owned_by
 from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page
-from chronik.report.summary import action_changes, counts, deeds
+from chronik.report.summary import action_changes, counts, object_results
 from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _CONFIG_NAME = 'volumes[name="config"].configMap.name'
 _TEMPLATE = "spec.template."
 _DIGEST = re.compile("[0-9a-f]{64}")
 
+RESTART_COLOUR = f"{BOLD} {YELLOW}"
+
 _MARKS: dict[Outcome, tuple[str, str, str]] = {
     "created": ("+", GREEN, "does not exist: is created"),
     "changed": ("~", YELLOW, ""),
@@ -56,7 +59,8 @@ _MARKS: dict[Outcome, tuple[str, str, str]] = {
     "blocked": ("!", RED, "cannot be changed"),
     "waiting": ("!", RED, "cannot be changed yet"),
 }
-_NUMBERS: dict[Outcome, str] = {
+_AS_IT_SHOULD_BE = ("=", CYAN, "is as it should be")
+OUTCOME_NUMBERS: dict[Outcome, str] = {
     "created": "to create",
     "changed": "to change",
     "adopted": "to adopt",
@@ -70,77 +74,117 @@ _NUMBERS: dict[Outcome, str] = {
     "conflict": "in conflict",
     "foreign": "not ours",
 }
+"""What is said behind a number of objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterDiff:
-    """What an apply would do to one cluster: the account of it, as if all went well.
+    """What an apply would do to one cluster: its result, as if all went well.
 
     `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet. `command` is
-    what hands the document to the operator that manages the cluster, if one does.
+    what hands the document to the operator that manages the cluster, if one does; `paused` is that it changes nothing.
+    `gone` is that its document is no longer there, so that it is to be deleted; `volumes` are the claims that stay.
     """
 
-    account: ClusterResult
+    result: ClusterResult
     pods: Mapping[ObjectRef, int] = field(default_factory=dict)
     new_namespace: bool = False
     command: str = ""
+    paused: bool = False
+    gone: bool = False
+    volumes: tuple[ObjectRef, ...] = ()
 
     @property
     def differs(self) -> bool:
-        """Whether anything would change, or should but cannot. What is held back is told, and is no difference.
+        """Whether anything would change, or should but cannot. What is held back is reported, but is no difference.
 
-        No apply would settle that, so a check that wants no differences could never be content.
+        No apply would settle it, so a check for no differences could never pass.
         """
-        return any(result.outcome not in LEFT_ALONE for result in self.account.report.results)
+        return any(result.outcome not in LEFT_ALONE for result in self.result.report.results)
 
 
-def as_text(outlooks: Sequence[ClusterDiff], *, width: int | None, color: bool) -> str:
+def as_text(cluster_diffs: Sequence[ClusterDiff], *, width: int | None, color: bool) -> str:
     """Return what would change, object by object, and a count for each cluster that differs."""
     page = Page(width, color=color)
-    for outlook in outlooks:
-        for deed in deeds(outlook.account.report):
-            if deed.outcome in _MARKS:
-                _Entry(page, outlook, deed).write()
-        if outlook.new_namespace:
-            namespace = outlook.account.key.namespace
+    for cluster_diff in cluster_diffs:
+        for object_result in shown_objects(cluster_diff):
+            write_object(page, cluster_diff, object_result)
+        if cluster_diff.new_namespace:
+            namespace = cluster_diff.result.key.namespace
             note = f"namespace {namespace} does not exist yet: kubectl create namespace {namespace}"
             page.labelled("note", CYAN, note)
-        if outlook.account.operator:
-            page.labelled("note", CYAN, _operators(outlook))
-        if outlook.account.error is None:
-            page.hanging(_summary(outlook), colour=BOLD)
+        if cluster_diff.result.operator and cluster_diff.result.error is None:
+            page.labelled("note", CYAN, _operators(cluster_diff))
+        if cluster_diff.gone:
+            page.labelled("note", CYAN, gone_text(cluster_diff))
+        if cluster_diff.result.error is None:
+            page.hanging(summary_text(cluster_diff), colour=BOLD)
     return page.text
 
 
-def _operators(outlook: ClusterDiff) -> str:
+def shown_objects(cluster_diff: ClusterDiff) -> list[ObjectResult]:
+    """Return the objects of which there is something to say."""
+    found = object_results(cluster_diff.result.report)
+    return [each for each in found if each.outcome in _MARKS or any(one.action.additions for one in each.results)]
+
+
+def write_object(page: Page, cluster_diff: ClusterDiff, object_result: ObjectResult) -> None:
+    """Write what would become of one object: a line for it, and what changes below that."""
+    _Entry(page, cluster_diff, object_result).write()
+
+
+def object_line(object_result: ObjectResult) -> str:
+    """Return the line for one object: `+ Service/demo/events: does not exist: is created`."""
+    mark, _, words = _MARKS.get(object_result.outcome, _AS_IT_SHOULD_BE)
+    return f"{mark} {object_result.ref}: {words}" if words else f"{mark} {object_result.ref}"
+
+
+def gone_text(cluster_diff: ClusterDiff) -> str:
+    """Say what becomes of a cluster whose document is gone, and of its volumes."""
+    key = cluster_diff.result.key
+    command = f"`chronik delete {key.name} -n {key.namespace}`"
+    kept = len(cluster_diff.volumes)
+    volumes = f" {counted(kept, 'volume')} with data stay{'s' if kept == 1 else ''}." if kept else ""
+    return (
+        f"{key}: no document describes it any more. apply leaves such a cluster alone; its operator deletes it with"
+        f" its ChronikCluster, or else {command} does.{volumes}"
+    )
+
+
+def _operators(cluster_diff: ClusterDiff) -> str:
     """Say who would do what is shown, and when."""
-    something = any(result.outcome in WROTE for result in outlook.account.report.results)
-    will = f" It will do this once the document is applied with {outlook.command}." if something else ""
-    return f"{outlook.account.key}: an operator manages this cluster.{will}"
+    something = any(result.outcome in WROTE for result in cluster_diff.result.report.results)
+    will = f" It will do this once the document is applied with {cluster_diff.command}." if something else ""
+    key = cluster_diff.result.key
+    if cluster_diff.paused:
+        resume = f"kubectl annotate chronikcluster {key.name} -n {key.namespace} {PAUSED_ANNOTATION}-"
+        will = f" It will do this once the document is applied with {cluster_diff.command}, too." if something else ""
+        return f"{key}: an operator manages this cluster, and it is paused. It goes on after `{resume}`.{will}"
+    return f"{key}: an operator manages this cluster.{will}"
 
 
-def _summary(outlook: ClusterDiff) -> str:
-    report = outlook.account.report
+def summary_text(cluster_diff: ClusterDiff) -> str:
+    """Count what would become of the objects of a cluster, in one line."""
+    report = cluster_diff.result.report
     found = {outcome: number for outcome, number in counts(report).items() if number and outcome != "unchanged"}
-    numbers = [f"{number} {_NUMBERS.get(outcome, outcome)}" for outcome, number in found.items()]
+    numbers = [f"{number} {OUTCOME_NUMBERS.get(outcome, outcome)}" for outcome, number in found.items()]
     unchanged = f"{counts(report)['unchanged']} unchanged"
-    return f"{outlook.account.key}: {', '.join([*numbers, unchanged])}"
+    return f"{cluster_diff.result.key}: {', '.join([*numbers, unchanged])}"
 
 
 class _Entry:
     """What is written about one object."""
 
-    def __init__(self, page: Page, outlook: ClusterDiff, deed: ObjectResult) -> None:
+    def __init__(self, page: Page, cluster_diff: ClusterDiff, object_result: ObjectResult) -> None:
         self._page = page
-        self._outlook = outlook
-        self._deed = deed
+        self._cluster_diff = cluster_diff
+        self._object_result = object_result
 
     def write(self) -> None:
-        mark, colour, words = _MARKS[self._deed.outcome]
-        head = f"{self._deed.ref}: {words}" if words else str(self._deed.ref)
-        style = f"{BOLD} {colour}"
-        self._page.beside((f"{mark} ", style), (head, style))
-        for result in self._deed.results:
+        style = f"{BOLD} {_MARKS.get(self._object_result.outcome, _AS_IT_SHOULD_BE)[1]}"
+        line = object_line(self._object_result)
+        self._page.beside((line[:2], style), (line[2:], style))
+        for result in self._object_result.results:
             self._details(result)
 
     def _details(self, result: Result) -> None:
@@ -152,8 +196,10 @@ class _Entry:
         if taken_over:
             self._note(f"taken over, same value: {listed(taken_over, _MOST_LISTED)}")
         verb, owners = _owners(action)
+        removes = isinstance(action, Apply) and action.removes
         for change in changes:
-            self._change(change, f"  ({verb} {change.owner})" if change.owner else "")
+            how = "set by" if removes and change.new is None else verb
+            self._change(change, f"  ({how} {change.owner})" if change.owner else "")
         told = ", ".join(change.owner for change in changes)
         for owner in owners:
             if owner.manager not in told:
@@ -162,15 +208,15 @@ class _Entry:
             self._restarts(action.restarts)
         if isinstance(action, Obstacle | Deferred) and action.hint:
             self._note(action.hint)
+        if action.additions:
+            added = [f"{owner.field.removeprefix(_TEMPLATE)} ({owner.manager})" for owner in action.additions]
+            self._note(f"added by others, and left as it is: {listed(added, _MOST_LISTED)}", CYAN)
 
     def _note(self, text: str, colour: str = "") -> None:
         self._page.paragraph(text, _INDENT, colour=colour)
 
     def _restarts(self, changes: Iterable[Change]) -> None:
-        pods = self._outlook.pods.get(self._deed.ref)
-        who = "its pods restart" if pods is None else f"its {counted(pods, 'pod')} restart{'s' if pods == 1 else ''}"
-        reasons = dict.fromkeys(_cause(change.path) for change in changes)
-        self._note(f"{who}: {', '.join(reasons)}", f"{BOLD} {YELLOW}")
+        self._note(restart_text(changes, self._cluster_diff.pods.get(self._object_result.ref)), RESTART_COLOUR)
 
     def _change(self, change: Change, owner: str) -> None:
         old, new = _lines(change.old), _lines(change.new)
@@ -193,7 +239,7 @@ class _Entry:
 
 
 def _is_explained(action: Action) -> bool:
-    """Say whether an action's reason tells more than the changes, and the line above them."""
+    """Return whether an action's reason tells more than the changes, and the line above them."""
     kept = isinstance(action, Skip) and action.why == "kept"
     succeeds = isinstance(action, Create) and action.replaces is not None
     return (
@@ -208,6 +254,12 @@ def _owners(action: Action) -> tuple[str, tuple[FieldOwner, ...]]:
     if isinstance(action, Conflict):
         return "held by", action.owners
     return "taken from", action.takes if isinstance(action, Apply) else ()
+
+
+def restart_text(changes: Iterable[Change], pods: int | None = None) -> str:
+    """Say that pods restart because of these changes to their template; `pods` is how many there are, if known."""
+    who = "its pods restart" if pods is None else f"its {counted(pods, 'pod')} restart{'s' if pods == 1 else ''}"
+    return f"{who}: {', '.join(dict.fromkeys(_cause(change.path) for change in changes))}"
 
 
 def _cause(path: str) -> str:
@@ -238,7 +290,7 @@ def _lines(value: Any) -> list[str]:
 
 
 def _is_short(value: Any) -> bool:
-    """Say whether a value is a single word or line."""
+    """Return whether a value is a single word or line."""
     return not value or not isinstance(value, dict | list | str) or (isinstance(value, str) and "\n" not in value)
 
 

@@ -4,7 +4,7 @@ What is written may be hostile, so all of it is made `visible` first: escape seq
 else shows nothing or moves the cursor is spelled out. That stays own code, because rich lets most of it through. No
 text is taken for markup or for the name of an emoji, and nothing is highlighted: rich gets nothing but its own `Text`.
 
-rich is loaded with the first page, not with this module: commands that have nothing to tell do not wait for it. Pure.
+rich is loaded with the first page, not with this module: commands that have nothing to print do not wait for it. Pure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Word a list of problems for people, for programs and for GitHub's annotations.
 
-Called by `cli` and `testing`; pure.
+Pure.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from chronik.errors import InvalidDocuments, RenderError
 from chronik.problem import format_path
 from chronik.report.page import BLUE, BOLD, CYAN, RED, YELLOW, Page, cells, split, visible
 from chronik.wording import counted
@@ -16,22 +17,24 @@ from chronik.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from chronik.errors import ChronikError
     from chronik.problem import Location, Problem
     from chronik.report.page import Part
 
 _TAB = "    "
 _REACH = 4  # characters that may share one column: a letter and its marks
 _STDIN = "<stdin>"
+_WIDTH_OF_FILES = 120  # columns of a source line that are shown where there is no terminal
 _TOKEN = re.compile(r""""(?:[^"\\]|\\.){0,200}"|'[^']{0,200}'|[^\s,:{}\[\]]+(?::(?=[^\s,])[^\s,{}\[\]]*)*""")
 _COLOURS = {"error": f"{BOLD} {RED}", "warning": f"{BOLD} {YELLOW}", "help": f"{BOLD} {CYAN}"}
 _MARGIN = f"{BOLD} {BLUE}"
 
 
-def problems_text(problems: Sequence[Problem], *, width: int, color: bool, most: int | None = None) -> str:
+def problems_text(problems: Sequence[Problem], *, width: int | None, color: bool, most: int | None = None) -> str:
     """Return the problems for a person to read: each with its line and a caret, and a count at the end.
 
-    Text is wrapped to `width` columns, at least 40. `most` problems are told, the first in reading order. Nothing comes
-    back for no problems.
+    Text is wrapped to `width` columns, at least 40; None is no terminal, and nothing is wrapped. `most` problems are
+    shown, the first in reading order. Nothing comes back for no problems.
     """
     if not problems:
         return ""
@@ -40,6 +43,17 @@ def problems_text(problems: Sequence[Problem], *, width: int, color: bool, most:
     for problem in told:
         _write(page, problem)
     page.line((_summary(told), BOLD))
+    return page.text
+
+
+def error_text(error: ChronikError, *, width: int | None, color: bool, most: int | None = None) -> str:
+    """Return an error for a person to read; the problems of documents as `problems_text` does, with `most` of them."""
+    if isinstance(error, InvalidDocuments):
+        return problems_text(error.problems, width=width, color=color, most=most)
+    if isinstance(error, RenderError) and error.location:
+        return problems_text([error.as_problem()], width=width, color=color)
+    page = Page(color=color)
+    page.labelled("error", RED, str(error))
     return page.text
 
 
@@ -141,7 +155,7 @@ def _write(page: Page, problem: Problem) -> None:
 
 
 def _labelled(page: Page, label: str, text: Part) -> None:
-    """Write a text in a column beside its label; its words stay whole, for whoever copies them."""
+    """Write a text in a column beside its label; its words stay whole, so that they can be copied."""
     page.beside(page.styled((f"{label}:", _COLOURS[label]), " "), text, whole=True)
 
 
@@ -153,8 +167,7 @@ def _place(page: Page, at: Location, colour: str) -> None:
     page.line(margin, ("-->", _MARGIN), f" {file}:{at.line}:{at.column}")
     if not at.text.strip():
         return
-    assert page.width is not None, "problems are told to a terminal, or to what is as wide as one"
-    source, before, marked = _window(at.text, at.column - 1, page.width - len(number) - 3)
+    source, before, marked = _window(at.text, at.column - 1, (page.width or _WIDTH_OF_FILES) - len(number) - 3)
     page.line(margin, " ", bar)
     page.line((number, _MARGIN), " ", bar, f" {source}")
     page.line(margin, " ", bar, " " * (before + 1), ("^" * marked, colour))

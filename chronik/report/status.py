@@ -18,6 +18,7 @@ from chronik.wording import counted, listed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from chronik.api.components import ComponentType
     from chronik.status.view import ClusterView
     from chronik.status.view_parts import ComponentView, Volume
 
@@ -27,6 +28,8 @@ NOT_INSTALLED = (
     "note: the kind ChronikCluster is not installed; only clusters applied from the command line can be shown"
 )
 _READY = {False: "Ready", True: "Ready as it is: it is paused, and need not be what its document says"}
+_POD = "spec.template.spec."
+_MOST_ADDED = 8
 _LABEL = max(len(each.plural) for each in COMPONENTS.values()) + 2
 
 
@@ -35,7 +38,7 @@ def picture(
 ) -> str:
     """Return one or more clusters for a person; `width` is the terminal's, None if there is none.
 
-    They are told in full, or in no more than `height` lines: then what can best be spared is left out, and never the
+    They are shown in full, or in no more than `height` lines: then what can best be spared is left out, and never the
     end, which says what they wait for.
     """
     lines: list[str] = []
@@ -53,7 +56,7 @@ def picture(
     return "".join([*lines[: height - end - 1], "…\n", *lines[len(lines) - end :]])
 
 
-_SPARED = ("addresses", "conditions", "volumes")
+_SPARED = ("addresses", "conditions", "volumes", "additions")
 """The sections of a picture that can be left out, the first to go first."""
 
 
@@ -66,11 +69,16 @@ class _Picture:
     def draw(self, spared: Sequence[str]) -> None:
         self._header()
         self._components()
-        rest = {"volumes": self._volumes, "addresses": self._addresses, "conditions": self._conditions}
+        rest = {
+            "volumes": self._volumes,
+            "addresses": self._addresses,
+            "additions": self._additions,
+            "conditions": self._conditions,
+        }
         for name, draw in rest.items():
             if name not in spared:
                 draw()
-        self._verdict()
+        self._waits()
 
     def _header(self) -> None:
         page, view = self.page, self.view
@@ -105,8 +113,8 @@ class _Picture:
             self.page.beside(first, ", ".join(_remarks(part)))
             for trouble in part.troubles:
                 self.page.hanging(trouble, "    ", colour=RED)
-            for laggard in part.laggards:
-                self.page.hanging(laggard, "    ", colour=YELLOW)
+            for unready in part.unready:
+                self.page.hanging(unready, "    ", colour=YELLOW)
 
     def _volumes(self) -> None:
         rows = [(part.words, _volumes(part.volumes)) for part in self.view.components if part.volumes]
@@ -126,6 +134,17 @@ class _Picture:
         for part in served:
             self._row(part.words, endpoints(part.status.endpoints))
 
+    def _additions(self) -> None:
+        words = {part.ref: part.words for part in self.view.components}
+        found: dict[str, list[str]] = {}
+        for ref, owner in self.view.additions:
+            what = f"{owner.field.removeprefix(_POD)} ({owner.manager})"
+            found.setdefault(words.get(ref, ref.kind), []).append(what)
+        if found:
+            self._section("Added by others")
+        for label, texts in found.items():
+            self._row(label, listed(texts, _MOST_ADDED))
+
     def _conditions(self) -> None:
         conditions = self.view.status.get("conditions") or ()
         if not conditions or self.view.generation is None:  # without an operator they say what stands above
@@ -138,7 +157,7 @@ class _Picture:
             rows.append((f"  {each.get('type', '')}", f"{each.get('status', ''):<5}", f"{stamp:>4}", _condition(each)))
         self.page.columns(rows)
 
-    def _verdict(self) -> None:
+    def _waits(self) -> None:
         page, view = self.page, self.view
         page.line()
         if view.ready:
@@ -228,22 +247,26 @@ def _condition(condition: Mapping[str, Any]) -> str:
 
 def table(views: Sequence[ClusterView], now: str, *, width: int | None, color: bool) -> str:
     """Return many clusters, a line each; columns that matter less make room for what is waited for."""
-    rows = _fitting([_HEAD, *(_cells(view, now) for view in views)], width)
+    used = {part.status.component.type.topology for view in views for part in view.components}
+    shown = [each for each in COMPONENTS.values() if each.topology in used]
+    counts = tuple(each.plural.upper().removesuffix(" NODES") for each in shown)
+    head = (*_HEAD, *counts, *_TAIL)
+    rows = _fitting([head, *(_cells(view, shown, now) for view in views)], counts, width)
     colours = [BOLD, *map(_row_colour, views)]
     page = Page(width, color=color)
     page.columns([[(cell, colour) for cell in row] for row, colour in zip(rows, colours, strict=True)], cut=True)
     return page.text
 
 
-_HEAD = ("NAMESPACE", "NAME", "PHASE", "READY", "CONTROLLERS", "INGEST", "SEARCH", "AGE", "WAITS FOR")
+_HEAD, _TAIL = ("NAMESPACE", "NAME", "PHASE", "READY"), ("AGE", "WAITS FOR")
 _LEAST = 24
 """Cells that what is waited for gets, if it needs them and anything can be left out for it."""
 
 
-def _fitting(rows: list[tuple[str, ...]], width: int | None) -> list[tuple[str, ...]]:
+def _fitting(rows: list[tuple[str, ...]], counts: tuple[str, ...], width: int | None) -> list[tuple[str, ...]]:
     """Return rows without the columns that there is no room for."""
-    for left_out in ((), ("AGE",), ("AGE", "CONTROLLERS", "INGEST", "SEARCH")):
-        shown = [tuple(cell for name, cell in zip(_HEAD, row, strict=True) if name not in left_out) for row in rows]
+    for left_out in ((), ("AGE",), ("AGE", *counts)):
+        shown = [tuple(cell for name, cell in zip(rows[0], row, strict=True) if name not in left_out) for row in rows]
         *fixed, last = (max(cells(visible(cell)) for cell in column) for column in zip(*shown, strict=True))
         if width is None or sum(fixed) + 2 * len(fixed) + min(last, _LEAST) <= width:
             break
@@ -254,14 +277,14 @@ def _row_colour(view: ClusterView) -> str:
     return "" if view.ready else _PHASE_COLOURS.get(view.phase, YELLOW) if view.phase != "Running" else YELLOW
 
 
-def _cells(view: ClusterView, now: str) -> tuple[str, ...]:
+def _cells(view: ClusterView, shown: Sequence[ComponentType], now: str) -> tuple[str, ...]:
     counts = {part.name: _count(part) for part in view.components}
     return (
         view.key.namespace,
         view.key.name,
         view.state,
         "yes" if view.ready else "no",
-        *(counts.get(name, "-") for name in COMPONENTS),
+        *(counts.get(each.name, "-") for each in shown),
         age(view.created, now) if view.created else "-",
         "; ".join(view.waits_for),
     )

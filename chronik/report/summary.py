@@ -1,6 +1,6 @@
-"""What became of clusters, or would become of them: an account of each, its exit code, and a deed for each object.
+"""What became of clusters, or would become of them: a result for each cluster and each object, and the exit code.
 
-`cli_apply` and `cli_diff` make accounts; `report` and `diff_report` word them, `report_json` is for programs. Pure.
+Pure: texts and JSON are made from these results elsewhere.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ClusterResult:
     """What became of one cluster.
 
     `error` is why it could not even be looked at, or was not looked at any more. `unready` are the objects that did not
-    become ready; None if nobody waited. `seconds` are those of the apply, `waited` those of the wait. `operator` is
-    that one manages the cluster.
+    become ready; None without a wait. `seconds` are those of the apply, `waited` those of the wait. `operator` is that
+    one manages the cluster.
     """
 
     key: ClusterKey
@@ -65,13 +65,13 @@ class ClusterResult:
 _ALSO_BESIDE_SUCCESS = {ConflictError.exit_code, WaitTimeout.exit_code}
 
 
-def exit_code(accounts: Sequence[ClusterResult]) -> int:
+def exit_code(results: Sequence[ClusterResult]) -> int:
     """Return 0 if all went well, the one code of all failures if they agree, and that of a partial failure else."""
-    codes = {failure.exit_code for account in accounts if (failure := account.failure)}
+    codes = {failure.exit_code for each in results if (failure := each.failure)}
     if not codes:
         return 0
     agreed = codes.pop() if len(codes) == 1 else PartialFailure.exit_code
-    partly = any(account.failure is None for account in accounts) and agreed not in _ALSO_BESIDE_SUCCESS
+    partly = any(each.failure is None for each in results) and agreed not in _ALSO_BESIDE_SUCCESS
     return PartialFailure.exit_code if partly else agreed
 
 
@@ -92,7 +92,7 @@ _TELLING: tuple[Outcome, ...] = (
 _COUNTED_ALWAYS: tuple[Outcome, ...] = ("created", "changed", "unchanged")
 
 
-def deeds(report: Report) -> list[ObjectResult]:
+def object_results(report: Report) -> list[ObjectResult]:
     """Return what became of each object, in the order of the plan."""
     found: dict[ObjectRef, list[Result]] = {}
     for result in report.results:
@@ -105,7 +105,7 @@ def deeds(report: Report) -> list[ObjectResult]:
 
 def counts(report: Report) -> dict[Outcome, int]:
     """Return how many objects met with each outcome; those of every day are counted even if there are none."""
-    found = Counter(deed.outcome for deed in deeds(report))
+    found = Counter(each.outcome for each in object_results(report))
     return {each: found[each] for each in (*_COUNTED_ALWAYS, *_TELLING) if found[each] or each in _COUNTED_ALWAYS}
 
 

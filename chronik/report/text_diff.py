@@ -1,12 +1,13 @@
 """What differs between two texts, line by line: nothing left out, nothing made up, and what is alike folded away.
 
-A reader of a manifest's diff has to be able to trust it: from the lines returned here, either text can be built anew
-out of the other one. tests/test_text_diff.py does so for any two texts.
+A reader of a manifest's diff has to be able to trust it: from the lines returned here, either text can be built out of
+the other one. tests/report/test_text_diff.py does so for any two texts.
 """
 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 Sign = Literal["-", "+", " ", "@"]
 
 CONTEXT_LINES = 3
-_SHORTEST_FOLD = 2  # a fold takes a line itself
-_LONGEST_EXACT = 2_000  # beyond so many lines difflib has to leave out common ones, or takes minutes
+_SHORTEST_FOLD = 4  # what is shorter is easier to read than where it is folded
+_MOST_PAIRS = 50_000  # of equal lines; beyond, difflib has to look at rare lines first, or takes minutes
 _NO_END = "  (no line break at the end of the file)"
 _ITEM = "- "
 
@@ -56,11 +57,21 @@ def _lines(text: str) -> list[str]:
 
 def _changes(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[int, int, Sequence[str]]]:
     """Yield which lines of the old text go, as a range, and what comes in their place; in order."""
-    longest = max(len(before), len(after))
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=longest > _LONGEST_EXACT)
+    head = _alike(before, after)
+    tail = _alike(before[head:][::-1], after[head:][::-1])
+    old, new = before[head : len(before) - tail], after[head : len(after) - tail]
+    counts = Counter(new)
+    pairs = sum(counts[line] for line in old)
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=pairs > _MOST_PAIRS)
     for tag, start, stop, first, last in matcher.get_opcodes():
         if tag != "equal":
-            yield start, stop, after[first:last]
+            yield head + start, head + stop, new[first:last]
+
+
+def _alike(left: Sequence[str], right: Sequence[str]) -> int:
+    """Return how many lines two texts have in common from their beginnings."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((number for number, (one, two) in pairs if one != two), min(len(left), len(right)))
 
 
 def _unchanged(lines: Sequence[str], start: int, stop: int, lead: int, trail: int) -> Iterator[DiffLine]:

@@ -1,4 +1,4 @@
-"""What is there and what a pass did, to how a cluster is: health, phase, conditions, Events.
+"""Turns what is there and what a pass did into the state of a cluster: health, phase, conditions, Events.
 
 Pure. May import plan, documents and api. Open `compute.py` first, then `assess.py`.
 """

@@ -22,7 +22,7 @@ from chronik.plan.actions import (
 from chronik.plan.results import Report
 from chronik.problem import format_path
 from chronik.status.compute import TURN, Reason, condition
-from chronik.wording import sentence
+from chronik.wording import MOST_NAMED, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from chronik.status.compute import Condition
 
 NOTHING_DONE = Report(())
-_MOST_TOLD = 3
 _PAUSED = f"Reconciliation is paused by the annotation {PAUSED_ANNOTATION}"
 
 
@@ -41,7 +40,7 @@ _PAUSED = f"Reconciliation is paused by the annotation {PAUSED_ANNOTATION}"
 class Assessment:
     """What a pass amounts to: what failed, or else what it waits for.
 
-    `retry` says how soon to try again what failed; None if nothing did, or if an event will tell.
+    `retry` says how soon to try again what failed; None if nothing did, or if an event will wake it.
     """
 
     failure: Reason | None = None
@@ -100,18 +99,18 @@ def rigid_classes(report: Report, claims: Iterable[Manifest]) -> frozenset[str]:
 def _failure(report: Report) -> tuple[Reason | None, RetryClass | None]:
     """Return what will not go away by itself, if anything, and when to look again all the same.
 
-    Nothing tells the operator when an object that is not its own has gone, so it looks as soon as after a hiccup.
+    No event says when an object that is not ours has gone, so it is retried as soon as a transient error.
     """
     obstacles = [(each.ref, each.action) for each in report.obstacles if isinstance(each.action, Obstacle)]
     foreign = [_obstacle(ref, each) for ref, each in obstacles if isinstance(each, Foreign)]
     if foreign:
-        return Reason("ResourceConflict", _told(foreign)), "transient"
+        return Reason("ResourceConflict", _joined(foreign)), "transient"
     conflicts = [_obstacle(ref, each) for ref, each in obstacles if isinstance(each, Conflict)]
     if conflicts:
-        return Reason("FieldConflict", _told(conflicts)), "permanent"
+        return Reason("FieldConflict", _joined(conflicts)), "permanent"
     blocked = [_obstacle(ref, each) for ref, each in obstacles if isinstance(each, Blocked) and each.by is None]
     if blocked:
-        return Reason("ImmutableField", _told(blocked)), "permanent"
+        return Reason("ImmutableField", _joined(blocked)), "permanent"
     errors = [each.error for each in report.failed if each.error and each.error.retry_class == "permanent"]
     if errors:
         return _summed_up(errors), "permanent"
@@ -136,18 +135,18 @@ def _waiting(report: Report) -> tuple[Reason | None, RetryClass | None]:
     if not waits:
         return None, None
     by_turns = all(isinstance(each, Blocked) and each.by and each.by.kind == CLUSTER_KIND for _, each in waits)
-    return Reason(TURN if by_turns else "Waiting", _told([f"{ref} {each.reason}" for ref, each in waits])), None
+    return Reason(TURN if by_turns else "Waiting", _joined([f"{ref} {each.reason}" for ref, each in waits])), None
 
 
 def _summed_up(errors: Sequence[ChronikError]) -> Reason:
-    return Reason(errors[0].reason, _told([describe_error(error).message for error in errors]))
+    return Reason(errors[0].reason, _joined([describe_error(error).message for error in errors]))
 
 
-def _told(texts: Sequence[str]) -> str:
+def _joined(texts: Sequence[str]) -> str:
     texts = list(dict.fromkeys(texts))
-    more = len(texts) - _MOST_TOLD
-    told = "; ".join(texts[:_MOST_TOLD]).replace(".; ", ". ")  # a sentence ends by itself
-    return f"{told} (and {more} more)" if more > 0 else told
+    more = len(texts) - MOST_NAMED
+    joined = "; ".join(texts[:MOST_NAMED]).replace(".; ", ". ")  # a sentence ends by itself
+    return f"{joined} (and {more} more)" if more > 0 else joined
 
 
 def _sentence(problem: Problem) -> str:
@@ -158,7 +157,7 @@ def _sentence(problem: Problem) -> str:
 
 
 def pause(*, paused: bool) -> list[Condition]:
-    """Return the condition of a cluster that somebody has paused, if so."""
+    """Return the condition that says that a cluster is paused, if it is."""
     return [condition("Paused", met=True, reason="PausedByAnnotation", message=_PAUSED)] if paused else []
 
 
@@ -169,27 +168,27 @@ def _about_fields(report: Report) -> list[Condition]:
         if isinstance(each.action, Conflict)
         for owner in each.action.owners
     ]
-    return [condition("FieldConflict", met=True, reason="OwnedByOthers", message=_told(texts))] if texts else []
+    return [condition("FieldConflict", met=True, reason="OwnedByOthers", message=_joined(texts))] if texts else []
 
 
 def _held(report: Report) -> list[Condition]:
     held = [each.action for each in report.results if isinstance(each.action, Deferred)]
     if not held:
         return []
-    message = _told([f"{each.ref}: {each.reason}. {each.hint}" for each in held])
+    message = _joined([f"{each.ref}: {each.reason}. {each.hint}" for each in held])
     return [condition("StorageResizable", met=False, reason=held[0].code, message=message)]
 
 
 def _flapping(report: Report) -> list[Condition]:
     refs = [str(each.ref) for each in report.results if each.outcome == "settled" or each.flapping]
-    message = f"changed back by something else on every apply: {_told(refs)}"
+    message = f"changed back by something else on every apply: {_joined(refs)}"
     return [condition("ApplyFlapping", met=True, reason="ChangedBack", message=message)] if refs else []
 
 
 def _about_secrets(missing: Mapping[ObjectRef, Sequence[str]]) -> list[Condition]:
     if not missing:
         return []
-    message = _told([f"{ref} needs Secret {', '.join(names)}" for ref, names in missing.items()])
+    message = _joined([f"{ref} needs Secret {', '.join(names)}" for ref, names in missing.items()])
     return [condition("SecretsAvailable", met=False, reason="SecretMissing", message=message)]
 
 

@@ -1,7 +1,8 @@
 """Derive a cluster's status from what was observed: phase, conditions, endpoints, ready replicas.
 
-Pure: `now` is an argument. Statements S23-S31 and S39-S44 of the seed; conditions follow the Kubernetes API
-conventions, so `kubectl wait` and kstatus tools understand them.
+Every condition gets its status, reason and message in `_conditions` and the functions that it calls; the reason of a
+pass that failed comes from `assess`. Pure: `now` is an argument. Conditions follow the Kubernetes API conventions, so
+`kubectl wait` and kstatus tools understand them. Statements S23-S31 and S39-S44 of docs/behaviours.md.
 """
 
 from __future__ import annotations
@@ -9,7 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.components import COMPONENTS, Component, components, workload_name, workload_ref
+from chronik.api.components import (
+    COMPONENTS,
+    Component,
+    component_types,
+    components,
+    workload_name,
+    workload_ref,
+)
 from chronik.manifest import Manifest, ObjectRef, component_of
 from chronik.status.health import Health, State, health, pod_ready
 
@@ -31,13 +39,15 @@ class Reason(NamedTuple):
 
 TURN = "WaitingForTurn"
 """The reason of a cluster that is as its spec says, and waits for others before a newer chronik restarts its pods."""
+DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+"""The reason of a roll-out that goes on without progress for too long, as Deployments have it."""
 OWN_CONDITIONS = frozenset(
     {
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
         *("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings"),
     }
 )
-"""The conditions that we write. Others in a status are somebody else's, who may keep them."""
+"""The conditions that we write. Others in a status belong to other writers, and stay."""
 
 _LONGEST = 32_768
 """Characters that a condition's message may have: metav1.Condition."""
@@ -73,6 +83,8 @@ class Observation:
     """The permanent error that the last pass ended in, if it did."""
     waiting: Reason | None = None
     """What the last pass could not do yet, and will try again by itself."""
+    overdue: bool = False
+    """Whether a roll-out has made no progress for too long."""
     extra: Sequence[Condition] = ()
     """Further conditions, which are shown as they are."""
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -98,7 +110,7 @@ def _component_status(cluster: Cluster, component: Component, observed: Observat
 
 
 def _rolling(workload: Manifest) -> bool:
-    """Tell whether a workload is still on its way to the pods that its spec asks for, ready or not."""
+    """Return whether a workload is still on its way to the pods that its spec asks for, ready or not."""
     status, count = workload.get("status") or {}, workload["spec"].get("replicas", 1)
     return bool(
         status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0)
@@ -126,10 +138,11 @@ def _ordinal(pod_name: str) -> int:
 def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
     """Return the status of a cluster; `now` is an RFC 3339 time in UTC, and is used only where something changed."""
     found = component_statuses(cluster, observed)
+    types = [*component_types(cluster.spec["topology"])]
     status: dict[str, Any] = {
         "phase": _phase(found, observed),
-        **{each.count_field: _endpoints_of(found, each) for each in COMPONENTS.values()},
-        "readyReplicas": {each.count_field: _ready_of(found, each) for each in COMPONENTS.values()},
+        **{each.count_field: _endpoints_of(found, each) for each in types},
+        "readyReplicas": {each.count_field: _ready_of(found, each) for each in types},
         "conditions": merge_conditions(
             observed.previous.get("conditions") or (), _conditions(found, observed), now, observed.generation
         ),
@@ -141,7 +154,7 @@ def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
 
 
 def own(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a status without the conditions that somebody else has put there: to us they are no news, ever."""
+    """Return a status without the conditions of other writers: a change of those is never news to us."""
     conditions = status.get("conditions") or ()
     ours = [each for each in conditions if each.get("type") in OWN_CONDITIONS]
     return {**status, "conditions": ours} if len(ours) < len(conditions) else dict(status)
@@ -172,7 +185,7 @@ def _phase(found: Sequence[ComponentStatus], observed: Observation) -> str:
 
 
 def _is_on_its_way(observed: Observation) -> bool:
-    """Tell whether what is there, however healthy, is not what the spec asks for by now.
+    """Return whether what is there, however healthy, is not what the spec asks for by now.
 
     If a cluster runs and its spec is the same, what waits is a repair, which takes nothing from it. Nor does an upgrade
     of the operator that waits for its turn: clusters that called that an update would wait for each other for ever.
@@ -185,7 +198,7 @@ def _is_on_its_way(observed: Observation) -> bool:
 
 
 def _ran_before(previous: Mapping[str, Any]) -> bool:
-    """Say whether a cluster ever ran. Failed hides the phase before it; pods that were ready then stand in for it."""
+    """Return whether a cluster ever ran. Failed hides the phase before it; pods that were ready stand in for it."""
     if previous.get("phase") == "Failed":
         return any((previous.get("readyReplicas") or {}).values())
     return previous.get("phase") in {"Running", "Updating"}
@@ -227,7 +240,7 @@ def progress(rolling: str, observed: Observation) -> list[Condition]:
 
 
 def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Condition:
-    """Say whether a roll-out goes on or is through; a cluster that ran and lost pods since does neither (A12)."""
+    """Return whether a roll-out goes on or is through; a cluster that ran and lost pods since does neither (A12)."""
     if observed.failure:
         return condition("Progressing", met=False, reason=observed.failure.reason, message="")
     ill = [each.component.type.plural for each in found if not each.is_ready and not each.rolling]
@@ -236,7 +249,12 @@ def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Con
     if ill and _ran_before(observed.previous) and not any(each.rolling for each in found):
         message = f"Nothing is being rolled out, and pods are not ready: {', '.join(ill)}"
         return condition("Progressing", met=False, reason="ComponentsNotReady", message=message)
+    if observed.overdue:
+        return condition("Progressing", met=False, reason=DEADLINE_EXCEEDED, message=_OVERDUE)
     return condition("Progressing", met=True, reason="RolloutInProgress", message="")
+
+
+_OVERDUE = "No pod has come further for 10 minutes; upgrades of other clusters do not wait for this one any longer"
 
 
 def _waiting(unready: Iterable[ComponentStatus]) -> str:

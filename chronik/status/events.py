@@ -1,4 +1,4 @@
-"""What a pass is worth an Event for: what it did, and what it changed in the status."""
+"""Which Events a pass records: for what it did, and for what it changed in the status."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from chronik.manifest import FIELD_MANAGER
 from chronik.plan.actions import REPLICAS_MANAGER, Apply, GrowClaim, Prune, Recreate, TransferOwnership
 from chronik.plan.replicas import is_scaled
 from chronik.plan.rotation import ROTATION_MANAGER
+from chronik.status.compute import DEADLINE_EXCEEDED
+from chronik.wording import MOST_NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,11 +19,9 @@ if TYPE_CHECKING:
     from chronik.plan.results import Report, Result
     from chronik.status.compute import Condition
 
-_MOST_TOLD = 3
-
 
 class Announcement(NamedTuple):
-    """Something that people want to hear of, as an Event."""
+    """An Event to be recorded."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -29,29 +29,32 @@ class Announcement(NamedTuple):
 
 
 def announcements(report: Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
-    """Return what people want to hear of: what a pass did, and what it changed in the status."""
-    return [*_deeds(report.written), *_news(before, after)]
+    """Return the Events of a pass: for what it did, and for what it changed in the status."""
+    return [*_of_actions(report.written), *_of_conditions(before, after)]
 
 
-def _deeds(written: Iterable[Result]) -> list[Announcement]:
-    told: list[Announcement] = []
+def _of_actions(written: Iterable[Result]) -> list[Announcement]:
+    found: list[Announcement] = []
     for each in written:
         match each.action:
             case Apply(takes=takes) if lost := _taken_unasked(takes):
                 fields = ", ".join(f"{owner.field} (from {owner.manager})" for owner in lost)
-                told.append(Announcement("Warning", "FieldsTakenBack", f"{each.ref}: took back {fields}"))
+                found.append(Announcement("Warning", "FieldsTakenBack", f"{each.ref}: took back {fields}"))
             case TransferOwnership(manager=manager, reason=reason) if manager == ROTATION_MANAGER:
-                told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {reason}"))
+                found.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {reason}"))
             case Recreate(reason=reason):
-                told.append(Announcement("Normal", "Recreated", f"{each.ref}: {reason}"))
+                found.append(Announcement("Normal", "Recreated", f"{each.ref}: {reason}"))
             case GrowClaim(storage=storage, was=was):
-                told.append(Announcement("Normal", "VolumeGrows", f"{each.ref}: {was} to {storage}"))
+                found.append(Announcement("Normal", "VolumeGrows", f"{each.ref}: {was} to {storage}"))
             case Prune(reason=reason):
-                told.append(Announcement("Normal", "Pruned", f"{each.ref} {reason}"))
+                found.append(Announcement("Normal", "Pruned", f"{each.ref} {reason}"))
+        if isinstance(each.action, Apply) and each.action.removes:
+            keys = ", ".join(f"{owner.field} (set by {owner.manager})" for owner in each.action.removes)
+            found.append(Announcement("Warning", "KeysRemoved", f"{each.ref}: removed {keys}"))
         if isinstance(each.action, Apply | Recreate) and each.action.restarts:
-            paths = ", ".join(change.path for change in each.action.restarts[:_MOST_TOLD])
-            told.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {paths} changed"))
-    return told
+            paths = ", ".join(change.path for change in each.action.restarts[:MOST_NAMED])
+            found.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {paths} changed"))
+    return found
 
 
 def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
@@ -71,19 +74,22 @@ _GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable"})
 _TOLD_CONDITIONS = ("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings")
 
 
-def _news(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
+def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
     """Return an announcement for a new phase, and for each condition that has turned bad or says something else."""
     old, new = _by_type(before), _by_type(after)
-    told = []
+    found: list[Announcement] = []
     if after["phase"] != before.get("phase"):
         ready = new["Ready"]
         kind: Literal["Normal", "Warning"] = "Warning" if after["phase"] == "Failed" else "Normal"
-        told.append(Announcement(kind, _phase_reason(after["phase"], ready), ready["message"] or after["phase"]))
+        found.append(Announcement(kind, _phase_reason(after["phase"], ready), ready["message"] or after["phase"]))
+    rolls, rolled = new.get("Progressing", {}), old.get("Progressing", {})
+    if rolls.get("reason") == DEADLINE_EXCEEDED != rolled.get("reason"):
+        found.append(Announcement("Warning", DEADLINE_EXCEEDED, f"{rolls['message']}. {new['Ready']['message']}"))
     for name in _TOLD_CONDITIONS:
         now, was = new.get(name), old.get(name)
         if now and (was is None or was["message"] != now["message"]) and (now["status"] == "True") != (name in _GOOD):
-            told.append(Announcement("Normal" if name == "Paused" else "Warning", now["reason"], now["message"]))
-    return told
+            found.append(Announcement("Normal" if name == "Paused" else "Warning", now["reason"], now["message"]))
+    return found
 
 
 def _phase_reason(phase: str, ready: Condition) -> str:

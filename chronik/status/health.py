@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from chronik.status.creation import replica_failure
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -59,7 +61,7 @@ def health(manifest: Manifest, pods: Iterable[Manifest] = ()) -> Health:
 
 
 def _replaced(manifest: Manifest, pod: Manifest) -> bool:
-    """Say whether another pod stands in for this one: a ReplicaSet keeps pods that ended, a StatefulSet does not."""
+    """Return whether another pod stands in for this one: a ReplicaSet keeps pods that ended, a StatefulSet does not."""
     return manifest["kind"] == "Deployment" and (pod.get("status") or {}).get("phase") == "Failed"
 
 
@@ -123,7 +125,7 @@ def _last_exit(container: dict[str, Any]) -> str:
 
 
 def pod_ready(pod: Manifest) -> bool:
-    """Say whether a pod is ready and not on its way out."""
+    """Return whether a pod is ready and not on its way out."""
     if pod["metadata"].get("deletionTimestamp"):
         return False
     conditions = (pod.get("status") or {}).get("conditions") or ()
@@ -141,7 +143,8 @@ def _stateful_set(manifest: Manifest, status: dict[str, Any]) -> Health:
         return _waiting("its controller has not seen it yet")
     existing, ready = status.get("replicas", 0), status.get("readyReplicas", 0)
     if existing < wanted:
-        return _waiting(f"{existing} of {wanted} pods exist")
+        told, failure = f"{existing} of {wanted} pods exist", replica_failure(manifest)
+        return Health(State.FAILED, f"{told}: {failure}") if failure else _waiting(told)
     if existing > wanted:
         return _waiting(f"{existing - wanted} more than wanted, on the way out")
     strategy = spec.get("updateStrategy") or {}
@@ -163,8 +166,9 @@ def _deployment(manifest: Manifest, status: dict[str, Any]) -> Health:
     for condition in status.get("conditions") or ():
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
             return Health(State.FAILED, condition.get("message", "the roll-out missed its deadline"))
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return Health(State.FAILED, condition.get("message", "pods cannot be created"))
+    failure = replica_failure(manifest)
+    if failure:
+        return Health(State.FAILED, failure)
     updated, existing = status.get("updatedReplicas", 0), status.get("replicas", 0)
     if updated < wanted:
         return _waiting(f"{updated} of {wanted} pods run the newest revision")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def takes_time(manifest: Manifest) -> bool:
-    """Tell whether an object becomes ready only some time after it was applied."""
+    """Return whether an object becomes ready only some time after it was applied."""
     if manifest["kind"] == "Service":
         return bool(manifest["spec"].get("type") == "LoadBalancer")
     return manifest["kind"] in {*WORKLOAD_KINDS, "PodDisruptionBudget"}
@@ -52,7 +52,7 @@ class WaitState:
 
 
 class Readiness:
-    """What is known so far of the objects that somebody waits for.
+    """What is known so far of the objects that are waited for.
 
     `grace` is how long, in seconds, an object has to fail before that counts. It may seem to recover in between, as a
     container that crashes again and again does: only `grace` seconds without a failure make good for one.
@@ -81,13 +81,13 @@ class Readiness:
         return WaitState(len(self._clusters) - len(unready), len(self._clusters), tuple(unready))
 
     def is_hopeless(self, state: WaitState) -> bool:
-        """Tell whether waiting longer helps no cluster: each that is not ready has something that failed for good."""
+        """Return whether waiting longer helps no cluster: each that is not ready has something that failed for good."""
         waiting = {self._clusters[each.ref] for each in state.unready}
         failed = {self._clusters[each.ref] for each in state.unready if each.failed}
         return bool(waiting) and waiting == failed
 
     def concluded(self, state: WaitState) -> tuple[Unready, ...]:
-        """Return what is not ready when nobody waits any longer: what fails now has failed, however long it did."""
+        """Return what is not ready at the end of the wait: what fails now has failed, however long it did."""
         failing = {ref for ref, trouble in self._troubles.items() if trouble.current}
         return tuple(
             Unready(each.ref, Health(State.FAILED, each.health.message)) if each.ref in failing else each

@@ -7,10 +7,11 @@ command line, which leaves nothing but its objects.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from chronik.api.components import COMPONENTS, autoscaler_ref, workload_ref
+from chronik.api.components import COMPONENTS, autoscaler_ref, component_types, workload_ref
 from chronik.manifest import API_VERSION, CLUSTER_KIND, FINALIZER, ClusterKey, Manifest, is_paused
+from chronik.plan.ownership import additions
 from chronik.status.compute import Observation, component_statuses, derive
 from chronik.status.view_parts import (
     Address,
@@ -26,16 +27,26 @@ if TYPE_CHECKING:
     from chronik.api.components import ComponentType
     from chronik.api.spec import Cluster, ClusterSpec
     from chronik.api.validation import Validated
+    from chronik.errors import FieldOwner
+    from chronik.manifest import ObjectRef
     from chronik.plan.live import LiveCluster
 
 Origin = Literal["document", "file", "objects"]
 """Where a cluster's spec is from: the ChronikCluster, a file, or what its live objects tell of it."""
 
 
+class Addition(NamedTuple):
+    """Something that others have added to an object of a cluster, and who."""
+
+    ref: ObjectRef
+    owner: FieldOwner
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterView:
     """Everything about one cluster. `status` is the operator's, or what it would be; `notes` qualify it.
 
+    `additions` are what others have added to its configuration and pods, as far as the record of that goes.
     `paused`: its operator keeps its hands off, so what is ready need not be what the document says.
     """
 
@@ -51,6 +62,7 @@ class ClusterView:
     waits_besides: tuple[str, ...]
     notes: tuple[str, ...]
     paused: bool = False
+    additions: tuple[Addition, ...] = ()
 
     @property
     def state(self) -> str:
@@ -71,11 +83,12 @@ class ClusterView:
 def cluster_from_objects(key: ClusterKey, found: LiveCluster, validate: Callable[[Manifest], Validated]) -> Cluster:
     """Return a cluster that would have about the objects that are there, whether or not a document may say so.
 
-    Somebody may have scaled a component to nothing, or given the label a value that no cluster can have as a name.
+    A user may have scaled a component to nothing, or given the label a value that no cluster can have as a name.
     """
     validated = validate(_live_document(found, key)).cluster
     assert validated is not None, "what is made up here is valid"
-    counts = {each.count_field: _replicas(found, key, each) for each in COMPONENTS.values()}
+    types = component_types(validated.spec["topology"])
+    counts = {each.count_field: _replicas(found, key, each) for each in types}
     return replace(
         validated, name=key.name, namespace=key.namespace, spec=cast("ClusterSpec", {**validated.spec, **counts})
     )
@@ -88,14 +101,15 @@ def _replicas(found: LiveCluster, key: ClusterKey, component: ComponentType) -> 
 
 def _live_document(found: LiveCluster, key: ClusterKey) -> Manifest:
     """Return a valid document for that; its name, its counts and its storage are made up."""
-    spec: dict[str, Any] = {
-        "storage": {"backend": "local"},
-        "metastore": {
-            "database": "postgres",
-            "connection": {"host": "unknown", "database": "unknown", "credentialsSecret": "unknown"},
-        },
-    }
-    for name, component in COMPONENTS.items():
+    there = (each.topology for each in COMPONENTS.values() if workload_ref(key, each.name) in found.objects)
+    topology = next(there, COMPONENTS["controller"].topology)
+    connection = {"host": "unknown", "database": "unknown", "credentialsSecret": "unknown"}
+    metastore = {"metastore": {"database": "postgres", "connection": connection}}
+    types = [*component_types(topology)]
+    spec: dict[str, Any] = {"topology": topology, "storage": {"backend": "local"}}
+    spec |= {} if any(each.members for each in types) else metastore  # members keep the metadata themselves
+    for component in types:
+        name = component.name
         spec[component.count_field] = 1
         if workload_ref(key, name) in found.objects and autoscaler_ref(key, name) in found.objects:
             bounds = {"minReplicas": 1, "maxReplicas": 9, "targetCpuUtilizationPercentage": 80}
@@ -125,6 +139,9 @@ def cluster_view(cluster: Cluster, origin: Origin, found: LiveCluster, now: str)
         addresses=addresses,
         waits_besides=tuple(_waits_besides(found.document, addresses)),
         notes=tuple(_notes(found, origin, ready=ready)),
+        additions=tuple(
+            Addition(ref, owner) for ref, each in sorted(found.objects.items()) for owner in additions(each)
+        ),
         paused=is_paused(document) and not metadata.get("deletionTimestamp"),  # what is deleted goes all the same
     )
 
@@ -139,7 +156,7 @@ def _observation(found: LiveCluster) -> Observation:
 
 
 def _undated(status: dict[str, Any]) -> dict[str, Any]:
-    """Return a derived status without its times: nobody has watched, so they would all be now."""
+    """Return a derived status without its times: no operator has watched, so they would all be now."""
     conditions = [
         {key: value for key, value in condition.items() if key != "lastTransitionTime"}
         for condition in status["conditions"]
@@ -161,7 +178,7 @@ def condition_of(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def _is_content(document: Manifest | None) -> bool:
-    """Tell whether the operator, if there is one, calls the newest spec ready."""
+    """Return whether the operator, if there is one, calls the newest spec ready."""
     if document is None:
         return True
     status = document.get("status") or {}
@@ -185,7 +202,7 @@ def _waits_besides(document: Manifest | None, addresses: Iterable[Address]) -> I
         return
     stalled = condition_of(status, "Stalled")
     if stalled.get("status") == "True":
-        yield f"somebody to act: {stalled.get('reason', '')}: {stalled.get('message', '')}"
+        yield f"a fix: {stalled.get('reason', '')}: {stalled.get('message', '')}"
     for address in addresses:
         if address.type == "LoadBalancer" and not address.external:
             yield f"{address.service}: the load balancer has no address yet"

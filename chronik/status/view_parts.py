@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.api.components import autoscaler_ref, claim_name_pattern, workload_ref
 from chronik.manifest import Manifest, ObjectRef, component_of
 from chronik.quantity import QuantityError, parse_quantity
+from chronik.status.creation import replica_failure
 from chronik.status.health import pod_ready, pod_trouble
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class ComponentView:
     pods: tuple[Pod, ...]
     volumes: tuple[Volume, ...]
     autoscaler: Autoscaler | None
+    uncreated: str = ""
+    """Why pods of it cannot be created."""
 
     @property
     def name(self) -> str:
@@ -76,11 +79,12 @@ class ComponentView:
 
     @property
     def troubles(self) -> list[str]:
-        """Why pods cannot run, each reason once, with the pods that say so before it."""
-        return _grouped((pod.trouble, pod.name) for pod in self.pods if pod.trouble)
+        """Why pods cannot be created or run, each reason once, with the pods that say so before it."""
+        ill = _grouped((pod.trouble, pod.name) for pod in self.pods if pod.trouble)
+        return [self.uncreated, *ill] if self.uncreated else ill
 
     @property
-    def laggards(self) -> list[str]:
+    def unready(self) -> list[str]:
         """Pods that are not ready without anything being wrong with them, and how far each is."""
         return _grouped((_stage(pod), pod.name) for pod in self.pods if not (pod.trouble or pod.ready))
 
@@ -107,7 +111,8 @@ def component_view(cluster: Cluster, status: ComponentStatus, found: LiveCluster
     """Return one component of a cluster, with what belongs to it."""
     component, key = status.component, cluster.key
     ref = workload_ref(key, component.name)
-    counts = (found.objects.get(ref) or {}).get("status") or {}
+    workload = found.objects.get(ref) or {}
+    counts, failure = workload.get("status") or {}, replica_failure(workload)
     pods = (pod for pod in found.pods if component_of(pod) == component.name)
     stand_ins = not component.type.stateful  # a ReplicaSet keeps pods that ended, and makes others for them
     return ComponentView(
@@ -116,8 +121,9 @@ def component_view(cluster: Cluster, status: ComponentStatus, found: LiveCluster
         existing=counts.get("replicas", 0),
         updated=counts.get("updatedReplicas", 0),
         pods=tuple(pod for pod in sorted(map(_pod, pods), key=_natural) if not (stand_ins and pod.phase == "Failed")),
-        volumes=tuple(_volumes(ref, status.wanted, found.claims)) if component.type.stateful else (),
+        volumes=tuple(_volumes(ref, component.first + status.wanted, found.claims)) if component.type.stateful else (),
         autoscaler=_scaling(found.objects.get(autoscaler_ref(key, component.name))),
+        uncreated=status.health.message if failure and failure in status.health.message else "",
     )
 
 
@@ -143,7 +149,7 @@ def _stage(pod: Pod) -> str:
 
 
 def _grouped(told: Iterable[tuple[str, str]]) -> list[str]:
-    """Return what is told of several names, each text once, after those it is about."""
+    """Return texts about several names, each text once, after the names that it is about."""
     names: dict[str, list[str]] = {}
     for text, name in told:
         names.setdefault(text, []).append(name)
@@ -163,14 +169,14 @@ def _named(names: Sequence[str]) -> str:
 _MOST_NAMED = 6
 
 
-def _volumes(ref: ObjectRef, wanted: int, claims: Iterable[Manifest]) -> list[Volume]:
-    """Return the claims that a StatefulSet made, in the order of its pods."""
+def _volumes(ref: ObjectRef, spare: int, claims: Iterable[Manifest]) -> list[Volume]:
+    """Return the claims that a StatefulSet made, in the order of its pods; those from an ordinal on are spare."""
     named = claim_name_pattern(ref.name)
     found = []
     for claim in claims:
         match = named.fullmatch(claim["metadata"]["name"])
         if match:
-            found.append((int(match[1]), _volume(claim, spare=int(match[1]) >= wanted)))
+            found.append((int(match[1]), _volume(claim, spare=int(match[1]) >= spare)))
     return [volume for _, volume in sorted(found, key=lambda item: item[0])]
 
 
@@ -187,7 +193,7 @@ def _volume(claim: Manifest, *, spare: bool) -> Volume:
 
 
 def is_growing(volume: Volume) -> bool:
-    """Tell whether a bound volume does not have yet what its claim asks for."""
+    """Return whether a bound volume does not have yet what its claim asks for."""
     try:
         return volume.phase == "Bound" and parse_quantity(volume.capacity) < parse_quantity(volume.requested)
     except QuantityError:
@@ -212,15 +218,19 @@ _NEEDED = frozenset({"AbleToScale", "ScalingActive"})
 
 
 def addresses_of(cluster: Cluster, objects: Iterable[Manifest]) -> list[Address]:
-    """Return where clients connect to: the Services that are not headless."""
+    """Return where clients connect to: Services that are not headless, and lead to ready pods alone."""
     found = []
     for service in sorted(objects, key=lambda each: str(each["metadata"]["name"])):
-        if service["kind"] != "Service" or service["spec"].get("clusterIP") == "None":
+        if service["kind"] != "Service":
             continue
-        name, port = service["metadata"]["name"], service["spec"]["ports"][0]
+        name, spec = service["metadata"]["name"], service["spec"]
+        if spec.get("clusterIP") == "None" or not spec.get("ports"):  # headless, or an alias that somebody made
+            continue
+        if spec.get("publishNotReadyAddresses"):  # members find each other by it
+            continue
+        port = spec["ports"][0]
         internal = f"{name}.{cluster.namespace}.svc.{cluster.domain}:{port['port']}"
-        kind = service["spec"].get("type", "ClusterIP")
-        found.append(Address(name, kind, internal, tuple(_external(service, port))))
+        found.append(Address(name, spec.get("type", "ClusterIP"), internal, tuple(_external(service, port))))
     return found
 
 

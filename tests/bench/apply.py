@@ -26,7 +26,7 @@ from chronik.offline import loading as offline
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from tools import real_server as real
+from support import real_server as real
 
 if TYPE_CHECKING:
     from collections.abc import Callable

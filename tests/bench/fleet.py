@@ -36,7 +36,7 @@ from chronik.offline import assets
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tools.real_server import RealServer
+    from support.real_server import RealServer
 
     from chronik.manifest import Manifest
 
@@ -273,7 +273,7 @@ def main() -> None:
     parser.add_argument("--fleet", type=int, default=500)
     parser.add_argument("--edits", type=int, default=100)
     arguments = parser.parse_args()
-    from tools import real_server as real  # noqa: PLC0415  # the suite's tools are found only now
+    from support import real_server as real  # noqa: PLC0415  # the suite's tools are found only now
 
     if not real.available():
         print(f"operator: not measured: {real.MISSING}")

@@ -32,8 +32,8 @@ PAGE = 500
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from tools.fake_server import FakeServer  # noqa: E402  # found only now
-from tools.stub_server import StubServer  # noqa: E402
+from support.fake_server.server import FakeServer  # noqa: E402  # found only now
+from support.stub_server import StubServer  # noqa: E402
 
 from chronik.api.crd import crd  # noqa: E402
 from chronik.kube import ConnectOptions, connect  # noqa: E402

@@ -105,7 +105,7 @@ def library(rounds: int) -> tuple[float, float]:
 
 def whole_process(rounds: int) -> float | None:
     """Measure `chronik render` of one cluster against `kubectl kustomize` of the same objects; return the ratio."""
-    from tools.real_server import find_binary  # noqa: PLC0415  # found by way of the path that was set above
+    from support.real_server import find_binary  # noqa: PLC0415  # found by way of the path that was set above
 
     with tempfile.TemporaryDirectory() as folder:
         [cluster], _ = offline.load_clusters([str(EXAMPLE)])

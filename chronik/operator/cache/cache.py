@@ -67,7 +67,7 @@ class Selection:
 
 
 class Cache:
-    """Everything in scope, kept up to date while `run` runs. `on_relist` is told the kind, and why."""
+    """Everything selected, kept up to date while `run` runs. `on_relist` gets the kind, and why."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Cache:
 
     @property
     def synced(self) -> bool:
-        """Whether everything has been listed once: before that, what is not known may be there all the same."""
+        """Whether everything has been listed once: before that, an object that is not known may exist."""
         return all(reflector.ready.is_set() for reflector in self._reflectors)
 
     async def wait_synced(self) -> None:
@@ -161,11 +161,11 @@ class Cache:
         return self.sees_secrets(key.namespace), self._store.fingerprint(key)
 
     def uses(self, key: ClusterKey, secrets: Iterable[str]) -> None:
-        """Take in which Secrets the pods of a cluster use: when one changes, that concerns the cluster."""
+        """Record which Secrets the pods of a cluster use: a change of one is a change of the cluster."""
         self._store.uses(key, secrets)
 
     def observe_write(self, manifest: Manifest) -> None:
-        """Take in the server's answer to a write of our own, whose event will then wake nobody.
+        """Observe the server's answer to a write of our own; its event then wakes no cluster.
 
         A ChronikCluster that we have just lost, because it no longer bears the labels that we look after, stays lost.
         """
@@ -178,19 +178,19 @@ class Cache:
             self._store.observe_write(ref, self._packers[ref.kind].pack(manifest))
 
     def observe_delete(self, ref: ObjectRef, uid: str) -> None:
-        """Take in that we have deleted an object, and that this has an end; its event will wake nobody.
+        """Observe that we have deleted an object; its event then wakes no cluster.
 
         If a finalizer holds it up, it comes back with the next event, with its deletionTimestamp.
         """
         self._store.observe_delete(ref, uid)
 
     def secret_digest(self, namespace: str, name: str) -> str | None:
-        """Return what changes with the data of a Secret; None if there is none, or it was never to be seen."""
+        """Return the digest of a Secret's data; None if there is no such Secret, or none may be seen."""
         record = self._store.get(ObjectRef(SECRET.name, namespace, name))
         return str(record.manifest["digest"]) if record else None
 
     def sees_secrets(self, namespace: str) -> bool:
-        """Tell whether Secrets may be seen: if not, that there is none says nothing."""
+        """Return whether Secrets may be seen: if not, a missing one means nothing."""
         return any(
             reflector.ready.is_set() and not reflector.is_refused
             for reflector in self._reflectors
@@ -205,7 +205,7 @@ class Cache:
 
 @lru_cache(maxsize=1024)
 def _expands(storage_class: Record) -> bool:
-    """Tell whether a StorageClass expands volumes; records never change, and every pass asks."""
+    """Return whether a StorageClass expands volumes; records never change, and every pass asks."""
     return bool(storage_class.manifest.get("allowVolumeExpansion"))
 
 
@@ -214,7 +214,7 @@ def _log_break(selector: KindSelector, version: str, error: ChronikError) -> Non
 
 
 def _selectors(selection: Selection) -> Iterator[KindSelector]:
-    """Yield what to follow; nothing that lies outside of namespaces if the scope names some."""
+    """Yield what to follow; nothing that lies outside of namespaces if the selection names some."""
     for namespace in dict.fromkeys(selection.namespaces) or (None,):
         yield KindSelector(CLUSTER, namespace, selection.selector)
         for kind in (*KINDS, POD):

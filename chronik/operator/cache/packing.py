@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from chronik.manifest import Kind, Manifest
 
 
-_SECRET_FIELDS = frozenset({"credentialsSecret", "tlsSecret"})
+_SECRET_FIELDS = frozenset({"credentialsSecret", "tlsSecret", "adminKeySecret"})
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _SAMPLES, _LONGEST_DICTIONARY = 3, 16_384
+_MOST_DEPTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class Record:
     """One object, packed.
 
     `mark` changes whenever something does that may matter to a reconcile; the resource version by itself does not.
-    `cluster` is the cluster that it is part of, `secrets` the names of the Secrets that a ChronikCluster uses.
+    `cluster` is the cluster that it is part of, `secrets` the names of the Secrets that a ChronikCluster uses,
+    `reports` whether the status of a ChronikCluster has what each status of ours has.
     """
 
     uid: str
@@ -55,6 +57,7 @@ class Record:
     dictionary: bytes
     cluster: ClusterKey | None = None
     secrets: tuple[str, ...] = ()
+    reports: bool = False
 
     @property
     def manifest(self) -> Manifest:
@@ -90,6 +93,7 @@ class Packer:
             dictionary=self._dictionary,
             cluster=_cluster_of(kept),
             secrets=tuple(sorted(set(_secrets_in(kept.get("spec"))))) if is_cluster else (),
+            reports=is_cluster and _reports(kept.get("status") or {}),
         )
         self._learn(text)
         return record
@@ -105,7 +109,7 @@ class Packer:
 
 
 def by_others(manifest: Manifest) -> Any:
-    """Return what our own writes leave alone in an object: if that changed, somebody else was there too."""
+    """Return what our own writes leave alone in an object: if that changed, another client wrote too."""
     metadata = manifest["metadata"]
     if manifest["kind"] == CLUSTER_KIND:
         return _waking(manifest) | {"finalizers": None}
@@ -114,13 +118,17 @@ def by_others(manifest: Manifest) -> Any:
 
 
 def data_digest(manifest: Manifest) -> str:
-    """Return what tells two states of a Secret's data apart, whatever the order of its keys.
+    """Return a digest of a Secret's data, whatever the order of its keys.
 
-    Namespace and name go in too, so that digests, which are shown, do not tell which Secrets are alike.
+    Namespace and name go in too, so that digests, which are shown, do not show which Secrets are alike.
     """
     metadata = manifest["metadata"]
     text = _text([metadata.get("namespace", ""), metadata["name"], manifest.get("data") or {}])
     return hashlib.sha256(text).hexdigest()[:32]
+
+
+def _reports(status: Mapping[str, Any]) -> bool:
+    return bool(status.get("phase")) and any(each.get("type") == "Ready" for each in status.get("conditions") or ())
 
 
 def _text(value: Any) -> bytes:
@@ -135,11 +143,11 @@ def _compressor(dictionary: bytes) -> zlib._Compress:
 
 
 def _cluster_of(manifest: Manifest) -> ClusterKey | None:
-    """Return the cluster of an object: its controller, which lives beside it, else whom its labels name."""
+    """Return the cluster of an object: its controller, which lives beside it, else the one that its labels name."""
     metadata = manifest["metadata"]
     name = next((owner["name"] for owner in metadata.get("ownerReferences") or () if is_cluster(owner)), None)
     labels = metadata.get("labels") or {}
-    # All that tells a claim's cluster: a StatefulSet gives its claims no labels but those of its selector.
+    # All that identifies a claim's cluster: a StatefulSet gives its claims no labels but those of its selector.
     name = name or labels.get(CLUSTER_LABEL) or (labels.get(INSTANCE_LABEL) if manifest["kind"] == CLAIM.name else None)
     namespace = metadata.get("namespace")
     return ClusterKey(sys.intern(namespace), sys.intern(name)) if name and namespace else None
@@ -162,7 +170,7 @@ def _secrets_in(value: Any) -> Iterator[str]:
 
 
 def _waking(cluster: Manifest) -> dict[str, Any]:
-    """Return what of a ChronikCluster is not our own status: the spec is told by its generation."""
+    """Return the part of a ChronikCluster that is not our own status; its generation stands for the spec."""
     metadata = cluster["metadata"]
     fields = ("uid", "generation", "annotations", "labels", "deletionTimestamp", "finalizers")
     return {field: metadata.get(field) for field in fields}
@@ -180,7 +188,23 @@ def _cluster(manifest: Manifest) -> Manifest:
     metadata = _metadata(manifest)
     if _LAST_APPLIED in (metadata.get("annotations") or {}):
         metadata["annotations"] = _without(metadata["annotations"], _LAST_APPLIED)
-    return manifest | {"metadata": metadata}
+    return _shallow(manifest | {"metadata": metadata})
+
+
+def _shallow(manifest: Manifest) -> Manifest:
+    """Empty what is nested deeper than can be packed; where a spec is free, the API server takes any depth.
+
+    Such a spec is not valid, and what is left of it is still too deep to be.
+    """
+    level: list[Any] = [manifest]
+    for _ in range(_MOST_DEPTH):
+        level = [part for value in level for part in (value.values() if isinstance(value, dict) else value)]
+        level = [part for part in level if isinstance(part, dict | list)]
+        if not level:
+            break
+    for value in level:
+        value.clear()
+    return manifest
 
 
 def _child(manifest: Manifest) -> Manifest:
@@ -213,7 +237,7 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
     entries = metadata.get("managedFields")
     if entries:
         lasting = [entry for entry in entries if entry.get("subresource") != "status"]
-        # An object without any entry is one that nobody ever applied to, which is something else again.
+        # An object without any entry was never applied to, which is another case.
         metadata["managedFields"] = [_without(entry, "time") for entry in lasting or entries]
     return metadata
 

@@ -47,7 +47,7 @@ class PackingSink(Sink):
         self._logged, self.trouble = None, ""
 
     def observe(self, event: WatchEvent) -> None:
-        """Put in an event, unless more is known already."""
+        """Put in an event, unless it is stale."""
         version = int(event.resource_version)
         if event.type == "DELETED":
             self._store.remove(ObjectRef.of(event.object), event.object["metadata"]["uid"], version)
@@ -56,7 +56,7 @@ class PackingSink(Sink):
         self._store.reached(self._scope, version)
 
     def list_failed(self, error: ChronikError) -> None:
-        """Make a note of a list that failed: the same trouble is logged once, and what is known stays known."""
+        """Note that a list failed: the same trouble is logged once, and what is known stays known."""
         _, words = describe_error(error)
         self.trouble = f"{self.selector} cannot be listed: {words}"
         if type(error) is not self._logged:

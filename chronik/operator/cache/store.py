@@ -34,7 +34,7 @@ class _Group:
 
 
 class Store:
-    """All records. `wake` is told the cluster of whatever changes, if there is a ChronikCluster of that name."""
+    """All records. `wake` gets the cluster of whatever changes, if there is a ChronikCluster of that name."""
 
     def __init__(self, wake: Callable[[ClusterKey], None]) -> None:
         self._wake = wake
@@ -68,7 +68,7 @@ class Store:
         return (group.total if group else 0, classes & _64_BITS, *marks)
 
     def uses(self, key: ClusterKey, secrets: Iterable[str]) -> None:
-        """Take in which Secrets a cluster's pods use: templates may name more than its document does."""
+        """Record which Secrets a cluster's pods use: templates may name more than its document does."""
         named = frozenset(ObjectRef(SECRET.name, key.namespace, name) for name in secrets)
         before = self._named.pop(key, frozenset())
         if named:
@@ -87,12 +87,12 @@ class Store:
             del self._users[secret]
 
     def is_stale(self, ref: ObjectRef, version: int) -> bool:
-        """Tell whether what happened to an object in that version is not known yet."""
+        """Return whether an object is not known yet, or only in an older version."""
         known = self.get(ref)
         return known is None or known.version < version
 
     def take(self, ref: ObjectRef, record: Record) -> None:
-        """Take in an event or a listed object."""
+        """Observe an event or a listed object."""
         known = self.get(ref)
         if not self.is_stale(ref, record.version):
             return
@@ -101,22 +101,23 @@ class Store:
                 return  # from before it was deleted
             del self._gone[ref]
         self._put(ref, record)
-        if known is None or known.mark != record.mark:
+        wiped = known is not None and known.reports and not record.reports  # our own writes take no status away
+        if known is None or known.mark != record.mark or wiped:
             self._notify(ref, known, record)
 
     def remove(self, ref: ObjectRef, uid: str, version: int) -> None:
-        """Take in that an object is no more, or no longer among those that are watched."""
+        """Observe that an object is gone, or no longer among those that are watched."""
         if self._gone.get(ref) == uid:
             del self._gone[ref]
         known = self.get(ref)
-        # A ChronikCluster that we wrote to after it ceased to be ours has gone all the same, and is not told again.
+        # A ChronikCluster that we wrote to after it ceased to be ours is gone all the same, and is not reported again.
         outdated = known is not None and known.version > version and ref.kind != CLUSTER.name
         if known is not None and known.uid == uid and not outdated:
             self._drop(ref, known)
             self._notify(ref, known)
 
     def replace(self, selection: ListScope, listed: Mapping[ObjectRef, Record], version: int) -> None:
-        """Take in a list of a kind in a namespace, or all: what it lacks is gone, unless it is newer than the list."""
+        """Observe a list of a kind in a namespace, or all: what it lacks is gone, unless it is newer than the list."""
         kind, namespace = selection
         for ref, record in listed.items():
             self.take(ref, record)
@@ -131,23 +132,23 @@ class Store:
         self.reached(selection, version)
 
     def reached(self, selection: ListScope, version: int) -> None:
-        """Take in that everything up to a version has been told."""
+        """Observe that all events up to a version have come."""
         self._reached[selection] = max(version, self._reached.get(selection, 0))
 
     def observe_write(self, ref: ObjectRef, record: Record) -> None:
-        """Take in the answer to a write of our own: nobody is woken, unless others have changed something meanwhile.
+        """Observe the answer to a write of our own: it wakes no cluster, unless others changed something meanwhile.
 
         That change's own event is older than the answer, and will be ignored when it comes.
         """
         known = self.get(ref)
         if record.version <= (known.version if known else self._told(ref)):
-            return  # if it is not known, it is deleted since, and that has been told already
+            return  # if it is not known, it has been deleted since, and that event has come already
         self._put(ref, record)
         if known is not None and by_others(known.manifest) != by_others(record.manifest):
             self._notify(ref, known, record)
 
     def observe_delete(self, ref: ObjectRef, uid: str) -> None:
-        """Take in that we have deleted an object ourselves; events from before that change nothing."""
+        """Observe that we have deleted an object ourselves; events from before that change nothing."""
         known = self.get(ref)
         if known is not None and known.uid == uid:
             self._gone[ref] = uid

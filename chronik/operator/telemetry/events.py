@@ -1,7 +1,8 @@
 """Kubernetes Events: what a person should know who looks at a cluster with `kubectl describe`.
 
-`operator` calls `Recorder.record` and never waits for it: events are queued, sent by a task of their own, and lost
-rather than in the way. What is said again and again is counted, and written once in ten minutes.
+`Recorder.record` never waits: events are queued, sent by a task of their own, and lost rather than in the way. What is
+said again and again is counted, and written once in ten minutes. A namespace that is being deleted takes no Events:
+once the server has said so, none are sent there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from chronik.clock import Clock, timestamp
+from chronik.errors import NamespaceTerminating
 from chronik.manifest import EVENT, FIELD_MANAGER
 
 if TYPE_CHECKING:
@@ -64,6 +66,13 @@ class _Said:
 
 
 @dataclass(slots=True)
+class _Closed:
+    """Until when a namespace takes no events, because it is being deleted."""
+
+    until: float = float("-inf")
+
+
+@dataclass(slots=True)
 class _Allowance:
     """How many events an object may still have, at a time."""
 
@@ -87,16 +96,19 @@ class Recorder:
         self._queue: asyncio.Queue[Manifest] = asyncio.Queue(_WAITING)
         self._said: _Recent[_Said] = _Recent()
         self._allowances: _Recent[_Allowance] = _Recent()
+        self._closing: _Recent[_Closed] = _Recent()
         self._complaint = ""
 
     def record(self, involved: Manifest, type: EventType, reason: str, note: str) -> None:  # noqa: A002  # the API's word
-        """Say something about an object; at once, and without ever failing.
+        """Record an Event about an object; returns at once, and never fails.
 
         `reason` is CamelCase. The same event within ten minutes is counted, and the next one written has the count.
         """
         metadata, now, when = involved["metadata"], self._clock.now(), timestamp()
         subject = metadata.get("uid") or (involved["kind"], metadata.get("namespace"), metadata["name"])
         said = self._said.get((subject, type, reason, note), _Said)
+        if self._is_closed(metadata.get("namespace", "")):
+            return
         said.first = said.first or when
         said.held_back += 1
         if said.written is not None and now - said.written < WINDOW:
@@ -116,9 +128,12 @@ class Recorder:
         while True:
             event = await self._queue.get()
             try:
-                async with asyncio.timeout(_SEND_SECONDS):
-                    await self._kube.create(event)
-                self._complaint = ""
+                if not self._is_closed(event["metadata"]["namespace"]):
+                    async with asyncio.timeout(_SEND_SECONDS):
+                        await self._kube.create(event)
+                    self._complaint = ""
+            except NamespaceTerminating:
+                self._closing.get(event["metadata"]["namespace"], _Closed).until = self._clock.now() + WINDOW
             except Exception as error:  # noqa: BLE001  # whatever it is, the next event may get through
                 self._complain(str(error) or type(error).__name__)
             finally:
@@ -128,6 +143,9 @@ class Recorder:
         """Wait until everything is sent, but no more than so many seconds; `run` must be running."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._queue.join(), within)
+
+    def _is_closed(self, namespace: str) -> bool:
+        return self._closing.get(namespace, _Closed).until > self._clock.now()
 
     def _complain(self, text: str) -> None:
         """Log why events are lost, once in a row of failures."""

@@ -19,7 +19,7 @@ from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, plai
 from structlog.processors import EventRenamer, JSONRenderer, format_exc_info
 from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
 
-from chronik.operator.telemetry import tracing as operator_tracing
+from chronik.operator.telemetry import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -107,7 +107,7 @@ _SECRET_KEY = re.compile(r"password|passwd|token|authorization|api_?key|secret_?
 
 
 def mask(text: str) -> str:
-    """Return a text without what looks like credentials. The last resort: nobody should log any."""
+    """Return a text without what looks like credentials. The last resort: none should be logged."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
@@ -118,7 +118,7 @@ def _add_circumstances(_logger: WrappedLogger, _level: str, event: EventDict) ->
     record = event["_record"]
     written = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     event.update(get_contextvars(), ts=written.replace("+00:00", "Z"))
-    if trace_id := operator_tracing.trace_id():
+    if trace_id := tracing.trace_id():
         event["trace_id"] = trace_id
     if stack := event.pop("stack_info", ""):
         event["exception"] = f"{event['exception']}\n{stack}" if "exception" in event else stack
@@ -198,16 +198,17 @@ class _Handler(logging.StreamHandler[TextIO]):
     """Ours, so that a second `setup` can tell it from others."""
 
 
-def setup(environ: Mapping[str, str], stream: TextIO, log_format: str = "auto") -> None:
+def setup(environ: Mapping[str, str], stream: TextIO, log_format: str = "auto", *, colour: bool = False) -> None:
     """Write all logs to a stream: JSON if that is no terminal, or as `log_format` (auto, json, text) says.
 
-    Levels come from CHRONIK_LOG, else from RUST_LOG; words there that say nothing get a warning.
+    Text can have `colour`. Levels come from CHRONIK_LOG, else from RUST_LOG; words there that say nothing get a
+    warning.
     """
     variable = "CHRONIK_LOG" if environ.get("CHRONIK_LOG") else "RUST_LOG"
     levels = parse_levels(environ.get(variable, ""))
     logging.addLevelName(_LEVELS["trace"], "TRACE")
     handler = _Handler(stream)
-    handler.setFormatter(_formatter(environ, stream, log_format))
+    handler.setFormatter(_formatter(stream, log_format, colour=colour))
     root = logging.getLogger()
     for old in [each for each in root.handlers if isinstance(each, _Handler)]:
         root.removeHandler(old)
@@ -219,9 +220,7 @@ def setup(environ: Mapping[str, str], stream: TextIO, log_format: str = "auto") 
         _log.warning("%s: %r is no level and no TARGET=LEVEL; levels are %s", variable, word, ", ".join(_LEVELS))
 
 
-def _formatter(environ: Mapping[str, str], stream: TextIO, log_format: str) -> logging.Formatter:
-    terminal = stream.isatty()
-    if log_format == "json" or (log_format == "auto" and not terminal):
+def _formatter(stream: TextIO, log_format: str, *, colour: bool) -> logging.Formatter:
+    if log_format == "json" or (log_format == "auto" and not stream.isatty()):
         return ProcessorFormatter(processors=[*_LINE, JSONRenderer(ensure_ascii=False)])
-    console = _console(colour=terminal and not environ.get("NO_COLOR"))
-    return ProcessorFormatter(processors=[*_LINE, _for_people, console])
+    return ProcessorFormatter(processors=[*_LINE, _for_people, _console(colour=colour)])

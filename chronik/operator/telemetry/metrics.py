@@ -1,8 +1,7 @@
 """The operator's metrics: what is counted, and under which names (S18, S37, S38).
 
-`operator` makes one `Metrics` and calls its methods, which are named for what happened; `operator_serve` gives it out.
-Alerts and dashboard in `deploy/` use these names, and tests hold them to it. No label has a cluster's name: a fleet of
-thousands costs no more series than one.
+The methods of `Metrics` are named for what happened. Alerts and dashboard in `deploy/` use these names, and tests hold
+them to it. No label has a cluster's name: a fleet of thousands costs no more series than one.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ RESULTS = ("ok", "failed")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped upstream; a second series beside each counter, which nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped upstream; a second series beside each counter, of no use
 
 
 class _Clusters:
-    """The phase of each cluster and since when, told as counts and as the longest time per phase."""
+    """The phase of each cluster and since when, as counts and as the longest time per phase."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -121,11 +120,11 @@ class Metrics:
     def failed(self, error: BaseException) -> None:
         """Count the error that a reconcile ended in; one that is none of ours is of class unknown."""
         if isinstance(error, ChronikError):
-            self.hindered(error.retry_class, error.reason)
+            self.not_done(error.retry_class, error.reason)
         else:
-            self.hindered("unknown", type(error).__name__)
+            self.not_done("unknown", type(error).__name__)
 
-    def hindered(self, retry_class: str, reason: str) -> None:
+    def not_done(self, retry_class: str, reason: str) -> None:
         """Count what kept a reconcile from its end, by how soon it is worth another try, and by its reason."""
         self._errors.labels(retry_class, reason).inc()
 

@@ -1,7 +1,6 @@
 """The operator's two HTTP ports: one that answers probes, one that gives out metrics (S32-S34).
 
-`operator` keeps `serving` open around everything else, so that a standby answers too. That an answer comes at all says
-that the event loop turns; the rest is what the checks say.
+A standby answers too. An answer at all means that the event loop turns; the rest is what the checks say.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Check: TypeAlias = "Callable[[], str]"
 
 
 class Exposition(Protocol):
-    """Metrics, as `operator_metrics.Metrics` gives them out."""
+    """Metrics, as `metrics.Metrics` gives them out."""
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """Return the text of all metrics in a format that the Accept header allows, and its content type."""
@@ -35,7 +34,7 @@ class Exposition(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """What is asked: by name, what has to be well for the process to live, and for it to be of use.
+    """The checks by name: those of liveness, and those of readiness.
 
     A standby is ready. Not being live gets the process killed, so only what a restart mends belongs there.
     """
@@ -65,7 +64,7 @@ class Watchdog:
             del self._began[token]
 
     def check(self) -> str:
-        """Name the work that somebody is stuck at."""
+        """Name the work that a worker is stuck at."""
         late = [(what, self._now() - began) for what, began in self._began.values()]
         return ", ".join(f"{what} takes {seconds / 60:.0f} min" for what, seconds in late if seconds > self._limit)
 

@@ -1,7 +1,7 @@
 """Spans: how long the parts of a reconcile take, sent to an OpenTelemetry collector over OTLP/HTTP (S16, S36).
 
-`operator` puts `span` around what is worth a look. It does nothing unless the extra `chronik[tracing]` is installed and
-OTEL_EXPORTER_OTLP_ENDPOINT is set; everything else is set by OpenTelemetry's own variables (headers, sampler, name).
+`span` does nothing unless the extra `chronik[tracing]` is installed and OTEL_EXPORTER_OTLP_ENDPOINT is set; everything
+else is set by OpenTelemetry's own variables (headers, sampler, name).
 """
 
 from __future__ import annotations

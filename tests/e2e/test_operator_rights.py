@@ -1,0 +1,241 @@
+"""What the operator may do is what it does, and nothing more: its rights against the audit log of a whole life."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.operators import Namespace, controllers, eventually, in_phase, rendered, running, small, with_condition
+
+from chronik.kube import ConnectOptions
+from chronik.manifest import CLAIM, CLUSTER, KIND_BY_NAME, ObjectRef
+from chronik.offline.sources import template_reader
+from chronik.operator.cache.cache import Selection
+from chronik.render.install import InstallOptions, install_manifests
+from chronik.render.templates import Templates
+
+if TYPE_CHECKING:
+    from support.api import ApiServer, Request
+
+    from chronik.manifest import Manifest
+
+pytestmark = pytest.mark.real  # rights are the real server's to judge
+
+USER = "alice"
+SHARD = {"rights": "examined"}
+AUTOSCALED = {"searchNodes": {"minReplicas": 2, "maxReplicas": 4, "targetCpuUtilizationPercentage": 70}}
+FULL = {"searchNodes": 2, "autoscaling": AUTOSCALED, "podDisruptionBudget": {"maxUnavailable": 1}}
+
+# Rights that no request of a peaceful life shows, and why they are needed.
+UNSEEN = {
+    ("chronikclusters/finalizers", "update"): "admission asks for it where an owner reference blocks deletion",
+    ("persistentvolumeclaims", "get"): "a claim that changed while it was being grown is read again",
+}
+
+
+def rules(*, namespaced: str = "") -> list[Manifest]:
+    """Return the rules that `chronik install` grants for the clusters themselves."""
+    options = InstallOptions(watch=(namespaced,) if namespaced else ())
+    made = install_manifests(options, Templates(template_reader(None), None), [])
+    kind = "Role" if namespaced else "ClusterRole"
+    return next(each["rules"] for each in made if (each["kind"], each["metadata"]["name"]) == (kind, options.name))
+
+
+def granted(found: list[Manifest]) -> set[tuple[str, str]]:
+    """Return resources and verbs."""
+    return {(resource, verb) for rule in found for resource in rule["resources"] for verb in rule["verbs"]}
+
+
+def grant(server: ApiServer, found: list[Manifest], namespace: str = "") -> None:
+    """Give the user these rules, everywhere or in a namespace."""
+    base = "/apis/rbac.authorization.k8s.io/v1"
+    scope = f"{base}/namespaces/{namespace}" if namespace else base
+    kind, plural = ("Role", "roles") if namespace else ("ClusterRole", "clusterroles")
+    name, group = f"operator-{namespace or 'all'}", "rbac.authorization.k8s.io"
+    subjects = [{"kind": "User", "name": USER, "apiGroup": group}]
+    reference = {"kind": kind, "name": name, "apiGroup": group}
+    metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+    role = {"apiVersion": f"{group}/v1", "kind": kind, "metadata": metadata, "rules": found}
+    binding = role | {"kind": f"{kind}Binding", "subjects": subjects, "roleRef": reference}
+    del binding["rules"]
+    for path, manifest in ((plural, role), (f"{plural[:-1]}bindings", binding)):
+        answer = server.call("PATCH", f"{scope}/{path}/{name}", manifest, fieldManager="suite", force=True)
+        assert answer.code in {200, 201}, answer.body
+    _wait_granted(server, namespace)
+
+
+def _wait_granted(server: ApiServer, namespace: str) -> None:
+    """Wait until the server goes by what was granted: its authorizer hears of it by a watch."""
+    attributes = {"verb": "list", "resource": "pods"} | ({"namespace": namespace} if namespace else {})
+    review: Manifest = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+    review["spec"] = {"user": USER, "resourceAttributes": attributes}
+    deadline = time.monotonic() + 30
+    while not server.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review).body["status"][
+        "allowed"
+    ]:
+        assert time.monotonic() < deadline, "the rights are not known"
+        time.sleep(0.05)
+
+
+@dataclass
+class Life:
+    """A cluster's life, from foreign objects in its way to its deletion, lived by an operator with certain rights."""
+
+    place: Namespace
+    document: Manifest = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.document = small(self.place.name, **FULL)
+        self.document["metadata"]["labels"] = SHARD
+        self.document["spec"]["storage"]["retention"] = {"whenDeleted": "Delete", "whenScaled": "Retain"}
+
+    async def live(self) -> None:
+        """Live it."""
+        place = self.place
+        await place.secret("first")
+        strangers = await self._strangers()
+        await place.create(self.document)
+        await in_phase(place, "c", "Failed")
+        for ref in strangers:
+            await place.delete(KIND_BY_NAME[ref.kind], ref.name)
+        await place.change("c", podAnnotations={"looked": "again"})
+        await in_phase(place, "c", "Running")
+        await self._pods_missing()
+        await place.secret("second")
+        await self._leftover()
+        await self._grown()
+        await place.change("c", searchNodes=0, autoscaling=None, podDisruptionBudget=None)
+        await eventually(self._search_gone)
+        await with_condition(place, "c", "Ready", "True")
+        await self._claim("data-c-ingest-7", owned=False)
+        await place.delete(CLUSTER, "c")
+        await eventually(self._gone)
+
+    async def _strangers(self) -> list[ObjectRef]:
+        """Put somebody else's object in the way of each kind, one that has the wanted name and nothing of ours."""
+        refs = {}
+        for ref, manifest in rendered(self.document).items():
+            if ref.kind not in refs:
+                metadata = {"name": ref.name, "namespace": ref.namespace}
+                await self.place.create(manifest | {"metadata": metadata})
+                refs[ref.kind] = ref
+        return list(refs.values())
+
+    async def _pods_missing(self) -> None:
+        """Let pods be missing for so long that it is asked why."""
+        place, name = self.place, "c-controller"
+        kind = KIND_BY_NAME["StatefulSet"]
+        none = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas", "availableReplicas"), 0)
+        await place.call("PATCH", place.path(kind, name, "status"), {"status": none}, patch="merge")
+
+        async def asked() -> bool:
+            found = await asyncio.to_thread(place.server.requests_of, place.name)
+            return any((each.verb, each.resource, each.user) == ("list", "events", USER) for each in found)
+
+        await eventually(asked)
+        await place.roll_out(ObjectRef(kind.name, place.name, name))
+
+    async def _leftover(self) -> None:
+        """Leave a ConfigMap that an earlier version made, under a name that this one does not know."""
+        cluster = await self.place.cluster("c")
+        manifest = next(each for ref, each in rendered(cluster).items() if ref.kind == "ConfigMap")
+        manifest["metadata"]["name"] = "c-config-of-old"
+        path = self.place.path(KIND_BY_NAME["ConfigMap"], "c-config-of-old")
+        await self.place.call("PATCH", path, manifest, fieldManager="chronik-operator")
+
+        async def gone() -> bool:
+            return await self.place.get(KIND_BY_NAME["ConfigMap"], "c-config-of-old") is None
+
+        await eventually(gone)
+
+    async def _grown(self) -> None:
+        await self._claim("data-c-ingest-0")
+        storage = self.document["spec"]["storage"] | {"size": "2Gi"}
+        await self.place.change("c", storage=storage)
+
+        async def large() -> bool:
+            claim = await self.place.get(CLAIM, "data-c-ingest-0")
+            live = await self.place.get(KIND_BY_NAME["StatefulSet"], "c-ingest")
+            sizes = [each["spec"]["resources"]["requests"]["storage"] for each in (claim, *_templates(live)) if each]
+            return sizes == ["2Gi", "2Gi"]
+
+        await eventually(large)
+
+    async def _claim(self, name: str, *, owned: bool = True) -> None:
+        """Make a claim as the StatefulSet's controller would, and bind it."""
+        labels = {"app.kubernetes.io/instance": "c", "app.kubernetes.io/component": "ingest"}
+        spec = {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+            "storageClassName": "growing",
+            "volumeName": f"volume-{name}",
+        }
+        metadata: dict[str, Any] = {"name": name, "namespace": self.place.name, "labels": labels}
+        del owned
+        await self.place.call("POST", self.place.path(CLAIM), {"metadata": metadata, "spec": spec})
+        status = {"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}
+        await self.place.call("PATCH", self.place.path(CLAIM, name, "status"), status, patch="merge")
+
+    async def _search_gone(self) -> bool:
+        return not any("search" in ref.name for ref in await self.place.objects())
+
+    async def _gone(self) -> bool:
+        return await self.place.get(CLUSTER, "c") is None
+
+
+def _templates(live: Manifest | None) -> list[Manifest]:
+    return live["spec"]["volumeClaimTemplates"] if live else []
+
+
+def used(requests: list[Request]) -> set[tuple[str, str]]:
+    """Return which resources and verbs requests were about; an apply that made something needed create as well."""
+    found = set()
+    for request in requests:
+        resource = f"{request.resource}/{request.subresource}" if request.subresource else request.resource
+        found.add((resource, request.verb))
+        if request.verb == "patch" and request.code == 201:
+            found.add((resource, "create"))
+    return found
+
+
+def make_class(server: ApiServer) -> None:
+    """Make a StorageClass that can expand volumes."""
+    made = {"metadata": {"name": "growing"}, "provisioner": "example.com/none", "allowVolumeExpansion": True}
+    assert server.call("POST", "/apis/storage.k8s.io/v1/storageclasses", made).code in {201, 409}
+
+
+async def lived(server: ApiServer, scope: Selection, place: Namespace) -> list[Request]:
+    """Let a life be lived, and return what the operator asked of the server."""
+    make_class(server)
+    connect = ConnectOptions(kubeconfig=str(server.kubeconfig), context=USER)
+    before = len([each for each in server.requests() if each.user == USER])
+    async with running(server, place.name, connect=connect, selection=scope), controllers(place):
+        await Life(place).live()
+        await asyncio.sleep(0.5)  # for Events that are still on their way
+    return [each for each in server.requests() if each.user == USER][before:]
+
+
+async def test_rights_are_what_is_needed(real_server):
+    """In a whole life nothing is forbidden to the operator, and it uses every right that it is given."""
+    found = rules()
+    grant(real_server, found)
+    place = Namespace(real_server, real_server.new_namespace())
+    requests = await lived(real_server, Selection(selector="rights=examined"), place)
+
+    assert [(each.verb, each.path) for each in requests if each.code == 403] == []
+    assert granted(found) - used(requests) == set(UNSEEN)
+
+
+async def test_namespaced_rights_are_what_is_needed(real_server):
+    """Bound to a namespace, the operator asks for no object outside of it, and uses every right that it is given."""
+    place = Namespace(real_server, real_server.new_namespace())
+    found = rules(namespaced=place.name)
+    grant(real_server, found, place.name)
+    requests = await lived(real_server, Selection(namespaces=(place.name,)), place)
+
+    assert [(each.verb, each.path) for each in requests if each.code == 403] == []
+    assert {each.namespace for each in requests if not each.path.startswith("/openapi/")} == {place.name}
+    assert granted(found) - used(requests) == set(UNSEEN)

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from support.operators import (
+    CLAIM,
+    POD,
+    STATEFUL_SET,
+    STORAGE_CLASS,
+    Namespace,
+    condition,
+    eventually,
+    in_phase,
+    passes,
+    quiet,
+    running,
+    small,
+    with_condition,
+)
+
+from chronik.apply import executor
+from chronik.errors import Unreachable
+from chronik.operator.cache.cache import Selection
+
+
+@pytest.fixture
+def place(server, namespace) -> Namespace:
+    """Return a fresh namespace."""
+    return Namespace(server, namespace)
+
+
+def storage(size, storage_class="growing"):
+    """Return the storage of a spec."""
+    return {"backend": "local", "size": size, "storageClass": storage_class}
+
+
+async def make_class(place, name, *, expands):
+    """Make a StorageClass."""
+    path = f"/apis/{STORAGE_CLASS.api_version}/storageclasses"
+    body = {
+        "metadata": {"name": name},
+        "provisioner": "example.com/none",
+        "allowVolumeExpansion": expands,
+        "volumeBindingMode": "Immediate",
+    }
+    await asyncio.to_thread(place.server.call, "POST", path, body)
+
+
+async def make_claim(place, component, size, storage_class):
+    """Make a bound claim of a component's first pod."""
+    labels = {"app.kubernetes.io/instance": "c", "app.kubernetes.io/component": component}
+    name = f"data-c-{component}-0"
+    resources = {"requests": {"storage": size}}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": resources, "storageClassName": storage_class}
+    metadata = {"name": name, "namespace": place.name, "labels": labels}
+    await place.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
+    status = {"status": {"phase": "Bound", "capacity": {"storage": size}}}
+    await place.call("PATCH", place.path(CLAIM, name, "status"), status, patch="merge")
+
+
+async def sizes(place):
+    """Return what claims and claim templates ask for, by name."""
+    claims = {each["metadata"]["name"]: each["spec"] for each in await place.list(CLAIM)}
+    live = await place.list(STATEFUL_SET)
+    templates = {each["metadata"]["name"]: each["spec"]["volumeClaimTemplates"][0]["spec"] for each in live}
+    return {name: spec["resources"]["requests"]["storage"] for name, spec in (claims | templates).items()}
+
+
+async def everywhere(place):
+    """Run in a cluster-wide scope, which alone sees StorageClasses, and look after one namespace's clusters."""
+    labels = {"metadata": {"labels": {"shard": place.name}}}
+    return {"selection": Selection(selector=f"shard={place.name}")}, labels
+
+
+async def test_what_cannot_grow_is_told(place):
+    """Volumes of a class that expands none stay as they are, a condition says so, and the rest of a change goes on."""
+    options, labels = await everywhere(place)
+    await make_class(place, "rigid", expands=False)
+    async with running(place.server, place.name, **options):
+        manifest = small(place.name, storage=storage("1Gi", "rigid"))
+        manifest["metadata"] |= labels["metadata"]
+        await place.launch(manifest)
+        await make_claim(place, "ingest", "1Gi", "rigid")
+        before = await sizes(place)
+        await place.change("c", storage=storage("2Gi", "rigid"), image={"controller": "chronik/controller:2.0"})
+        found = await with_condition(place, "c", "StorageResizable", "False", "StorageNotExpandable")
+        live = await place.get(STATEFUL_SET, "c-controller")
+        await place.roll_out_all()
+        await in_phase(place, "c", "Running")
+        events = await place.events()
+
+    assert await sizes(place) == before
+    assert live["spec"]["template"]["spec"]["containers"][0]["image"] == "chronik/controller:2.0"
+    assert "'rigid' allows no expansion" in condition(found, "StorageResizable")["message"]
+    assert events["StorageNotExpandable"].startswith("Warning: ")
+
+
+async def test_what_the_server_will_not_grow_is_told(place, monkeypatch):
+    """An operator that sees no StorageClass learns from the refusal: the rest goes on, and it does not try for ever."""
+    await make_class(place, "rigid", expands=False)
+    async with running(place.server, place.name, resync=0.2):
+        await place.launch(storage=storage("1Gi", "rigid"))
+        await make_claim(place, "controller", "1Gi", "rigid")
+        with passes(monkeypatch) as ended:
+            await place.change("c", storage=storage("2Gi", "rigid"), image={"controller": "chronik/controller:2.0"})
+            await with_condition(place, "c", "StorageResizable", "False", "StorageNotExpandable")
+            await place.roll_out_all()
+            await in_phase(place, "c", "Running")
+            await quiet(ended, 1.0)
+            asked = await place.asked()
+            await asyncio.sleep(1.0)
+        live = await place.get(STATEFUL_SET, "c-controller")
+
+    assert await place.asked() == asked
+    assert live["spec"]["template"]["spec"]["containers"][0]["image"] == "chronik/controller:2.0"
+    assert (await sizes(place))["c-controller"] == "1Gi"
+
+
+async def test_volumes_that_are_larger_are_left_alone(place, monkeypatch):
+    """A claim that somebody else has grown beyond the spec is not touched, and nothing is tried again and again."""
+    async with running(place.server, place.name, resync=0.2):
+        await place.launch()
+        await make_claim(place, "ingest", "5Gi", "growing")
+        with passes(monkeypatch) as ended:
+            await quiet(ended)
+            written = await place.written()
+            await place.roll_out_all()
+            await quiet(ended)
+
+    assert (await sizes(place))["data-c-ingest-0"] == "5Gi"
+    assert await place.written() == written
+
+
+async def test_volumes_grow(place):
+    """A larger size grows the claims and makes the StatefulSet anew; a new image beside it is no deadlock."""
+    await make_class(place, "growing", expands=True)
+    async with running(place.server, place.name):
+        await place.launch()
+        await make_claim(place, "controller", "1Gi", "growing")
+        before = await place.get(STATEFUL_SET, "c-controller")
+        await place.change("c", storage=storage("2Gi"), image={"controller": "chronik/controller:2.0"})
+
+        async def grown():
+            found = await sizes(place)
+            return found.get("c-controller") == found["data-c-controller-0"] == "2Gi"
+
+        await eventually(grown)
+        await place.roll_out_all()
+        await eventually(lambda: _all_have(place, "2Gi"))
+        await place.roll_out_all()
+        await in_phase(place, "c", "Running")
+        after = await place.get(STATEFUL_SET, "c-controller")
+        events = await place.events()
+
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert after["spec"]["template"]["spec"]["containers"][0]["image"] == "chronik/controller:2.0"
+    assert {"VolumeGrows", "Recreated"} <= events.keys()
+
+
+async def _all_have(place, size):
+    return set((await sizes(place)).values()) == {size}
+
+
+@pytest.mark.real  # the controller of StatefulSets has to take the pods over
+@pytest.mark.parametrize("cut", [0, 2], ids=["undisturbed", "cut off"])
+async def test_volumes_grow_under_running_pods(real_cluster, monkeypatch, cut):
+    """Volumes grow while every pod stays the very same one, even if we are cut off with no StatefulSet there."""
+    place = Namespace(real_cluster, real_cluster.new_namespace())
+    options, labels = await everywhere(place)
+    await make_class(place, "growing", expands=True)
+    await make_volumes(place, 2)
+    async with running(place.server, place.name, **options):
+        await place.secret("first")
+        manifest = small(place.name)
+        manifest["metadata"] |= labels["metadata"]
+        await place.create(manifest)
+        await eventually(lambda: _ready(place), 30)
+        await in_phase(place, "c", "Running", 30)
+        await place.edit(STATEFUL_SET, "c-controller", RESTART, manager="kubectl-rollout")
+        await eventually(lambda: _restarted(place), 30)
+        await in_phase(place, "c", "Running", 30)
+        before = await _pods(place)
+        workloads = {each["metadata"]["uid"] for each in await place.list(STATEFUL_SET)}
+        left = cut_off(monkeypatch, cut)
+        await place.change("c", storage=storage("2Gi"))
+        await eventually(lambda: _all_have(place, "2Gi"), 30)
+        await eventually(lambda: _adopted(place), 30)
+        await in_phase(place, "c", "Running", 30)
+
+        assert list(left) == []
+        assert await _pods(place) == before
+        assert workloads.isdisjoint({each["metadata"]["uid"] for each in await place.list(STATEFUL_SET)})
+
+
+RESTART = {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01"}}}}}
+
+
+def cut_off(monkeypatch, times):
+    """Lose the server that often, each time that a StatefulSet has just gone; return what is left of that."""
+    left = iter(range(times))
+    until_gone = executor._until_gone
+
+    async def until_gone_and_lost(kube, action):
+        await until_gone(kube, action)
+        if next(left, None) is not None:
+            raise Unreachable("was cut off", subject="the API server")
+
+    monkeypatch.setattr(executor, "_until_gone", until_gone_and_lost)
+    return left
+
+
+async def _restarted(place):
+    """Tell whether the pods that were to restart have done so, and are ready."""
+    name = "kubectl.kubernetes.io/restartedAt"
+    pods = [each for each in await place.list(POD) if each["metadata"]["name"] == "c-controller-0"]
+    return all(name in (each["metadata"].get("annotations") or {}) for each in pods) and await _ready(place)
+
+
+async def _adopted(place):
+    """Tell whether all pods have a StatefulSet again, which has nothing left to roll."""
+    found = await place.list(STATEFUL_SET)
+    owned = {owner["uid"] for pod in await place.list(POD) for owner in pod["metadata"].get("ownerReferences", ())}
+    done = [each["status"].get("updatedReplicas") == each["spec"]["replicas"] for each in found]
+    return done == [True, True] and owned == {each["metadata"]["uid"] for each in found}
+
+
+async def make_volumes(place, count):
+    """Make volumes for claims of a class that can grow."""
+    for _ in range(count):
+        body = {
+            "metadata": {"generateName": "growing-"},
+            "spec": {
+                "capacity": {"storage": "9Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": "growing",
+                "hostPath": {"path": "/none"},
+            },
+        }
+        await place.call("POST", "/api/v1/persistentvolumes", body)
+
+
+async def _pods(place):
+    return {(each["metadata"]["name"], each["metadata"]["uid"]) for each in await place.list(POD)}
+
+
+async def _ready(place):
+    """Have all pods ready, as a kubelet would, and tell whether all are there with bound claims."""
+    pods, claims = await place.list(POD), await place.list(CLAIM)
+    for pod in pods:
+        status = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+        path = place.path(POD, pod["metadata"]["name"], "status")
+        await asyncio.to_thread(place.server.call, "PATCH", path, status, patch="merge")
+    return len(pods) == 2 and [each["status"]["phase"] for each in claims] == ["Bound", "Bound"]
