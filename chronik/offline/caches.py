@@ -18,15 +18,26 @@ from cel_expr_python import cel
 from chronik import __version__
 
 if TYPE_CHECKING:
-    from jinja2.bccache import BytecodeCache
+    from jinja2.bccache import Bucket, BytecodeCache
 
 
 def bytecode_cache() -> BytecodeCache | None:
     """Return a cache of compiled templates, or None where there can be none."""
     from jinja2 import FileSystemBytecodeCache  # noqa: PLC0415  # schema commands need no templates
 
+    class Forgiving(FileSystemBytecodeCache):
+        """A cache that may be full, or be taken away, without anything failing for it."""
+
+        def load_bytecode(self, bucket: Bucket) -> None:
+            with suppress(OSError):
+                super().load_bytecode(bucket)
+
+        def dump_bytecode(self, bucket: Bucket) -> None:
+            with suppress(OSError):
+                super().dump_bytecode(bucket)
+
     folder = _own_folder(f"templates-{__version__}")
-    return FileSystemBytecodeCache(str(folder)) if folder else None
+    return Forgiving(str(folder)) if folder else None
 
 
 class KeptRules(dict[str, bytes]):

@@ -247,8 +247,7 @@ def _patching(cluster: Cluster) -> Patches:
     from chronik.render.kubernetes import FieldTable  # noqa: PLC0415  # most clusters have no patches
     from chronik.render.patches import Patches  # noqa: PLC0415
 
-    table = assets.kubernetes_fields()
-    return Patches(cluster, table, FieldTable(table))
+    return Patches(cluster, FieldTable(assets.kubernetes_fields()))
 
 
 def definitions() -> list[Manifest]:

@@ -30,6 +30,69 @@ _BUILT_IN_GROUPS = frozenset({"", "apps", "autoscaling", "batch", "policy"})
 _MOST_NAMED = 12
 
 
+class FieldType(NamedTuple):
+    """The type of a value: a struct, a map or list of `element`s, or a scalar. `keys` tell the items of a list apart.
+
+    `flags` are those of the table: `atomic`, `set`, `required`, `embedded`, `kept`, `key=DEFAULT`, `merge=KEY`.
+    """
+
+    form: str
+    name: str
+    element: str
+    keys: tuple[str, ...]
+    flags: frozenset[str]
+
+    @classmethod
+    def parse(cls, text: str) -> FieldType:
+        """Read a type as the table spells it: `[Container] by=name required`."""
+        shape, *flags = text.split(" ")
+        by = next((flag[3:].split(",") for flag in flags if flag.startswith("by=")), ())
+        form = {"[": "list", "{": "map"}.get(shape[0], "struct" if shape[0].isupper() else "scalar")
+        element = shape[1:-1] if form in {"list", "map"} else ""
+        return cls(form, "" if element else shape, element, tuple(by), frozenset(flags))
+
+    @property
+    def default_key(self) -> str | None:
+        """What a key of a list's items is if it is not spelt out."""
+        return next((flag[4:] for flag in self.flags if flag.startswith("key=")), None)
+
+    @property
+    def merge_key(self) -> str | None:
+        """By which key a strategic merge patch merges a list: "" for a set, None if it replaces the list."""
+        found = next((flag for flag in self.flags if flag.partition("=")[0] == "merge"), None)
+        return None if found is None else found.partition("=")[2]
+
+
+ANY = FieldType("scalar", "any", "", (), frozenset())
+"""The type of what is not in the table."""
+
+
+class FieldTypes:
+    """The types of schema/kubernetes.json, each read once."""
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self._kinds: Mapping[str, str] = table["kinds"]
+        self._structs: Mapping[str, Mapping[str, str]] = table["structs"]
+        self._types: dict[str, FieldType] = {"": ANY}
+
+    def of_kind(self, manifest: Mapping[str, Any]) -> FieldType:
+        """Return the type of a whole object."""
+        return self.named(self._kinds.get(f"{manifest['apiVersion']}/{manifest['kind']}", ""))
+
+    def of(self, kind: FieldType, key: str) -> FieldType:
+        """Return the type of a field of a struct, or of a value of a map."""
+        if kind.form == "struct":
+            return self.named(self._structs[kind.name].get(key, ""))
+        return self.named(kind.element)
+
+    def named(self, text: str) -> FieldType:
+        """Return the type that the table spells so."""
+        found = self._types.get(text)
+        if found is None:
+            found = self._types[text] = FieldType.parse(text)
+        return found
+
+
 class FieldProblem(NamedTuple):
     """What is wrong in a manifest: where, in words, what to do, and the key that is at fault."""
 
@@ -43,15 +106,16 @@ class FieldTable:
     """The kinds of Kubernetes and their fields."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
+        self.types = FieldTypes(table)
         self._kinds: Mapping[str, str] = table["kinds"]
         self._structs: Mapping[str, Mapping[str, str]] = table["structs"]
 
     def problems(self, manifest: Manifest) -> Iterator[FieldProblem]:
         """Yield what the API server would refuse: unknown kinds and fields, and values of a wrong type."""
         version, kind = manifest["apiVersion"], manifest["kind"]
-        struct = self._kinds.get(f"{version}/{kind}")
-        if struct is not None:
-            yield from self._struct(manifest, struct, "")
+        root = self.types.of_kind(manifest)
+        if root is not ANY:
+            yield from self._struct(manifest, root, "")
             return
         group = version.rpartition("/")[0]
         if group in _BUILT_IN_GROUPS or group.endswith(".k8s.io"):
@@ -60,33 +124,33 @@ class FieldTable:
                 hint = f"Did you mean {close[0].rpartition('/')[2]} of {close[0].rpartition('/')[0]}?"
                 yield FieldProblem("kind", f"Kubernetes has no kind {kind} in {version}", hint, str(kind))
 
-    def _value(self, value: Any, shape: str, path: str, key: str) -> Iterator[FieldProblem]:
-        if value is None or shape == "any":
+    def _value(self, value: Any, kind: FieldType, path: str, key: str) -> Iterator[FieldProblem]:
+        if value is None or kind.name == "any":
             return
-        if shape in _SCALARS:
-            types, words = _SCALARS[shape]
+        if kind.name in _SCALARS:
+            types, words = _SCALARS[kind.name]
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
                 yield FieldProblem(path, f"must be {words}, and is {_what(value)}", "", key)
-        elif shape.startswith("["):
+        elif kind.form == "list":
             if not isinstance(value, list):
                 yield FieldProblem(path, f"must be a list, and is {_what(value)}", "Begin each item with `- `.", key)
                 return
             for number, item in enumerate(value):
-                yield from self._value(item, shape[1:-1], f"{path}[{number}]", key)
+                yield from self._value(item, self.types.named(kind.element), f"{path}[{number}]", key)
         elif not isinstance(value, dict):
             yield FieldProblem(path, f"must be a map, and is {_what(value)}", "", key)
-        elif shape.startswith("{"):
+        elif kind.form == "map":
             for name, item in value.items():
-                yield from self._value(item, shape[1:-1], f"{path}[{name}]", name)
+                yield from self._value(item, self.types.named(kind.element), f"{path}[{name}]", name)
         else:
-            yield from self._struct(value, shape, path)
+            yield from self._struct(value, kind, path)
 
-    def _struct(self, value: Mapping[str, Any], struct: str, path: str) -> Iterator[FieldProblem]:
-        fields = self._structs[struct]
+    def _struct(self, value: Mapping[str, Any], kind: FieldType, path: str) -> Iterator[FieldProblem]:
+        fields = self._structs[kind.name]
         for name, item in value.items():
             here = f"{path}.{name}" if path else name
             if name in fields:
-                yield from self._value(item, fields[name].partition(" ")[0], here, name)
+                yield from self._value(item, self.types.of(kind, name), here, name)
             else:
                 yield FieldProblem(here, "is no field that Kubernetes knows", _suggestion(name, fields), name)
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from chronik.api.components import COMPONENTS
 from chronik.errors import PatchError
 from chronik.manifest import COMPONENT_LABEL, ObjectRef
-from chronik.render.strategic_merge import MergeError, MergeKeys, strategic_merge
+from chronik.render.strategic_merge import MergeError, strategic_merge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from chronik.api.spec import Cluster, Patch
     from chronik.manifest import Manifest
@@ -43,10 +43,9 @@ _COUNTS = f"Use {', '.join(each.count_field for each in COMPONENTS.values())} or
 class Patches:
     """The patches of one cluster. Objects are handed in one by one; then `check_all_used` tells of the rest."""
 
-    def __init__(self, cluster: Cluster, table: Mapping[str, Any], fields: FieldTable) -> None:
+    def __init__(self, cluster: Cluster, fields: FieldTable) -> None:
         self._cluster = cluster
         self._patches = cluster.spec["patches"]
-        self._keys = MergeKeys(table)
         self._fields = fields
         self._used: set[int] = set()
         self._seen: list[ObjectRef] = []
@@ -96,7 +95,7 @@ class Patches:
             raise self._error(number, ("patch", "$patch"), message, "A patch changes parts of an object.")
         else:
             try:
-                result = strategic_merge(manifest, patch, self._keys)
+                result = strategic_merge(manifest, patch, self._fields.types)
             except MergeError as error:
                 raise self._error(number, ("patch", *error.path), f"{error} (of {ref})") from None
         for path in _changed_identity(manifest, result):
@@ -129,9 +128,8 @@ def json_patch(manifest: Manifest, operations: list[Any]) -> Manifest:
     from jsonpatch import JsonPatch, JsonPatchException  # noqa: PLC0415  # most clusters have no such patch
     from jsonpointer import JsonPointerException  # noqa: PLC0415
 
-    result: Any = _without_nulls(
-        manifest
-    )  # parts that templates print twice are one to deepcopy; a copy each is needed
+    # What templates print twice is one object, and would stay one in a deepcopy: a copy each is needed.
+    result: Any = _without_nulls(manifest)
     for place, operation in enumerate(operations):
         try:
             result = JsonPatch([operation]).apply(result)

@@ -10,49 +10,21 @@ owned field by field, its lists whole.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from chronik.manifest import FIELD_MANAGER, ObjectRef, as_stored
 from chronik.plan.managed_fields import UNTRACKED, UNTRACKED_METADATA
 from chronik.quantity import QuantityError, canonical_quantity
+from chronik.render.kubernetes import ANY, FieldTypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from chronik.manifest import Manifest
     from chronik.plan.managed_fields import Fields
+    from chronik.render.kubernetes import FieldType
 
 _ZEROES: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
-
-
-class _Type(NamedTuple):
-    """The type of a value: a struct, a map or list of `element`s, or a scalar. `keys` tell the items of a list apart.
-
-    `flags` are those of the table: `atomic`, `set`, `required`, `embedded`, `kept`, `key=DEFAULT`.
-    """
-
-    form: str
-    name: str
-    element: str
-    keys: tuple[str, ...]
-    flags: frozenset[str]
-
-    @classmethod
-    def parse(cls, text: str) -> _Type:
-        """Read a type as the table spells it: `[Container] by=name required`."""
-        shape, *flags = text.split(" ")
-        by = next((flag[3:].split(",") for flag in flags if flag.startswith("by=")), ())
-        form = {"[": "list", "{": "map"}.get(shape[0], "struct" if shape[0].isupper() else "scalar")
-        element = shape[1:-1] if form in {"list", "map"} else ""
-        return cls(form, "" if element else shape, element, tuple(by), frozenset(flags))
-
-    @property
-    def default_key(self) -> str | None:
-        """What a key of a list's items is if it is not spelt out."""
-        return next((flag[4:] for flag in self.flags if flag.startswith("key=")), None)
-
-
-_ANY = _Type("scalar", "any", "", (), frozenset())
 
 
 class ServerModel:
@@ -62,10 +34,8 @@ class ServerModel:
     """
 
     def __init__(self, table: Mapping[str, Any]) -> None:
-        self._kinds: Mapping[str, str] = table["kinds"]
+        self._types = FieldTypes(table)
         self._atomic: frozenset[str] = frozenset(table["atomic"])
-        self._structs: Mapping[str, Mapping[str, str]] = table["structs"]
-        self._types: dict[str, _Type] = {}
 
     def applied(self, manifest: Manifest, manager: str = FIELD_MANAGER) -> Manifest:
         """Return the live object that an apply of a manifest to an empty server leaves behind, owned by `manager`."""
@@ -89,36 +59,19 @@ class ServerModel:
             "fieldsV1": self._fields(manifest),
         }
 
-    def _root(self, manifest: Manifest) -> _Type:
-        struct = self._kinds.get(f"{manifest['apiVersion']}/{manifest['kind']}")
-        return self._type(struct) if struct else _ANY
-
-    def _type(self, text: str) -> _Type:
-        found = self._types.get(text)
-        if found is None:
-            found = self._types[text] = _Type.parse(text)
-        return found
-
-    def _of(self, kind: _Type, key: str) -> _Type:
-        """Return the type of a field of a struct, or of a value of a map."""
-        if kind.form == "struct":
-            text = self._structs[kind.name].get(key)
-            return self._type(text) if text else _ANY
-        return self._type(kind.element) if kind.element else _ANY
-
     # --- who owns what ------------------------------------------------------------------------------------------------
 
     def _fields(self, manifest: Manifest) -> Fields:
         metadata = {key: value for key, value in manifest["metadata"].items() if key not in UNTRACKED_METADATA}
         tracked = {key: value for key, value in manifest.items() if key not in UNTRACKED}
         fields = {key: value for key, value in (tracked | {"metadata": metadata}).items() if key != "metadata" or value}
-        return self._tree(fields, self._root(manifest)) or {}
+        return self._tree(fields, self._types.of_kind(manifest)) or {}
 
-    def _tree(self, value: Any, kind: _Type) -> Fields | None:
+    def _tree(self, value: Any, kind: FieldType) -> Fields | None:
         """Return the tree of a value: `{}` if it is owned whole, None if the server keeps no record of it."""
         if isinstance(value, dict) and not self._is_atomic(kind):
             trees = {
-                key: self._tree(value[key], self._of(kind, key)) for key in sorted(value)
+                key: self._tree(value[key], self._types.of(kind, key)) for key in sorted(value)
             }  # as the server has them
             found = {f"f:{key}": tree for key, tree in trees.items() if tree is not None}
             return found if found or not value else None
@@ -126,49 +79,49 @@ class ServerModel:
             return self._items(value, kind) or None
         return {}
 
-    def _is_atomic(self, kind: _Type) -> bool:
+    def _is_atomic(self, kind: FieldType) -> bool:
         return "atomic" in kind.flags or kind.name in self._atomic
 
-    def _items(self, items: list[Any], kind: _Type) -> Fields:
+    def _items(self, items: list[Any], kind: FieldType) -> Fields:
         found: Fields = {}
-        element = self._type(kind.element)
+        element = self._types.named(kind.element)
         for item in items:
             tree = self._tree(item, element) if isinstance(item, dict) else None
             found[self._item(item, kind, element)] = {".": {}, **tree} if tree else {}
         return dict(sorted(found.items()))
 
-    def _item(self, item: Any, kind: _Type, element: _Type) -> str:
+    def _item(self, item: Any, kind: FieldType, element: FieldType) -> str:
         """Return the name of a list's item in a tree."""
         if not kind.keys or not isinstance(item, dict):
             return "v:" + json.dumps(item, ensure_ascii=False)
-        values = {key: item.get(key, self._of(element, key).default_key) for key in sorted(kind.keys)}
+        values = {key: item.get(key, self._types.of(element, key).default_key) for key in sorted(kind.keys)}
         present = {key: value for key, value in values.items() if value is not None}
         return "k:" + json.dumps(present, separators=(",", ":"), ensure_ascii=False)
 
     # --- what is stored -----------------------------------------------------------------------------------------------
 
     def _stored(self, manifest: Manifest) -> Manifest:
-        root = self._root(manifest)
-        if root is _ANY:
+        root = self._types.of_kind(manifest)
+        if root is ANY:
             return manifest
         found: Manifest = self._value({key: each for key, each in manifest.items() if key != "status"}, root)
         return found
 
-    def _value(self, value: Any, kind: _Type) -> Any:
+    def _value(self, value: Any, kind: FieldType) -> Any:
         if kind.form == "struct" and isinstance(value, dict):
             return self._struct(value, kind)
         if kind.form == "map" and isinstance(value, dict):
-            element = self._of(kind, "")
+            element = self._types.of(kind, "")
             return {key: self._value(part, element) for key, part in value.items()}
         if kind.form == "list" and isinstance(value, list):
-            element = self._type(kind.element)
+            element = self._types.named(kind.element)
             return [self._value(item, element) for item in value]
         return _quantity(value) if kind.name == "quantity" else value
 
-    def _struct(self, value: dict[str, Any], kind: _Type) -> dict[str, Any]:
+    def _struct(self, value: dict[str, Any], kind: FieldType) -> dict[str, Any]:
         found = {}
         for key, part in value.items():
-            of = self._of(kind, key)
+            of = self._types.of(kind, key)
             stored = self._value(part, of)
             if part is not None and not _vanishes(stored, of):
                 found[key] = stored
@@ -189,7 +142,7 @@ def _quantity(value: Any) -> Any:
         return value
 
 
-def _vanishes(value: Any, kind: _Type) -> bool:
+def _vanishes(value: Any, kind: FieldType) -> bool:
     if kind.flags & {"kept", "required"}:
         return False
     if kind.form in {"list", "map"}:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from chronik.render.kubernetes import FieldType, FieldTypes
+
 _DIRECTIVE = "$patch"
 _RETAIN = "$retainKeys"
 _ORDER = "$setElementOrder/"
@@ -31,49 +33,31 @@ class MergeError(ValueError):
         self.path = path
 
 
-class MergeKeys:
-    """What Kubernetes' types say about merging, by the names of schema/kubernetes.json."""
-
-    def __init__(self, table: Mapping[str, Any]) -> None:
-        self._kinds: Mapping[str, str] = table["kinds"]
-        self._structs: Mapping[str, Mapping[str, str]] = table["structs"]
-
-    def of_kind(self, api_version: str, kind: str) -> _Type:
-        """Return the type of a kind; of one that is not in the table nothing is known."""
-        return _Type(self, self._kinds.get(f"{api_version}/{kind}", ""))
-
-    def field(self, shape: str, key: str) -> tuple[str, str | None]:
-        """Return the shape of a field, and the merge key of its list: "" for a set, None if it is replaced."""
-        if shape.startswith("{"):
-            return shape[1:-1], None
-        text, *flags = self._structs.get(shape, {}).get(key, "").split(" ")
-        merged = next((flag for flag in flags if flag.partition("=")[0] == "merge"), None)
-        return text, None if merged is None else merged.partition("=")[2]
-
-
 class _Type(NamedTuple):
-    """The type of a value: `shape` is a struct's name, `{…}` or `[…]`, or empty if nothing is known."""
+    """The type of a value, from which those of its parts can be had."""
 
-    keys: MergeKeys
-    shape: str
-    merge_key: str | None = None
+    types: FieldTypes
+    kind: FieldType
 
     def of(self, key: str) -> _Type:
-        return _Type(self.keys, *self.keys.field(self.shape, key))
+        return _Type(self.types, self.types.of(self.kind, key))
 
     @property
     def items(self) -> _Type:
-        return _Type(self.keys, self.shape[1:-1])
+        return _Type(self.types, self.types.named(self.kind.element))
+
+    @property
+    def merge_key(self) -> str | None:
+        return self.kind.merge_key
 
 
-def strategic_merge(original: Mapping[str, Any], patch: Mapping[str, Any], keys: MergeKeys) -> dict[str, Any]:
+def strategic_merge(original: Mapping[str, Any], patch: Mapping[str, Any], types: FieldTypes) -> dict[str, Any]:
     """Return an object with a patch merged into it; neither is changed.
 
     Raises:
         MergeError: the patch contradicts itself or the types: no merge key, an unknown directive.
     """
-    kind = keys.of_kind(original["apiVersion"], original["kind"])
-    merged = _merge_map(original, patch, kind, ())
+    merged = _merge_map(original, patch, _Type(types, types.of_kind(original)), ())
     assert isinstance(merged, dict)
     return merged
 

@@ -21,6 +21,8 @@ from chronik.cli import parameters
 from chronik.offline import assets
 from chronik.render.install import OPERATOR_NAME
 
+EXAMPLE = str(Path(__file__).parents[2] / "examples" / "standard.yaml")
+
 HERE = Path(__file__).parent
 MINIMAL = str(HERE.parents[1] / "examples" / "minimal.yaml")
 CASES = yaml.safe_load((HERE / "options.yaml").read_text("utf-8"))
@@ -308,10 +310,23 @@ def test_no_option_takes_just_any_text(parameter):
         return
     if isinstance(parameter.type, CHOICES) or getattr(parameter, "is_flag", False):
         return
+    if isinstance(
+        parameter.type, parameters.Source
+    ):  # read later, and refused then: see test_names_of_files_that_are_empty
+        return
     assert isinstance(parameter.type, parameters.Text | parameters.Duration)
     for text in ("", " ") if isinstance(parameter.type, parameters.Text) else ("",):
         with pytest.raises(click.BadParameter, match=r"Is the variable set|write 30s"):
             parameter.type.convert(text, None, None)
+
+
+@pytest.mark.parametrize("option", ["-f", "--from"])
+def test_names_of_files_that_are_empty(option):
+    """An empty name of a file is refused when files are read."""
+    files = {"-f": EXAMPLE, "--from": EXAMPLE, option: ""}
+    done = run("diff", *(part for each in files.items() for part in each))
+
+    assert (done.code, done.err.partition("\n")[0]) == (2, "error: a file name is empty")
 
 
 def test_values_of_options_reach_the_output():

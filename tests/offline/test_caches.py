@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
+from jinja2 import DictLoader, Environment
 
 from chronik.api.rules import RuleBook
 from chronik.offline import assets
@@ -74,3 +77,18 @@ def test_a_spoilt_cache_is_no_error(tmp_path, monkeypatch, content):
     file.write_text(content)
 
     assert KeptRules("text") == {}
+
+
+@pytest.mark.parametrize("broken", ["tempfile.NamedTemporaryFile", "builtins.open"])
+def test_cache_that_fails_is_no_error(broken, tmp_path, monkeypatch):
+    """A disk that is full, or a file that may not be read, keeps no template from being rendered."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = bytecode_cache()
+    environment = Environment(loader=DictLoader({"a": "{{ 1 }}"}), bytecode_cache=cache)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(broken, fail)
+        assert environment.get_template("a").render() == "1"

@@ -14,9 +14,10 @@ from support.patches_of import strategic_patch
 from support.real_server import find_binary
 
 from chronik.offline import assets, loading
-from chronik.render.strategic_merge import MergeError, MergeKeys, strategic_merge
+from chronik.render.kubernetes import FieldTypes
+from chronik.render.strategic_merge import MergeError, strategic_merge
 
-KEYS = MergeKeys(assets.kubernetes_fields())
+TYPES = FieldTypes(assets.kubernetes_fields())
 PATCHES = int(os.environ.get("CHRONIK_PATCHES", "25"))
 """How many patches are compared with kubectl's, at 60 ms each."""
 
@@ -30,7 +31,7 @@ def pod(**spec: Any) -> dict[str, Any]:
 
 def merged(patch: dict[str, Any], **spec: Any) -> dict[str, Any]:
     """Return the spec of a pod after a patch of it."""
-    return strategic_merge(pod(**spec), {"spec": patch}, KEYS)["spec"]
+    return strategic_merge(pod(**spec), {"spec": patch}, TYPES)["spec"]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +84,8 @@ def test_merging(before: dict[str, Any], patch: dict[str, Any], after: dict[str,
 
 def test_sets_are_joined() -> None:
     """A list that is a set gets what is new, and loses what a patch takes out of it."""
-    added = strategic_merge(pod(), {"metadata": {"finalizers": ["three", "one"]}}, KEYS)
-    removed = strategic_merge(pod(), {"metadata": {"$deleteFromPrimitiveList/finalizers": ["one"]}}, KEYS)
+    added = strategic_merge(pod(), {"metadata": {"finalizers": ["three", "one"]}}, TYPES)
+    removed = strategic_merge(pod(), {"metadata": {"$deleteFromPrimitiveList/finalizers": ["one"]}}, TYPES)
 
     assert added["metadata"]["finalizers"] == ["three", "one", "two"]
     assert removed["metadata"]["finalizers"] == ["two"]
@@ -95,7 +96,7 @@ def test_nothing_is_known_of_other_kinds() -> None:
     theirs = {"apiVersion": "example.com/v1", "kind": "Thing", "spec": {"items": [{"name": "a"}], "x": {"y": 1}}}
     patch = {"spec": {"items": [{"name": "b"}], "x": {"z": 2}}}
 
-    assert strategic_merge(theirs, patch, KEYS)["spec"] == {"items": [{"name": "b"}], "x": {"y": 1, "z": 2}}
+    assert strategic_merge(theirs, patch, TYPES)["spec"] == {"items": [{"name": "b"}], "x": {"y": 1, "z": 2}}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_nothing_is_changed_in_place() -> None:
     original, patch = pod(containers=CONTAINERS), {"spec": {"containers": [{"name": "a", "env": [{"name": "Y"}]}]}}
     copies = json.loads(json.dumps([original, patch]))
 
-    strategic_merge(original, patch, KEYS)
+    strategic_merge(original, patch, TYPES)
 
     assert [original, patch] == copies
 
@@ -162,12 +163,12 @@ def test_kubectl_agrees(objects: list[dict[str, Any]], tmp_path: Any) -> None:
     for seed in range(PATCHES):
         chance = random.Random(seed)
         original = chance.choice(objects)
-        patch = strategic_patch(chance, original, KEYS)
+        patch = strategic_patch(chance, original, TYPES)
         file.write_text(json.dumps(original))
         command = [kubectl, "patch", "--local", "-f", file, "--type=strategic", "-p", json.dumps(patch), "-o", "json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             refused += 1
             continue
-        assert comparable(json.loads(done.stdout)) == comparable(strategic_merge(original, patch, KEYS)), (seed, patch)
+        assert comparable(json.loads(done.stdout)) == comparable(strategic_merge(original, patch, TYPES)), (seed, patch)
     assert refused < PATCHES / 5, "most patches have to be ones that kubectl takes"

@@ -94,6 +94,8 @@ def _applied_and_posted(manifest: Manifest) -> list[dict[str, Any]]:
     apply = {"apply": f"{plural}/{name}", "as": "chronik-operator", "body": json.loads(text)}
     posted = json.loads(text)
     posted["metadata"]["name"] = f"posted-{name}"
+    for port in posted.get("spec", {}).get("ports", ()):
+        port.pop("nodePort", None)  # taken by the first
     return [apply, apply, {"create": f"{plural}/posted-{name}", "as": "poster", "body": posted}]
 
 

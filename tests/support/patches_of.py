@@ -8,21 +8,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from random import Random
 
-    from chronik.render.strategic_merge import MergeKeys
+    from chronik.render.kubernetes import FieldType, FieldTypes
 
 _TEXTS = ("a", "b-1", "x.y/z", "10", "")
 
 
-def strategic_patch(chance: Random, manifest: dict[str, Any], keys: MergeKeys) -> dict[str, Any]:
+def strategic_patch(chance: Random, manifest: dict[str, Any], types: FieldTypes) -> dict[str, Any]:
     """Return a strategic merge patch of a manifest, with directives now and then."""
-    shape = keys.of_kind(manifest["apiVersion"], manifest["kind"])
     parts = {key: value for key, value in manifest.items() if key in {"metadata", "spec", "data"}}
-    patch = _map(chance, parts, shape, top=True)
+    patch = _map(chance, parts, types, types.of_kind(manifest), top=True)
     patch.get("metadata", {}).pop("name", None)
     return patch
 
 
-def _map(chance: Random, value: dict[str, Any], shape: Any, *, top: bool = False) -> dict[str, Any]:
+def _map(
+    chance: Random, value: dict[str, Any], types: FieldTypes, kind: FieldType, *, top: bool = False
+) -> dict[str, Any]:
     chosen = [key for key in value if chance.random() < (0.8 if top else 0.35)]
     patch: dict[str, Any] = {}
     for key in chosen:
@@ -30,8 +31,8 @@ def _map(chance: Random, value: dict[str, Any], shape: Any, *, top: bool = False
         if roll < 0.08 and not top:
             patch[key] = None
         else:
-            patch[key] = _value(chance, value[key], shape.of(key))
-    if shape.shape.startswith("{string}") or not value:
+            patch[key] = _value(chance, value[key], types, types.of(kind, key))
+    if (kind.form, kind.element) == ("map", "string") or not value:
         patch[chance.choice(_TEXTS[:4])] = chance.choice(_TEXTS)
     if not top and chance.random() < 0.03:
         patch["$patch"] = chance.choice(["replace", "delete"])
@@ -41,12 +42,12 @@ def _map(chance: Random, value: dict[str, Any], shape: Any, *, top: bool = False
     return patch
 
 
-def _value(chance: Random, value: Any, shape: Any) -> Any:
+def _value(chance: Random, value: Any, types: FieldTypes, kind: FieldType) -> Any:
     match value:
         case dict():
-            return _map(chance, value, shape)
-        case list() if shape.merge_key:
-            return _items(chance, value, shape)
+            return _map(chance, value, types, kind)
+        case list() if kind.merge_key:
+            return _items(chance, value, types, kind)
         case list() if value and not isinstance(value[0], dict):
             return [*chance.sample(value, chance.randrange(len(value) + 1)), *chance.sample(_TEXTS[:3], 1)]
         case list():
@@ -59,14 +60,14 @@ def _value(chance: Random, value: Any, shape: Any) -> Any:
             return chance.choice(_TEXTS[:3])
 
 
-def _items(chance: Random, value: list[dict[str, Any]], shape: Any) -> list[dict[str, Any]]:
-    key = shape.merge_key
+def _items(chance: Random, value: list[dict[str, Any]], types: FieldTypes, kind: FieldType) -> list[dict[str, Any]]:
+    key = kind.merge_key or ""
     found = []
     for item in chance.sample(value, chance.randrange(len(value) + 1)):
         if chance.random() < 0.2:
             found.append({"$patch": "delete", key: item[key]})
         else:
-            found.append({**_map(chance, item, shape.items), key: item[key]})
+            found.append({**_map(chance, item, types, types.named(kind.element)), key: item[key]})
             found[-1].pop("$patch", None)
             if "$retainKeys" in found[-1]:
                 found[-1]["$retainKeys"] = sorted({*found[-1]["$retainKeys"], key})

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from chronik.kube import WriteGuard
     from chronik.kube.credentials import Credentials
 
-_NOTHING: dict[str, Any] = {"metadata": {"resourceVersion": "1"}, "items": []}
+_OBJECT = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "7"},
+    "items": [],
+}
+"""What every answer holds: the one object that is asked for, or a list of none."""
 
 
 class VirtualServer:
@@ -84,7 +90,7 @@ class _Answer:
         pass
 
     async def read(self) -> bytes:
-        return json.dumps(_NOTHING if self.status < 300 else {"message": "no"}).encode()
+        return json.dumps(_OBJECT if self.status < 300 else {"message": "no"}).encode()
 
 
 @asynccontextmanager
