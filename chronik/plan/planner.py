@@ -311,11 +311,12 @@ class _Planner:
         return [Step(action.ref, (action,)) for action in actions if action]
 
     def _pruned(self, live: Manifest) -> Prune | Skip | None:
-        read = why_still_read(live, self.desired, self.observed, self.context.pods)
-        if read:
-            return Skip(ref=ObjectRef.of(live), why="kept", reason=read)
         prune = self.context.prune and bool(self.desired)  # nothing rendered is a mistake, not a wish
-        return pruned(live, self.context.cluster, self.context.owner_uid, prune=prune)
+        action = pruned(live, self.context.cluster, self.context.owner_uid, prune=prune)
+        if action is None or (isinstance(action, Skip) and action.why == "kept"):
+            return action
+        read = why_still_read(live, self.desired, self.observed, self.context.pods)
+        return Skip(ref=ObjectRef.of(live), why="kept", reason=read) if read else action
 
 
 _TEMPLATE = ("f:spec", "f:template")

@@ -97,7 +97,10 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
     config = {**shared, "name": base, "labels": _labels(cluster, CONFIGURATION)}
     with _rendering(str(cluster.key)):
         config_map = hashed = patched(render_one(templates, CONFIG_TEMPLATE, config))
-        if group:  # members come and go while the others run: pods restart for what is said of the first alone
+        # Members come and go while the others run, and learn of it by the admin API. They read the list when they
+        # start, so it has to grow in place, under a name that stays: another name would change the pod template, and
+        # restart every node of a cluster that is to grow from 3 to 5. What is said of the first alone is all the rest.
+        if group:
             hashed = patched(render_one(templates, CONFIG_TEMPLATE, {**config, "members": group[:1]}))
     config_hash = content_digest([hashed.get("data", {}), hashed.get("binaryData", {})])
     if config_map["metadata"]["name"] == base:  # an override may give it a name of its own

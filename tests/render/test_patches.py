@@ -33,9 +33,12 @@ CASES = sorted((Path(__file__).parent / "patches").glob("*.yaml"))
 
 
 def rendered(patches: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the objects of a small cluster with patches, by the name that they have in all versions."""
+    """Return the objects of a small cluster with patches, named, and mounted, as in all their versions."""
     made = loading.renderer()(small_cluster(patches=copy.deepcopy(patches)))
-    return {str(ObjectRef.of(each)._replace(name=lasting_name(each))): each for each in made}
+    text = json.dumps(made)
+    for each in made:
+        text = text.replace(json.dumps(each["metadata"]["name"]), json.dumps(lasting_name(each)))
+    return {str(ObjectRef.of(each)): each for each in json.loads(text)}
 
 
 def at(value: Any, path: str) -> Any:
