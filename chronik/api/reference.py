@@ -7,6 +7,7 @@ of `chronik schema docs`; a test keeps it so.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from chronik.api.rules import ITEMS
@@ -44,6 +45,7 @@ _RULES = """\
 What no single field can say. The API server knows these rules too, and refuses and warns in the same words.
 """
 _LONG_PATH = 100
+_POSITION = re.compile(r"\[[^\]]*\]")
 _TABLE = "| Field | Type | Default | Meaning |\n|---|---|---|---|\n"
 
 
@@ -55,6 +57,42 @@ def reference_page(schema: Mapping[str, Any], rules: RuleBook) -> str:
         for severity, title in (("error", "Errors"), ("warning", "Warnings"))
     ]
     return "\n".join([_INTRO, *sections, _RULES, *tables])
+
+
+class UnknownField(LookupError):
+    """A path names no field of the schema; `reached` is how far it leads, `there` which fields there are."""
+
+    def __init__(self, name: str, reached: str, there: tuple[str, ...]) -> None:
+        super().__init__(f"there is no {name} in {reached}" if reached else f"there is no {name}")
+        self.name = name
+        self.there = there
+
+
+def field_page(schema: Mapping[str, Any], rules: RuleBook, path: str) -> str:
+    """Return what the page says of one field, as text: its type and default, its meaning, its fields, its rules.
+
+    Raises:
+        UnknownField: there is no such field.
+    """
+    root: Raw = dict(schema)
+    raw, needed, reached = root, False, ""
+    for name in filter(None, _POSITION.sub("", path).strip(".").split(".")):
+        full = resolved(root, raw)
+        full = resolved(root, full["items"]) if "items" in full else full
+        fields = full.get("properties", {})
+        if name not in fields:
+            raise UnknownField(name, reached, tuple(fields))
+        raw, needed = fields[name], name in full.get("required", ())
+        reached = f"{reached}.{name}" if reached else name
+    full = resolved(root, raw)
+    kind, default = _type(inlined(root, raw), reached, {}), _default(full, needed=needed)
+    head = f"{reached}: {kind}" + (f"; {'default ' if '*' not in default else ''}{default}" if default else "")
+    lines = [head.replace("*", "").replace("`", ""), "", _meaning(full).replace("`", "")]
+    inner = resolved(root, full["items"]) if "items" in full else full
+    lines += ["", f"Fields: {', '.join(inner['properties'])}"] if "properties" in inner else []
+    told = [rule for rule in rules.rules if any(f"{rule.path}.".startswith(f"{part}.") for part in (reached,))]
+    lines += ["", "Rules:", *(f"- {_rule_line(rule).replace('`', '')}" for rule in told)] if told else []
+    return "\n".join(lines) + "\n"
 
 
 def _sections(schema: Mapping[str, Any], top: str) -> Iterator[str]:

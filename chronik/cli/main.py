@@ -190,6 +190,7 @@ LAZY_COMMANDS = {
     "apply": ("chronik.cli.apply:apply", "Apply clusters to the API server, changing only what must change."),
     "delete": ("chronik.cli.delete:delete", "Delete clusters in reverse order; volumes as their retention says."),
     "diff": ("chronik.cli.diff:diff", "Show what apply would change, field by field."),
+    "explain": ("chronik.cli.offline:explain", "Say what a field means, or what set one of a rendered object."),
     "install": ("chronik.cli.install:install", "Print the manifests of the operator itself."),
     "render": ("chronik.cli.offline:render", "Print every Kubernetes object of the clusters."),
     "reconcile": (

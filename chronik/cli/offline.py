@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from chronik.cli import parameters, streams
 from chronik.cli.main import (
     documents_options,
     domain_option,
+    files_option,
     namespace_option,
     output_dir_option,
     output_option,
     print_data,
     print_manifests,
     print_problems,
+    recursive_option,
     show_note,
     show_problems,
     templates_option,
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from chronik.api.spec import Cluster
+    from chronik.manifest import ObjectRef
     from chronik.problem import Problem
 
 
@@ -100,6 +105,65 @@ def _template_problems(clusters: Iterable[Cluster], templates: str | None) -> li
         except InputError as error:
             found[error.as_problem()] = None
     return [*found]
+
+
+@click.command()
+@click.argument("field")
+@click.option(
+    "--of",
+    "target",
+    type=parameters.Object(),
+    metavar="KIND/NAME",
+    help="Say what set a field of this rendered object: `statefulset/production-ingest`. Needs -f.",
+)
+@files_option
+@recursive_option
+@namespace_option
+@templates_option
+@domain_option
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For whom."
+)
+def explain(
+    field: str,
+    target: ObjectRef | None,
+    files: tuple[str, ...],
+    recursive: bool,
+    namespace: str | None,
+    templates: str | None,
+    cluster_domain: str,
+    output: str,
+) -> None:
+    """Say what a field of the spec means, or with --of what set a field of a rendered object.
+
+    FIELD is written as `spec.storage.size`, and of an object as `spec.template.spec.containers[ingest].image`. With
+    --of it names the line of the template, the fields of the spec that it reads, and the patches that changed the
+    value.
+    """
+    from chronik.offline import loading as offline  # noqa: PLC0415
+
+    if target is None:
+        if files or output == "json":
+            raise click.UsageError(
+                "which object is meant? Say --of KIND/NAME; without it a field of the spec is explained"
+            )
+        click.echo(offline.field_page(field), nl=False)
+        return
+    if not files:
+        raise click.UsageError("which cluster is meant? -f FILE says it")
+    from chronik.offline.explanation import explain as explained  # noqa: PLC0415
+    from chronik.report.explain import explanation_data, explanation_text  # noqa: PLC0415
+
+    clusters, _ = offline.load_clusters(
+        files, recursive=recursive, namespace=namespace, domain=cluster_domain, note=show_note
+    )
+    found = explained(clusters, target, field, templates)
+    if output == "json":
+        from chronik.report.data import to_json  # noqa: PLC0415
+
+        print_data(to_json(explanation_data(found)))
+        return
+    click.echo(explanation_text(found, **streams.look(sys.stdout)), nl=False, color=True)
 
 
 @click.group()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik.api import names
+from chronik.manifest import ObjectRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +115,21 @@ class Source(click.ParamType[str]):
         """Have the shell complete files by itself."""
         del ctx, param
         return [_completed(incomplete, "file")]
+
+
+class Object(click.ParamType[ObjectRef]):
+    """A rendered object: `statefulset/events-ingest`, or with its namespace, as `chronik diff` names it."""
+
+    name = "object"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ObjectRef:
+        """Return what a text names."""
+        if isinstance(value, ObjectRef):
+            return value
+        kind, *namespace, name = str(value).split("/") if "/" in value else ("", "")
+        if not kind or not name or len(namespace) > 1:
+            self.fail(f"{value!r} names no object; write KIND/NAME, as in statefulset/events-ingest", param, ctx)
+        return ObjectRef(kind, "".join(namespace), name)
 
 
 def _completed(incomplete: str, what: str) -> CompletionItem:

@@ -17,7 +17,7 @@ from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
 from chronik.api.validation import Validator, concern
 from chronik.documents.reader import parse_documents
-from chronik.errors import InvalidDocuments, PatchError, TemplateError
+from chronik.errors import InputError, InvalidDocuments, PatchError, TemplateError
 from chronik.manifest import CLUSTER_KIND, ClusterKey
 from chronik.offline import assets, sources
 from chronik.offline.caches import KeptRules, bytecode_cache
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from chronik.documents.reader import Document
     from chronik.manifest import Manifest
     from chronik.offline.sources import Argument, Source
+    from chronik.problem import Location, Path
+    from chronik.render.origins import Trace
     from chronik.render.patches import Patches
 
     class Reader(Protocol):
@@ -202,22 +204,25 @@ def render_clusters(clusters: Sequence[Cluster], templates: str | None = None) -
     return [manifest for cluster in clusters for manifest in render(cluster)]
 
 
-def renderer(templates: str | None = None) -> Callable[[Cluster], list[Manifest]]:
-    """Return the function that renders a cluster with chronik's templates and those of a folder that replace some."""
+def renderer(templates: str | None = None, trace: Trace | None = None) -> Callable[[Cluster], list[Manifest]]:
+    """Return the function that renders a cluster with chronik's templates and those of a folder that replace some.
+
+    `trace` gets to know what each template made.
+    """
     from chronik.render.cluster import render  # noqa: PLC0415  # schema commands need no templates
     from chronik.render.templates import Templates  # noqa: PLC0415
 
     read = sources.template_reader(templates)
-    compiled = Templates(read, bytecode_cache(), lambda: sources.template_names(templates))
+    compiled = Templates(read, bytecode_cache(), lambda: sources.template_names(templates), trace)
     if templates is None:
-        return _placing(lambda cluster: render(cluster, compiled, patching=_patching))
+        return _placing(lambda cluster: render(cluster, compiled, patching=patching))
     from chronik.render.kubernetes import FieldTable  # noqa: PLC0415  # chronik's own templates are tested
 
     fields = FieldTable(assets.kubernetes_fields())
 
     def checked(cluster: Cluster) -> list[Manifest]:
         try:
-            return render(cluster, compiled, fields, _patching)
+            return render(cluster, compiled, fields, patching)
         except TemplateError as error:
             error.location = sources.locate_in_template(error, templates, read)
             raise
@@ -243,7 +248,27 @@ _documents: dict[ClusterKey, Document] = {}
 """What clusters were read from, for errors that are found later than by reading it."""
 
 
-def _patching(cluster: Cluster) -> Patches:
+def locate(key: ClusterKey, path: Path, *, exactly: bool = False) -> Location | None:
+    """Return where a value of a cluster's document stands, None if the cluster was not read from one.
+
+    Of a value that is not there it is the nearest thing around it, or None with `exactly`.
+    """
+    document = _documents.get(key)
+    if document is None or (exactly and not _stands(document.tree, path)):
+        return None
+    return document.locate(path)
+
+
+def _stands(data: Any, path: Path) -> bool:
+    for step in path:
+        if not isinstance(data, dict) or data.get(step) is None:
+            return False
+        data = data[step]
+    return True
+
+
+def patching(cluster: Cluster) -> Patches:
+    """Return what carries out a cluster's patches."""
     from chronik.render.kubernetes import FieldTable  # noqa: PLC0415  # most clusters have no patches
     from chronik.render.patches import Patches  # noqa: PLC0415
 
@@ -270,3 +295,21 @@ def reference() -> str:
     from chronik.api.reference import reference_page  # noqa: PLC0415
 
     return reference_page(assets.schema(), validator().rules)
+
+
+def field_page(path: str) -> str:
+    """Return what the reference page says of one field of a document, as text.
+
+    Raises:
+        InputError: there is no such field.
+    """
+    from chronik.api.reference import UnknownField, field_page  # noqa: PLC0415
+
+    try:
+        return field_page(assets.schema(), validator().rules, path)
+    except UnknownField as error:
+        from difflib import get_close_matches  # noqa: PLC0415  # only a wrong name pays for it
+
+        close = get_close_matches(error.name, error.there, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"There are {listed(error.there)}." if error.there else ""
+        raise InputError(str(error), hint=hint) from error

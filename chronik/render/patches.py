@@ -57,12 +57,19 @@ class Patches:
             PatchError: a patch does not fit the object, or would change its identity.
         """
         self._seen.append(ObjectRef.of(manifest))
+        after = manifest
+        for number, patched in self.steps(manifest):
+            self._used.add(number)
+            after = patched
+        return after
+
+    def steps(self, manifest: Manifest) -> Iterator[tuple[int, Manifest]]:
+        """Yield the position of each patch that means an object, with the object after it."""
         result = manifest
         for number, patch in enumerate(self._patches):
             if _means(patch, manifest):
                 result = self._one(number, result)
-                self._used.add(number)
-        return result
+                yield number, result
 
     def check_all_used(self) -> None:
         """Raise PatchError for the first patch that meant no object."""

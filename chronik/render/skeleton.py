@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Fill = Callable[[list[Any]], Any]
 
 PLACEHOLDER_MARK: Final = "Zq0q"
-_PLACEHOLDER = re.compile(rf"{PLACEHOLDER_MARK}(\d+)Z")
+PLACEHOLDER = re.compile(rf"{PLACEHOLDER_MARK}(\d+)Z")
 _UNREADABLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml: the same tree, slower
 _KEPT_SKELETONS = 2048
@@ -80,7 +80,7 @@ def compile_skeleton(text: str) -> Fill:
 def _lines_of_placeholders(text: str) -> list[int]:
     """Return the line of each placeholder, and check that they are those which were printed: each once, in order."""
     lines = []
-    for expected, found in enumerate(_PLACEHOLDER.finditer(text)):
+    for expected, found in enumerate(PLACEHOLDER.finditer(text)):
         line = text.count("\n", 0, found.start()) + 1
         if found[1] != str(expected):
             raise SkeletonError(f"the text {found[0]} is reserved", line)
@@ -98,7 +98,7 @@ def _events(text: str) -> Iterator[yaml.Event]:
         line = text.count("\n", 0, mistake.start) + 1
         other = text.count("\n", 0, mistake.other) + 1 if mistake.other is not None else 0
         hint = mistake.hint.replace("{line}", str(other))
-        raise SkeletonError(f"not YAML: {_PLACEHOLDER.sub('{{ … }}', mistake.message)}", line, hint) from error
+        raise SkeletonError(f"not YAML: {PLACEHOLDER.sub('{{ … }}', mistake.message)}", line, hint) from error
     except (yaml.reader.ReaderError, UnicodeEncodeError) as error:
         place = _UNREADABLE.search(text)
         line = text.count("\n", 0, place.start()) + 1 if place else 1
@@ -147,7 +147,7 @@ def _compile_key(event: yaml.Event, literal_keys: set[str]) -> Fill:
     _refuse_references(event)
     if not isinstance(event, yaml.ScalarEvent):
         raise SkeletonError("a key must be a scalar", line)
-    if _PLACEHOLDER.search(event.value):
+    if PLACEHOLDER.search(event.value):
         return _compile_text(event.value, line)
     if event.value == "<<" and not event.style:
         raise SkeletonError("merge keys are not allowed: use merged()", line)
@@ -196,11 +196,11 @@ def _compile_sequence(events: Iterator[yaml.Event]) -> Fill:
 def _compile_scalar(event: yaml.ScalarEvent) -> Fill:
     text, line = event.value, _line(event)
     if event.style:  # quoted or block: always a string
-        return _compile_text(text, line) if _PLACEHOLDER.search(text) else _constant(text)
-    whole = _PLACEHOLDER.fullmatch(text)
+        return _compile_text(text, line) if PLACEHOLDER.search(text) else _constant(text)
+    whole = PLACEHOLDER.fullmatch(text)
     if whole:
         return _whole(int(whole[1]), line)
-    if _PLACEHOLDER.search(text):
+    if PLACEHOLDER.search(text):
         return _compile_text(text, line)
     return _constant(_read_literal(text, line))
 
@@ -230,7 +230,7 @@ def _whole(number: int, line: int) -> Fill:
 
 
 def _compile_text(text: str, line: int) -> Fill:
-    pieces = _PLACEHOLDER.split(text)  # text, number, text, number, … text
+    pieces = PLACEHOLDER.split(text)  # text, number, text, number, … text
     literals, numbers = pieces[0::2], [int(number) for number in pieces[1::2]]
 
     def fill(placeholders: list[Any]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
+from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from jinja2.bccache import BytecodeCache
     from jinja2.runtime import Context
+
+    from chronik.render.origins import Trace
 
 _PLACEHOLDERS = "chronik placeholders"  # no identifier, so no template can name it
 _DEPTH = "chronik depth"
@@ -90,6 +93,7 @@ class Templates:
 
     `read` maps a name such as `statefulset.yaml.j2` to a text, or to None where there is no such template.
     `bytecode_cache` spares a short-lived process the compiling. `names` lists all templates, for suggestions only.
+    `trace` gets to know what each template made.
     """
 
     def __init__(
@@ -97,8 +101,10 @@ class Templates:
         read: Callable[[str], str | None],
         bytecode_cache: BytecodeCache | None = None,
         names: Callable[[], Iterable[str]] = tuple,
+        trace: Trace | None = None,
     ) -> None:
         self._names = names
+        self._trace = trace
         self._environment = _Environment(
             loader=_Loader(read),
             undefined=_Missing,
@@ -126,10 +132,20 @@ class Templates:
         placeholders: list[Any] = []
         text = self._text(name, {_CHECKED: {}, **variables, _PLACEHOLDERS: placeholders})
         try:
-            return compile_skeleton(text)(placeholders)
+            value = compile_skeleton(text)(placeholders)
         except SkeletonError as error:
             line = self._template_line(name, variables, error.line)
             raise TemplateError(error.message, template=name, line=line, hint=error.hint) from error
+        if self._trace is not None:
+            self._remember(self._trace, name, variables, (text, placeholders, value))
+        return value
+
+    def _remember(
+        self, trace: Trace, name: str, variables: Mapping[str, Any], made: tuple[str, list[Any], Any]
+    ) -> None:
+        from chronik.render.origins import Made  # noqa: PLC0415  # only `explain` asks where values come from
+
+        trace.add(Made(name, *made, partial(self._template_line, name, variables)))
 
     def _text(self, name: str, variables: dict[str, Any]) -> str:
         try:

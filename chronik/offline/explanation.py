@@ -1,0 +1,178 @@
+"""What set a value of a rendered object: the line of a template, the fields of the spec that it names, and patches.
+
+Nothing of this is kept while rendering for any other purpose: the cluster is rendered once more, with a trace.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chronik.errors import InputError
+from chronik.manifest import KINDS, ObjectRef, lasting_name
+from chronik.offline import loading, sources
+from chronik.problem import Location, format_path
+from chronik.render.origins import FieldPathError, Trace, at, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from chronik.api.spec import Cluster
+    from chronik.manifest import Manifest
+    from chronik.problem import Path as FieldPath
+    from chronik.render.origins import Origin
+
+
+_SPEC_FIELD = re.compile(r"\bspec((?:\.\w+)+)")
+_MOST_LISTED = 12
+
+
+@dataclass(frozen=True, slots=True)
+class PatchStep:
+    """A patch that changed a value: its position in `spec.patches`, what it made of it, and where it is written."""
+
+    position: int
+    value: Any
+    location: Location | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpecField:
+    """A field of the spec that a template's line reads; without a location the document leaves it to its default."""
+
+    path: str
+    value: Any
+    location: Location | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A value of an object, and what set it. `before` is what the template made of it, None if nothing."""
+
+    ref: ObjectRef
+    path: str
+    value: Any
+    before: Any
+    template: Location
+    reads: tuple[SpecField, ...]
+    patches: tuple[PatchStep, ...]
+
+
+def explain(clusters: Sequence[Cluster], target: ObjectRef, field: str, templates: str | None) -> Explanation:
+    """Return what set a field of a rendered object; a `target` without a namespace may be in any.
+
+    Raises:
+        InputError: no cluster has such an object, or the object no such field.
+    """
+    rendered: list[Manifest] = []
+    for cluster in clusters:
+        trace = Trace()
+        manifests = loading.renderer(templates, trace)(cluster)
+        for manifest in manifests:
+            if _means(target, manifest):
+                return _explained(cluster, (trace, manifest), field, templates)
+        rendered += manifests
+    kinds = _kinds(target.kind)
+    there = sorted({each["metadata"]["name"] for each in rendered if each["kind"].lower() in kinds})
+    if there:
+        hint = f"Of this kind there are {', '.join(there)}."
+    else:
+        hint = f"There are objects of the kinds {', '.join(sorted({each['kind'] for each in rendered}))}."
+    raise InputError(
+        f"there is no object {'/'.join(filter(None, (target.kind, target.namespace, target.name)))}", hint=hint
+    )
+
+
+def _explained(cluster: Cluster, found: tuple[Trace, Manifest], field: str, templates: str | None) -> Explanation:
+    trace, manifest = found
+    ref = ObjectRef.of(manifest)
+    try:
+        path = resolve(manifest, field)
+    except FieldPathError as error:
+        raise _no_field(ref, error) from error
+    made = trace.object(manifest)
+    line = _template_line(trace.origin(manifest, _longest(made, path)), templates)
+    before = _value(made, format_path(path))
+    steps = _patches(cluster, made, path)
+    return Explanation(ref, format_path(path), at(manifest, path), before, line, _reads(cluster, line), steps)
+
+
+def _kinds(kind: str) -> set[str]:
+    """Return how a kind is written in manifests, in small letters, by its name or its plural."""
+    return {kind.lower(), *(each.name.lower() for each in KINDS if each.plural == kind.lower())}
+
+
+def _means(target: ObjectRef, manifest: Manifest) -> bool:
+    metadata = manifest["metadata"]
+    return (
+        manifest["kind"].lower() in _kinds(target.kind)
+        and target.name in {metadata["name"], lasting_name(manifest)}
+        and target.namespace in {"", metadata.get("namespace", "")}
+    )
+
+
+def _no_field(ref: ObjectRef, error: FieldPathError) -> InputError:
+    if not error.there:
+        where = f"in {format_path(error.reached)} of" if error.reached else "in"
+        return InputError(f"{error} {where} {ref}", hint="Write a field as `spec.template.spec.containers[0].image`.")
+    close = get_close_matches(str(error).rsplit(" ", 1)[-1].strip("[]"), error.there, n=1)
+    listed = ", ".join(error.there[:_MOST_LISTED]) + (", …" if len(error.there) > _MOST_LISTED else "")
+    where = f"in {format_path(error.reached)} of" if error.reached else "in"
+    return InputError(f"{error} {where} {ref}", hint=f"Did you mean {close[0]}?" if close else f"There are {listed}.")
+
+
+def _patches(cluster: Cluster, made: Manifest, path: FieldPath) -> tuple[PatchStep, ...]:
+    """Return the patches that changed a value, in their order."""
+    return tuple(
+        PatchStep(number, value, loading.locate(cluster.key, ("spec", "patches", number, "patch")))
+        for number, value in patched_values(cluster, made, path)
+    )
+
+
+def patched_values(cluster: Cluster, made: Manifest, path: FieldPath) -> Iterator[tuple[int, Any]]:
+    """Yield the position of each patch that changes the value at a path of the finished object, and the value then."""
+    if not cluster.spec["patches"]:
+        return
+    spelt, before = format_path(path), made
+    for number, after in loading.patching(cluster).steps(made):
+        value = _value(after, spelt)
+        if value != _value(before, spelt):
+            yield number, value
+        before = after
+
+
+def _value(manifest: Manifest, spelt: str) -> Any:
+    try:
+        return at(manifest, resolve(manifest, spelt))
+    except FieldPathError:
+        return None
+
+
+def _longest(made: Manifest, path: FieldPath) -> FieldPath:
+    """Return as much of a path as leads somewhere in what the template made: a patch may have added the rest."""
+    while path and at(made, path) is None:
+        path = path[:-1]
+    return path
+
+
+def _template_line(origin: Origin, templates: str | None) -> Location:
+    number = origin.line or 1
+    lines = (sources.template_reader(templates)(origin.template) or "").splitlines()
+    own = Path(templates or "") / origin.template
+    text = lines[number - 1] if number <= len(lines) else ""
+    name = str(own) if templates and own.exists() else f"templates/{origin.template}"
+    return Location(name, number, len(text) - len(text.lstrip()) + 1, text)
+
+
+def _reads(cluster: Cluster, line: Location) -> tuple[SpecField, ...]:
+    return tuple(_fields(cluster, dict.fromkeys(_SPEC_FIELD.findall(line.text))))
+
+
+def _fields(cluster: Cluster, names: Iterable[str]) -> Iterator[SpecField]:
+    for name in names:
+        path = ("spec", *name.strip(".").split("."))
+        value = at({"spec": cluster.spec}, path)
+        yield SpecField(f"spec{name}", value, loading.locate(cluster.key, path, exactly=True))
