@@ -15,6 +15,7 @@ from chronik.api.components import Component, components, members, workload_name
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
 from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, Manifest, ObjectRef, apply_order
+from chronik.render.pods import pod_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ CONFIG_TEMPLATE = "configmap.yaml.j2"
 """Runs once a cluster; its data is hashed into the pods that mount it."""
 
 COMPONENT_TEMPLATES = (
-    _Use("serviceaccount.yaml.j2"),
+    _Use("serviceaccount.yaml.j2", lambda component: component.serviceAccount is None),
     _Use("role.yaml.j2"),
     _Use("rolebinding.yaml.j2"),
     _Use("service.yaml.j2"),
@@ -102,6 +103,7 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
         variables = {
             **shared,
             "component": component,
+            "pod": pod_settings(cluster, component.name),
             "name": workload_name(cluster.name, component.name),
             "labels": _labels(cluster, component.name),
             "selector": _selector(cluster, component.name),

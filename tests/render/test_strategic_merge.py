@@ -14,7 +14,7 @@ from support.patches_of import strategic_patch
 from support.real_server import find_binary
 
 from chronik.offline import assets, loading
-from chronik.render.kubernetes import FieldTypes
+from chronik.api.kubernetes_types import FieldTypes
 from chronik.render.strategic_merge import MergeError, strategic_merge
 
 TYPES = FieldTypes(assets.kubernetes_fields())
