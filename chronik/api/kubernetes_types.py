@@ -178,7 +178,7 @@ def _field(kind: FieldType, path: str, types: FieldTypes) -> Raw:
             **about,
             "type": "object",
             "maxProperties": _MOST,
-            "propertyNames": {"type": "string", "maxLength": _LONGEST},
+            "propertyNames": {"type": "string", "maxLength": _LONGEST, "examples": ["name"]},
             "additionalProperties": _field(types.named(kind.element), path, types),
             "examples": [{}],
         }

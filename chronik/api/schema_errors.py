@@ -106,9 +106,12 @@ def _places(raw: Raw) -> dict[str, list[str]]:
 
     def visit(node: Raw, path: str) -> None:
         for name, child in node.get("properties", {}).items():
-            found.setdefault(name, []).append(path)
+            if "*" not in path or name not in found:  # what a whole cluster has comes before what one component has
+                found.setdefault(name, []).append(path)
             if not child.get("x-verbatim"):
                 visit(child, f"{path}.{name}")
+        if isinstance(node.get("additionalProperties"), dict):
+            visit(node["additionalProperties"], f"{path}.*")
 
     visit(raw["properties"]["spec"], "spec")
     return found
