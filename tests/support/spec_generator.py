@@ -359,6 +359,8 @@ def _mend_component(spec: dict[str, Any], problem: Problem) -> None:
     """Leave out what broke a rule: a field of one component or of all, or an item, or else all components."""
     name, field, *inside = (*problem.path[2:], None, None)
     sections = spec.get("components", {})
+    if name and name not in sections:  # an earlier mend has removed it
+        return
     if problem.code == "component-mount-unknown":
         for holder in (sections[name], *sections[name].get("sidecars", ()), *sections[name].get("initContainers", ())):
             for mount in holder.get("volumeMounts", ()):
