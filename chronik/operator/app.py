@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.apply.executor import Execution
 from chronik.clock import timestamp
+from chronik.errors import InputError
 from chronik.kube import ConnectOptions, connect
 from chronik.manifest import CLUSTER
 from chronik.offline import loading as offline
+from chronik.offline.template_sets import template_set
 from chronik.operator.cache.cache import Cache, Selection
 from chronik.operator.context import ReconcileContext
 from chronik.operator.definition import check_definition, watch_definition
@@ -25,17 +27,20 @@ from chronik.operator.queue import WorkQueue
 from chronik.operator.telemetry.events import Recorder
 from chronik.operator.telemetry.metrics import Metrics
 from chronik.operator.telemetry.server import Probes, Serving, Watchdog, serving
+from chronik.operator.templates import TemplateFeed
 from chronik.operator.worker import RecentRenders, Workers, run_workers
 from chronik.tasks import background, first_of
 from chronik.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import Awaitable, Coroutine, Iterator
 
+    from chronik.api.spec import Cluster
     from chronik.clock import Clock
     from chronik.kube import Kube
     from chronik.manifest import ClusterKey
     from chronik.operator.context import ReconcileResult
+    from chronik.operator.templates import TemplatesFrom
 
 _log = logging.getLogger("chronik.operator")
 
@@ -64,6 +69,7 @@ class Options:
     workers: int = 16
     resync: float = 60.0
     templates: str | None = None
+    templates_from: TemplatesFrom | None = None
     domain: str = "cluster.local"
     host: str = ""
     health_port: int = 8081
@@ -93,15 +99,19 @@ class Operator:
                 connection = replace(connection, guard=leadership)
             kube = await stack.enter_async_context(connect(connection))
             cache = Cache(kube, self.options.selection, wake=self._queue.add, on_relist=self.metrics.relisted)
+            rendering = Rendering(kube, cache, self.options)
             probes = Probes(
                 live={"workers": self._watchdog.check},
-                ready={"caches": lambda: "" if cache.synced else cache.trouble or "not everything has been listed yet"},
+                ready={
+                    "caches": lambda: "" if cache.synced else cache.trouble or "not everything has been listed yet",
+                    **({"templates": lambda: rendering.missing} if rendering.feed else {}),
+                },
             )
             options = self.options
             serving_it = serving(probes, self.metrics, options.health_port, options.metrics_port, options.host)
             self.serving = await stack.enter_async_context(serving_it)
             _log.info("answers probes and gives out metrics", extra=asdict(self.serving))
-            await self._either(self._lead(kube, cache, leadership), cache.run())
+            await self._either(self._lead(kube, rendering, leadership), rendering.follow())
 
     async def _either(self, main: Coroutine[Any, Any, None], support: Coroutine[Any, Any, None]) -> None:
         """Run both until the first one ends; a failure of the second one before that is raised."""
@@ -120,26 +130,26 @@ class Operator:
             kube, namespace=options.namespace, name=options.lease, identity=options.identity, terms=options.terms
         )
 
-    async def _lead(self, kube: Kube, cache: Cache, leadership: Leadership | None) -> None:
+    async def _lead(self, kube: Kube, rendering: Rendering, leadership: Leadership | None) -> None:
         """Work whenever this replica may, until it is told to stop."""
-        await self._until_stopped(cache.wait_synced())  # before that, the lease is better with another replica
+        await self._until_stopped(rendering.wait_ready())  # before that, the lease is better with another replica
         if self.stop.is_set():
             return
         if leadership is None:
             self.metrics.leads(yes=True)
-            await self._work(kube, cache, self.stop)
+            await self._work(kube, rendering, self.stop)
         else:
-            await self._either(self._terms(kube, cache, leadership), leadership.run())
+            await self._either(self._terms(kube, rendering, leadership), leadership.run())
 
-    async def _terms(self, kube: Kube, cache: Cache, leadership: Leadership) -> None:
+    async def _terms(self, kube: Kube, rendering: Rendering, leadership: Leadership) -> None:
         """Work through one term after another; in the end give the lease away."""
         while not self.stop.is_set():
             await self._until_stopped(leadership.acquired())
             if leadership.holds:
-                await self._term(kube, cache, leadership)
+                await self._term(kube, rendering, leadership)
         await leadership.release()
 
-    async def _term(self, kube: Kube, cache: Cache, leadership: Leadership) -> None:
+    async def _term(self, kube: Kube, rendering: Rendering, leadership: Leadership) -> None:
         """Work for as long as the lease is held."""
         ending = asyncio.Event()
 
@@ -149,15 +159,16 @@ class Operator:
 
         self.metrics.leads(yes=True)
         async with background(end()):
-            await self._work(kube, cache, ending)
+            await self._work(kube, rendering, ending)
         self.metrics.leads(yes=False)
 
-    async def _work(self, kube: Kube, cache: Cache, ending: asyncio.Event) -> None:
+    async def _work(self, kube: Kube, rendering: Rendering, ending: asyncio.Event) -> None:
         """Pass over all clusters, and then over each whenever it may have changed, until `ending` is set."""
+        cache = rendering.cache
         recorder = Recorder(kube, self.options.identity or "chronik-operator")
         workers = Workers(
             context=replace(
-                _context(self.options, kube, cache, ending),
+                _context(self.options, kube, rendering, ending),
                 announce=lambda cluster, event: recorder.record(cluster, *event),
             ),
             queue=self._queue,
@@ -191,20 +202,86 @@ async def run_once(options: Options) -> list[tuple[ClusterKey, ReconcileResult]]
         await _look(kube, options.selection)
         await check_definition(kube)
         cache = Cache(kube, options.selection, wake=lambda _key: None)
-        async with background(cache.run()):
-            await cache.wait_synced()
-            context = _context(options, kube, cache, stop=asyncio.Event())
+        rendering = Rendering(kube, cache, options)
+        async with background(rendering.follow()):
+            await rendering.wait_looked()
+            context = _context(options, kube, rendering, stop=asyncio.Event())
             workers = Workers(context=context, queue=queue, metrics=metrics, clock=options.connect.clock)
             return [(key, await _fully(workers, key)) for key in sorted(cache.clusters())]
 
 
-def _context(options: Options, kube: Kube, cache: Cache, stop: asyncio.Event) -> ReconcileContext:
+class Rendering:
+    """What clusters are rendered with, kept up to date beside the caches if it comes from a ConfigMap."""
+
+    def __init__(self, kube: Kube, cache: Cache, options: Options) -> None:
+        self.cache = cache
+        self.feed: TemplateFeed | None = None
+        self._domain = options.domain
+        if options.templates_from is None:
+            templates = template_set(options.templates)
+            cache.own.want(each.kind for each in templates.own)
+            self.render = RecentRenders(offline.renderer_of(templates) if templates.names else offline.renderer())
+            return
+        self.render = RecentRenders(offline.renderer())  # of no use before the first good set, which is waited for
+        self.feed = TemplateFeed(
+            kube, options.templates_from, cache, self.render.use, self._clusters, options.connect.clock
+        )
+
+    @property
+    def missing(self) -> str:
+        """Why nothing can be rendered yet; empty if it can."""
+        return self.feed.trouble if self.feed and not self.feed.ready.is_set() else ""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the newest templates."""
+        return self.feed.trouble if self.feed else ""
+
+    async def follow(self) -> None:
+        """Keep the caches and the templates as the server has them, until cancelled."""
+        if self.feed is None:
+            await self.cache.run()
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.cache.run())
+            tasks.create_task(self.feed.run())
+
+    async def wait_ready(self) -> None:
+        """Wait until everything has been listed once, and there are templates."""
+        await self.cache.wait_synced()
+        if self.feed:
+            await self.feed.ready.wait()
+            await self.cache.wait_synced()
+
+    async def wait_looked(self) -> None:
+        """Wait as `wait_ready`, but not for templates that are broken.
+
+        Raises:
+            InputError: they are.
+        """
+        if self.feed:
+            await first_of(self.feed.looked.wait(), self.feed.ready.wait())
+            if self.missing:
+                raise InputError(self.missing, subject="--templates-configmap")
+        await self.wait_ready()
+
+    def _clusters(self) -> Iterator[Cluster]:
+        """Yield the clusters that there are, as far as they are valid."""
+        for key in self.cache.clusters():
+            document = self.cache.cluster(key)
+            found = offline.validator().validate(document, stored=True).cluster if document else None
+            if found is not None:
+                yield replace(found, domain=self._domain)
+
+
+def _context(options: Options, kube: Kube, rendering: Rendering, stop: asyncio.Event) -> ReconcileContext:
     """Return what passes work with until `stop` is set."""
     return ReconcileContext(
         kube=kube,
-        cache=cache,
+        cache=rendering.cache,
         validator=offline.validator(),
-        render=RecentRenders(offline.renderer(options.templates)),
+        render=rendering.render,
+        templates_trouble=lambda: rendering.trouble,
         now=timestamp,
         execution=Execution(kube=kube, stop=stop),
         domain=options.domain,

@@ -13,9 +13,19 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from chronik.manifest import FIELD_MANAGER, WORKLOAD_KINDS, ObjectRef, apply_order, as_stored
+from chronik.manifest import (
+    FIELD_MANAGER,
+    WORKLOAD_KINDS,
+    KindName,
+    ObjectRef,
+    apply_order,
+    as_stored,
+    own_kinds,
+    stage_of,
+    with_own_kinds,
+)
 from chronik.plan.actions import (
     KEPT_MANAGER,
     STAGE_NAMES,
@@ -25,6 +35,7 @@ from chronik.plan.actions import (
     Blocked,
     Create,
     Foreign,
+    NotInstalled,
     Obstacle,
     Plan,
     Prune,
@@ -33,7 +44,6 @@ from chronik.plan.actions import (
     Step,
     TransferOwnership,
     Wait,
-    stage_of,
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
 from chronik.plan.conflicts import (
@@ -98,7 +108,8 @@ class PlanContext:
     `pods` its pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes.
     `gate` is asked before a workload is created or its pods restart, with the workloads of this plan of which that is
     already so; it names the one to wait for, if any. `unscaled` are workloads of which the server has said that no
-    autoscaler at all scales them.
+    autoscaler at all scales them. `uninstalled` says of kinds, by name, why nothing of them can be made now: the server
+    does not know them, or does not let us; `unread` are those of which it is not known what there is.
     """
 
     cluster: str
@@ -114,6 +125,8 @@ class PlanContext:
     unscaled: Collection[ObjectRef] = frozenset()
     mask: Mask = NO_SECRETS
     gate: RolloutGate | None = None
+    uninstalled: Mapping[str, str] = field(default_factory=dict)
+    unread: Collection[KindName] = ()
 
 
 def plan(desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], context: PlanContext) -> Plan:
@@ -137,6 +150,14 @@ def left_over(manifest: Manifest, live: Manifest, differences: Iterable[Differen
     return live["metadata"]["uid"], manifest_digest(manifest), manifest_digest({"left": left})
 
 
+class _Record(NamedTuple):
+    """The ConfigMap that remembers kinds: as rendered, as it is applied now, and as it is once all has been pruned."""
+
+    wanted: Manifest
+    now: Manifest
+    then: Manifest
+
+
 class _Planner:
     """One plan in the making. `started` are the workloads that it creates or restarts, in order."""
 
@@ -149,18 +170,50 @@ class _Planner:
         self.autoscalers = Autoscalers.among(desired, observed.values())
         self.started: list[ObjectRef] = []
         self.gone: set[ObjectRef] = set()
+        self.own = own_kinds([*desired, *observed.values()])
         self._operated = context.owner_uid is not None
 
     def plan(self) -> Plan:
+        record = self._record()
+        if record is not None:
+            self.desired = [record.now if each is record.wanted else each for each in self.desired]
         wanted = [(stage_of(manifest["kind"]), self._step(manifest)) for manifest in self.desired]
         unwanted = [(stage_of(step.ref.kind), step) for step in self._prunes()]
         numbers = range(len(STAGE_NAMES))
         applies = [Stage(STAGE_NAMES[number], _steps(wanted, number)) for number in numbers]
         prunes = [Stage(STAGE_NAMES[number], _steps(unwanted, number), prunes=True) for number in reversed(numbers)]
-        return Plan(tuple(stage for stage in (*applies, *prunes) if stage.steps))
+        last = Stage("config", self._forgotten(record) if record else (), prunes=True)
+        return Plan(tuple(stage for stage in (*applies, *prunes, last) if stage.steps))
+
+    def _record(self) -> _Record | None:
+        """Return how the ConfigMap that remembers the kinds of user templates changes; None if it forgets none.
+
+        A kind is forgotten once nothing of it is left: before that, what a template that is gone has made could never
+        be found again.
+        """
+        for wanted in self.desired:
+            live = self.observed.get(ObjectRef.of(wanted)) if wanted["kind"] == "ConfigMap" else None
+            leaving = own_kinds([live]) - own_kinds([wanted]) if live else set()
+            if leaving:
+                left = [(KindName.of(each), self._pruned(each)) for each in self._unwanted()]
+                kept = {kind for kind, action in left if isinstance(action, Skip)} | {*self.context.unread}
+                kinds = own_kinds([wanted]) | (kept & leaving)
+                during = kinds | ({kind for kind, action in left if isinstance(action, Prune)} & leaving)
+                return _Record(wanted, with_own_kinds(wanted, during), with_own_kinds(wanted, kinds))
+        return None
+
+    def _forgotten(self, record: _Record) -> tuple[Step, ...]:
+        """Return the apply that forgets the kinds of which the last objects have been pruned before it."""
+        ref = ObjectRef.of(record.wanted)
+        action = self._action_for(record.then, self.observed[ref], "") if record.then != record.now else None
+        if not isinstance(action, Apply):
+            return ()
+        return (Step(ref, (replace(action, reason="the last objects of a kind are gone"),)),)
 
     def _step(self, manifest: Manifest) -> Step:
         ref = ObjectRef.of(manifest)
+        if why := self.context.uninstalled.get(ref.kind):
+            return Step(ref, (NotInstalled(ref=ref, reason="is of a kind that cannot be used now", hint=why),))
         live = self.observed.get(ref)
         if live is None:
             return Step(ref, tuple(self._created(manifest)))
@@ -294,15 +347,17 @@ class _Planner:
         return action
 
     def _prunes(self) -> list[Step]:
+        actions = [self._pruned(live) for live in sorted(self._unwanted(), key=apply_order, reverse=True)]
+        return [Step(action.ref, (action,)) for action in actions if action]
+
+    def _unwanted(self) -> list[Manifest]:
         wanted = {ObjectRef.of(manifest) for manifest in self.desired} | self.gone
         here = {ref: live for ref, live in self.observed.items() if ref.namespace == self.context.namespace}
-        unwanted = [live for ref, live in here.items() if ref not in wanted]
-        actions = [self._pruned(live) for live in sorted(unwanted, key=apply_order, reverse=True)]
-        return [Step(action.ref, (action,)) for action in actions if action]
+        return [live for ref, live in here.items() if ref not in wanted]
 
     def _pruned(self, live: Manifest) -> Prune | Skip | None:
         prune = self.context.prune and bool(self.desired)  # nothing rendered is a mistake, not a wish
-        return pruned(live, self.context.cluster, self.context.owner_uid, prune=prune)
+        return pruned(live, self.context.cluster, self.context.owner_uid, prune=prune, own=self.own)
 
 
 _TEMPLATE = ("f:spec", "f:template")

@@ -12,7 +12,7 @@ from support.operators import Namespace, controllers, eventually, in_phase, rend
 
 from chronik.kube import ConnectOptions
 from chronik.manifest import CLAIM, CLUSTER, KIND_BY_NAME, ObjectRef
-from chronik.offline.sources import template_reader
+from chronik.offline.template_sets import template_reader
 from chronik.operator.cache.cache import Selection
 from chronik.render.install import InstallOptions, install_manifests
 from chronik.render.templates import Templates

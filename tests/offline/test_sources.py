@@ -13,7 +13,8 @@ import pytest
 from chronik.cli import main as cli
 from chronik.errors import InputError
 from chronik.offline import assets, sources
-from chronik.offline.sources import read_argument, template_reader
+from chronik.offline.sources import read_argument
+from chronik.offline.template_sets import template_reader
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

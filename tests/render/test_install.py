@@ -20,7 +20,7 @@ from chronik.errors import InputError, TemplateError
 from chronik.manifest import CLUSTER, KINDS, LEASE, MANAGED_BY, OTHER_KINDS, ObjectRef
 from chronik.offline import assets
 from chronik.offline import loading as offline
-from chronik.offline.sources import template_reader
+from chronik.offline.template_sets import template_reader
 from chronik.operator.lease import LEASE_NAME
 from chronik.render import install
 from chronik.render.install import InstallOptions, install_manifests
