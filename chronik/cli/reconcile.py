@@ -124,7 +124,7 @@ def _options(
     from chronik.kube import ConnectOptions  # noqa: PLC0415
     from chronik.operator.app import Options  # noqa: PLC0415
     from chronik.operator.cache.cache import Selection  # noqa: PLC0415
-    from chronik.operator.templates import TemplatesFrom  # noqa: PLC0415
+    from chronik.operator.rendering.feed import TemplatesFrom  # noqa: PLC0415
 
     if templates_configmap and same["templates"]:
         raise click.UsageError("--templates and --templates-configmap both say where templates are: give one of them")

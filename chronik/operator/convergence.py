@@ -14,7 +14,7 @@ from chronik.api.components import workload_name
 from chronik.apply.converge import converge
 from chronik.apply.executor import execute
 from chronik.apply.observe import named, others, read_own
-from chronik.errors import ChronikError, RenderError
+from chronik.errors import ChronikError, KindMissing, RenderError
 from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef, is_paused, own_kinds
 from chronik.operator.context import status_of
 from chronik.operator.lifecycle import other_upgrade
@@ -168,6 +168,8 @@ def _remember(key: ClusterKey, result: Result, context: ReconcileContext) -> Non
         context.cache.observe_write(result.answer)
     elif isinstance(result.action, Prune) and result.outcome == "pruned":
         context.cache.observe_delete(result.ref, result.action.uid)
+    elif isinstance(result.error, KindMissing):
+        context.cache.own.look_again(result.ref.kind)
     if result.flapping:
         context.flapping.setdefault(key, {})[result.ref] = result.flapping
 

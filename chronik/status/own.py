@@ -54,15 +54,12 @@ def own_conditions(
             f"What templates that are gone have made cannot be found: {unread.message}. {unread.hint}".strip()
         )
     if missing:
-        return [condition(OWN_OBJECTS, met=False, reason="KindUnavailable", message=_joined(missing, " "))]
+        return [condition("OwnObjectsReady", met=False, reason="KindUnavailable", message=_joined(missing, " "))]
     if not wanted:
         return []
     unwell = [f"{ref}: {_words(objects.get(ref))}" for ref in wanted if not _health(objects.get(ref)).ready]
     reason = "ObjectsNotReady" if unwell else "AllObjectsReady"
-    return [condition(OWN_OBJECTS, met=not unwell, reason=reason, message=_joined(unwell, "; "))]
-
-
-OWN_OBJECTS = "OwnObjectsReady"
+    return [condition("OwnObjectsReady", met=not unwell, reason=reason, message=_joined(unwell, "; "))]
 
 
 def _health(live: Manifest | None) -> Health:

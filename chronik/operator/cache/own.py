@@ -45,6 +45,7 @@ class _Followed:
     packer: Packer | None = None
     why: str = ""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class OwnKinds:
@@ -92,6 +93,12 @@ class OwnKinds:
         """Return a kind that is listed."""
         return next((each.kind for each in self._followed.values() if each.name.name == name and each.kind), None)
 
+    def look_again(self, name: str) -> None:
+        """Ask for a kind anew: a request has been answered that there is none, which a watch may not notice."""
+        for each in self._followed.values():
+            if each.name.name == name:
+                each.lost.set()
+
     @property
     def is_settled(self) -> bool:
         """Whether each kind has been listed once, or is known to be missing."""
@@ -125,6 +132,7 @@ class OwnKinds:
         while True:
             try:
                 await self._list_and_watch(each, await own_kind(self._kube, each.name))
+                continue
             except KindMissing as error:
                 self._settle(each, why=why_missing(error))
             except Forbidden as error:
@@ -135,22 +143,27 @@ class OwnKinds:
             await clock.sleep(LOOK_AGAIN * (1 + clock.chance() / 2))
 
     async def _list_and_watch(self, each: _Followed, kind: Kind) -> None:
-        """Follow a kind that the server knows, until it is gone or refused."""
+        """Follow a kind that the server knows, until it is to be asked for anew.
+
+        Raises:
+            ChronikError: it is gone or refused.
+        """
+        each.lost.clear()
         packer = Packer(kind)
         selectors = [KindSelector(kind, namespace, self._labels) for namespace in self._namespaces]
         sinks = [PackingSink(selector, self._store, packer) for selector in selectors]
         reflectors = [Reflector(self._kube, sink.selector, sink, self._options) for sink in sinks]
         tasks = [asyncio.create_task(each.run()) for each in reflectors]
-        listed = asyncio.create_task(_all_ready(reflectors))
+        listed, lost = asyncio.create_task(_all_ready(reflectors)), asyncio.create_task(_until(each.lost))
         try:
             done, _ = await asyncio.wait([*tasks, listed], return_when=asyncio.FIRST_COMPLETED)
             if listed in done:
                 self._settle(each, kind, packer)
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait([*tasks, lost], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            await ended(*tasks, listed)
+            await ended(*tasks, listed, lost)
 
     def _settle(self, each: _Followed, kind: Kind | None = None, packer: Packer | None = None, why: str = "") -> None:
         """Note that a kind is listed now, or why it cannot be; what was known of it is forgotten then."""
@@ -164,6 +177,10 @@ class OwnKinds:
         each.settled.set()
         if is_news and self._followed.get(each.name) is each:
             self._changed()
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 async def _all_ready(reflectors: Iterable[Reflector]) -> None:
