@@ -96,7 +96,7 @@ class Operator:
                 connection = replace(connection, guard=leadership)
             kube = await stack.enter_async_context(connect(connection))
             cache = Cache(kube, self.options.selection, wake=self._queue.add, on_relist=self.metrics.relisted)
-            rendering = Rendering(kube, cache, self.options)
+            rendering = _rendering(self.options, kube, cache)
             probes = Probes(
                 live={"workers": self._watchdog.check},
                 ready={
@@ -199,12 +199,17 @@ async def run_once(options: Options) -> list[tuple[ClusterKey, ReconcileResult]]
         await _look(kube, options.selection)
         await check_definition(kube)
         cache = Cache(kube, options.selection, wake=lambda _key: None)
-        rendering = Rendering(kube, cache, options)
+        rendering = _rendering(options, kube, cache)
         async with background(rendering.follow()):
             await rendering.wait_looked()
             context = _context(options, kube, rendering, stop=asyncio.Event())
             workers = Workers(context=context, queue=queue, metrics=metrics, clock=options.connect.clock)
             return [(key, await _fully(workers, key)) for key in sorted(cache.clusters())]
+
+
+def _rendering(options: Options, kube: Kube, cache: Cache) -> Rendering:
+    source = options.templates_from or options.templates
+    return Rendering(kube, cache, source, domain=options.domain, clock=options.connect.clock)
 
 
 def _context(options: Options, kube: Kube, rendering: Rendering, stop: asyncio.Event) -> ReconcileContext:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chronik.errors import InputError
 from chronik.offline import loading as offline
 from chronik.offline.template_sets import template_set
-from chronik.operator.rendering.feed import TemplateFeed
+from chronik.operator.rendering.feed import TemplateFeed, TemplatesFrom
 from chronik.operator.worker import RecentRenders
 from chronik.tasks import first_of
 
@@ -17,27 +17,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from chronik.api.spec import Cluster
+    from chronik.clock import Clock
     from chronik.kube import Kube
-    from chronik.operator.app import Options
     from chronik.operator.cache.cache import Cache
 
 
 class Rendering:
     """What clusters are rendered with, kept up to date beside the caches if it comes from a ConfigMap."""
 
-    def __init__(self, kube: Kube, cache: Cache, options: Options) -> None:
+    def __init__(
+        self, kube: Kube, cache: Cache, source: str | TemplatesFrom | None, *, domain: str, clock: Clock
+    ) -> None:
+        """Render with a folder's templates, a ConfigMap's, or chronik's own; `domain` is the DNS domain of clusters."""
         self.cache = cache
         self.feed: TemplateFeed | None = None
-        self._domain = options.domain
-        if options.templates_from is None:
-            templates = template_set(options.templates)
+        self._domain = domain
+        if not isinstance(source, TemplatesFrom):
+            templates = template_set(source)
             cache.own.want(each.kind for each in templates.own)
             self.render = RecentRenders(offline.renderer_of(templates) if templates.names else offline.renderer())
             return
         self.render = RecentRenders(offline.renderer())  # of no use before the first good set, which is waited for
-        self.feed = TemplateFeed(
-            kube, options.templates_from, cache, self.render.use, self._clusters, options.connect.clock
-        )
+        self.feed = TemplateFeed(kube, source, cache, self.render.use, self._clusters, clock)
 
     @property
     def missing(self) -> str:
