@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 from support.clusters import small_cluster
-from support.plan_world import World
 
 from chronik.manifest import KindName, ObjectRef, apply_order, own_kinds, with_own_kinds
 from chronik.offline import loading as offline
+from chronik.offline.played import played
 from chronik.plan.actions import Apply, Create, NotInstalled, Prune, Skip
 from chronik.plan.deletion import deletion
 from chronik.plan.live import LiveCluster
@@ -34,26 +34,24 @@ def manifests(*, own: bool):
 
 
 @pytest.fixture
-def world():
-    """Return a world in which a cluster with a gadget was applied."""
-    world = World()
-    world.apply(manifests(own=True))
-    return world
+def observed():
+    """Return the objects of a cluster that was applied with a gadget."""
+    return dict(played(CLUSTER, manifests(own=True)).objects)
 
 
-def about(world, desired, context=CLI):
+def about(observed, desired, context=CLI):
     """Return the actions about the gadget and the ConfigMap, but for those that leave them as they are."""
     return [
         each
-        for each in plan(desired, world.observed, context).actions
+        for each in plan(desired, observed, context).actions
         if each.ref in {REF, CONFIG} and not (isinstance(each, Skip) and each.why == "unchanged")
     ]
 
 
-def test_a_kind_is_forgotten_after_its_last_object(world):
+def test_a_kind_is_forgotten_after_its_last_object(observed):
     """The object is pruned first; the record goes last, in a stage that is left out if anything failed before."""
-    todo = plan(manifests(own=False), world.observed, CLI)
-    prune, forget = about(world, manifests(own=False))
+    todo = plan(manifests(own=False), observed, CLI)
+    prune, forget = about(observed, manifests(own=False))
 
     assert isinstance(prune, Prune)
     assert prune.api_version == "example.com/v1"
@@ -63,20 +61,20 @@ def test_a_kind_is_forgotten_after_its_last_object(world):
     assert [step.ref for step in todo.stages[-1].steps] == [CONFIG]
 
 
-def test_without_pruning_nothing_is_forgotten(world):
+def test_without_pruning_nothing_is_forgotten(observed):
     """As long as objects are left, their kind stays on record, so that they can be pruned later."""
-    (left,) = about(world, manifests(own=False), replace(CLI, prune=False))
+    (left,) = about(observed, manifests(own=False), replace(CLI, prune=False))
 
     assert isinstance(left, Skip)
     assert left.why == "orphaned"
 
 
-def test_what_was_not_read_is_not_forgotten(world):
+def test_what_was_not_read_is_not_forgotten(observed):
     """A kind of which it is not known what there is stays on record; without objects it goes at once."""
-    del world.observed[REF]
+    del observed[REF]
 
-    assert about(world, manifests(own=False), replace(CLI, unread=frozenset({GADGET}))) == []
-    (forget,) = about(world, manifests(own=False))
+    assert about(observed, manifests(own=False), replace(CLI, unread=frozenset({GADGET}))) == []
+    (forget,) = about(observed, manifests(own=False))
     assert isinstance(forget, Apply)
 
 
@@ -90,10 +88,10 @@ def test_a_kind_that_is_not_installed_keeps_nothing_back():
     assert [each for each in todo if each.ref == CONFIG and isinstance(each, Create)]
 
 
-def test_a_deletion_takes_what_is_on_record(world):
+def test_a_deletion_takes_what_is_on_record(observed):
     """A deletion takes along objects of kinds that are on record, and keeps its hands off those that are not."""
-    observed = {**world.observed, CONFIG: with_own_kinds(world.observed[CONFIG], ())}
-    taken, kept = (deletion(CLUSTER.key, LiveCluster(objects=each)) for each in (world.observed, observed))
+    forgotten = {**observed, CONFIG: with_own_kinds(observed[CONFIG], ())}
+    taken, kept = (deletion(CLUSTER.key, LiveCluster(objects=each)) for each in (observed, forgotten))
 
     assert REF in taken.removes
     assert REF not in kept.removes
