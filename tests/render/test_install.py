@@ -469,6 +469,25 @@ def test_overrides_folder(capfdbinary, tmp_path):
     assert cli.run(["render", "-f", str(ROOT / "examples" / "minimal.yaml"), "--templates", str(tmp_path)]) == 0
 
 
+def test_templates_of_a_configmap(capfdbinary, tmp_path):
+    """With --templates-configmap the folder's templates are printed as that ConfigMap, which the operator reads."""
+    text = "{# for: cluster #}\napiVersion: batch/v1\nkind: CronJob\n"
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "mine.yaml.j2").write_text("a: b\n")
+    (tmp_path / "backup.yaml.j2").write_text(text)
+    made = list(yaml.safe_load_all(run(capfdbinary, "--templates", tmp_path, "--templates-configmap=home/t")[1]))
+    alone = list(yaml.safe_load_all(run(capfdbinary, "--templates-configmap=home/t")[1]))
+    config = the("ConfigMap", made)
+
+    assert config["data"] == {"backup.yaml.j2": text, "parts__mine.yaml.j2": "a: b\n"}
+    assert (config["metadata"]["namespace"], config["metadata"]["name"]) == ("home", "t")
+    [container] = the("Deployment", made)["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["reconcile", "--templates-configmap=home/t"]
+    assert "cronjobs" in str(made)
+    assert "cronjobs" not in str(alone)
+    assert not [each for each in alone if each["kind"] == "ConfigMap"]
+
+
 def test_folder(capfdbinary, tmp_path):
     """--output-dir writes a numbered file for each object, and never into a folder that `chronik render` wrote."""
     rendered = tmp_path / "rendered"
