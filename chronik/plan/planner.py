@@ -213,7 +213,7 @@ class _Planner:
     def _step(self, manifest: Manifest) -> Step:
         ref = ObjectRef.of(manifest)
         if why := self.context.uninstalled.get(ref.kind):
-            return Step(ref, (NotInstalled(ref=ref, reason="is of a kind that cannot be used now", hint=why),))
+            return Step(ref, (NotInstalled(ref=ref, reason="its kind is not available here", hint=why),))
         live = self.observed.get(ref)
         if live is None:
             return Step(ref, tuple(self._created(manifest)))
