@@ -13,7 +13,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from chronik.manifest import (
     FIELD_MANAGER,
@@ -24,7 +24,6 @@ from chronik.manifest import (
     as_stored,
     own_kinds,
     stage_of,
-    with_own_kinds,
 )
 from chronik.plan.actions import (
     KEPT_MANAGER,
@@ -46,6 +45,7 @@ from chronik.plan.actions import (
     Wait,
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
+from chronik.plan.configuration import predecessor, record_of_kinds, replaced, why_still_read
 from chronik.plan.conflicts import (
     conflict,
     field_conflicts,
@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from chronik.errors import FieldOwner
     from chronik.manifest import Manifest
     from chronik.plan.changes import Change
+    from chronik.plan.configuration import Record
     from chronik.plan.drift import Difference
     from chronik.plan.volumes import Volumes
 
@@ -150,14 +151,6 @@ def left_over(manifest: Manifest, live: Manifest, differences: Iterable[Differen
     return live["metadata"]["uid"], manifest_digest(manifest), manifest_digest({"left": left})
 
 
-class _Record(NamedTuple):
-    """The ConfigMap that remembers kinds: as rendered, as it is applied now, and as it is once all has been pruned."""
-
-    wanted: Manifest
-    now: Manifest
-    then: Manifest
-
-
 class _Planner:
     """One plan in the making. `started` are the workloads that it creates or restarts, in order."""
 
@@ -185,27 +178,18 @@ class _Planner:
         last = Stage("config", self._forgotten(record) if record else (), prunes=True)
         return Plan(tuple(stage for stage in (*applies, *prunes, last) if stage.steps))
 
-    def _record(self) -> _Record | None:
-        """Return how the ConfigMap that remembers the kinds of user templates changes; None if it forgets none.
+    def _record(self) -> Record | None:
+        """Return how the record of kinds changes that templates of the user's make; None if it forgets none."""
+        left = [(KindName.of(each), self._pruned(each)) for each in self._unwanted()]
+        kept = {kind for kind, action in left if isinstance(action, Skip)} | {*self.context.unread}
+        going = {kind for kind, action in left if isinstance(action, Prune)}
+        return record_of_kinds(self.desired, self.observed, kept, going)
 
-        A kind is forgotten once nothing of it is left: before that, what a template that is gone has made could never
-        be found again.
-        """
-        for wanted in self.desired:
-            live = self.observed.get(ObjectRef.of(wanted)) if wanted["kind"] == "ConfigMap" else None
-            leaving = own_kinds([live]) - own_kinds([wanted]) if live else set()
-            if leaving:
-                left = [(KindName.of(each), self._pruned(each)) for each in self._unwanted()]
-                kept = {kind for kind, action in left if isinstance(action, Skip)} | {*self.context.unread}
-                kinds = own_kinds([wanted]) | (kept & leaving)
-                during = kinds | ({kind for kind, action in left if isinstance(action, Prune)} & leaving)
-                return _Record(wanted, with_own_kinds(wanted, during), with_own_kinds(wanted, kinds))
-        return None
-
-    def _forgotten(self, record: _Record) -> tuple[Step, ...]:
+    def _forgotten(self, record: Record) -> tuple[Step, ...]:
         """Return the apply that forgets the kinds of which the last objects have been pruned before it."""
         ref = ObjectRef.of(record.wanted)
-        action = self._action_for(record.then, self.observed[ref], "") if record.then != record.now else None
+        live = self.observed.get(ref)  # a new one is left to the next apply
+        action = self._action_for(record.then, live, "") if live and record.then != record.now else None
         if not isinstance(action, Apply):
             return ()
         return (Step(ref, (replace(action, reason="the last objects of a kind are gone"),)),)
@@ -226,11 +210,20 @@ class _Planner:
 
     def _created(self, manifest: Manifest) -> list[Action]:
         if manifest["kind"] not in WORKLOAD_KINDS:
-            return [Create(ref=ObjectRef.of(manifest), reason="does not exist", manifest=manifest)]
+            return [self._new(manifest)]
         create, *rest = creation(manifest, self.autoscalers)
         assert isinstance(create, Create)
         gated = self._gated(create)
         return [*resumption(gated, self.context.pods), *rest] if isinstance(gated, Create) else [gated]
+
+    def _new(self, manifest: Manifest) -> Create:
+        """Return how an object is created, and what it changes if it is the next version of another."""
+        ref, older = ObjectRef.of(manifest), predecessor(manifest, self.observed)
+        if older is None:
+            return Create(ref=ref, reason="does not exist", manifest=manifest)
+        before = ObjectRef.of(older)
+        changes = replaced(manifest, older, self.context.mask)
+        return Create(ref=ref, reason=f"replaces {before.name}", manifest=manifest, changes=changes, replaces=before)
 
     def _existing(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
         if manifest["kind"] != "StatefulSet":
@@ -357,7 +350,11 @@ class _Planner:
 
     def _pruned(self, live: Manifest) -> Prune | Skip | None:
         prune = self.context.prune and bool(self.desired)  # nothing rendered is a mistake, not a wish
-        return pruned(live, self.context.cluster, self.context.owner_uid, prune=prune, own=self.own)
+        action = pruned(live, self.context.cluster, self.context.owner_uid, prune=prune, own=self.own)
+        if action is None or (isinstance(action, Skip) and action.why == "kept"):
+            return action
+        read = why_still_read(live, self.desired, self.observed, self.context.pods)
+        return Skip(ref=ObjectRef.of(live), why="kept", reason=read) if read else action
 
 
 _TEMPLATE = ("f:spec", "f:template")

@@ -72,8 +72,8 @@ def test_added_changed_repaired_and_pruned(place, kind):
     assert {foretold[name] for name in ("ConfigMap/c-extra", "Gadget/c-ingest")} == {"pruned"}
     assert gadgets(place, kind) == {}
     assert place.diff("--prune").code == 0
-    config = place.call("GET", "ConfigMap", "c-config").body["metadata"]
-    assert "annotations" not in config
+    (config,) = [each for ref, each in place.live().items() if ref.kind == "ConfigMap"]
+    assert "annotations" not in config["metadata"]
 
 
 def test_a_kind_that_is_not_installed(place):

@@ -109,9 +109,9 @@ async def test_pruned_with_the_template(place, kind, tmp_path):
         await eventually(lambda: place.get(kind, "c-ingest"))
 
     async def gone():
-        config = await place.get(CONFIG_MAP, "c-config")
-        left = [await place.get(kind, "c-ingest"), await place.get(CONFIG_MAP, "c-extra")]
-        return left == [None, None] and "annotations" not in config["metadata"]
+        found = [each for ref, each in (await place.objects()).items() if ref.kind == CONFIG_MAP.name]
+        records = [each["metadata"].get("annotations") for each in found]
+        return await place.get(kind, "c-ingest") is None and records == [None]
 
     async with running(place.server, place.name), controllers(place):
         await eventually(gone)

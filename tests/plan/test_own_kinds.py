@@ -18,7 +18,7 @@ from chronik.plan.planner import PlanContext, plan
 GADGET = KindName("example.com/v1", "Gadget")
 CLUSTER = small_cluster()
 CLI = PlanContext(cluster=CLUSTER.name, namespace=CLUSTER.namespace, prune=True)
-CONFIG = ObjectRef("ConfigMap", CLUSTER.namespace, f"{CLUSTER.name}-config")
+CONFIG = next(ref for ref in map(ObjectRef.of, offline.renderer()(CLUSTER)) if ref.kind == "ConfigMap")
 REF = ObjectRef("Gadget", CLUSTER.namespace, "g")
 
 

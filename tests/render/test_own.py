@@ -75,7 +75,10 @@ def test_what_a_template_has_to_say(text, message, hint):
         (HEAD + "data: {a: b}\n", "makes no metadata.name"),
         (HEAD + "metadata: {name: a, namespace: b}\n", "into another namespace than that of its cluster"),
         (HEAD + 'metadata: {{ part("metadata") }}\ndta: {}\n', "dta is no field that Kubernetes knows"),
-        (HEAD + 'metadata: {{ part("metadata", name=name ~ "-config") }}\n', "is made a second time"),
+        (
+            HEAD.replace("ConfigMap", "Service") + 'metadata: {{ part("metadata", name=name ~ "-ingest") }}\n',
+            "is made a second time",
+        ),
         (HEAD + "metadata: {name: {{ component.name }}}\n", "component is not defined"),
         (POD, "have the labels of component controller"),
     ],
