@@ -190,7 +190,7 @@ def pruned(
         reason=_UNWANTED,
         uid=metadata["uid"],
         resource_version=metadata["resourceVersion"],
-        api_version=live["apiVersion"],
+        api_version=live.get("apiVersion", ""),
     )
 
 
