@@ -169,7 +169,7 @@ class Blocked(Obstacle):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotInstalled(Obstacle):
+class KindUnavailable(Obstacle):
     """The server does not know the object's kind, or may not be asked for it. Nothing else waits for that."""
 
 

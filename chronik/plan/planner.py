@@ -34,7 +34,7 @@ from chronik.plan.actions import (
     Blocked,
     Create,
     Foreign,
-    NotInstalled,
+    KindUnavailable,
     Obstacle,
     Plan,
     Prune,
@@ -197,7 +197,7 @@ class _Planner:
     def _step(self, manifest: Manifest) -> Step:
         ref = ObjectRef.of(manifest)
         if why := self.context.uninstalled.get(ref.kind):
-            return Step(ref, (NotInstalled(ref=ref, reason="its kind is not available here", hint=why),))
+            return Step(ref, (KindUnavailable(ref=ref, reason="its kind is not available here", hint=why),))
         live = self.observed.get(ref)
         if live is None:
             return Step(ref, tuple(self._created(manifest)))

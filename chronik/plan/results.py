@@ -15,7 +15,7 @@ from chronik.plan.actions import (
     Deferred,
     Foreign,
     GrowClaim,
-    NotInstalled,
+    KindUnavailable,
     Obstacle,
     Prune,
     Recreate,
@@ -148,7 +148,7 @@ OUTCOMES: dict[type[Action], Outcome] = {
 
 def hinders(result: Result) -> bool:
     """Return whether nothing may be pruned after this result: an object that is wanted may have come to harm."""
-    return result.outcome not in WROTE | LEFT_ALONE and not isinstance(result.action, NotInstalled)
+    return result.outcome not in WROTE | LEFT_ALONE and not isinstance(result.action, KindUnavailable)
 
 
 def undone(action: Action) -> Result:

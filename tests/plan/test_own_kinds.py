@@ -10,7 +10,7 @@ from support.clusters import small_cluster
 from chronik.manifest import KindName, ObjectRef, apply_order, own_kinds, with_own_kinds
 from chronik.offline import loading as offline
 from chronik.offline.played import played
-from chronik.plan.actions import Apply, Create, NotInstalled, Prune, Skip
+from chronik.plan.actions import Apply, Create, KindUnavailable, Prune, Skip
 from chronik.plan.deletion import deletion
 from chronik.plan.live import LiveCluster
 from chronik.plan.planner import PlanContext, plan
@@ -83,7 +83,7 @@ def test_a_kind_that_is_not_installed_keeps_nothing_back():
     todo = plan(manifests(own=True), {}, replace(CLI, uninstalled={"Gadget": "Install it."})).actions
     (gadget,) = [each for each in todo if each.ref == REF]
 
-    assert isinstance(gadget, NotInstalled)
+    assert isinstance(gadget, KindUnavailable)
     assert gadget.hint == "Install it."
     assert [each for each in todo if each.ref == CONFIG and isinstance(each, Create)]
 

@@ -118,7 +118,7 @@ class OwnKinds:
                 for name, (each, task) in list(tasks.items()):
                     if self._followed.get(name) is not each:
                         await ended(task)
-                        self._store.forget(name.name)
+                        self._store.forget_kind(name.name)
                         del tasks[name]
                 for name, each in self._followed.items():
                     if name not in tasks:
@@ -169,7 +169,7 @@ class OwnKinds:
         """Note that a kind is listed now, or why it cannot be; what was known of it is forgotten then."""
         is_news = not each.settled.is_set() or (each.kind is None) != (kind is None) or each.why != why
         if why and is_news:
-            self._store.forget(each.name.name)
+            self._store.forget_kind(each.name.name)
             _log.warning("objects of kind %s cannot be made: %s", each.name, why)
         elif is_news and each.settled.is_set():
             _log.info("objects of kind %s can be made now", each.name)

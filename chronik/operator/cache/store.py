@@ -131,7 +131,7 @@ class Store:
                 del self._gone[ref]
         self.reached(selection, version)
 
-    def forget(self, kind: str) -> None:
+    def forget_kind(self, kind: str) -> None:
         """Forget all objects of a kind that is no longer followed; no cluster is woken."""
         for ref, known in list(self._records[kind].items()):
             self._drop(ref, known)
