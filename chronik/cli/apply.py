@@ -173,6 +173,7 @@ class _Applying:
             claims=found.claims,
             expandable=found.expandable,
             uninstalled=found.uninstalled,
+            missing=found.missing,
             mask=Mask.over((*manifests, *found.objects.values())),
         )
         if client_side:

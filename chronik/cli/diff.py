@@ -249,6 +249,7 @@ def _context(rendered: Rendered, found: LiveCluster, flags: _DiffFlags, uid: str
         claims=found.claims,
         expandable=found.expandable,
         uninstalled=found.uninstalled,
+        missing=found.missing,
         mask=Mask.over((*manifests, *found.objects.values())),
     )
 

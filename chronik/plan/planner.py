@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from chronik.manifest import (
     FIELD_MANAGER,
     WORKLOAD_KINDS,
+    KindId,
     KindName,
     ObjectRef,
     apply_order,
@@ -43,6 +44,7 @@ from chronik.plan.actions import (
     Step,
     TransferOwnership,
     Wait,
+    not_installed,
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
 from chronik.plan.configuration import predecessor, record_of_kinds, replaced, why_still_read
@@ -109,8 +111,9 @@ class PlanContext:
     `pods` its pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes.
     `gate` is asked before a workload is created or its pods restart, with the workloads of this plan of which that is
     already so; it names the one to wait for, if any. `unscaled` are workloads of which the server has said that no
-    autoscaler at all scales them. `uninstalled` says of kinds, by name, why nothing of them can be made now: the server
-    does not know them, or does not let us; `unread` are those of which it is not known what there is.
+    autoscaler at all scales them. `missing` are kinds that are not installed: their objects are left out. `uninstalled`
+    says of kinds of user templates, by name, why nothing of them can be made now; `unread` are those of which it is not
+    known what there is.
     """
 
     cluster: str
@@ -124,6 +127,7 @@ class PlanContext:
     pods: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
     unscaled: Collection[ObjectRef] = frozenset()
+    missing: Collection[KindId] = frozenset()
     mask: Mask = NO_SECRETS
     gate: RolloutGate | None = None
     uninstalled: Mapping[str, str] = field(default_factory=dict)
@@ -196,6 +200,8 @@ class _Planner:
 
     def _step(self, manifest: Manifest) -> Step:
         ref = ObjectRef.of(manifest)
+        if (kind := KindId.of(manifest)) in self.context.missing:
+            return Step(ref, (not_installed(ref, kind),))
         if why := self.context.uninstalled.get(ref.kind):
             return Step(ref, (KindUnavailable(ref=ref, reason="its kind is not available here", hint=why),))
         live = self.observed.get(ref)

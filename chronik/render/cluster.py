@@ -29,7 +29,7 @@ from chronik.manifest import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from chronik.api.spec import Cluster
+    from chronik.api.spec import Cluster, ClusterSpec, Monitor, NetworkPolicy
     from chronik.render.kubernetes import FieldTable
     from chronik.render.own import OwnTemplate
     from chronik.render.patches import Patches
@@ -41,12 +41,25 @@ def _always(component: Component) -> bool:
     return True
 
 
+def _in_every_spec(spec: ClusterSpec) -> bool:
+    del spec
+    return True
+
+
 class _Use(NamedTuple):
-    """One template, and the components that it runs for; `each_member` says that it runs for each member of those."""
+    """One template, and the components that it runs for; `each_member` says that it runs for each member of those.
+
+    `asked` tells of a spec whether it asks for such objects at all.
+    """
 
     template: str
     wanted: Callable[[Component], bool] = _always
     each_member: bool = False
+    asked: Callable[[ClusterSpec], bool] = _in_every_spec
+
+
+def _enabled(section: NetworkPolicy | Monitor | None) -> bool:
+    return section is not None and section["enabled"]
 
 
 CONFIG_TEMPLATE = "configmap.yaml.j2"
@@ -62,10 +75,13 @@ COMPONENT_TEMPLATES = (
     _Use("clientservice.yaml.j2", lambda component: component.type.serves_clients),
     _Use("memberservice.yaml.j2", lambda component: component.member, each_member=True),
     _Use("externalservice.yaml.j2", lambda component: component.external, each_member=True),
+    _Use("networkpolicy.yaml.j2", asked=lambda spec: _enabled(spec["networkPolicy"])),
     _Use("statefulset.yaml.j2", lambda component: component.workload == "StatefulSet"),
     _Use("deployment.yaml.j2", lambda component: component.workload == "Deployment"),
     _Use("poddisruptionbudget.yaml.j2", lambda component: component.budget is not None),
     _Use("horizontalpodautoscaler.yaml.j2", lambda component: component.autoscaling is not None),
+    _Use("servicemonitor.yaml.j2", asked=lambda spec: _enabled(spec["monitoring"]["serviceMonitor"])),
+    _Use("podmonitor.yaml.j2", asked=lambda spec: _enabled(spec["monitoring"]["podMonitor"])),
 )
 
 
@@ -121,6 +137,7 @@ def _manifests(
         config_map["metadata"]["name"] = f"{base}-{config_hash[:_HASH_LENGTH]}"
     kinds = {each.kind for each in own if each.kind.name not in KIND_BY_NAME}
     yield CONFIG_TEMPLATE, with_own_kinds(config_map, kinds) if kinds else config_map
+    uses = [use for use in COMPONENT_TEMPLATES if use.asked(cluster.spec)]
     for component in components(cluster):
         variables = {
             **shared,
@@ -131,7 +148,7 @@ def _manifests(
             "configHash": config_hash,
             "configName": config_map["metadata"]["name"],
         }
-        for use in COMPONENT_TEMPLATES:
+        for use in uses:
             if not use.wanted(component):
                 continue
             for more in [{"member": each} for each in group] if use.each_member else [{}]:

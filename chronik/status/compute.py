@@ -44,8 +44,8 @@ DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 OWN_CONDITIONS = frozenset(
     {
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
-        *("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings"),
-        *("OwnObjectsReady", "TemplatesUsable"),
+        *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
+        *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable"),
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""

@@ -70,10 +70,12 @@ def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
     ]
 
 
-_GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable", "OwnObjectsReady", "TemplatesUsable"})
+_GOOD = frozenset(
+    {"Ready", "StorageResizable", "KindsInstalled", "SecretsAvailable", "OwnObjectsReady", "TemplatesUsable"}
+)
 _TOLD_CONDITIONS = (
-    *("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings"),
-    *("OwnObjectsReady", "TemplatesUsable"),
+    *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
+    *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable"),
 )
 _NO_NEWS = frozenset({"ObjectsNotReady"})
 """Reasons that come and go as objects start."""

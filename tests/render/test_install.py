@@ -43,9 +43,7 @@ MODES = {
         with_definitions=False,
         own=(
             OwnTemplate("backup.yaml.j2", "cluster", KindName("batch/v1", "CronJob"), "cronjobs"),
-            OwnTemplate(
-                "policy.yaml.j2", "component", KindName("networking.k8s.io/v1", "NetworkPolicy"), "networkpolicies"
-            ),
+            OwnTemplate("policy.yaml.j2", "component", KindName("networking.k8s.io/v1", "Ingress"), "ingresses"),
             OwnTemplate("extra.yaml.j2", "cluster", KindName("v1", "ConfigMap"), "configmaps"),
         ),
         source=TemplateSource("chronik", "templates", {"extra.yaml.j2": "a: b\n"}),
@@ -63,13 +61,16 @@ GOLDEN = {
     "deployments.apps": ALL,
     "events": "create list",
     "horizontalpodautoscalers.autoscaling": ALL,
+    "networkpolicies.networking.k8s.io": ALL,
     "persistentvolumeclaims": "delete get list patch watch",
     "poddisruptionbudgets.policy": ALL,
+    "podmonitors.monitoring.coreos.com": ALL,
     "pods": "list watch",
     "rolebindings.rbac.authorization.k8s.io": ALL,
     "roles.rbac.authorization.k8s.io": ALL,
     "secrets": "list watch",
     "serviceaccounts": ALL,
+    "servicemonitors.monitoring.coreos.com": ALL,
     "services": ALL,
     "statefulsets.apps": ALL,
 }
@@ -209,7 +210,7 @@ def test_rights_to_kinds_of_templates():
     roles = {
         each["metadata"]["name"]: rights(each["rules"]) for each in made if each["kind"] in {"Role", "ClusterRole"}
     }
-    own = {"cronjobs.batch": ALL, "networkpolicies.networking.k8s.io": ALL}
+    own = {"cronjobs.batch": ALL, "ingresses.networking.k8s.io": ALL}
 
     assert roles["chronik-operator"] == GOLDEN | GOLDEN_CLUSTER_WIDE | own
     assert roles["chronik-operator-templates"] == {"configmaps ['templates']": "list watch"}
