@@ -21,7 +21,8 @@ from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
 from chronik.api.validation import Validator
 from chronik.manifest import KIND_BY_NAME
-from chronik.offline import assets, sources
+from chronik.offline import assets
+from chronik.offline.template_sets import template_reader
 from chronik.plan.rotation import ANNOTATION
 from chronik.problem import format_path
 from chronik.render.cluster import render
@@ -303,7 +304,7 @@ def test_rendered_objects_are_accepted_with_the_largest_annotations(server: Serv
     document = named("large", podAnnotations={"a": "x" * ROOM}, monitoring={"prometheus": True})
     cluster = Validator(SCHEMA, BOOK).validate(document, namespace=server.namespace).cluster
     assert cluster
-    for manifest in render(cluster, Templates(sources.template_reader())):
+    for manifest in render(cluster, Templates(template_reader())):
         if "template" in manifest.get("spec", {}):
             added = {"kubectl.kubernetes.io/restartedAt": "2026-01-01T12:00:00Z", ANNOTATION: "0" * 64}
             manifest["spec"]["template"]["metadata"]["annotations"] |= added
@@ -313,7 +314,7 @@ def test_rendered_objects_are_accepted_with_the_largest_annotations(server: Serv
 
 def test_rendered_objects_are_accepted(server: Server):
     """Whatever is rendered from a valid document is accepted by the server: nothing passes here to fail later."""
-    validator, templates = Validator(SCHEMA, BOOK), Templates(sources.template_reader())
+    validator, templates = Validator(SCHEMA, BOOK), Templates(template_reader())
     refused, count = [], 0
     for document in Generator(RAW, BOOK, seed=3).documents(150):
         cluster = validator.validate(document, namespace=server.namespace).cluster
