@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from chronik.errors import ChronikError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
-from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, ObjectRef
+from chronik.errors import ChronikError, KindMissing, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
+from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, KindId, ObjectRef
 from chronik.plan.actions import (
     Apply,
     Create,
@@ -21,17 +21,18 @@ from chronik.plan.actions import (
     Prune,
     Recreate,
     TransferOwnership,
+    not_installed,
 )
 from chronik.plan.conflicts import without_ports
 from chronik.plan.drift import drift
 from chronik.plan.planner import left_over
-from chronik.plan.results import LEFT_ALONE, OUTCOMES, WROTE, Report, Result, undone
+from chronik.plan.results import OUTCOMES, Report, Result, hinders, undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chronik.kube import Kube
-    from chronik.manifest import Kind, Manifest
+    from chronik.manifest import Manifest
     from chronik.plan.actions import Action, Plan, Stage, Step
     from chronik.plan.planner import Flapping
 
@@ -92,7 +93,7 @@ class _Run:
         for stage in todo.stages:
             for step_results in await self._stage(stage):
                 results += step_results
-            bad = (result.ref for result in results if result.outcome not in WROTE | LEFT_ALONE)
+            bad = (result.ref for result in results if hinders(result))
             self.trouble = self.trouble or next(bad, None)
         return Report(tuple(results), interrupted=self._stopped and any(each.why == _STOPPED for each in results))
 
@@ -137,6 +138,8 @@ class _Run:
         try:
             answer = await self._sent(action, latest)
         except ChronikError as error:
+            if isinstance(error, KindMissing) and isinstance(action, Create | Apply) and _is_optional(action.ref):
+                return undone(not_installed(action.ref, KindId.of(action.manifest)))  # gone since it was looked for
             if isinstance(error, Unreachable | UntrustedServer | Unauthorized):
                 self.lost = f"because of {error.subject}"
             return Result(action, "failed", error=error, seconds=time.monotonic() - began)
@@ -167,7 +170,8 @@ class _Run:
                 return await kube.apply(_claim(action), manager=FIELD_MANAGER, force=True, dry_run=dry_run)
             case Prune(ref=ref, uid=uid, resource_version=version):
                 version = version if latest is None else latest["metadata"]["resourceVersion"]
-                await kube.delete(_kind(ref), ref, uid=uid, resource_version=version, dry_run=dry_run)
+                kind = _KNOWN.get(ref.kind) or await kube.kind(action.api_version, ref.kind)
+                await kube.delete(kind, ref, uid=uid, resource_version=version, dry_run=dry_run)
                 return None
             case Recreate():
                 return await self._recreate(action, latest)
@@ -193,13 +197,17 @@ class _Run:
 _STOPPED = "interrupted"
 
 
+def _is_optional(ref: ObjectRef) -> bool:
+    kind = KIND_BY_NAME.get(ref.kind)
+    return kind is not None and kind.optional
+
+
 def _sends(action: Action) -> bool:
     return type(action) in OUTCOMES
 
 
-def _kind(ref: ObjectRef) -> Kind:
-    """Return the kind of what is pruned: one that is rendered, or the claims of a deleted cluster (`plan.deletion`)."""
-    return CLAIM if ref.kind == CLAIM.name else KIND_BY_NAME[ref.kind]
+_KNOWN = KIND_BY_NAME | {CLAIM.name: CLAIM}
+"""The kinds of what is pruned that need no discovery: those that chronik renders, and the claims of a cluster."""
 
 
 def _at(manifest: Manifest, version: str | None, uid: str | None = None) -> Manifest:

@@ -21,6 +21,20 @@ SCHEMA = _ROOT / "schema"
 DEPLOY = _ROOT / "deploy"
 
 
+def template_text(name: str) -> str | None:
+    """Return one of chronik's own templates, or None if there is none of that name."""
+    try:
+        return (TEMPLATES / name).read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+@cache
+def template_names() -> frozenset[str]:
+    """Return the names of chronik's own templates."""
+    return frozenset(file.relative_to(TEMPLATES).as_posix() for file in TEMPLATES.rglob("*.j2"))
+
+
 @cache
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a ChronikCluster document."""

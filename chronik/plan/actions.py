@@ -9,11 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from chronik.manifest import KIND_BY_NAME
-
 if TYPE_CHECKING:
     from chronik.errors import FieldOwner
-    from chronik.manifest import Manifest, ObjectRef
+    from chronik.manifest import KindId, Manifest, ObjectRef
     from chronik.plan.changes import Change
 
 REPLICAS_MANAGER = "chronik-operator-replicas"
@@ -110,10 +108,11 @@ class GrowClaim(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prune(Action):
-    """Delete an object that is ours and no longer wanted, in the background."""
+    """Delete an object that is ours and no longer wanted, in the background; `api_version` is its own."""
 
     uid: str
     resource_version: str
+    api_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +134,22 @@ class Deferred(Action):
 
     code: Literal["StorageNotExpandable", "StorageShrink"]
     hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotInstalled(Action):
+    """The API server does not know the object's kind yet. Everything else goes on; `hint`: what to do."""
+
+    kind: KindId
+    hint: str = (
+        "Install the CustomResourceDefinition that defines it. An operator makes the object then; without one, apply"
+        " again."
+    )
+
+
+def not_installed(ref: ObjectRef, kind: KindId) -> NotInstalled:
+    """Return that an object cannot be there, because its kind is not installed."""
+    return NotInstalled(ref=ref, kind=kind, reason=f"the cluster does not know the kind {kind}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +182,11 @@ class Blocked(Obstacle):
 
     by: ObjectRef | None = None
     changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindUnavailable(Obstacle):
+    """The server does not know the object's kind, or may not be asked for it. Nothing else waits for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,10 +228,5 @@ class Plan:
         return tuple(action for action in self.actions if isinstance(action, Obstacle))
 
 
-STAGE_NAMES = ("rbac", "config", "network", "workloads", "disruption", "scaling", "other")
-
-
-def stage_of(kind: str) -> int:
-    """Return the position in `STAGE_NAMES` of a kind's stage; kinds that only a template override makes come last."""
-    known = KIND_BY_NAME.get(kind)
-    return known.stage if known else len(STAGE_NAMES) - 1
+STAGE_NAMES = ("rbac", "config", "network", "workloads", "disruption", "scaling", "monitoring", "other")
+"""The stages of `manifest.stage_of`, by number."""

@@ -15,6 +15,8 @@ from chronik.plan.actions import (
     Deferred,
     Foreign,
     GrowClaim,
+    KindUnavailable,
+    NotInstalled,
     Obstacle,
     Prune,
     Recreate,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from chronik.plan.planner import Flapping
 
 Wrote = Literal["created", "changed", "adopted", "recreated", "handed-over", "grown", "pruned"]
-Untouched = Literal["unchanged", "settled", "orphaned", "kept", "held"]
+Untouched = Literal["unchanged", "settled", "orphaned", "kept", "held", "not-installed"]
 BlockedOutcome = Literal["conflict", "foreign", "blocked", "waiting"]
 Outcome = Wrote | Untouched | BlockedOutcome | Literal["failed", "not-tried"]
 
@@ -99,6 +101,11 @@ class Report:
         """Whether everything is as it was wanted."""
         return not (self.failed or self.obstacles or self.untried or self.interrupted)
 
+    @property
+    def hindered(self) -> bool:
+        """Whether anything went wrong that matters to the rest: a kind that is not installed does not."""
+        return self.interrupted or any(map(hinders, self.results))
+
     def after(self, earlier: Report) -> Report:
         """Return what came earlier and this as one report."""
         interrupted = earlier.interrupted or self.interrupted
@@ -140,6 +147,11 @@ OUTCOMES: dict[type[Action], Outcome] = {
 """What becomes of each action that sends something, if the server does not refuse it."""
 
 
+def hinders(result: Result) -> bool:
+    """Return whether nothing may be pruned after this result: an object that is wanted may have come to harm."""
+    return result.outcome not in WROTE | LEFT_ALONE and not isinstance(result.action, KindUnavailable)
+
+
 def undone(action: Action) -> Result:
     """Return the result of an action that sends nothing."""
     match action:
@@ -147,6 +159,8 @@ def undone(action: Action) -> Result:
             return Result(action, why)
         case Deferred():
             return Result(action, "held")
+        case NotInstalled():
+            return Result(action, "not-installed")
         case Conflict():
             return Result(action, "conflict")
         case Foreign():

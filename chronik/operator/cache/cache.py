@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from chronik.manifest import (
     ClusterKey,
     ObjectRef,
 )
+from chronik.operator.cache.own import PASSING, OwnKinds
 from chronik.operator.cache.packing import Packer
 from chronik.operator.cache.sink import PackingSink
 from chronik.operator.cache.store import Store
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from chronik.errors import ChronikError
     from chronik.kube import Kube
-    from chronik.manifest import Manifest
+    from chronik.manifest import Kind, KindId, Manifest
     from chronik.operator.cache.packing import Record
 
 _log = logging.getLogger("chronik.operator.cache")
@@ -51,6 +52,8 @@ LISTS_AT_A_TIME = 2
 """A page takes some 20 MB to read."""
 LONGEST_PAUSE = 30.0
 """Seconds between two attempts to list or watch, at most."""
+MISSING_PAUSE = 15.0
+"""Seconds until a kind that is not installed, and that a cluster waits for, is asked for again."""
 OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 CLAIMS = f"{INSTANCE_LABEL},app.kubernetes.io/component in ({','.join(COMPONENT_NAMES)})"
 """Claims bear the labels of their StatefulSet's selector, and those only."""
@@ -80,8 +83,10 @@ class Cache:
     ) -> None:
         self._selection = selection
         self._store = Store(wake)
+        self._wake = wake
         options = ReflectorOptions(
             LONGEST_PAUSE,
+            missing_pause=MISSING_PAUSE,
             listing=asyncio.Semaphore(LISTS_AT_A_TIME),
             clock=clock or Clock(),
             on_break=_log_break,
@@ -90,8 +95,16 @@ class Cache:
         selectors = list(_selectors(selection))
         self._on_relist = on_relist
         self._packers = {each.kind.name: Packer(each.kind) for each in selectors}
-        self._sinks = [PackingSink(each, self._store, self._packers[each.kind.name]) for each in selectors]
+        self._sinks = [
+            PackingSink(each, self._store, self._packers[each.kind.name], self._wake_all) for each in selectors
+        ]
         self._reflectors = [Reflector(kube, sink.selector, sink, options) for sink in self._sinks]
+        self._epoch = 0
+        namespaces: list[str | None] = [*dict.fromkeys(selection.namespaces)] or [None]
+        self.own = OwnKinds(kube, namespaces, OURS, self._store, replace(options, retried=PASSING), self.wake_all)
+        self._optional = [each for each in self._reflectors if each.selector.optional]
+        self._waiting: dict[ClusterKey, frozenset[KindId]] = {}
+        self._look_for_missing()
 
     async def run(self) -> None:
         """List and watch everything, until cancelled; whatever goes wrong is tried again.
@@ -99,6 +112,7 @@ class Cache:
         ChronikClusters come first: without a server, the definition or rights one complaint is enough.
         """
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.own.run(), name="watch kinds of templates")
             for first in (True, False):
                 found = [each for each in self._reflectors if (each.selector.kind is CLUSTER) == first]
                 for reflector in found:
@@ -110,6 +124,11 @@ class Cache:
         _log.info("%s are listed again: %s", selector, why)
         self._on_relist(selector.kind.name, why)
 
+    def _wake_all(self) -> None:
+        """Wake every cluster: a kind of which each may want an object has come, or gone."""
+        for key in self.clusters():
+            self._wake(key)
+
     @property
     def trouble(self) -> str:
         """What is wrong with the first kind that could not be listed; empty if nothing is."""
@@ -118,12 +137,19 @@ class Cache:
     @property
     def synced(self) -> bool:
         """Whether everything has been listed once: before that, an object that is not known may exist."""
-        return all(reflector.ready.is_set() for reflector in self._reflectors)
+        return self.own.is_settled and all(reflector.ready.is_set() for reflector in self._reflectors)
 
     async def wait_synced(self) -> None:
         """Wait until everything has been listed once."""
         for reflector in self._reflectors:
             await reflector.ready.wait()
+        await self.own.wait_settled()
+
+    def wake_all(self) -> None:
+        """Have a pass over every cluster, though none looks different: what they are rendered with has changed."""
+        self._epoch += 1
+        for key in self.clusters():
+            self._wake(key)
 
     def clusters(self) -> list[ClusterKey]:
         """Return which ChronikClusters there are."""
@@ -143,22 +169,29 @@ class Cache:
         objects: dict[ObjectRef, Manifest] = {}
         pods: list[Manifest] = []
         claims: list[Manifest] = []
+        own = self.own.packers
         for ref, record in self._store.of_cluster(key):
             if ref.kind == POD.name:
                 pods.append(record.manifest)
             elif ref.kind == CLAIM.name:
                 claims.append(record.manifest)
-            elif ref.kind in KIND_BY_NAME:
+            elif ref.kind in KIND_BY_NAME or ref.kind in own:
                 objects[ref] = record.manifest
-        return LiveCluster(document or self.cluster(key), objects, pods, claims, self.expandable())
+        found = LiveCluster(document or self.cluster(key), objects, pods, claims, self.expandable())
+        return replace(found, uninstalled=self.own.unavailable, missing=self.missing(key.namespace))
+
+    def kind(self, name: str) -> Kind | None:
+        """Return a kind of objects that are followed; None if it is none, or cannot be had."""
+        return KIND_BY_NAME.get(name) or self.own.kind(name)
 
     def fingerprint(self, key: ClusterKey) -> Hashable:
         """Return what changes whenever something changes that a reconcile of this cluster reads, but for its status.
 
-        That is its spec and metadata, what belongs to it, the Secrets that it names, and StorageClasses. It means
-        nothing to another process.
+        That is its spec and metadata, what belongs to it, the Secrets that it names, StorageClasses, which kinds are
+        installed, and the templates. It means nothing to another process.
         """
-        return self.sees_secrets(key.namespace), self._store.fingerprint(key)
+        missing = self.missing(key.namespace)
+        return self._epoch, self.sees_secrets(key.namespace), missing, self._store.fingerprint(key)
 
     def uses(self, key: ClusterKey, secrets: Iterable[str]) -> None:
         """Record which Secrets the pods of a cluster use: a change of one is a change of the cluster."""
@@ -172,10 +205,9 @@ class Cache:
         ref = ObjectRef.of(manifest)
         if ref.kind == CLUSTER.name and self._store.get(ref) is None:
             return
-        if ref.kind in self._packers and (
-            not self._selection.namespaces or ref.namespace in self._selection.namespaces
-        ):
-            self._store.observe_write(ref, self._packers[ref.kind].pack(manifest))
+        packer = self._packers.get(ref.kind) or self.own.packers.get(ref.kind)
+        if packer and (not self._selection.namespaces or ref.namespace in self._selection.namespaces):
+            self._store.observe_write(ref, packer.pack(manifest))
 
     def observe_delete(self, ref: ObjectRef, uid: str) -> None:
         """Observe that we have deleted an object; its event then wakes no cluster.
@@ -196,6 +228,31 @@ class Cache:
             for reflector in self._reflectors
             if reflector.selector.kind == SECRET and reflector.selector.namespace in {None, namespace}
         )
+
+    def missing(self, namespace: str) -> frozenset[KindId]:
+        """Return the optional kinds that are not installed, as a namespace sees it."""
+        return frozenset(
+            reflector.selector.kind.id
+            for reflector in self._optional
+            if reflector.is_missing and reflector.selector.namespace in {None, namespace}
+        )
+
+    def waits_for(self, key: ClusterKey, kinds: Iterable[KindId]) -> None:
+        """Record for which kinds that are not installed a cluster waits: while none does, they are not looked for."""
+        self._waiting.pop(key, None)
+        if found := frozenset(kinds):
+            self._waiting[key] = found
+        self._look_for_missing()
+
+    def _look_for_missing(self) -> None:
+        for each in self._optional:
+            of = each.selector
+            if any(
+                of.kind.id in kinds and of.namespace in {None, key.namespace} for key, kinds in self._waiting.items()
+            ):
+                each.wanted.set()
+            else:
+                each.wanted.clear()
 
     def expandable(self) -> Mapping[str, bool]:
         """Return which StorageClasses can expand volumes, as far as that is known: in namespaced mode it is not."""
@@ -218,7 +275,7 @@ def _selectors(selection: Selection) -> Iterator[KindSelector]:
     for namespace in dict.fromkeys(selection.namespaces) or (None,):
         yield KindSelector(CLUSTER, namespace, selection.selector)
         for kind in (*KINDS, POD):
-            yield KindSelector(kind, namespace, OURS)
+            yield KindSelector(kind, namespace, OURS, optional=kind.optional)
         yield KindSelector(CLAIM, namespace, CLAIMS)
         yield KindSelector(SECRET, namespace, fields=NO_HELM, optional=True)
     if not selection.namespaces:
