@@ -31,6 +31,7 @@ OUTSIDE = ("__init__", "__main__")
 
 PURE = {
     "errors",
+    "kubernetes_types",
     "manifest",
     "problem",
     "quantity",
