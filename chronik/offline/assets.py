@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from chronik.api.kubernetes_types import Definitions
+
 _PACKAGE = Path(__file__).parents[1]
 _ROOT = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent
 
@@ -37,7 +39,7 @@ def template_names() -> frozenset[str]:
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a ChronikCluster document."""
     document: dict[str, Any] = json.loads((SCHEMA / "chronikcluster.schema.json").read_text("utf-8"))
-    return document
+    return document | {"$defs": Definitions(document["$defs"], kubernetes_fields)}
 
 
 @cache

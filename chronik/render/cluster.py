@@ -25,6 +25,7 @@ from chronik.manifest import (
     apply_order,
     with_own_kinds,
 )
+from chronik.render.pods import pod_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -68,7 +69,7 @@ CONFIG_TEMPLATE = "configmap.yaml.j2"
 _HASH_LENGTH = 8  # hexadecimal digits of the name: 32 bits, and a cluster has two or three at a time
 
 COMPONENT_TEMPLATES = (
-    _Use("serviceaccount.yaml.j2"),
+    _Use("serviceaccount.yaml.j2", lambda component: component.serviceAccount is None),
     _Use("role.yaml.j2"),
     _Use("rolebinding.yaml.j2"),
     _Use("service.yaml.j2"),
@@ -142,6 +143,7 @@ def _manifests(
         variables = {
             **shared,
             "component": component,
+            "pod": pod_settings(cluster, component.name),
             "name": workload_name(cluster.name, component.name),
             "labels": _labels(cluster, component.name),
             "selector": _selector(cluster, component.name),

@@ -20,6 +20,7 @@ from support.spec_generator import TEXTS, Generator
 from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
 from chronik.api.validation import Validator
+from chronik.kube.requests import encode
 from chronik.manifest import KIND_BY_NAME
 from chronik.offline import assets
 from chronik.offline.template_sets import template_reader
@@ -72,8 +73,8 @@ class Server:
     ) -> tuple[int, Any, frozenset[str]]:
         """Return the code, the answer and the texts of the warnings."""
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": kind}
-        text = json.dumps(body, ensure_ascii=not kind.endswith("yaml"))  # YAML has no escapes for surrogate pairs
-        self._connection.request(method, path, text.encode(), headers)
+        content = encode(body) if kind.endswith("yaml") else json.dumps(body).encode()
+        self._connection.request(method, path, content, headers)
         response = self._connection.getresponse()
         warnings = {_warning(text) for text in response.headers.get_all("Warning") or ()}
         answer = json.loads(response.read(), parse_int=_number)
