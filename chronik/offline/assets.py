@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from chronik.api.kubernetes_types import Definitions
+from chronik.kubernetes_types import Definitions
 
 _PACKAGE = Path(__file__).parents[1]
 _ROOT = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "chronik"
 
 LAYERS = (
-    ("errors", "manifest", "problem", "quantity", "clock", "tasks", "wording"),
+    ("errors", "kubernetes_types", "manifest", "problem", "quantity", "clock", "tasks", "wording"),
     ("api", "documents"),
     ("plan", "kube"),
     ("status", "render"),
@@ -31,6 +31,7 @@ OUTSIDE = ("__init__", "__main__")
 
 PURE = {
     "errors",
+    "kubernetes_types",
     "manifest",
     "problem",
     "quantity",
