@@ -25,6 +25,8 @@ INSTANCE_LABEL = "app.kubernetes.io/instance"
 """Volume claims are found by it: a StatefulSet labels them with its selector alone."""
 CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
+MIRROR_PREFIX = "mirror-"
+"""What the component label of a mirror's objects and pods begins with; the name of its source follows."""
 
 API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"
@@ -91,6 +93,11 @@ def is_paused(document: Manifest) -> bool:
     return (document["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
 
 
+def is_mirror(manifest: Manifest) -> bool:
+    """Return whether an object is part of a mirror, without which a cluster is ready all the same."""
+    return component_of(manifest).startswith(MIRROR_PREFIX)
+
+
 def component_of(manifest: Manifest) -> str:
     """Return which component of a cluster an object's label says it is part of; empty if it has no such label."""
     component: str = (manifest["metadata"].get("labels") or {}).get(COMPONENT_LABEL, "")
@@ -119,14 +126,14 @@ class ObjectRef(NamedTuple):
 
 
 def apply_order(manifest: Manifest) -> tuple[int, int, str, str]:
-    """Sort key: kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then by name.
+    """Sort key: kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then mirrors, then by name.
 
     A kind that chronik does not know (from a template override) comes last.
     """
     metadata = manifest["metadata"]
     return (
         _KIND_ORDER.get(manifest["kind"], len(_KIND_ORDER)),
-        _COMPONENT_ORDER.get(component_of(manifest), -1),
+        _COMPONENT_ORDER.get(component_of(manifest), len(_COMPONENT_ORDER) if is_mirror(manifest) else -1),
         metadata.get("namespace", ""),
         metadata["name"],
     )

@@ -191,6 +191,10 @@ LAZY_COMMANDS = {
     "delete": ("chronik.cli.delete:delete", "Delete clusters in reverse order; volumes as their retention says."),
     "diff": ("chronik.cli.diff:diff", "Show what apply would change, field by field."),
     "install": ("chronik.cli.install:install", "Print the manifests of the operator itself."),
+    "mirror-probe": (
+        "chronik.cli.mirror_probe:mirror_probe",
+        "Measure how far a mirror is behind its source, and answer probes and metrics.",
+    ),
     "render": ("chronik.cli.offline:render", "Print every Kubernetes object of the clusters."),
     "reconcile": (
         "chronik.cli.reconcile:reconcile",

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.components import Component, components, members, workload_name
+from chronik.api.mirrors import Mirror, mirrors
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
 from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, Manifest, ObjectRef, apply_order
@@ -54,6 +55,10 @@ COMPONENT_TEMPLATES = (
     _Use("poddisruptionbudget.yaml.j2", lambda component: component.budget is not None),
     _Use("horizontalpodautoscaler.yaml.j2", lambda component: component.autoscaling is not None),
 )
+
+MIRROR_CONFIG_TEMPLATE = "mirrorconfigmap.yaml.j2"
+MIRROR_TEMPLATES = ("serviceaccount.yaml.j2", "mirrordeployment.yaml.j2", "poddisruptionbudget.yaml.j2")
+"""Each runs once for each source of `spec.replication`."""
 
 
 def render(
@@ -114,6 +119,28 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
                 with _rendering(f"component {component.name} of {cluster.key}"):
                     made = render_one(templates, use.template, {**variables, **more})
                 yield use.template, patched(made)
+    for mirror in mirrors(cluster):
+        with _rendering(f"the mirror of {mirror.source['name']} in {cluster.key}"):
+            yield from _mirror_manifests(shared, mirror, templates, patched)
+
+
+def _mirror_manifests(
+    shared: dict[str, Any], mirror: Mirror, templates: Templates, patched: Callable[[Manifest], Manifest]
+) -> Iterator[tuple[str, Manifest]]:
+    cluster = shared["cluster"]
+    variables = {
+        **shared,
+        "component": mirror,
+        "mirror": mirror,
+        "name": workload_name(cluster.name, mirror.name),
+        "labels": _labels(cluster, mirror.name),
+        "selector": _selector(cluster, mirror.name),
+    }
+    config_map = patched(render_one(templates, MIRROR_CONFIG_TEMPLATE, variables))
+    yield MIRROR_CONFIG_TEMPLATE, config_map
+    variables["configHash"] = content_digest([config_map.get("data", {}), config_map.get("binaryData", {})])
+    for template in MIRROR_TEMPLATES:
+        yield template, patched(render_one(templates, template, variables))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chronik.quantity import canonical_quantity
+from chronik.render.properties import properties
 from chronik.render.skeleton import OMIT
 
 if TYPE_CHECKING:
@@ -40,4 +41,9 @@ def numbered(texts: Mapping[str, str], number: int) -> dict[str, str]:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {"optional": optional, "quantity": quantity}
-FUNCTIONS: dict[str, Callable[..., Any]] = {"given": given, "merged": merged, "numbered": numbered}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "given": given,
+    "merged": merged,
+    "numbered": numbered,
+    "properties": properties,
+}

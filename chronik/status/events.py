@@ -9,6 +9,7 @@ from chronik.plan.actions import REPLICAS_MANAGER, Apply, GrowClaim, Prune, Recr
 from chronik.plan.replicas import is_scaled
 from chronik.plan.rotation import ROTATION_MANAGER
 from chronik.status.compute import DEADLINE_EXCEEDED
+from chronik.status.replication import EXPECTED
 from chronik.wording import MOST_NAMED
 
 if TYPE_CHECKING:
@@ -70,8 +71,11 @@ def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
     ]
 
 
-_GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable"})
-_TOLD_CONDITIONS = ("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings")
+_GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable", "Replicating"})
+_TOLD_CONDITIONS = (
+    *("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings"),
+    "Replicating",
+)
 
 
 def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
@@ -88,7 +92,8 @@ def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
     for name in _TOLD_CONDITIONS:
         now, was = new.get(name), old.get(name)
         if now and (was is None or was["message"] != now["message"]) and (now["status"] == "True") != (name in _GOOD):
-            found.append(Announcement("Normal" if name == "Paused" else "Warning", now["reason"], now["message"]))
+            expected = name == "Paused" or (name == "Replicating" and now["reason"] in EXPECTED)
+            found.append(Announcement("Normal" if expected else "Warning", now["reason"], now["message"]))
     return found
 
 
