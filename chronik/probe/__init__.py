@@ -1,4 +1,4 @@
 """The probe beside a mirror: it measures how far the copy is behind its source, end to end, and says so over HTTP.
 
-It may import what the operator may. Start with `measure`, which decides; `heartbeats` reads, `server` answers.
+May import the root modules. Open `measure.py` first: it decides. Brokers are read in `heartbeats`; HTTP is `server`.
 """

@@ -45,20 +45,27 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="How far the copy may be behind. Without it nothing is measured.",
 )
-@click.option("--ca-file", default="", metavar="FILE", help="Certificates that the target is trusted by; it means TLS.")
-@click.option("--cert-file", default="", metavar="FILE", help="Certificate that the target knows the probe by.")
-@click.option("--key-file", default="", metavar="FILE", help="Key of that certificate.")
-@click.option("--host", default="", metavar="ADDRESS", help="Address to answer at.  [default: all]")
+@click.option(
+    "--ca-file",
+    type=parameters.FILE,
+    metavar="FILE",
+    help="Certificates that the target is trusted by; with them, it is spoken to over TLS.",
+)
+@click.option(
+    "--cert-file", type=parameters.FILE, metavar="FILE", help="Certificate that the target knows the probe by."
+)
+@click.option("--key-file", type=parameters.FILE, metavar="FILE", help="Key of that certificate.")
+@click.option("--host", type=parameters.ADDRESS, metavar="ADDRESS", help="Address to answer at.  [default: all]")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port to answer at.")
 def mirror_probe(
     source: str,
     source_servers: tuple[str, ...],
     targets: tuple[str, ...],
     max_lag: float | None,
-    ca_file: str,
-    cert_file: str,
-    key_file: str,
-    host: str,
+    ca_file: str | None,
+    cert_file: str | None,
+    key_file: str | None,
+    host: str | None,
     port: int,
 ) -> int:
     """Measure how far a mirror is behind its source, and answer probes and metrics.
@@ -71,8 +78,8 @@ def mirror_probe(
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it says of lost connections, we say once
     measure = Measure(source, max_lag, time.time)
-    brokers = Brokers(targets, ca_file, cert_file, key_file)
-    asyncio.run(_until_told(measure, brokers, source_servers, host, port))
+    brokers = Brokers(targets, ca_file or "", cert_file or "", key_file or "")
+    asyncio.run(_until_told(measure, brokers, source_servers, host or "", port))
     return 0
 
 
