@@ -71,6 +71,7 @@ async def _read(measure: Measure, brokers: Brokers, pause: float) -> None:
         client_id=f"chronik-mirror-probe-{measure.source}",
         group_id=None,
         enable_auto_commit=False,
+        auto_offset_reset="earliest",  # for a topic that was made anew, and is shorter than before
         security_protocol="SSL" if tls else "PLAINTEXT",
         ssl_context=context,
     )

@@ -70,7 +70,7 @@ def test_loops(case):
 
 
 def test_a_loop_is_an_error_where_all_documents_are_seen(tmp_path):
-    """`validate` of a folder refuses a loop, at the place of the naming that makes it; one document alone is warned of."""
+    """`validate` of a folder refuses a loop, at the naming that makes it; one document alone is warned of."""
     for name, other in (("east", "west"), ("west", "east")):
         (tmp_path / f"{name}.yaml").write_text(DOCUMENT.format(name=name, other=other))
     _, together = loading.check([str(tmp_path)])

@@ -1,4 +1,4 @@
-"""Properties files are what `java.util.Properties` reads, as an independent reader of the format and Java itself say."""
+"""Properties files are what `java.util.Properties` reads, as another reader of the format and Java itself say."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ import java.io.*; import java.nio.charset.StandardCharsets; import java.util.*;
 class Read { public static void main(String[] names) throws Exception {
   for (String name : names) {
     Properties found = new Properties();
-    try (Reader reader = new InputStreamReader(new FileInputStream(name), StandardCharsets.ISO_8859_1)) { found.load(reader); }
+    try (Reader reader = new InputStreamReader(new FileInputStream(name), StandardCharsets.ISO_8859_1)) {
+      found.load(reader);
+    }
     for (String key : new TreeSet<>(found.stringPropertyNames()))
       System.out.println(hex(key) + " " + hex(found.getProperty(key)));
     System.out.println();
@@ -65,7 +67,7 @@ def test_a_file_is_ascii_and_has_a_line_for_each_setting(settings):
 
 
 def test_java_reads_back_what_was_meant(tmp_path: Path):
-    """Java's own Properties reads exactly what was written, hard cases and every character of the first 256 included."""
+    """Java's own Properties reads exactly what was written, hard cases and the first 256 characters included."""
     java = shutil.which("java")
     if java is None or shutil.which("javac") is None:
         pytest.skip("there is no JDK")
