@@ -27,6 +27,8 @@ CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
 MIRROR_PREFIX = "mirror-"
 """What the component label of a mirror's objects and pods begins with; the name of its source follows."""
+CONFIGURATION = "config"
+"""The component that a cluster's ConfigMaps bear: pods of all components read them."""
 
 API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"
@@ -102,6 +104,27 @@ def component_of(manifest: Manifest) -> str:
     """Return which component of a cluster an object's label says it is part of; empty if it has no such label."""
     component: str = (manifest["metadata"].get("labels") or {}).get(COMPONENT_LABEL, "")
     return component
+
+
+def is_configuration(manifest: Manifest) -> bool:
+    """Return whether an object is a version of a configuration: a cluster's, or that of one of its mirrors."""
+    return manifest["kind"] == "ConfigMap" and (component_of(manifest) == CONFIGURATION or is_mirror(manifest))
+
+
+_CONTENT = re.compile(r"-[0-9a-f]{8}")
+
+
+def lasting_name(manifest: Manifest) -> str:
+    """Return the name that an object has in all its versions: that of a configuration without what tells its content.
+
+    Files are named for it, so that reviews show what changed in them.
+    """
+    name: str = manifest["metadata"]["name"]
+    labels = manifest["metadata"].get("labels")
+    if not isinstance(labels, dict) or not is_configuration(manifest):  # a file that is read may say anything
+        return name
+    base = f"{labels.get(CLUSTER_LABEL)}-{component_of(manifest)}"
+    return base if _CONTENT.fullmatch(name.removeprefix(base)) else name
 
 
 _KIND_ORDER = {kind.name: position for position, kind in enumerate(KINDS)}

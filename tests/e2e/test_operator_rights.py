@@ -27,7 +27,13 @@ pytestmark = pytest.mark.real  # rights are the real server's to judge
 USER = "alice"
 SHARD = {"rights": "examined"}
 AUTOSCALED = {"searchNodes": {"minReplicas": 2, "maxReplicas": 4, "targetCpuUtilizationPercentage": 70}}
-FULL = {"searchNodes": 2, "autoscaling": AUTOSCALED, "podDisruptionBudget": {"maxUnavailable": 1}}
+EAST = {"name": "east", "bootstrapServers": ["east:9092"], "topics": {"include": ["orders"]}}
+FULL = {
+    "searchNodes": 2,
+    "autoscaling": AUTOSCALED,
+    "podDisruptionBudget": {"maxUnavailable": 1},
+    "replication": {"sources": [EAST]},
+}
 
 # Rights that no request of a peaceful life shows, and why they are needed.
 UNSEEN = {

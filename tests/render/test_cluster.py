@@ -58,8 +58,8 @@ def test_first_keys(cluster):
 def test_every_template_file_is_used(cluster):
     """There is no template that nothing renders, and none that is missing."""
     own, used = template_reader(), set()
-    unified, _ = offline.load_clusters([str(ROOT / "examples" / "unified-production.yaml")])
-    for each in (cluster, *unified):
+    examples = [str(ROOT / "examples" / f"{name}.yaml") for name in ("unified-production", "replication")]
+    for each in (cluster, *offline.load_clusters(examples)[0]):
         render(each, Templates(lambda name: used.add(name) or own(name)))
 
     assert used == {path.relative_to(assets.TEMPLATES).as_posix() for path in assets.TEMPLATES.rglob("*.j2")} - {
@@ -84,6 +84,9 @@ def without_hash(manifest: dict[str, Any]) -> dict[str, Any]:
     template = manifest.get("spec", {}).get("template")
     if template:
         assert len(template["metadata"]["annotations"].pop("chronik.stream/config-hash")) == 64
+        assert template["spec"]["volumes"].pop(0)["configMap"]["name"].startswith("production-config-")
+    if manifest["kind"] == "Role":
+        assert manifest["rules"][0].pop("resourceNames")[0].startswith("production-config-")
     return manifest
 
 

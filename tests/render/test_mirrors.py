@@ -14,6 +14,7 @@ import yaml
 from support.clusters import small_cluster
 
 from chronik.api.rules import RuleBook
+from chronik.manifest import lasting_name
 from chronik.offline import assets
 from chronik.offline import loading as offline
 from chronik.plan.rotation import required_secrets
@@ -227,8 +228,23 @@ def test_a_changed_setting_rolls_the_mirror(change):
     before, after = rendered()["Deployment"], rendered(change)["Deployment"]
     old, new = (each["spec"]["template"]["metadata"]["annotations"] for each in (before, after))
 
+    names = [each["spec"]["template"]["spec"]["volumes"][0]["configMap"].pop("name") for each in (before, after)]
+
     assert old.pop("chronik.stream/config-hash") != new.pop("chronik.stream/config-hash")
+    assert names[0] != names[1]
     assert before == after
+
+
+def test_the_file_is_named_for_its_content():
+    """A mirror's ConfigMap never changes: other content is another one, and pods name their own."""
+    objects = rendered()
+    name = objects["ConfigMap"]["metadata"]["name"]
+
+    assert re.fullmatch("west-mirror-east-[0-9a-f]{8}", name)
+    assert objects["ConfigMap"]["immutable"] is True
+    assert lasting_name(objects["ConfigMap"]) == "west-mirror-east"
+    volumes = objects["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "config", "configMap": {"name": name}} in volumes
 
 
 def test_paused_is_without_pods():
