@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from chronik.api.mirrors import mirror_ref, mirrors
-from chronik.manifest import component_of
+from chronik.api.mirrors import mirror_component, mirror_ref, mirrors
+from chronik.manifest import MIRROR_PREFIX, component_of, is_mirror
 from chronik.status.health import pod_ready, pod_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from chronik.api.mirrors import Mirror
     from chronik.api.spec import Cluster
     from chronik.manifest import Manifest, ObjectRef
 
@@ -55,19 +54,30 @@ def mirror_statuses(
     cluster: Cluster, objects: Mapping[ObjectRef, Manifest], pods: Sequence[Manifest]
 ) -> list[MirrorStatus]:
     """Return how each mirror of a cluster is, in the order of the document."""
-    return [_mirror_status(cluster, mirror, objects, pods) for mirror in mirrors(cluster)]
+    found = ((mirror.source["name"], mirror.replicas) for mirror in mirrors(cluster))
+    return [_mirror_status(mirror_ref(cluster.key, name), name, wanted, objects, pods) for name, wanted in found]
+
+
+def live_mirror_statuses(objects: Mapping[ObjectRef, Manifest], pods: Sequence[Manifest]) -> list[MirrorStatus]:
+    """Return how each mirror is of which there is a Deployment, whatever a document says."""
+    return [
+        _mirror_status(
+            ref, component_of(live).removeprefix(MIRROR_PREFIX), live["spec"].get("replicas", 1), objects, pods
+        )
+        for ref, live in sorted(objects.items())
+        if ref.kind == "Deployment" and is_mirror(live)
+    ]
 
 
 def _mirror_status(
-    cluster: Cluster, mirror: Mirror, objects: Mapping[ObjectRef, Manifest], pods: Sequence[Manifest]
+    ref: ObjectRef, name: str, wanted: int, objects: Mapping[ObjectRef, Manifest], pods: Sequence[Manifest]
 ) -> MirrorStatus:
-    name, wanted = mirror.source["name"], mirror.replicas
-    if mirror.source["paused"]:
+    """Return how a mirror is; one that wants no pods is paused."""
+    if not wanted:
         return MirrorStatus(name, "Paused", 0, 0)
-    ref = mirror_ref(cluster.key, name)
     if ref not in objects:
         return MirrorStatus(name, "Starting", 0, wanted, f"{ref.kind} {ref.name} does not exist")
-    own = [pod for pod in pods if component_of(pod) == mirror.name and not _gone(pod)]
+    own = [pod for pod in pods if component_of(pod) == mirror_component(name) and not _gone(pod)]
     ready = sum(map(pod_ready, own))
     if ready:
         return MirrorStatus(name, "Replicating", ready, wanted)

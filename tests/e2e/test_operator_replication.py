@@ -177,11 +177,20 @@ async def _without_condition(place: Namespace) -> dict[str, Any]:
     return {} if there else cluster
 
 
+async def _seen(place: Namespace, generation: int) -> dict[str, Any]:
+    cluster = await place.cluster("c")
+    return cluster if cluster["status"].get("observedGeneration") == generation else {}
+
+
 async def test_a_missing_secret_is_told_of(place):
     """A mirror whose Secret does not exist makes SecretsAvailable say so, and the cluster runs."""
     async with running(place.server, place.name):
         await place.launch(replication=copying())
         found = await with_condition(place, "c", "SecretsAvailable", "False", "SecretMissing")
 
+        await place.change("c", replication=copying(tasks=1))
+        changed = await eventually(lambda: _seen(place, found["metadata"]["generation"] + 1))
+
+    assert (changed["status"]["phase"], condition(changed, "Ready")["status"]) == ("Running", "True")
     assert "c-mirror-east needs Secret east-user" in condition(found, "SecretsAvailable")["message"]
     assert condition(found, "Ready")["status"] == "True"

@@ -11,7 +11,7 @@ from chronik.manifest import ObjectRef
 from chronik.plan.results import Report
 from chronik.status.compute import Observation, derive
 from chronik.status.events import announcements
-from chronik.status.replication import mirror_statuses, summary
+from chronik.status.replication import live_mirror_statuses, mirror_statuses, summary
 
 NOW = "2026-01-01T12:00:00Z"
 
@@ -100,6 +100,17 @@ def test_a_paused_mirror_wants_no_pods():
     assert [(each.state, each.wanted) for each in found] == [("Paused", 0), ("Replicating", 2)]
     assert summary(found) == ("Replicating", "east: paused; west: replicating")
     assert summary(found[:1]) == ("Paused", "east: paused")
+
+
+def test_without_a_document_deployments_tell_of_mirrors():
+    """A cluster that was applied from a file has the mirrors that it has Deployments of."""
+    live = deployment() | deployment("west")
+    for ref, each in live.items():
+        each["metadata"]["labels"] = {"chronik.stream/component": ref.name.removeprefix("c-")}
+    live[ObjectRef("Deployment", "default", "c-mirror-west")]["spec"]["replicas"] = 0
+    found = live_mirror_statuses(live, [pod()])
+
+    assert [(each.source, each.state) for each in found] == [("east", "Replicating"), ("west", "Paused")]
 
 
 def test_the_worst_mirror_gives_the_reason():

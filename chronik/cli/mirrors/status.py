@@ -68,11 +68,11 @@ def replication_status(names: tuple[str, ...], options: ConnectOptions, cluster_
 
 def _mirrors(key: ClusterKey, found: LiveCluster, domain: str) -> ClusterMirrors:
     from chronik.report.replication import ClusterMirrors  # noqa: PLC0415  # help and completion stay quick
-    from chronik.status.replication import mirror_statuses  # noqa: PLC0415
+    from chronik.status.replication import live_mirror_statuses, mirror_statuses  # noqa: PLC0415
 
     cluster = _cluster(found)
     if cluster is None:
-        return ClusterMirrors(key, ())
+        return ClusterMirrors(key, tuple(live_mirror_statuses(found.objects, found.pods)))
     return ClusterMirrors(key, tuple(mirror_statuses(replace(cluster, domain=domain), found.objects, found.pods)))
 
 
