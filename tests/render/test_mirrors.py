@@ -156,8 +156,6 @@ def test_a_source_without_heartbeats_is_only_read():
 )
 def test_what_is_set_cannot_be_set_again(name):
     """`config` is refused each setting that chronik makes for a flow."""
-    if name == "heartbeats.topic.replication.factor":  # of the way back, which config does not reach
-        return
     spec = {"replication": {"sources": [source(config={name: "1"})]}}
     book = RuleBook(assets.rules_text())
 
@@ -171,6 +169,12 @@ def _checked(book: RuleBook, spec: dict[str, Any]) -> list[Any]:
         each.setdefault("maxLag", "60s")
         each.setdefault("naming", "Prefixed")
     return book.check({"spec": {key: value for key, value in whole.items() if value is not None}})
+
+
+@pytest.mark.parametrize(("config", "expected"), [({}, "60"), ({"refresh.topics.interval.seconds": "5"}, "5")])
+def test_new_topics_are_looked_for_each_minute(config, expected):
+    """A topic that is made after the mirror, heartbeats for one, is found within a minute, or as config says."""
+    assert settings(rendered({"config": config}))["east->west.refresh.topics.interval.seconds"] == expected
 
 
 def test_own_settings_belong_to_the_flow():
