@@ -128,7 +128,7 @@ class _Loading:
         """Hold the clusters to each other: copies that go round in a circle would never end."""
         if not any(cluster.spec["replication"] for cluster in self.clusters.values()):
             return
-        from chronik.api.mirrors import loops  # noqa: PLC0415  # most documents have no replication
+        from chronik.api.replication.loops import loops  # noqa: PLC0415  # most documents have no replication
 
         for loop in loops(self.clusters.values()):
             message = f"topics would be copied for ever: {' to '.join((*loop.around[-1:], *loop.around))}"

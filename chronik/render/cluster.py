@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.components import Component, components, members, workload_name
-from chronik.api.mirrors import Mirror, mirrors
+from chronik.api.replication.mirrors import Mirror, mirrors
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
 from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, CONFIGURATION, MANAGED_BY, Manifest, ObjectRef, apply_order
@@ -20,7 +20,7 @@ from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, CONFIGURATION, MANA
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chronik.api.spec import Cluster
+    from chronik.api.spec import Cluster, ClusterSpec, Monitor, NetworkPolicy
     from chronik.render.kubernetes import FieldTable
     from chronik.render.patches import Patches
     from chronik.render.templates import Templates
@@ -31,12 +31,25 @@ def _always(component: Component) -> bool:
     return True
 
 
+def _in_every_spec(spec: ClusterSpec) -> bool:
+    del spec
+    return True
+
+
 class _Use(NamedTuple):
-    """One template, and the components that it runs for; `each_member` says that it runs for each member of those."""
+    """One template, and the components that it runs for; `each_member` says that it runs for each member of those.
+
+    `asked` tells of a spec whether it asks for such objects at all.
+    """
 
     template: str
     wanted: Callable[[Component], bool] = _always
     each_member: bool = False
+    asked: Callable[[ClusterSpec], bool] = _in_every_spec
+
+
+def _enabled(section: NetworkPolicy | Monitor | None) -> bool:
+    return section is not None and section["enabled"]
 
 
 CONFIG_TEMPLATE = "configmap.yaml.j2"
@@ -52,10 +65,13 @@ COMPONENT_TEMPLATES = (
     _Use("clientservice.yaml.j2", lambda component: component.type.serves_clients),
     _Use("memberservice.yaml.j2", lambda component: component.member, each_member=True),
     _Use("externalservice.yaml.j2", lambda component: component.external, each_member=True),
+    _Use("networkpolicy.yaml.j2", asked=lambda spec: _enabled(spec["networkPolicy"])),
     _Use("statefulset.yaml.j2", lambda component: component.workload == "StatefulSet"),
     _Use("deployment.yaml.j2", lambda component: component.workload == "Deployment"),
     _Use("poddisruptionbudget.yaml.j2", lambda component: component.budget is not None),
     _Use("horizontalpodautoscaler.yaml.j2", lambda component: component.autoscaling is not None),
+    _Use("servicemonitor.yaml.j2", asked=lambda spec: _enabled(spec["monitoring"]["serviceMonitor"])),
+    _Use("podmonitor.yaml.j2", asked=lambda spec: _enabled(spec["monitoring"]["podMonitor"])),
 )
 
 MIRROR_CONFIG_TEMPLATE = "mirrorconfigmap.yaml.j2"
@@ -109,6 +125,7 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
             hashed = patched(render_one(templates, CONFIG_TEMPLATE, {**config, "members": group[:1]}))
     configuration = _named_for_content(config_map, hashed, base)
     yield CONFIG_TEMPLATE, config_map
+    uses = [use for use in COMPONENT_TEMPLATES if use.asked(cluster.spec)]
     for component in components(cluster):
         variables = {
             **shared,
@@ -118,7 +135,7 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
             "selector": _selector(cluster, component.name),
             **configuration,
         }
-        for use in COMPONENT_TEMPLATES:
+        for use in uses:
             if not use.wanted(component):
                 continue
             for more in [{"member": each} for each in group] if use.each_member else [{}]:

@@ -71,10 +71,10 @@ def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
     ]
 
 
-_GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable", "Replicating"})
+_GOOD = frozenset({"Ready", "StorageResizable", "KindsInstalled", "SecretsAvailable", "Replicating"})
 _TOLD_CONDITIONS = (
-    *("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings"),
-    "Replicating",
+    *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
+    *("SpecWarnings", "Replicating"),
 )
 
 

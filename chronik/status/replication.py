@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from chronik.api.mirrors import mirror_component, mirror_ref, mirrors
+from chronik.api.replication.mirrors import mirror_component, mirror_ref, mirrors
 from chronik.manifest import MIRROR_PREFIX, component_of, is_mirror
 from chronik.status.health import pod_ready, pod_trouble
 

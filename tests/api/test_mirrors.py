@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from support.clusters import small_cluster
 
-from chronik.api.mirrors import loops, mirrors
+from chronik.api.replication.loops import loops
+from chronik.api.replication.mirrors import mirrors
 from chronik.offline import loading
 
 
