@@ -46,7 +46,7 @@ OWN_CONDITIONS = frozenset(
     {
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
         *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
-        *("SpecWarnings", "Replicating"),
+        *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating"),
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""
@@ -313,7 +313,7 @@ def merge_conditions(
     return merged
 
 
-_OF_THE_DOCUMENT = frozenset({"Paused", "SpecWarnings"})
+_OF_THE_DOCUMENT = frozenset({"Paused", "SpecWarnings", "TemplatesUsable"})
 
 
 def refused(

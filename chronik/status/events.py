@@ -71,11 +71,23 @@ def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
     ]
 
 
-_GOOD = frozenset({"Ready", "StorageResizable", "KindsInstalled", "SecretsAvailable", "Replicating"})
+_GOOD = frozenset(
+    {
+        "Ready",
+        "StorageResizable",
+        "KindsInstalled",
+        "SecretsAvailable",
+        "OwnObjectsReady",
+        "TemplatesUsable",
+        "Replicating",
+    }
+)
 _TOLD_CONDITIONS = (
     *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
-    *("SpecWarnings", "Replicating"),
+    *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating"),
 )
+_NO_NEWS = frozenset({"ObjectsNotReady"})
+"""Reasons that come and go as objects start."""
 
 
 def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
@@ -91,6 +103,8 @@ def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
         found.append(Announcement("Warning", DEADLINE_EXCEEDED, f"{rolls['message']}. {new['Ready']['message']}"))
     for name in _TOLD_CONDITIONS:
         now, was = new.get(name), old.get(name)
+        if now and now["reason"] in _NO_NEWS:
+            continue
         if now and (was is None or was["message"] != now["message"]) and (now["status"] == "True") != (name in _GOOD):
             expected = name == "Paused" or (name == "Replicating" and now["reason"] in EXPECTED)
             found.append(Announcement("Normal" if expected else "Warning", now["reason"], now["message"]))
