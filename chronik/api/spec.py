@@ -286,6 +286,63 @@ class Patch(TypedDict):
     patch: dict[str, Any] | list[Any]
 
 
+class SourceTls(TypedDict):
+    """`spec.replication.sources[].tls`."""
+
+    caSecret: str | None
+    certSecret: str | None
+
+
+class SourceSasl(TypedDict):
+    """`spec.replication.sources[].sasl`."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+    secret: str
+
+
+class SourceTopics(TypedDict):
+    """`spec.replication.sources[].topics`."""
+
+    include: list[str]
+    exclude: list[str]
+
+
+class SourceGroups(TypedDict):
+    """`spec.replication.sources[].groups`."""
+
+    include: list[str]
+    exclude: list[str]
+    syncOffsets: bool
+
+
+class ReplicationSource(TypedDict):
+    """An item of `spec.replication.sources`: a cluster to copy from."""
+
+    name: str
+    bootstrapServers: list[str]
+    tls: SourceTls | None
+    sasl: SourceSasl | None
+    topics: SourceTopics
+    groups: SourceGroups
+    naming: Literal["Prefixed", "Identity"]
+    heartbeats: bool
+    tasks: int
+    replicas: int
+    maxLag: str
+    paused: bool
+    resources: Resources | None
+    config: dict[str, str]
+
+
+class Replication(TypedDict):
+    """`spec.replication`."""
+
+    alias: str | None
+    image: str
+    probeImage: str | None
+    sources: list[ReplicationSource]
+
+
 class ClusterSpec(TypedDict):
     """`spec`, with every field of the schema present: defaults are filled in, and what is absent is None."""
 
@@ -310,6 +367,7 @@ class ClusterSpec(TypedDict):
     tolerations: list[dict[str, Any]]
     affinity: dict[str, Any] | None
     topologySpreadConstraints: list[dict[str, Any]]
+    replication: Replication | None
     components: dict[str, ComponentOverrides] | None
     patches: list[Patch]
     templateValues: dict[str, Any]
