@@ -1,8 +1,8 @@
 """The write-ahead log of one server in a store: a compressed object for each segment, and how far it goes.
 
-Objects lie in `wal/<system identifier>/`: `<segment>.gz` once a segment is whole, `<segment>.partial.gz` for the one that
-is being written, `<timeline>.history.gz`, and `archive.json`, which says up to when nothing is missing. Each is encrypted
-if there is a key, and says so by its first bytes.
+Objects lie in `wal/<system identifier>/`: `<segment>.gz` once a segment is whole, `<segment>.partial.gz` for the one
+that is being written, `<timeline>.history.gz`, and `archive.json`, which says up to when nothing is missing. WAL is
+encrypted if there is a key, and says so by its first bytes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def segment_start(name: str, size: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveState:
-    """How far an archive goes. `position` is where the next whole segment begins; up to `complete_until` all is there."""
+    """How far it goes: `position` is where the next whole segment begins; up to `complete_until` all is there."""
 
     timeline: int
     position: str

@@ -1,4 +1,4 @@
-"""A base backup of the whole server: pg_basebackup's tar, streamed into the store, with the WAL that makes it consistent.
+"""A base backup of the whole server: pg_basebackup's tar, streamed into the store, and WAL to make it consistent.
 
 It can be recovered by itself to the moment it ended, and with an archive to any moment after.
 """

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from chronik.backup.store import Store
 
 RECOVERY_TABLE = "public.chronik_recovery"
-DUMP_ARGUMENTS = ("--format=custom", "--compress=1", "--no-password", "--lock-wait-timeout=60s")
-DUMP_ARGUMENTS += (f"--exclude-table={RECOVERY_TABLE}",)
+_QUIET = ("--no-password", "--lock-wait-timeout=60s")
+DUMP_ARGUMENTS = ("--format=custom", "--compress=1", *_QUIET, f"--exclude-table={RECOVERY_TABLE}")
 OF_USERS = """n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     AND c.oid IS DISTINCT FROM pg_catalog.to_regclass('public.chronik_recovery')
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d

@@ -1,5 +1,4 @@
-"""Encryption of a stream of any length: AES-256-GCM in chunks, in the STREAM construction (Hoang, Reyhanitabar, Rogaway,
-Vizár 2015), as age and Tink have it.
+"""Encryption of a stream of any length: AES-256-GCM in chunks, in the STREAM construction, as age and Tink have it.
 
     object   = "CHRONIK" 0x01, salt (32 bytes), chunk*
     file key = HKDF-SHA256(key, salt, info = "chronik backup " + name of the object)
@@ -7,8 +6,9 @@ Vizár 2015), as age and Tink have it.
     nonce    = number of the chunk (11 bytes, big endian), 0x01 if it is the last, else 0x00
 
 The number in the nonce makes a chunk that was moved, repeated or left out fail; the last byte makes an object fail that
-was cut off at a chunk's end, or that something was added to. The name in the key makes one object in place of another fail.
-A chunk is handed on only after its tag was checked. All cryptography is the library's; nothing here is but the counting.
+was cut off at a chunk's end, or that something was added to. The name in the key makes one object in place of another
+fail. A chunk is handed on only after its tag was checked. All cryptography is the library's; only the counting is not.
+The construction: Hoang, Reyhanitabar, Rogaway, Vizár, "Online Authenticated-Encryption", 2015.
 """
 
 from __future__ import annotations
@@ -67,9 +67,8 @@ def read_key(path: Path) -> Key:
     if len(text) == _KEY:
         return Key(text)
     hint = "Make one with: openssl rand -hex 32"
-    raise InputError(
-        "this is no encryption key: it has to be 32 bytes, in hexadecimal or base64", subject=str(path), hint=hint
-    )
+    message = "this is no encryption key: it has to be 32 bytes, in hexadecimal or base64"
+    raise InputError(message, subject=str(path), hint=hint)
 
 
 def choose_key(keys: Sequence[Key], key_id: str, subject: str) -> Key:

@@ -1,20 +1,21 @@
 """What a store says of one backup: its manifest, which is written last, so a backup that has one is whole.
 
-Times are RFC 3339 in UTC. `bytes` and `sha256` of a file are of what lies in the store, `plain_bytes` and `plain_sha256`
-of what was put in before encryption. The JSON has camelCase keys, as all of chronik's JSON has.
+Times are RFC 3339 in UTC. `bytes` and `sha256` of a file are of what lies in the store; `plain_bytes` and
+`plain_sha256` are of what went in before encryption. The JSON has camelCase keys, as all of chronik's JSON has.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from chronik.backup.errors import BackupDamaged
 
 FORMAT = "chronik.stream/backup.v1"
 MANIFEST = "manifest.json"
-DUMP, BASE = "Dump", "Base"
+DUMP: Final = "Dump"
+BASE: Final = "Base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,17 @@ class Encryption:
 
 @dataclass(frozen=True, slots=True)
 class WalRange:
-    """The part of the WAL that makes a base backup consistent; LSNs as PostgreSQL writes them."""
+    """The part of the WAL that makes a base backup consistent; LSNs as PostgreSQL writes them.
+
+    `superuser` is the role that initdb made: it is there whatever else is.
+    """
 
     system_identifier: str
     timeline: int
     start: str
     end: str
     segment_bytes: int
+    superuser: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +93,8 @@ def read_manifest(text: bytes, subject: str) -> Manifest:
         data = json.loads(text)
         if data["format"] != FORMAT:
             hint = "Use the chronik that made it, or a newer one."
-            raise BackupDamaged(
-                f"its format is {data['format']!r}, and this chronik reads {FORMAT}", subject=subject, hint=hint
-            )
+            message = f"its format is {data['format']!r}, and this chronik reads {FORMAT}"
+            raise BackupDamaged(message, subject=subject, hint=hint)
         rows, description = data.pop("rows"), data.pop("description")
         found = _snake(data)
         found["files"] = tuple(StoredFile(**file) for file in found["files"])

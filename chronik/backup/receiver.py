@@ -1,8 +1,8 @@
 """Receives the WAL of a server as it is written, and puts it into the store.
 
-pg_receivewal writes segments into a folder; each goes to the store when it is whole, and the one that is being written at
-intervals. The replication slot is not pg_receivewal's: it is moved on only when the store has a segment. So the folder may
-be lost at any time, with the pod and its node, and the server still has what the store lacks.
+pg_receivewal writes segments into a folder; each goes to the store when it is whole, and the one that is being written
+at intervals. The replication slot is not pg_receivewal's: it is moved on only when the store has a segment. So the
+folder may be lost at any time, with the pod and its node, and the server still has what the store lacks.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ _TICK = 0.5
 _LONGEST_PAUSE = 30.0
 _CATCH_UP = 10.0
 """Seconds for pg_receivewal to have what the server had a moment ago."""
-_SLOT = (
-    "SELECT coalesce(restart_lsn::text, ''), wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = {slot};"
-)
+_SLOT = """SELECT coalesce(restart_lsn::text, ''), wal_status
+    FROM pg_catalog.pg_replication_slots WHERE slot_name = {slot};"""
 _NEW_SLOT = "SELECT lsn FROM pg_catalog.pg_create_physical_replication_slot({slot}, true);"
 _DROP_SLOT = "SELECT pg_catalog.pg_drop_replication_slot({slot});"
 _MOVE_SLOT = "SELECT end_lsn FROM pg_catalog.pg_replication_slot_advance({slot}, {position});"

