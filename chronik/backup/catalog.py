@@ -57,7 +57,8 @@ def list_backups(store: Store) -> list[Entry]:
     """Return what the store holds, by id, the parts of dead runs among it."""
     unfinished = store.unfinished()
     folders = {*store.folders(), *(name.partition("/")[0] for name in unfinished)} - {WAL_FOLDER}
-    return [_entry(store, folder, unfinished) for folder in sorted(folders)]
+    entries = [_entry(store, folder, unfinished) for folder in sorted(folders)]
+    return [entry for entry in entries if entry.manifest or entry.problem or entry.leftovers]  # a folder may be empty
 
 
 def _entry(store: Store, folder: str, unfinished: dict[str, int]) -> Entry:

@@ -12,10 +12,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tarfile
 import tempfile
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
     from chronik.backup.store import Store
 
 _COMMIT = re.compile(r"COMMIT(?: PREPARED)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
-_FOR_EVER = str(7 * 24 * 3600)
+_TICK = 0.1
+"""Seconds between looks at whether the server takes connections."""
 _SETTINGS = {
     "listen_addresses": "", "port": "5432", "fsync": "off", "full_page_writes": "off", "hot_standby": "off",
     "max_prepared_transactions": "1000", "archive_mode": "off", "logging_collector": "off", "ssl": "off",
@@ -143,7 +146,7 @@ class ScratchServer:
     def __init__(self, folder: Path, superuser: str) -> None:
         self.folder, self.data = folder, folder / "data"
         self._superuser = superuser
-        self._running = False
+        self._server: Tool | None = None
 
     def environment(self, database: str) -> dict[str, str]:
         """Return the variables with which programs reach a database of it."""
@@ -169,20 +172,24 @@ class ScratchServer:
         (self.data / "postgresql.auto.conf").write_text("")
         (self.data / "pg_hba.conf").write_text("local all all trust\n")
         (self.data / "pg_ident.conf").write_text("")
-        log = self.folder / "log"
-        arguments = ["-D", str(self.data), "-l", str(log), "-w", "-t", _FOR_EVER, "start"]
-        self._running = True
-        with Tool("pg_ctl", arguments, self.environment("postgres")) as starting:
-            if starting.process.wait():
-                said = log.read_text(errors="replace") if log.exists() else starting.complaints()
-                told = [line for line in said.splitlines() if "FATAL" in line or "ERROR" in line or "HINT" in line]
+        self._server = Tool("postgres", ["-D", str(self.data)], self.environment("postgres"))
+        while not self._is_ready():
+            if self._server.process.poll() is not None:
+                said = self._server.complaints()
+                told = [line for line in said.splitlines() if re.search("FATAL|ERROR|HINT|invalid|unrecognized", line)]
                 raise BackupError("; ".join(told[-3:]) or said[-300:], subject="PostgreSQL of the recovery")
+            time.sleep(_TICK)
+
+    def _is_ready(self) -> bool:
+        with Tool("pg_isready", ["-q", "-t", "5"], self.environment("postgres")) as asking:
+            return asking.process.wait() == 0
 
     def stop(self) -> None:
         """Stop the server at once; what it held is not wanted any more."""
-        if self._running and (self.data / "postmaster.pid").exists():
-            with Tool("pg_ctl", ["-D", str(self.data), "-m", "immediate", "-w", "stop"], os.environ) as stopping:
-                stopping.process.wait()
+        if self._server:
+            self._server.process.send_signal(signal.SIGQUIT)
+            self._server.process.wait()
+            self._server.__exit__()
 
 
 @contextmanager
@@ -192,7 +199,7 @@ def scratch_server(superuser: str = "postgres") -> Iterator[ScratchServer]:
     Raises:
         ToolUnusable: PostgreSQL's server is not there, or this is root, as whom it refuses to run.
     """
-    for name in ("postgres", "pg_ctl", "initdb"):
+    for name in ("postgres", "pg_isready", "initdb"):
         find(name)
     if os.geteuid() == 0:
         hint = "Run as another user, such as 65534; a Job sets runAsUser."
@@ -220,7 +227,8 @@ def recovered_server(
         with _fetching(server.folder, frozen) as command:
             settings = {"restore_command": command, "recovery_target_timeline": "latest"}
             if plan.target:
-                settings |= {"recovery_target_time": plan.target, "recovery_target_action": "promote"}
+                target = plan.target.replace("T", " ").replace("Z", "+00")  # the T and the Z are not understood there
+                settings |= {"recovery_target_time": target, "recovery_target_action": "promote"}
             context.tell(f"recovering to {plan.recovered_to}")
             server.start(settings)
         yield server

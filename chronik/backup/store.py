@@ -290,7 +290,7 @@ def _folder_store(url: str, folder: Path, kinds: Any) -> Store:
     if not folder.is_dir():
         hint = "Create it, or mount the volume there."
         raise StoreNotFound("there is no such folder", subject=url, hint=hint)
-    return Store(url, kinds.LocalStore(folder), folder)
+    return Store(url, kinds.LocalStore(folder, automatic_cleanup=True), folder)
 
 
 def _client_options(settings: StoreSettings) -> dict[str, Any]:

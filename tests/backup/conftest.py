@@ -8,11 +8,13 @@ import sys
 import urllib.request
 from importlib.util import find_spec
 from itertools import count
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from support import postgres
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY = "ab" * 32
 _numbers = count(1)

@@ -45,7 +45,7 @@ def test_a_metastore_comes_back(filled):
     again = filled.run("restore", "metastore", "--id", "b1", PGDATABASE=target)
 
     assert (made.code, restored.code, again.code) == (0, 0, 0), made.stderr + restored.stderr + again.stderr
-    assert made.result["verified"] and made.result["encrypted"] and made.result["rows"] == 4001
+    assert (made.result["verified"], made.result["encrypted"], made.result["rows"]) == (True, True, 4001)
     assert filled.server.content(target) == filled.server.content(filled.database)
     assert (restored.result["already"], again.result["already"]) == (False, True)
     assert restored.result["recoveredTo"] == made.result["cutAt"]

@@ -43,8 +43,8 @@ def metastore(
     """Dump the metastore's database into a store.
 
     The database is the one of PGHOST, PGDATABASE, PGUSER and PGPASSWORD, or of CHRONIK_DATABASE_URL. The dump is
-    streamed, read back and checked; its manifest is written last. A run after one that was cut off begins anew; one after a run
-    that ended finds the backup, and does nothing.
+    streamed, read back and checked; its manifest is written last. A run after one that was cut off begins anew; one
+    after a run that ended finds the backup, and does nothing.
 
     Exits with 0 if the backup is whole, 2 if an option or a file cannot be used, 8 if it failed and the same again will
     not help, 9 if it may.
