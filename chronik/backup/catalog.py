@@ -138,7 +138,7 @@ def restore_test(store: Store, manifest: Manifest, keys: Sequence[Key], context:
     from chronik.backup import recovery  # noqa: PLC0415  # PostgreSQL's server is wanted here alone
 
     if manifest.wal:
-        frozen = recovery.FrozenArchive(Archive(store, manifest.wal.system_identifier, keys))
+        frozen = recovery.FrozenArchive(Archive(store, manifest.wal.system_identifier, keys), manifest.wal)
         plan = recovery.plan_recovery(manifest, frozen, None, exact=False)
         with (
             recovery.recovered_server(store, manifest, keys, frozen, plan, context) as server,

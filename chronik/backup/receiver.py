@@ -58,7 +58,7 @@ _REMOVED = "has already been removed"
 
 @dataclass
 class Receiver:
-    """A receiver for one slot. `folder` is its own; `interval` is in seconds; `stop` ends it, with nothing left behind."""
+    """A receiver for one slot. `folder` is its own; `interval` is in seconds; `stop` ends it when all is stored."""
 
     store: Store
     environment: Mapping[str, str]

@@ -63,23 +63,32 @@ exit 200
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How far to recover. `target` is "" for all that is there; `end_of_archive` if the wish goes beyond that."""
+    """How far to recover. `target` is "" for all that is there; `end_of_archive` if the wish goes beyond that.
+
+    `gap` says that the archive has more, but not what comes before it.
+    """
 
     target: str
     recovered_to: str
     last_commit: str
     end_of_archive: bool
+    gap: bool = False
 
 
 class FrozenArchive:
-    """The WAL that there was at one moment; the segment that was being written then is kept as it was."""
+    """The WAL after a base that there was at one moment, up to the first gap.
 
-    def __init__(self, archive: Archive) -> None:
+    The segment that was being written then is kept as it was.
+    """
+
+    def __init__(self, archive: Archive, wal: WalRange) -> None:
         self._archive = archive
-        self._names = archive.names()
+        names = archive.names()
+        self._names = _without_gap(names, wal)
+        self.has_gap = self._names != names
         self._kept: dict[str, bytes] = {}
         state = archive.state()
-        self.complete_until = state.complete_until if state else ""
+        self.complete_until = state.complete_until if state and not self.has_gap else ""
         for name in sorted(self._names):
             if name.endswith(PARTIAL) and name.removesuffix(PARTIAL) not in self._names:
                 content = archive.get(name) or archive.get(name.removesuffix(PARTIAL))
@@ -96,6 +105,16 @@ class FrozenArchive:
         return self._archive.get(name) if name in self._names else None
 
 
+def _without_gap(names: set[str], wal: WalRange) -> set[str]:
+    """Return the names of the files that recovery can use from a base on: none after a segment that is missing."""
+    size = wal.segment_bytes
+    starts = {name: segment_start(name, size) for name in names if SEGMENT.fullmatch(name.removesuffix(PARTIAL))}
+    there, limit = set(starts.values()), parse_lsn(wal.end) // size * size + size
+    while limit in there:
+        limit += size
+    return {name for name in names if starts.get(name, 0) < limit}
+
+
 def plan_recovery(manifest: Manifest, frozen: FrozenArchive, target: datetime | None, *, exact: bool) -> Plan:
     """Return how far a base and its archive can be recovered towards a moment.
 
@@ -105,20 +124,19 @@ def plan_recovery(manifest: Manifest, frozen: FrozenArchive, target: datetime | 
     assert manifest.wal
     last = last_commit(frozen, manifest.wal) or manifest.cut_at
     covered = max(last, frozen.complete_until, manifest.cut_at)
-    if target is None:
-        return Plan("", covered, last, end_of_archive=False)
-    wanted = rfc3339(target)
+    wanted = rfc3339(target) if target else covered
     if wanted < manifest.cut_at:
         message = f"this base can be recovered to {manifest.cut_at} and later, and not to {wanted}"
         hint = "Recover from a base that was cut before; chronik backup list shows them."
         raise TargetTimeNotCovered(message, subject=manifest.id, hint=hint)
-    if wanted > covered and exact:
-        message = f"the archive ends at {covered}, before {wanted}"
-        hint = "Without --exact it is recovered to its end."
+    beyond = wanted > covered
+    if beyond and exact:
+        has = "has a gap after" if frozen.has_gap else "ends at"
+        message = f"the archive {has} {covered}, before {wanted}"
+        hint = "Without --exact it is recovered up to there."
         raise TargetTimeNotCovered(message, subject=manifest.id, hint=hint)
-    if wanted >= last:  # PostgreSQL wants a commit after its target, so there is none to give
-        return Plan("", min(wanted, covered), last, end_of_archive=wanted > covered)
-    return Plan(wanted, wanted, last, end_of_archive=False)
+    to_the_end = target is None or wanted >= last  # PostgreSQL wants a commit after its target, and there is none
+    return Plan("" if to_the_end else wanted, min(wanted, covered), last, beyond, frozen.has_gap)
 
 
 def last_commit(frozen: FrozenArchive, wal: WalRange) -> str:

@@ -160,7 +160,7 @@ def _recover(  # what a restore has, and its manifest
     done = already_restored(environment, name)
     if done:
         return _told(done, None)
-    frozen = FrozenArchive(Archive(store, manifest.wal.system_identifier, keys))
+    frozen = FrozenArchive(Archive(store, manifest.wal.system_identifier, keys), manifest.wal)
     plan = plan_recovery(manifest, frozen, wish.target, exact=wish.exact)
     with recovered_server(store, manifest, keys, frozen, plan, context) as server:
         context.tell(f"loading {manifest.database}")
@@ -178,6 +178,7 @@ def _told(done: Restored, plan: Plan | None) -> dict[str, Any]:
         "lastCommit": plan.last_commit if plan else None,
         "endOfArchive": end,
     }
-    if end:
-        told["message"] = f"the archive ends before the time asked for: recovered to its end, {done.recovered_to}"
+    if plan and end:
+        what = "has a gap" if plan.gap else "ends"
+        told["message"] = f"the archive {what} before the time asked for: recovered to its end, {done.recovered_to}"
     return told

@@ -180,6 +180,30 @@ def test_a_base_is_checked_and_forgotten(archived):
     assert [each["id"] for each in archived.backups()] == ["b2"]
 
 
+def test_a_gap_is_told(archived, slot):
+    """WAL that the server removed before it was stored is a gap: told, not recovered over, and mended by a new base."""
+    archived.sql(f"SELECT pg_drop_replication_slot('{slot}')", "postgres")
+    for _ in range(12):
+        archived.sql("INSERT INTO rows VALUES (3); SELECT pg_switch_wal()")
+    archived.sql("CHECKPOINT")
+    archived.sql("CHECKPOINT")
+    with receiving(archived, slot) as run:
+        moment = datetime.now(UTC)
+        until_archived(archived, moment)
+        run.send_signal(signal.SIGTERM)
+        stderr = run.communicate()[1].decode()
+    database = archived.new_database()
+    wish = ["restore", "metastore", "--id", "b1", "--target-time", moment.isoformat()]
+    exact = archived.run(*wish, "--exact", PGDATABASE=database)
+    done = archived.run(*wish, PGDATABASE=database)
+
+    assert "the archive has a gap. Make a base backup now" in stderr
+    assert (exact.code, exact.result["reason"]) == (8, "TargetTimeNotCovered")
+    assert "has a gap after" in exact.result["message"]
+    assert (done.code, done.result["endOfArchive"]) == (0, True), done.stderr
+    assert archived.sql("SELECT id FROM rows ORDER BY 1", database).split() == ["1", "2"]
+
+
 def test_another_key_for_an_archive(archived):
     """WAL is not read with another key."""
     other = archived.folder / "other"

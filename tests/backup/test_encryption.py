@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import base64
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+pytest.importorskip("cryptography")
 
 from chronik.backup.encryption import Key, choose_key, decrypt, encrypt, read_key
 from chronik.backup.errors import BackupDamaged, EncryptionKeyWrong
@@ -37,7 +43,7 @@ def test_what_was_encrypted_comes_back(size, written, read):
     assert len(text) == HEADER + size + 16 * max(1, -(-size // CHUNK))
 
 
-WHOLE = sealed(3 * CHUNK + 7) if __import__("importlib.util").util.find_spec("cryptography") else b""
+WHOLE = sealed(3 * CHUNK + 7)
 CHUNKS = [WHOLE[HEADER + at * SEALED : HEADER + (at + 1) * SEALED] for at in range(4)]
 
 
@@ -86,6 +92,19 @@ def test_an_object_in_place_of_another_is_noticed():
 def test_two_objects_share_no_key_stream():
     """The same text is encrypted to something else each time."""
     assert sealed(10)[HEADER:] != sealed(10)[HEADER:]
+
+
+def test_the_documented_lines_decrypt(tmp_path):
+    """The lines of Python in docs/backup.md decrypt an object without chronik, and refuse one that was cut."""
+    page = (Path(__file__).parents[2] / "docs" / "backup.md").read_text("utf-8")
+    (lines,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "key").write_text(KEY.secret.hex())
+    command = [sys.executable, "-c", lines, str(tmp_path / "key"), NAME]
+    whole = subprocess.run(command, input=sealed(2 * CHUNK + 5), capture_output=True, check=False)
+    cut = subprocess.run(command, input=sealed(2 * CHUNK + 5)[:-30], capture_output=True, check=False)
+
+    assert whole.stdout == bytes(number % 251 for number in range(2 * CHUNK + 5)), whole.stderr
+    assert cut.returncode != 0
 
 
 def test_the_key_that_is_missing_is_named():
