@@ -69,7 +69,7 @@ def _bucket(place):
         secret_access_key="b",
         region="us-east-1",
         virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
+        client_options={"allow_http": True, "timeout": "120s"},
     )
 
 
