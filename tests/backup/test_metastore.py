@@ -123,6 +123,28 @@ def test_a_full_database_is_refused(in_filled_folder):
     assert place.server.content(target) == place.server.content(place.database)
 
 
+def test_a_plain_user_is_enough(in_folder):
+    """A user who owns the database, and nothing else, can dump it, restore it, and overwrite it."""
+    place, source, target = in_folder, in_folder.new_database(), in_folder.new_database()
+    place.sql("CREATE ROLE owner LOGIN PASSWORD 'x'", "postgres")
+    login = {"PGUSER": "owner", "PGPASSWORD": "x"}
+    try:
+        for database in (source, target):
+            place.sql(f"ALTER DATABASE {database} OWNER TO owner", "postgres")
+        place.sql(f"SET ROLE owner; {MADE}", source)
+        made = place.run("backup", "metastore", "--id", "b1", PGDATABASE=source, **login)
+        restored = place.run("restore", "metastore", "--id", "b1", PGDATABASE=target, **login)
+        place.sql("DELETE FROM chronik_recovery; DELETE FROM groups", target)
+        again = place.run("restore", "metastore", "--id", "b1", "--allow-overwrite", PGDATABASE=target, **login)
+        content = place.server.content(source), place.server.content(target)
+    finally:
+        place.sql(f"DROP DATABASE {source}; DROP DATABASE {target}; DROP ROLE owner", "postgres")
+
+    assert [made.code, restored.code, again.code] == [0, 0, 0], made.stderr + restored.stderr + again.stderr
+    assert again.result["already"] is False
+    assert content[0] == content[1]
+
+
 def test_a_restore_test_counts_rows(in_filled_folder):
     """A restore test loads the dump into a server of its own, and finds a table that lost rows."""
     place = in_filled_folder
