@@ -19,7 +19,7 @@ PACKAGE = ROOT / "chronik"
 LAYERS = (
     ("errors", "kubernetes_types", "manifest", "problem", "quantity", "clock", "tasks", "wording"),
     ("api", "documents"),
-    ("plan", "kube"),
+    ("plan", "kube", "backup"),
     ("status", "render"),
     ("apply", "report", "offline"),
     ("operator", "probe"),
@@ -57,6 +57,8 @@ ONLY_IN = {
     "syrupy": ("testing",),
     "prometheus_client": ("operator.telemetry", "probe"),
     "opentelemetry": ("operator.telemetry",),
+    "obstore": ("backup",),
+    "cryptography": ("backup",),
 }
 IO_LIBRARIES = {
     *("os", "sys", "io", "pathlib", "shutil", "tempfile", "glob", "fileinput"),
