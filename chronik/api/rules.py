@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import yaml
 
 from chronik.api.cel import environment
+from chronik.manifest import BACKUP_KIND, CLUSTER_KIND
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ SchemaPath = tuple[str, ...]
 
 _GUARD = re.compile(r"!has\(self\.(\w+)\) \|\| ")
 _NEEDED = {"name", "path", "rule", "message", "severity"}
-_KNOWN = _NEEDED | {"hint", "fieldPath", "reason"}
+_KNOWN = _NEEDED | {"hint", "fieldPath", "reason", "kind"}
 _REASONS = {"", "FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"}
 
 
@@ -50,6 +51,7 @@ class Rule(NamedTuple):
     hint: str = ""
     field_path: str = ""
     reason: str = ""
+    kind: str = CLUSTER_KIND
 
     @property
     def compares(self) -> bool:
@@ -72,7 +74,7 @@ class Rule(NamedTuple):
 
 
 class RuleBook:
-    """The rules, by place.
+    """The rules about one kind of document, by place; the text is the whole book.
 
     `kept` keeps compiled expressions by their text, from one process to the next: reading one back takes a seventh of
     the time of compiling it.
@@ -81,9 +83,9 @@ class RuleBook:
         RuleBookError: an entry lacks something, says too much, or contradicts itself.
     """
 
-    def __init__(self, text: str, kept: MutableMapping[str, bytes] | None = None) -> None:
+    def __init__(self, text: str, kept: MutableMapping[str, bytes] | None = None, *, kind: str = CLUSTER_KIND) -> None:
         entries = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
-        self.rules: tuple[Rule, ...] = tuple(map(_rule, entries))
+        self.rules: tuple[Rule, ...] = tuple(rule for rule in map(_rule, entries) if rule.kind == kind)
         self._root = _RuleNode(kept if kept is not None else {})
         for rule in self.rules:
             for place in rule.places:
@@ -201,7 +203,7 @@ def _rule(entry: Any) -> Rule:
     name = entry.get("name", entry) if isinstance(entry, dict) else entry
     if not isinstance(entry, dict) or not _NEEDED <= entry.keys() <= _KNOWN:
         raise RuleBookError(
-            f"rule {name}: must have {', '.join(sorted(_NEEDED))}, and can have hint, fieldPath, reason"
+            f"rule {name}: must have {', '.join(sorted(_NEEDED))}, and can have hint, fieldPath, reason, kind"
         )
     rule = Rule(
         name=entry["name"],
@@ -213,6 +215,7 @@ def _rule(entry: Any) -> Rule:
         hint=entry.get("hint", ""),
         field_path=entry.get("fieldPath", ""),
         reason=entry.get("reason", ""),
+        kind=entry.get("kind", CLUSTER_KIND),
     )
     fault = _fault(rule)
     if fault:
@@ -221,6 +224,10 @@ def _rule(entry: Any) -> Rule:
 
 
 def _fault(rule: Rule) -> str | None:
+    if rule.kind not in {CLUSTER_KIND, BACKUP_KIND}:
+        return f"kind must be {CLUSTER_KIND} or {BACKUP_KIND}, not {rule.kind}"
+    if rule.severity == "warning" and rule.kind != CLUSTER_KIND:
+        return f"only a {CLUSTER_KIND} has warnings: there is no policy for other kinds"
     if rule.severity not in {"error", "warning"}:
         return f"severity must be error or warning, not {rule.severity}"
     if rule.reason not in _REASONS:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.apply.executor import Execution
 from chronik.clock import timestamp
 from chronik.kube import ConnectOptions, connect
-from chronik.manifest import CLUSTER
+from chronik.manifest import CLUSTER, WorkKey
 from chronik.offline import loading as offline
 from chronik.operator.cache.cache import Cache, Selection
 from chronik.operator.context import ReconcileContext
@@ -64,6 +64,8 @@ class Options:
     workers: int = 16
     resync: float = 60.0
     templates: str | None = None
+    backup_image: str = ""
+    """Image of the Jobs of backups, where a cluster names none."""
     domain: str = "cluster.local"
     host: str = ""
     health_port: int = 8081
@@ -168,7 +170,7 @@ class Operator:
         )
         self._queue.begin()
         for key in cache.clusters():
-            self._queue.add(key)
+            self._queue.add(WorkKey.of(key))
         async with background(recorder.run()), background(watch_definition(kube, self._clock)):
             _log.info("reconciles %s", counted(len(cache.clusters()), "cluster"))
             await run_workers(workers, self.options.workers, ending, _DRAIN_WITHIN)

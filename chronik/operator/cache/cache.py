@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from chronik.clock import Clock
 from chronik.kube.reflector import KindSelector, Reflector, ReflectorOptions
 from chronik.manifest import (
+    BACKUP,
     CLAIM,
     CLUSTER,
     COMPONENT_NAMES,
@@ -31,6 +32,7 @@ from chronik.manifest import (
     STORAGE_CLASS,
     ClusterKey,
     ObjectRef,
+    WorkKey,
 )
 from chronik.operator.cache.packing import Packer
 from chronik.operator.cache.sink import PackingSink
@@ -54,6 +56,8 @@ LONGEST_PAUSE = 30.0
 OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 CLAIMS = f"{INSTANCE_LABEL},app.kubernetes.io/component in ({','.join(COMPONENT_NAMES)})"
 """Claims bear the labels of their StatefulSet's selector, and those only."""
+BACKUPS = "backups"
+"""The feature of those who watch and make ChronikBackups: `chronik install --features`."""
 NO_HELM = "type!=helm.sh/release.v1"
 """Helm keeps its releases in Secrets, up to a megabyte each."""
 
@@ -64,6 +68,8 @@ class Selection:
 
     namespaces: tuple[str, ...] = ()
     selector: str = ""
+    features: frozenset[str] = frozenset()
+    """What else is looked after, and watched for it: `chronik install --features` gives the rights."""
 
 
 class Cache:
@@ -74,7 +80,7 @@ class Cache:
         kube: Kube,
         selection: Selection,
         *,
-        wake: Callable[[ClusterKey], None],
+        wake: Callable[[WorkKey], None],
         clock: Clock | None = None,
         on_relist: Callable[[str, str], None] = lambda _kind, _why: None,
     ) -> None:
@@ -133,6 +139,20 @@ class Cache:
         """Return a ChronikCluster, or None if there is none of that name."""
         record = self._store.get(ObjectRef(CLUSTER.name, key.namespace, key.name))
         return record.manifest if record else None
+
+    def backup(self, key: WorkKey) -> Manifest | None:
+        """Return a ChronikBackup, or None if there is none of that name."""
+        record = self._store.get(ObjectRef(*key))
+        return record.manifest if record else None
+
+    def backups(self, key: ClusterKey) -> list[Manifest]:
+        """Return the ChronikBackups of a cluster, by name."""
+        found = (record for ref, record in self._store.of_cluster(key) if ref.kind == BACKUP.name)
+        return [record.manifest for record in found]
+
+    def has_feature(self, name: str) -> bool:
+        """Return whether the operator looks after something that not every one does."""
+        return name in self._selection.features
 
     def view(self, key: ClusterKey, document: Manifest | None = None) -> LiveCluster:
         """Return all that is there of a cluster, reduced to what plans read.
@@ -217,6 +237,8 @@ def _selectors(selection: Selection) -> Iterator[KindSelector]:
     """Yield what to follow; nothing that lies outside of namespaces if the selection names some."""
     for namespace in dict.fromkeys(selection.namespaces) or (None,):
         yield KindSelector(CLUSTER, namespace, selection.selector)
+        if BACKUPS in selection.features:
+            yield KindSelector(BACKUP, namespace)
         for kind in (*KINDS, POD):
             yield KindSelector(kind, namespace, OURS)
         yield KindSelector(CLAIM, namespace, CLAIMS)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chronik.manifest import CLUSTER, SECRET, STORAGE_CLASS, ClusterKey, ObjectRef
+from chronik.manifest import BACKUP, CLUSTER, SECRET, STORAGE_CLASS, ClusterKey, ObjectRef, WorkKey
 from chronik.operator.cache.packing import by_others
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class _Group:
 
 
 class Store:
-    """All records. `wake` gets the cluster of whatever changes, if there is a ChronikCluster of that name."""
+    """All records. `wake` gets the cluster of whatever changes, if there is one, and each backup that changes."""
 
-    def __init__(self, wake: Callable[[ClusterKey], None]) -> None:
+    def __init__(self, wake: Callable[[WorkKey], None]) -> None:
         self._wake = wake
         self._records: dict[str, dict[ObjectRef, Record]] = defaultdict(dict)
         self._groups: dict[ClusterKey, _Group] = {}
@@ -183,11 +183,13 @@ class Store:
     def _notify(self, ref: ObjectRef, *states: Record | None) -> None:
         """Wake the clusters that have to do with an object that was and is in these states."""
         if ref.kind == CLUSTER.name:
-            self._wake(ClusterKey(ref.namespace, ref.name))
+            self._wake(WorkKey(*ref))
             return
+        if ref.kind == BACKUP.name:
+            self._wake(WorkKey(*ref))
         for key in self._concerned(ref, states):
             if self.get(_cluster_ref(key)) is not None:
-                self._wake(key)
+                self._wake(WorkKey.of(key))
 
     def _concerned(self, ref: ObjectRef, states: Iterable[Record | None]) -> list[ClusterKey]:
         if ref.kind == SECRET.name:
