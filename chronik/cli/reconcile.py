@@ -85,6 +85,7 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
     metavar="IMAGE",
     help="Image of the Jobs of backups, where spec.backup.metastore.image names none.",
 )
+@click.option("--backup-poll", type=parameters.Seconds(0.05, 600), default=5.0, hidden=True)
 @templates_option
 @domain_option
 @click.option("--health-port", type=click.IntRange(0, 65535), default=8081, show_default=True)

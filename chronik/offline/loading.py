@@ -25,7 +25,7 @@ from chronik.problem import Problem
 from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
     from chronik.documents.reader import Document
@@ -242,6 +242,17 @@ def renderer(templates: str | None = None) -> Callable[[Cluster], list[Manifest]
             raise
 
     return _placing(checked)
+
+
+def template_renderer(templates: str | None = None) -> Callable[[str, Mapping[str, Any]], Manifest]:
+    """Return the function that renders one template of that name to a manifest, as `renderer` finds them."""
+    from chronik.documents.writer import ordered  # noqa: PLC0415  # most commands render no single template
+    from chronik.render.cluster import render_one  # noqa: PLC0415
+    from chronik.render.templates import Templates  # noqa: PLC0415
+
+    read = sources.template_reader(templates)
+    compiled = Templates(read, bytecode_cache(), lambda: sources.template_names(templates))
+    return lambda name, variables: ordered(render_one(compiled, name, dict(variables)))
 
 
 def _placing(render: Callable[[Cluster], list[Manifest]]) -> Callable[[Cluster], list[Manifest]]:

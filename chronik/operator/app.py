@@ -17,8 +17,8 @@ from chronik.clock import timestamp
 from chronik.kube import ConnectOptions, connect
 from chronik.manifest import CLUSTER, WorkKey
 from chronik.offline import loading as offline
-from chronik.operator.cache.cache import Cache, Selection
-from chronik.operator.context import ReconcileContext
+from chronik.operator.cache.cache import BACKUPS, Cache, Selection
+from chronik.operator.context import BackupTools, ReconcileContext
 from chronik.operator.definition import check_definition, watch_definition
 from chronik.operator.lease import LEASE_NAME, Leadership, Terms
 from chronik.operator.queue import WorkQueue
@@ -66,6 +66,8 @@ class Options:
     templates: str | None = None
     backup_image: str = ""
     """Image of the Jobs of backups, where a cluster names none."""
+    backup_poll: float = 5.0
+    """Seconds between two looks at a backup that is on its way."""
     domain: str = "cluster.local"
     host: str = ""
     health_port: int = 8081
@@ -169,8 +171,8 @@ class Operator:
             watchdog=self._watchdog,
         )
         self._queue.begin()
-        for key in cache.clusters():
-            self._queue.add(WorkKey.of(key))
+        for key in (*map(WorkKey.of, cache.clusters()), *cache.all_backups()):
+            self._queue.add(key)
         async with background(recorder.run()), background(watch_definition(kube, self._clock)):
             _log.info("reconciles %s", counted(len(cache.clusters()), "cluster"))
             await run_workers(workers, self.options.workers, ending, _DRAIN_WITHIN)
@@ -211,7 +213,16 @@ def _context(options: Options, kube: Kube, cache: Cache, stop: asyncio.Event) ->
         execution=Execution(kube=kube, stop=stop),
         domain=options.domain,
         monotonic=options.connect.clock.now,
+        backups=_backup_tools(options),
     )
+
+
+def _backup_tools(options: Options) -> BackupTools | None:
+    """Return what makes the parts of backups, if this operator does that."""
+    if BACKUPS not in options.selection.features:
+        return None
+    render = offline.template_renderer(options.templates)
+    return BackupTools(render=render, image=options.backup_image, poll=options.backup_poll)
 
 
 async def _look(kube: Kube, selection: Selection) -> None:

@@ -17,6 +17,7 @@ import orjson
 
 from chronik.errors import ChronikError
 from chronik.manifest import CLUSTER_KIND, WorkKey
+from chronik.operator.backups.worker import BackupWorker
 from chronik.operator.context import ReconcileResult
 from chronik.operator.fence import NotLeading
 from chronik.operator.poller import Poller
@@ -67,8 +68,10 @@ class Workers:
     rights: MissingRights = field(default_factory=MissingRights)
     running: int = 0
     poller: Poller = field(init=False)
+    backups: BackupWorker = field(init=False)
 
     def __post_init__(self) -> None:
+        self.backups = BackupWorker(context=self.context, queue=self.queue, metrics=self.metrics)
         self.poller = Poller(context=self.context, clock=self.clock, wake=self.wake)
 
     async def work(self) -> None:
@@ -88,8 +91,10 @@ class Workers:
 
     async def _take(self, key: WorkKey) -> None:
         """Pass over one document, of whatever kind."""
-        assert key.kind == CLUSTER_KIND, key
-        await self.take(key.place)
+        if key.kind == CLUSTER_KIND:
+            await self.take(key.place)
+        else:
+            await self.backups.take(key)
 
     async def take(self, key: ClusterKey) -> ReconcileResult | None:
         """Pass over one cluster, and requeue it for the next look.
@@ -184,6 +189,8 @@ class Workers:
                 self.metrics.failed(result.error)
         if outcome.result == "failed" and outcome.phase and outcome.reason and not outcome.report.failed:
             self.metrics.not_done(outcome.retry or "unknown", outcome.reason.reason)  # no request has failed
+        if outcome.backups is not None:
+            self.metrics.backed_up(key, outcome.backups.since, overdue=outcome.backups.overdue)
         if outcome.result == "gone":
             self.ended.pop(key, None)
             self.again.pop(key, None)

@@ -70,8 +70,17 @@ def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
     ]
 
 
-_GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable"})
-_TOLD_CONDITIONS = ("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings")
+_GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable", "BackupsCurrent"})
+_TOLD_CONDITIONS = (
+    "Paused",
+    "FieldConflict",
+    "StorageResizable",
+    "ApplyFlapping",
+    "SecretsAvailable",
+    "SpecWarnings",
+    "BackupsCurrent",
+    "FeatureMissing",
+)
 
 
 def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:

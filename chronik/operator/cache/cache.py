@@ -145,6 +145,10 @@ class Cache:
         record = self._store.get(ObjectRef(*key))
         return record.manifest if record else None
 
+    def all_backups(self) -> list[WorkKey]:
+        """Return which ChronikBackups there are, of whatever cluster."""
+        return [WorkKey(*ref) for ref in self._store.of_kind(BACKUP.name)]
+
     def backups(self, key: ClusterKey) -> list[Manifest]:
         """Return the ChronikBackups of a cluster, by name."""
         found = (record for ref, record in self._store.of_cluster(key) if ref.kind == BACKUP.name)

@@ -144,6 +144,8 @@ class Store:
         if record.version <= (known.version if known else self._told(ref)):
             return  # if it is not known, it has been deleted since, and that event has come already
         self._put(ref, record)
+        if known is None and ref.kind == BACKUP.name:  # made for a schedule, in its cluster's pass
+            self._wake(WorkKey(*ref))
         if known is not None and by_others(known.manifest) != by_others(record.manifest):
             self._notify(ref, known, record)
 
