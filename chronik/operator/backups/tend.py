@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from chronik.backups.cluster import CURRENT, Backups, feature_missing, plan_backups
 from chronik.errors import AlreadyExists, ChronikError, ObjectChanged
-from chronik.manifest import BACKUP, ObjectRef, is_paused
+from chronik.manifest import BACKUP, FIELD_MANAGER, ObjectRef, is_paused
 from chronik.operator.cache.cache import BACKUPS
 from chronik.operator.context import status_of
 from chronik.status.assess import describe_error
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("chronik.operator.backups")
 
 NO_BACKUPS = Backups()
+SCHEDULES_MANAGER = f"{FIELD_MANAGER}-schedules"
+"""Owns the spec of the backups that schedules make: the main manager applies finalizer and status, and no spec."""
 
 
 async def tend_backups(cluster: Cluster, document: Manifest, context: ReconcileContext) -> Backups:
@@ -54,7 +56,8 @@ async def _carry_out(plan: Backups, document: Manifest, context: ReconcileContex
     for manifest in plan.due:
         metadata = manifest["metadata"]
         try:  # with a resource version it is created, and never changed: two operators make one backup
-            made = await context.kube.apply({**manifest, "metadata": {**metadata, "resourceVersion": "1"}})
+            wanted = {**manifest, "metadata": {**metadata, "resourceVersion": "1"}}
+            made = await context.kube.apply(wanted, manager=SCHEDULES_MANAGER)
         except (ObjectChanged, AlreadyExists):
             continue
         context.cache.observe_write(made)
