@@ -29,6 +29,8 @@ BACKUP_LABEL = "chronik.stream/backup"
 """On what a backup consists of, and on the Jobs that work for it."""
 SCHEDULE_LABEL = "chronik.stream/schedule"
 """On the backups that a schedule made."""
+CONFIGURATION = "config"
+"""The component that a cluster's ConfigMaps bear: pods of all components read them."""
 
 API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"
@@ -131,6 +133,27 @@ def component_of(manifest: Manifest) -> str:
     """Return which component of a cluster an object's label says it is part of; empty if it has no such label."""
     component: str = (manifest["metadata"].get("labels") or {}).get(COMPONENT_LABEL, "")
     return component
+
+
+def is_configuration(manifest: Manifest) -> bool:
+    """Return whether an object is a version of a cluster's configuration."""
+    return manifest["kind"] == "ConfigMap" and component_of(manifest) == CONFIGURATION
+
+
+_CONTENT = re.compile(r"-[0-9a-f]{8}")
+
+
+def lasting_name(manifest: Manifest) -> str:
+    """Return the name that an object has in all its versions: that of a configuration without what tells its content.
+
+    Files are named for it, so that reviews show what changed in them.
+    """
+    name: str = manifest["metadata"]["name"]
+    labels = manifest["metadata"].get("labels")
+    if not isinstance(labels, dict) or not is_configuration(manifest):  # a file that is read may say anything
+        return name
+    base = f"{labels.get(CLUSTER_LABEL)}-{CONFIGURATION}"
+    return base if _CONTENT.fullmatch(name.removeprefix(base)) else name
 
 
 _KIND_ORDER = {kind.name: position for position, kind in enumerate(KINDS)}

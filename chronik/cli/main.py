@@ -188,6 +188,10 @@ def print_manifests(manifests: Sequence[Manifest], output: str, output_dir: str 
 
 LAZY_COMMANDS = {
     "apply": ("chronik.cli.apply:apply", "Apply clusters to the API server, changing only what must change."),
+    "backup": (
+        "chronik.cli.backup.group:backup",
+        "Back up what a cluster keeps, and look after what was backed up.",
+    ),
     "delete": ("chronik.cli.delete:delete", "Delete clusters in reverse order; volumes as their retention says."),
     "diff": ("chronik.cli.diff:diff", "Show what apply would change, field by field."),
     "install": ("chronik.cli.install:install", "Print the manifests of the operator itself."),
@@ -196,6 +200,7 @@ LAZY_COMMANDS = {
         "chronik.cli.reconcile:reconcile",
         "Run the operator: keep all ChronikClusters as their documents say.",
     ),
+    "restore": ("chronik.cli.backup.group:restore", "Restore what was backed up."),
     "schema": ("chronik.cli.offline:schema", "Print the CRD, the editor schema or the reference page."),
     "status": ("chronik.cli.status:status", "Show how clusters are, and what they wait for."),
     "validate": ("chronik.cli.offline:validate", "Check documents against the schema, the rules and the templates."),

@@ -36,9 +36,14 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create(Action):
-    """Apply `manifest`, which is not there yet. Do nothing if it turns out to be there: it may not be ours."""
+    """Apply `manifest`, which is not there yet. Do nothing if it turns out to be there: it may not be ours.
+
+    `changes` is what differs from the object that it `replaces`, if it is the next version of one.
+    """
 
     manifest: Manifest
+    changes: tuple[Change, ...] = ()
+    replaces: ObjectRef | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

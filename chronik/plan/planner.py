@@ -36,6 +36,7 @@ from chronik.plan.actions import (
     stage_of,
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
+from chronik.plan.configuration import predecessor, replaced, why_still_read
 from chronik.plan.conflicts import (
     conflict,
     field_conflicts,
@@ -173,11 +174,20 @@ class _Planner:
 
     def _created(self, manifest: Manifest) -> list[Action]:
         if manifest["kind"] not in WORKLOAD_KINDS:
-            return [Create(ref=ObjectRef.of(manifest), reason="does not exist", manifest=manifest)]
+            return [self._new(manifest)]
         create, *rest = creation(manifest, self.autoscalers)
         assert isinstance(create, Create)
         gated = self._gated(create)
         return [*resumption(gated, self.context.pods), *rest] if isinstance(gated, Create) else [gated]
+
+    def _new(self, manifest: Manifest) -> Create:
+        """Return how an object is created, and what it changes if it is the next version of another."""
+        ref, older = ObjectRef.of(manifest), predecessor(manifest, self.observed)
+        if older is None:
+            return Create(ref=ref, reason="does not exist", manifest=manifest)
+        before = ObjectRef.of(older)
+        changes = replaced(manifest, older, self.context.mask)
+        return Create(ref=ref, reason=f"replaces {before.name}", manifest=manifest, changes=changes, replaces=before)
 
     def _existing(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
         if manifest["kind"] != "StatefulSet":
@@ -302,7 +312,11 @@ class _Planner:
 
     def _pruned(self, live: Manifest) -> Prune | Skip | None:
         prune = self.context.prune and bool(self.desired)  # nothing rendered is a mistake, not a wish
-        return pruned(live, self.context.cluster, self.context.owner_uid, prune=prune)
+        action = pruned(live, self.context.cluster, self.context.owner_uid, prune=prune)
+        if action is None or (isinstance(action, Skip) and action.why == "kept"):
+            return action
+        read = why_still_read(live, self.desired, self.observed, self.context.pods)
+        return Skip(ref=ObjectRef.of(live), why="kept", reason=read) if read else action
 
 
 _TEMPLATE = ("f:spec", "f:template")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.kube_clients import config_map, options_for
+from support.plan_world import merged
 
 from chronik.apply import executor
 from chronik.apply.converge import converge
@@ -466,28 +467,31 @@ async def converged(server, namespace, meanwhile=lambda _: None, **spec):
         return await converge(manifests, found.objects, context, Execution(kube=kube))
 
 
-def url(namespace, name="c-config"):
-    return f"/api/v1/namespaces/{namespace}/configmaps/{name}"
+def url(namespace, plural="serviceaccounts", name="c-ingest"):
+    return f"/api/v1/namespaces/{namespace}/{plural}/{name}"
 
 
 async def test_what_was_created_meanwhile_is_found_and_left_alone(server, namespace):
     """An object of somebody else that appears after the reading is named, left alone, and stops nobody else."""
-    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c-config"}, "data": {"x": "y"}}
+    metadata = {"name": "c-ingest", "annotations": {"x": "y"}}
+    theirs = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
     report = await converged(
         server, namespace, lambda _: server.call("PATCH", url(namespace), theirs, fieldManager="them")
     )
     results = {str(result.ref): result.outcome for result in report.results}
 
-    assert results.pop(f"ConfigMap/{namespace}/c-config") == "foreign"
+    assert results.pop(f"ServiceAccount/{namespace}/c-ingest") == "foreign"
     assert set(results.values()) == {"created"}
-    assert server.call("GET", url(namespace)).body["data"] == {"x": "y"}
+    assert server.call("GET", url(namespace)).body["metadata"]["annotations"] == {"x": "y"}
 
 
 async def test_what_chronik_created_meanwhile_is_no_failure(server, namespace):
     """If another apply was faster with one object, the report says so and everything ends well."""
 
     def other(manifests):
-        (mine,) = (manifest for manifest in manifests if manifest["kind"] == "ConfigMap")
+        mine = next(
+            each for each in manifests if ObjectRef.of(each) == ObjectRef("ServiceAccount", namespace, "c-ingest")
+        )
         server.call("PATCH", url(namespace), mine, fieldManager="chronik-operator")
 
     report = await converged(server, namespace, other)
@@ -501,15 +505,19 @@ async def test_what_was_replaced_meanwhile_is_planned_again(server, namespace):
     await converged(server, namespace)
 
     def replace(manifests):
-        (mine,) = (manifest for manifest in manifests if manifest["kind"] == "ConfigMap")
-        server.call("DELETE", url(namespace))
-        server.call("PATCH", url(namespace), {**mine, "data": {"old": "1"}}, fieldManager="chronik-operator")
+        mine = next(
+            each for each in manifests if ObjectRef.of(each) == ObjectRef("Service", namespace, "c-ingest-client")
+        )
+        older = merged(mine, {"metadata": {"labels": {"old": "1"}}})
+        server.call("DELETE", client)
+        server.call("PATCH", client, older, fieldManager="chronik-operator")
 
-    report = await converged(server, namespace, replace, monitoring={"prometheus": True})
-    live = server.call("GET", url(namespace)).body
+    client = url(namespace, "services", "c-ingest-client")
+    report = await converged(server, namespace, replace, network={"serviceType": "NodePort"})
+    live = server.call("GET", client).body
 
     assert report.ok
-    assert "old" not in live["data"]
+    assert (live["spec"]["type"], "old" in live["metadata"]["labels"]) == ("NodePort", False)
 
 
 async def test_rounds_end():

@@ -46,7 +46,7 @@ def test_completion_lists_every_command_and_loads_none():
     code, out, loaded = modules_loaded_by(env=words)
 
     assert (code, loaded) == (0, "")
-    assert out.splitlines() == ["plain,reconcile", "plain,render"]
+    assert out.splitlines() == ["plain,reconcile", "plain,render", "plain,restore"]
 
 
 def test_completion_knows_options():

@@ -7,11 +7,13 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.cli_place import run
 from support.operator_process import OperatorProcess
 from support.operators import Namespace, eventually, running, small, with_condition
 from support.snapshots import Played, backup_of, install_snapshots
 
 from chronik.manifest import BACKUP, CLUSTER, JOB, SNAPSHOT, SNAPSHOT_CONTENT
+from chronik.offline import loading
 from chronik.operator.cache.cache import Selection
 
 if TYPE_CHECKING:
@@ -196,9 +198,12 @@ async def test_a_cluster_that_is_not_to_be_backed_up_is_said(place):
         await saying(place, "stray", "ClusterMissing")
 
 
-async def test_without_snapshots_it_is_said_what_to_install(bare_server, namespace_of):
+async def test_without_snapshots_it_is_said_what_to_install(bare_server):
     """A server without VolumeSnapshots: the backup waits, and says what to install and what to set instead."""
-    place = namespace_of(bare_server)
+    bare_server.install(loading.definitions())
+    for kind in (CLUSTER, BACKUP):
+        bare_server.wait_served(f"/apis/{kind.api_version}/{kind.plural}")
+    place = Namespace(bare_server, bare_server.new_namespace())
     async with backing_up(place):
         await place.launch(small(place.name, backup=SECTION))
         await place.create(backup_of(place))
@@ -370,3 +375,36 @@ async def test_kills_leave_no_half_backup(place, tmp_path: Path):
         assert not [each for each in await place.list(SNAPSHOT) if each["metadata"]["name"].startswith("b0")]
         assert await place.list(JOB) == []
         assert SNAPSHOT_CONTENT.namespaced is False
+
+
+async def test_commands_make_show_and_delete_backups(place):
+    """`chronik backup create --wait`, `list`, `describe` and `delete`, as a person at a terminal uses them."""
+    played = Played(place)
+    flags = ("--kubeconfig", str(place.server.kubeconfig), "-n", place.name)
+
+    async def chronik(*arguments: str) -> Any:
+        return await asyncio.to_thread(run, "backup", *arguments, *flags)
+
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        made = await chronik("create", "c", "--name", "b", "--wait")
+        assert (made.code, made.out.splitlines()) == (
+            0,
+            [f"ChronikBackup/{place.name}/b: asked for", f"ChronikBackup/{place.name}/b: completed"],
+        )
+        head, row = (await chronik("list", "c")).out.splitlines()
+        assert head.split() == ["NAME", "CLUSTER", "PHASE", "USABLE", "CUT", "SIZE"]
+        assert row.split()[:4] == ["b", "c", "Completed", "yes"]
+        told = (await chronik("describe", "b")).out
+        assert all(each in told for each in ("data-c-ingest-0", "s3://acme-backups/x/metastore.dump", "Usable:"))
+        assert (await chronik("describe", "x")).code == 3
+
+        played.jobs["metastore"] = "failed"
+        failed = await chronik("create", "c", "--name", "bad", "--wait")
+        assert failed.code == 8
+        assert "the store is full" in failed.err
+        assert (await chronik("delete", "b", "bad")).code == 2
+        assert (await chronik("delete", "b", "bad", "--yes")).code == 0
+        await gone(place, "b")
+        await gone(place, "bad")
+        assert "no backups" in (await chronik("list")).err

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "chronik"
 LAYERS = (
     ("errors", "manifest", "problem", "quantity", "clock", "tasks", "wording"),
     ("api", "documents"),
-    ("plan", "kube"),
+    ("plan", "kube", "backup"),
     ("status", "render"),
     ("apply", "report", "offline", "backups"),
     ("operator",),
@@ -55,6 +55,8 @@ ONLY_IN = {
     "syrupy": ("testing",),
     "prometheus_client": ("operator.telemetry",),
     "opentelemetry": ("operator.telemetry",),
+    "obstore": ("backup",),
+    "cryptography": ("backup",),
 }
 IO_LIBRARIES = {
     *("os", "sys", "io", "pathlib", "shutil", "tempfile", "glob", "fileinput"),

@@ -84,6 +84,9 @@ def without_hash(manifest: dict[str, Any]) -> dict[str, Any]:
     template = manifest.get("spec", {}).get("template")
     if template:
         assert len(template["metadata"]["annotations"].pop("chronik.stream/config-hash")) == 64
+        assert template["spec"]["volumes"].pop(0)["configMap"]["name"].startswith("production-config-")
+    if manifest["kind"] == "Role":
+        assert manifest["rules"][0].pop("resourceNames")[0].startswith("production-config-")
     return manifest
 
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chronik.api import names
+from chronik.backup.errors import BackupError
 from chronik.cli import parameters
 from chronik.cli.common import cluster_options, timeout_option
 from chronik.cli.interrupt import run_async
 from chronik.cli.main import print_data
 from chronik.cli.streams import look
 from chronik.clock import timestamp
-from chronik.errors import BackupFailed, ObjectMissing, WaitTimeout
+from chronik.errors import ObjectMissing, WaitTimeout
 from chronik.kube import connect
 from chronik.manifest import BACKUP, CLUSTER_LABEL, ObjectRef
 
@@ -28,7 +30,7 @@ MANAGER = "chronik-backup"
 """Owns the spec of the backups that people make."""
 _LOOK = 1.0
 """Seconds between two looks at a backup that is waited for."""
-_NAME = parameters.form("name", parameters.names.BACKUP_NAME, "name of a backup")
+_NAME = parameters.form("name", names.BACKUP_NAME, "name of a backup")
 _output_option = click.option(
     "-o",
     "--output",
@@ -50,13 +52,9 @@ _output_option = click.option(
     show_default=True,
     help="What becomes of its data when it is deleted.",
 )
-@click.option(
-    "--wait/--no-wait", default=False, show_default=True, help="Wait until it is completed, or has failed."
-)
+@click.option("--wait/--no-wait", default=False, show_default=True, help="Wait until it is completed, or has failed.")
 @timeout_option
-def create(
-    cluster: str, options: ConnectOptions, name: str | None, on_delete: str, wait: bool, timeout: float
-) -> int:
+def create(cluster: str, options: ConnectOptions, name: str | None, on_delete: str, wait: bool, timeout: float) -> int:
     """Have an operator make a backup of a cluster.
 
     What is backed up, and where to, is in spec.backup of the cluster. Exits with 0 if it was asked for or, with --wait,
@@ -86,9 +84,9 @@ def create(
     return run_async(main)
 
 
-async def _completed(kube: Kube, ref: ObjectRef, timeout: float) -> int:
+async def _completed(kube: Kube, ref: ObjectRef, seconds: float) -> int:
     """Wait until a backup is completed, and say on stderr whatever it waits for."""
-    deadline, said = time.monotonic() + timeout, ""
+    deadline, said = time.monotonic() + seconds, ""
     while True:
         backup = await _existing(kube, ref)
         phase, message = _phase(backup), _message(backup)
@@ -96,7 +94,7 @@ async def _completed(kube: Kube, ref: ObjectRef, timeout: float) -> int:
             click.echo(f"{ref}: completed")
             return 0
         if phase == "Failed":
-            raise BackupFailed(message, subject=str(ref))
+            raise BackupError(message, subject=str(ref))
         if message and message != said:
             said = message
             click.echo(f"{ref}: {phase}: {message}", err=True)
@@ -151,11 +149,11 @@ def describe(name: str, options: ConnectOptions, output: str) -> int:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, type=_NAME, metavar="NAME...")
+@click.argument("backups", nargs=-1, required=True, type=_NAME, metavar="NAME...")
 @cluster_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--leave-data", is_flag=True, help="Leave the dump where it is, if it cannot be removed.")
-def delete(names: tuple[str, ...], options: ConnectOptions, yes: bool, leave_data: bool) -> int:
+def delete(backups: tuple[str, ...], options: ConnectOptions, yes: bool, leave_data: bool) -> int:
     """Delete backups, and what they consist of unless they say onDelete: Keep.
 
     The operator deletes the snapshots and the dump, and then the backup goes; this does not wait for it.
@@ -166,7 +164,7 @@ def delete(names: tuple[str, ...], options: ConnectOptions, yes: bool, leave_dat
     async def main(interruption: Interruption) -> int:
         del interruption
         async with connect(options) as kube:
-            refs = [ObjectRef(BACKUP.name, kube.namespace, name) for name in names]
+            refs = [ObjectRef(BACKUP.name, kube.namespace, name) for name in backups]
             found = [await _existing(kube, ref) for ref in refs]
             if not yes:
                 print_data(_table(found, namespaced=False))

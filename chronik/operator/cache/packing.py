@@ -256,7 +256,7 @@ def _pod(manifest: Manifest) -> Manifest:
     identity = _identity(manifest)
     lasting = _only(manifest["metadata"].get("annotations"), *LASTING_ANNOTATIONS)
     identity["metadata"] |= {"annotations": lasting} if lasting else {}
-    return identity | {"spec": {"volumes": list(_claiming(manifest.get("spec")))}, "status": kept}
+    return identity | {"spec": {"volumes": list(_volumes(manifest.get("spec")))}, "status": kept}
 
 
 def _identity(manifest: Manifest, *more: str) -> Manifest:
@@ -265,10 +265,13 @@ def _identity(manifest: Manifest, *more: str) -> Manifest:
     return _only(manifest, "apiVersion", "kind") | {"metadata": _only(manifest["metadata"], *fields)}
 
 
-def _claiming(spec: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+def _volumes(spec: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """Yield which claims and ConfigMaps a pod uses."""
     for volume in (spec or {}).get("volumes") or ():
         if "persistentVolumeClaim" in volume:
             yield _only(volume, "name", "persistentVolumeClaim")
+        elif "configMap" in volume:
+            yield {"name": volume["name"], "configMap": _only(volume["configMap"], "name")}
 
 
 def _conditions(conditions: list[dict[str, Any]]) -> list[dict[str, Any]]:
