@@ -40,8 +40,10 @@ def due_times(cron: str, time_zone: str, after: str) -> Iterator[str]:
     """
     from zoneinfo import ZoneInfo  # noqa: PLC0415  # only clusters with schedules need it
 
-    from cronsim import CronSim, CronSimError  # noqa: PLC0415  # an extra, and only clusters with schedules need it
-
+    try:
+        from cronsim import CronSim, CronSimError  # noqa: PLC0415  # an extra, and only clusters with schedules need it
+    except ImportError as error:
+        raise ScheduleError("the operator's image lacks the library cronsim: install chronik[backup]") from error
     try:
         found: Iterator[datetime] = CronSim(cron, moment(after).astimezone(ZoneInfo(time_zone)))
     except CronSimError as error:

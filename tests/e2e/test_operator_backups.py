@@ -319,6 +319,10 @@ async def test_a_schedule_makes_backups_and_lets_them_go(place):
         cluster = await place.cluster("c")
         assert cluster["status"]["backup"]["lastUsable"]["name"] != first["metadata"]["name"]
         assert "BackupExpired" in await place.events()
+        shown = await asyncio.to_thread(
+            run, "status", "c", "--kubeconfig", str(place.server.kubeconfig), "-n", place.name
+        )
+        assert all(each in shown.out for each in ("Backups", "last usable", "c-often-", "next at"))
 
 
 async def test_an_operator_without_the_feature_says_so_and_asks_nothing(place):
