@@ -86,7 +86,8 @@ def _scheduled(cluster: Cluster, schedule: BackupSchedule, due: str) -> Manifest
         "metadata": {
             "name": f"{cluster.name}-{schedule['name']}-{minute}",
             "namespace": cluster.namespace,
-            "labels": {CLUSTER_LABEL: cluster.name, SCHEDULE_LABEL: schedule["name"]},
+            # With the cluster's own, by which an operator of a shard finds it.
+            "labels": {**cluster.labels, CLUSTER_LABEL: cluster.name, SCHEDULE_LABEL: schedule["name"]},
             "annotations": {SCHEDULED_AT: due},
         },
         "spec": {"cluster": cluster.name},

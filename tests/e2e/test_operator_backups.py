@@ -127,16 +127,26 @@ async def test_what_a_driver_says_is_told_part_by_part(place):
 
 
 async def test_a_content_that_names_another_snapshot_is_never_usable(place):
-    """A snapshot whose content belongs to another one is told, and the backup does not get completed by it."""
+    """A snapshot whose content belongs to another is told and completes no backup; those of other shards are let be."""
     played = Played(place)
     played.lying.add("data-c-ingest-0")
-    async with played.playing(), backing_up(place):
-        await launched(place, played)
-        await place.create(backup_of(place))
+    shard = {"example.com/shard": place.name}
+    everywhere = Selection(selector=f"example.com/shard={place.name}", features=frozenset({"backups"}))
+    options = {"selection": everywhere, "backup_image": IMAGE, "backup_poll": 0.1}
+    async with played.playing(), running(place.server, place.name, **options):
+        for part in ("controller", "ingest"):
+            await played.claim("c", part, 0)
+        cluster, wanted = small(place.name, backup=SECTION), backup_of(place)
+        cluster["metadata"]["labels"] = wanted["metadata"]["labels"] = shard
+        await place.launch(cluster)
+        await place.create(wanted)
+        await place.create(backup_of(place, "strange"))
         backup = await saying(place, "b", "names another snapshot")
         assert (backup["status"]["phase"], backup["status"]["usable"]) == ("Finalizing", False)
         await asyncio.sleep(1)
         await ended(place, "b", "Finalizing")
+        strange = await place.get(BACKUP, "strange")
+        assert "status" not in strange, "it is another shard's"
 
 
 async def test_a_dump_that_fails_fails_the_backup(place):

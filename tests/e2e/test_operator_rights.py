@@ -278,7 +278,7 @@ async def _backed_up(place: Namespace, played: Played) -> None:
     document = small(place.name, backup=backup)
     document["metadata"]["labels"] = SHARD
     earlier = backup_of(place, "earlier")
-    earlier["metadata"]["labels"] = {"chronik.stream/schedule": "often"}
+    earlier["metadata"]["labels"] = {"chronik.stream/schedule": "often", **SHARD}
     await place.create(earlier)
     await place.launch(document)
 

@@ -12,14 +12,14 @@ import click
 from chronik.api import names
 from chronik.backup.errors import BackupError
 from chronik.cli import parameters
-from chronik.cli.common import cluster_options, timeout_option
+from chronik.cli.common import cluster_options, missing_cluster, timeout_option
 from chronik.cli.interrupt import run_async
 from chronik.cli.main import print_data
 from chronik.cli.streams import look
 from chronik.clock import timestamp
 from chronik.errors import ObjectMissing, WaitTimeout
 from chronik.kube import connect
-from chronik.manifest import BACKUP, CLUSTER_LABEL, ObjectRef
+from chronik.manifest import BACKUP, CLUSTER, CLUSTER_LABEL, ClusterKey, ObjectRef
 
 if TYPE_CHECKING:
     from chronik.cli.interrupt import Interruption
@@ -63,13 +63,17 @@ def create(cluster: str, options: ConnectOptions, name: str | None, on_delete: s
 
     async def main(interruption: Interruption) -> int:
         async with connect(options) as kube:
+            document = await interruption.until_asked(kube.get(CLUSTER, kube.namespace, cluster))
+            if document is None:
+                raise await missing_cluster(kube, [ClusterKey(kube.namespace, cluster)])
+            theirs = document["metadata"].get("labels") or {}  # by which an operator of a shard finds it
             wanted: Manifest = {
                 "apiVersion": BACKUP.api_version,
                 "kind": BACKUP.name,
                 "metadata": {
                     "name": name or f"{cluster}-{timestamp().replace('-', '').replace(':', '').lower()}",
                     "namespace": kube.namespace,
-                    "labels": {CLUSTER_LABEL: cluster},
+                    "labels": {**theirs, CLUSTER_LABEL: cluster},
                     "resourceVersion": "1",  # creates, and changes nothing that is there
                 },
                 "spec": {"cluster": cluster, "onDelete": on_delete},

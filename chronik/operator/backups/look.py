@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.backups.document import cluster_of, phase_of, status_of
 from chronik.backups.parts import job_name
 from chronik.backups.plan import DUMP, Seen
-from chronik.errors import Forbidden, InvalidDocuments, KindMissing
+from chronik.errors import InvalidDocuments, KindMissing
 from chronik.manifest import BACKUP_LABEL, CLUSTER, JOB, POD, SNAPSHOT, SNAPSHOT_CONTENT
 
 if TYPE_CHECKING:
@@ -95,14 +95,13 @@ async def snapshots_of(backup: Manifest, context: ReconcileContext) -> dict[str,
 
 
 async def _contents(snapshots: Mapping[str, Manifest], context: ReconcileContext) -> dict[str, Manifest]:
-    """Return the contents that snapshots are bound to; none if an operator of some namespaces may not read them."""
+    """Return the contents that snapshots are bound to; none in namespaced mode, where they may not be read."""
+    if context.cache.is_namespaced:
+        return {}
     names = (str((each.get("status") or {}).get("boundVolumeSnapshotContentName") or "") for each in snapshots.values())
     found: dict[str, Manifest] = {}
     for name in filter(None, names):
-        try:
-            content = await context.kube.get(SNAPSHOT_CONTENT, "", name)
-        except Forbidden:
-            return {}
+        content = await context.kube.get(SNAPSHOT_CONTENT, "", name)
         if content is not None:
             found[name] = content
     return found

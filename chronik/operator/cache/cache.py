@@ -154,6 +154,11 @@ class Cache:
         found = (record for ref, record in self._store.of_cluster(key) if ref.kind == BACKUP.name)
         return [record.manifest for record in found]
 
+    @property
+    def is_namespaced(self) -> bool:
+        """Whether nothing may be asked that lies outside of namespaces."""
+        return bool(self._selection.namespaces)
+
     def has_feature(self, name: str) -> bool:
         """Return whether the operator looks after something that not every one does."""
         return name in self._selection.features
@@ -242,7 +247,7 @@ def _selectors(selection: Selection) -> Iterator[KindSelector]:
     for namespace in dict.fromkeys(selection.namespaces) or (None,):
         yield KindSelector(CLUSTER, namespace, selection.selector)
         if BACKUPS in selection.features:
-            yield KindSelector(BACKUP, namespace)
+            yield KindSelector(BACKUP, namespace, selection.selector)  # else operators of other shards would see it
         for kind in (*KINDS, POD):
             yield KindSelector(kind, namespace, OURS)
         yield KindSelector(CLAIM, namespace, CLAIMS)
