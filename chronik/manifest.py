@@ -41,17 +41,42 @@ FEATURES = ("backups",)
 """What an operator does if it is asked to, and is given the rights for it: `chronik install --features`."""
 
 
+class KindId(NamedTuple):
+    """Which kind, before it is known how the server spells it: printed `ServiceMonitor (monitoring.coreos.com/v1)`."""
+
+    api_version: str
+    name: str
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> KindId:
+        """Return the kind of a manifest."""
+        return cls(manifest["apiVersion"], manifest["kind"])
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.api_version})"
+
+
 class Kind(NamedTuple):
-    """A kind of object that the API server knows; `stage` orders applies, deletes run in reverse."""
+    """A kind of object that the API server knows; `stage` orders applies, deletes run in reverse.
+
+    An `optional` one need not be installed, or be in reach of those who have no such objects: a cluster does without,
+    and gets its object once the kind is there.
+    """
 
     api_version: str
     name: str
     plural: str
     stage: int
     namespaced: bool = True
+    optional: bool = False
+
+    @property
+    def id(self) -> KindId:
+        """Which kind it is."""
+        return KindId(self.api_version, self.name)
 
 
-RBAC, CONFIG, NETWORK, WORKLOADS, DISRUPTION, SCALING = range(6)
+RBAC, CONFIG, NETWORK, WORKLOADS, DISRUPTION, SCALING, MONITORING = range(7)
 """The stages. Services come before workloads, because pod DNS and `serviceName` want them first."""
 
 KINDS: tuple[Kind, ...] = (
@@ -61,10 +86,15 @@ KINDS: tuple[Kind, ...] = (
     Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", CONFIG),
     Kind("v1", "ConfigMap", "configmaps", CONFIG),
     Kind("v1", "Service", "services", NETWORK),
+    # Every server has it. It is optional since roles of operators and of people from before may not reach it.
+    Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", NETWORK, optional=True),
     Kind("apps/v1", "StatefulSet", "statefulsets", WORKLOADS),
     Kind("apps/v1", "Deployment", "deployments", WORKLOADS),
     Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", DISRUPTION),
     Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", SCALING),
+    # Of the Prometheus operator: https://prometheus-operator.dev/docs/api-reference/api/
+    Kind("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors", MONITORING, optional=True),
+    Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors", MONITORING, optional=True),
 )
 WORKLOAD_KINDS = tuple(kind.name for kind in KINDS if kind.stage == WORKLOADS)
 """What keeps pods, and has a replica count."""

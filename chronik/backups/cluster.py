@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
     from chronik.status.compute import Condition
 
-CURRENT = "BackupsCurrent"
-MISSING = "FeatureMissing"
 DEADLINE = "1h"
 """How long a backup that a schedule makes may take: the default of the API."""
 
@@ -45,7 +43,7 @@ class Backups:
 def feature_missing() -> Backups:
     """Return what is said of a cluster that is to be backed up by an operator that does not do that."""
     message = "spec.backup is there, and this operator makes no backups: install it with --features backups"
-    return Backups(conditions=(condition(MISSING, met=True, reason="BackupsNotInstalled", message=message),))
+    return Backups(conditions=(condition("FeatureMissing", met=True, reason="BackupsNotInstalled", message=message),))
 
 
 def plan_backups(
@@ -119,18 +117,18 @@ def _conditions(
     if not schedules:
         return ()
     if wrong:
-        return (condition(CURRENT, met=False, reason="InvalidSchedule", message="; ".join(wrong)),)
+        return (condition("BackupsCurrent", met=False, reason="InvalidSchedule", message="; ".join(wrong)),)
     ended = [each for each in backups if schedule_of(each) and phase_of(each) in {"Completed", "Failed"}]
     newest = max(ended, key=ended_at, default=None)
     failed = newest if newest is not None and phase_of(newest) == "Failed" else None
     if late:
         beside = f". The last one failed: {_why(failed)}" if failed else ""
         message = f"There is no usable backup of the last due time of: {', '.join(late)}{beside}"
-        return (condition(CURRENT, met=False, reason="BackupOverdue", message=message),)
+        return (condition("BackupsCurrent", met=False, reason="BackupOverdue", message=message),)
     if failed is not None:
         message = f"{failed['metadata']['name']}: {_why(failed)}"
-        return (condition(CURRENT, met=False, reason="LastBackupFailed", message=message),)
-    return (condition(CURRENT, met=True, reason="Current", message=""),)
+        return (condition("BackupsCurrent", met=False, reason="LastBackupFailed", message=message),)
+    return (condition("BackupsCurrent", met=True, reason="Current", message=""),)
 
 
 def _why(backup: Manifest) -> str:

@@ -58,6 +58,7 @@ def job(wanted: JobOf, render: Render) -> list[Manifest]:
         "name": wanted.name,
         "args": args,
         "image": wanted.image,
+        "database": wanted.command == DUMP_COMMAND,
         "seconds": seconds_of(wanted.backup["spec"]["deadline"]),
         "owned": True,
     }

@@ -41,10 +41,13 @@ NUMBERS = {
     "ConfigMap": 21,
     "ClusterRoleBinding": 22,
     "Service": 30,
+    "NetworkPolicy": 31,
     "StatefulSet": 40,
     "Deployment": 41,
     "PodDisruptionBudget": 50,
     "HorizontalPodAutoscaler": 60,
+    "ServiceMonitor": 70,
+    "PodMonitor": 71,
 }
 """The number of each kind's files: the stage of an apply in tens, and in it the kind. They are in people's repositories
 and never change; a new kind gets a number that is free."""

@@ -48,6 +48,7 @@ def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
     context.creation.pop(key, None)
     context.deadlines.forget(key)
     context.cache.uses(key, ())
+    context.cache.waits_for(key, ())
     return ReconcileResult("gone")
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from chronik.manifest import FIELD_MANAGER, WORKLOAD_KINDS, ObjectRef, apply_order, as_stored
+from chronik.manifest import FIELD_MANAGER, WORKLOAD_KINDS, KindId, ObjectRef, apply_order, as_stored
 from chronik.plan.actions import (
     KEPT_MANAGER,
     STAGE_NAMES,
@@ -33,6 +33,7 @@ from chronik.plan.actions import (
     Step,
     TransferOwnership,
     Wait,
+    not_installed,
     stage_of,
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
@@ -99,7 +100,7 @@ class PlanContext:
     `pods` its pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes.
     `gate` is asked before a workload is created or its pods restart, with the workloads of this plan of which that is
     already so; it names the one to wait for, if any. `unscaled` are workloads of which the server has said that no
-    autoscaler at all scales them.
+    autoscaler at all scales them. `missing` are kinds that are not installed: their objects are left out.
     """
 
     cluster: str
@@ -113,6 +114,7 @@ class PlanContext:
     pods: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
     unscaled: Collection[ObjectRef] = frozenset()
+    missing: Collection[KindId] = frozenset()
     mask: Mask = NO_SECRETS
     gate: RolloutGate | None = None
 
@@ -162,6 +164,8 @@ class _Planner:
 
     def _step(self, manifest: Manifest) -> Step:
         ref = ObjectRef.of(manifest)
+        if (kind := KindId.of(manifest)) in self.context.missing:
+            return Step(ref, (not_installed(ref, kind),))
         live = self.observed.get(ref)
         if live is None:
             return Step(ref, tuple(self._created(manifest)))

@@ -15,6 +15,7 @@ from chronik.plan.actions import (
     Deferred,
     Foreign,
     GrowClaim,
+    NotInstalled,
     Obstacle,
     Prune,
     Recreate,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from chronik.plan.planner import Flapping
 
 Wrote = Literal["created", "changed", "adopted", "recreated", "handed-over", "grown", "pruned"]
-Untouched = Literal["unchanged", "settled", "orphaned", "kept", "held"]
+Untouched = Literal["unchanged", "settled", "orphaned", "kept", "held", "not-installed"]
 BlockedOutcome = Literal["conflict", "foreign", "blocked", "waiting"]
 Outcome = Wrote | Untouched | BlockedOutcome | Literal["failed", "not-tried"]
 
@@ -147,6 +148,8 @@ def undone(action: Action) -> Result:
             return Result(action, why)
         case Deferred():
             return Result(action, "held")
+        case NotInstalled():
+            return Result(action, "not-installed")
         case Conflict():
             return Result(action, "conflict")
         case Foreign():

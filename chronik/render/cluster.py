@@ -19,7 +19,7 @@ from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, CONFIGURATION, MANA
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chronik.api.spec import Cluster
+    from chronik.api.spec import Cluster, ClusterSpec, Monitor, NetworkPolicy
     from chronik.render.kubernetes import FieldTable
     from chronik.render.patches import Patches
     from chronik.render.templates import Templates
@@ -30,12 +30,25 @@ def _always(component: Component) -> bool:
     return True
 
 
+def _in_every_spec(spec: ClusterSpec) -> bool:
+    del spec
+    return True
+
+
 class _Use(NamedTuple):
-    """One template, and the components that it runs for; `each_member` says that it runs for each member of those."""
+    """One template, and the components that it runs for; `each_member` says that it runs for each member of those.
+
+    `asked` tells of a spec whether it asks for such objects at all.
+    """
 
     template: str
     wanted: Callable[[Component], bool] = _always
     each_member: bool = False
+    asked: Callable[[ClusterSpec], bool] = _in_every_spec
+
+
+def _enabled(section: NetworkPolicy | Monitor | None) -> bool:
+    return section is not None and section["enabled"]
 
 
 CONFIG_TEMPLATE = "configmap.yaml.j2"
@@ -51,10 +64,13 @@ COMPONENT_TEMPLATES = (
     _Use("clientservice.yaml.j2", lambda component: component.type.serves_clients),
     _Use("memberservice.yaml.j2", lambda component: component.member, each_member=True),
     _Use("externalservice.yaml.j2", lambda component: component.external, each_member=True),
+    _Use("networkpolicy.yaml.j2", asked=lambda spec: _enabled(spec["networkPolicy"])),
     _Use("statefulset.yaml.j2", lambda component: component.workload == "StatefulSet"),
     _Use("deployment.yaml.j2", lambda component: component.workload == "Deployment"),
     _Use("poddisruptionbudget.yaml.j2", lambda component: component.budget is not None),
     _Use("horizontalpodautoscaler.yaml.j2", lambda component: component.autoscaling is not None),
+    _Use("servicemonitor.yaml.j2", asked=lambda spec: _enabled(spec["monitoring"]["serviceMonitor"])),
+    _Use("podmonitor.yaml.j2", asked=lambda spec: _enabled(spec["monitoring"]["podMonitor"])),
 )
 
 
@@ -106,6 +122,7 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
     if config_map["metadata"]["name"] == base:  # an override may give it a name of its own
         config_map["metadata"]["name"] = f"{base}-{config_hash[:_HASH_LENGTH]}"
     yield CONFIG_TEMPLATE, config_map
+    uses = [use for use in COMPONENT_TEMPLATES if use.asked(cluster.spec)]
     for component in components(cluster):
         variables = {
             **shared,
@@ -116,7 +133,7 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
             "configHash": config_hash,
             "configName": config_map["metadata"]["name"],
         }
-        for use in COMPONENT_TEMPLATES:
+        for use in uses:
             if not use.wanted(component):
                 continue
             for more in [{"member": each} for each in group] if use.each_member else [{}]:

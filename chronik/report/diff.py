@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 from chronik.documents.scalars import is_ambiguous
 from chronik.documents.writer import to_yaml
 from chronik.manifest import PAUSED_ANNOTATION
-from chronik.plan.actions import Apply, Conflict, Create, Deferred, Obstacle, Recreate, Skip, TransferOwnership
+from chronik.plan.actions import (
+    Apply,
+    Conflict,
+    Create,
+    Deferred,
+    NotInstalled,
+    Obstacle,
+    Recreate,
+    Skip,
+    TransferOwnership,
+)
 from chronik.plan.results import LEFT_ALONE, WROTE
 from chronik.report.apply import owned_by
 from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page
@@ -52,6 +62,7 @@ _MARKS: dict[Outcome, tuple[str, str, str]] = {
     "pruned": ("-", RED, "is no longer part of the cluster: is deleted"),
     "not-tried": ("?", CYAN, "is no longer part of the cluster, but is not deleted"),
     "held": ("!", CYAN, ""),
+    "not-installed": ("!", CYAN, "cannot be made yet"),
     "orphaned": ("?", CYAN, "is no longer part of the cluster; --prune deletes it"),
     "kept": ("?", CYAN, "is no longer part of the cluster, but kept"),
     "conflict": ("!", RED, "is in conflict"),
@@ -71,6 +82,7 @@ OUTCOME_NUMBERS: dict[Outcome, str] = {
     "not-tried": "not to delete yet",
     "orphaned": "no longer wanted",
     "held": "held back",
+    "not-installed": "not installed",
     "conflict": "in conflict",
     "foreign": "not ours",
 }
@@ -206,7 +218,7 @@ class _Entry:
                 self._note(f"{owner.field} is {verb} {owned_by(owner)}")
         if isinstance(action, Apply | Recreate) and action.restarts:
             self._restarts(action.restarts)
-        if isinstance(action, Obstacle | Deferred) and action.hint:
+        if isinstance(action, Obstacle | Deferred | NotInstalled) and action.hint:
             self._note(action.hint)
         if action.additions:
             added = [f"{owner.field.removeprefix(_TEMPLATE)} ({owner.manager})" for owner in action.additions]
@@ -245,7 +257,10 @@ def _is_explained(action: Action) -> bool:
     return (
         kept
         or succeeds
-        or (isinstance(action, Recreate | Obstacle | TransferOwnership | Deferred) and not isinstance(action, Conflict))
+        or (
+            isinstance(action, Recreate | Obstacle | TransferOwnership | Deferred | NotInstalled)
+            and not isinstance(action, Conflict)
+        )
     )
 
 

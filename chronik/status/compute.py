@@ -44,8 +44,8 @@ DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 OWN_CONDITIONS = frozenset(
     {
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
-        *("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings"),
-        *("BackupsCurrent", "FeatureMissing"),
+        *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
+        *("SpecWarnings", "BackupsCurrent", "FeatureMissing"),
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""

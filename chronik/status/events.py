@@ -70,16 +70,10 @@ def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
     ]
 
 
-_GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable", "BackupsCurrent"})
+_GOOD = frozenset({"Ready", "StorageResizable", "KindsInstalled", "SecretsAvailable", "BackupsCurrent"})
 _TOLD_CONDITIONS = (
-    "Paused",
-    "FieldConflict",
-    "StorageResizable",
-    "ApplyFlapping",
-    "SecretsAvailable",
-    "SpecWarnings",
-    "BackupsCurrent",
-    "FeatureMissing",
+    *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
+    *("SpecWarnings", "BackupsCurrent", "FeatureMissing"),
 )
 
 

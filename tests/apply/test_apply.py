@@ -20,13 +20,14 @@ from chronik.errors import (
     FieldConflict,
     Forbidden,
     InvalidObject,
+    KindMissing,
     ObjectChanged,
     Unauthorized,
     Unreachable,
     UntrustedServer,
 )
 from chronik.kube import connect
-from chronik.manifest import CLUSTER_LABEL, MANAGED_BY, ObjectRef
+from chronik.manifest import CLUSTER_LABEL, MANAGED_BY, KindId, ObjectRef
 from chronik.offline import loading as offline
 from chronik.plan.actions import (
     Apply,
@@ -336,6 +337,27 @@ async def test_what_is_left_alone_is_no_trouble():
 
     assert outcomes(report)["old"] == "pruned"
     assert report.ok
+
+
+async def test_a_kind_that_went_meanwhile_is_no_trouble():
+    """If an optional kind is uninstalled after it was looked for, its object is left out, and pruning goes on."""
+    kube, name = Recorder(), "monitor"
+    kube.errors[name] = [KindMissing("none")]
+    manifest = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": name}}
+    monitor = Create(ref=ObjectRef("PodMonitor", "ns", name), manifest=manifest)
+    report = await run(kube, stage(monitor), stage(prune("old"), prunes=True))
+
+    assert outcomes(report) == {name: "not-installed", "old": "pruned"}
+    assert report.ok
+    assert report.results[0].action.kind == KindId.of(manifest)
+
+
+async def test_a_kind_that_every_server_has_is_an_error_if_it_is_missing():
+    """A server that does not know a kind of Kubernetes itself is in trouble, and that is reported."""
+    kube = Recorder()
+    kube.errors["a"] = [KindMissing("none")]
+
+    assert outcomes(await run(kube, stage(create("a")))) == {"a": "failed"}
 
 
 async def test_stop_ends_what_is_under_way_and_sends_nothing_new():

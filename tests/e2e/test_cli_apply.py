@@ -27,7 +27,7 @@ from chronik.cli.parameters import Duration
 from chronik.manifest import KINDS, ObjectRef
 from chronik.offline import assets
 
-OBJECTS, LISTS = 17, 10
+OBJECTS, LISTS = 17, 13
 
 
 @pytest.fixture

@@ -275,6 +275,8 @@ def test_conditions():
     components = {"ControllersReady", "IngestNodesReady", "SearchNodesReady", "NodesReady"}
     set_somewhere = literals("status/compute", "condition", 0) | literals("status/assess", "condition", 0)
 
+    set_somewhere |= literals("backups/cluster", "condition", 0)
+
     assert first_names(section("operating.md", "Conditions")) == components | set_somewhere
 
 

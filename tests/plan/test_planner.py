@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.plan_world import World, merged, writes
 
-from chronik.manifest import ObjectRef
+from chronik.manifest import KindId, ObjectRef
 from chronik.offline import loading as offline
 from chronik.plan.actions import (
     KEPT_MANAGER,
@@ -22,6 +22,8 @@ from chronik.plan.actions import (
     Deferred,
     Foreign,
     GrowClaim,
+    NotInstalled,
+    Prune,
     Recreate,
     Skip,
     TransferOwnership,
@@ -943,6 +945,23 @@ def test_nothing_is_pruned_unasked():
     }
 
 
+def test_a_kind_that_is_not_installed_holds_up_nothing_else():
+    """The objects of a missing kind are left out, with what to do; all others are made, and old ones pruned."""
+    gadget = {
+        "metadata": {"name": "c-gadget", "namespace": NAMESPACE},
+        "apiVersion": "example.com/v1",
+        "kind": "Gadget",
+    }
+    context = replace(OPERATOR, missing={KindId.of(gadget)})
+    world = running(searchNodes=2)
+    actions = plan([*rendered(), gadget], world.observed, context).actions
+
+    (left,) = [each for each in actions if isinstance(each, NotInstalled)]
+    assert (left.ref, left.kind) == (ObjectRef.of(gadget), KindId("example.com/v1", "Gadget"))
+    assert "does not know the kind Gadget (example.com/v1)" in left.reason
+    assert {type(each) for each in actions} == {NotInstalled, Skip, Prune}
+
+
 def test_nothing_is_pruned_if_nothing_is_rendered():
     """An empty rendering is a mistake somewhere, and deletes nothing."""
     assert writes(plan([], running().observed, OPERATOR)) == []
@@ -957,7 +976,7 @@ def test_nothing_is_pruned_if_nothing_is_rendered():
         {"metadata": with_owner("x", "Widget")},
         {"metadata": {"ownerReferences": None}},
         {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}},
-        {"kind": "PodMonitor"},
+        {"kind": "Gadget"},
     ],
     ids=str,
 )

@@ -48,7 +48,7 @@ READ = {
 """Every setting that some server reads, and where."""
 READ_BY_NONE = {
     *("CHRONIK_ROLE", "CHRONIK_CLUSTER_NAME", "CHRONIK_NAMESPACE", "CHRONIK_CONFIG_PATH", "CHRONIK_CONTROLLER_SERVICE"),
-    *("DATABASE_USER", "DATABASE_PASSWORD", "AZURE_STORAGE_KEY"),
+    *("DATABASE_USER", "DATABASE_PASSWORD", "DATABASE_URL", "PGSSLMODE", "PGSSLROOTCERT", "AZURE_STORAGE_KEY"),
 }
 """What Roles and Azure had before, for images of one's own."""
 OF_OTHERS = {"POD_NAME"}

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chronik.backups.cluster import CURRENT, Backups, feature_missing, plan_backups
+from chronik.backups.cluster import Backups, feature_missing, plan_backups
 from chronik.errors import AlreadyExists, ChronikError, ObjectChanged
 from chronik.manifest import BACKUP, FIELD_MANAGER, ObjectRef, is_paused
 from chronik.operator.cache.cache import BACKUPS
@@ -70,4 +70,4 @@ async def _carry_out(plan: Backups, document: Manifest, context: ReconcileContex
 
 def _failed(error: ChronikError) -> dict[str, str]:
     reason, message = describe_error(error)
-    return condition(CURRENT, met=False, reason=reason, message=message)
+    return condition("BackupsCurrent", met=False, reason=reason, message=message)

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from chronik.manifest import Kind, Manifest
 
 
-_SECRET_FIELDS = frozenset({"credentialsSecret", "tlsSecret", "adminKeySecret"})
+_SECRET_FIELDS = frozenset(
+    {"credentialsSecret", "tlsSecret", "adminKeySecret", "sslRootCertSecret", "existingUrlSecret"}
+)
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _SAMPLES, _LONGEST_DICTIONARY = 3, 16_384
 _MOST_DEPTH = 200

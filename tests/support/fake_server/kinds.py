@@ -123,6 +123,7 @@ BUILT_IN: tuple[Kind, ...] = (
     Kind("batch", "v1", "jobs", "Job", status=True, generation=True, custom_type=_JOB),
     Kind("coordination.k8s.io", "v1", "leases", "Lease", unconditional=False),
     Kind("events.k8s.io", "v1", "events", "Event"),
+    Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", generation=True),
     Kind(
         "policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", status=True, generation=True, unconditional=False
     ),
