@@ -128,7 +128,7 @@ class Cache:
     def _wake_all(self) -> None:
         """Wake every cluster: a kind of which each may want an object has come, or gone."""
         for key in self.clusters():
-            self._wake(key)
+            self._wake(WorkKey.of(key))
 
     @property
     def trouble(self) -> str:
