@@ -364,7 +364,7 @@ async def test_kills_leave_no_half_backup(place, tmp_path: Path):
                     OperatorProcess, place.server.kubeconfig, tmp_path / "log", *arguments
                 )
                 with operator:
-                    await asyncio.to_thread(operator.wait_said, "reconciles")
+                    await asyncio.to_thread(operator.wait_said, "reconciles", 60)
                     await asyncio.sleep(chance.uniform(0, 0.6))
                 found = await place.get(BACKUP, name)
                 status = found.get("status") or {}
@@ -382,7 +382,7 @@ async def test_kills_leave_no_half_backup(place, tmp_path: Path):
         for _ in range(4):
             operator = await asyncio.to_thread(OperatorProcess, place.server.kubeconfig, tmp_path / "log", *arguments)
             with operator:
-                await asyncio.to_thread(operator.wait_said, "reconciles")
+                await asyncio.to_thread(operator.wait_said, "reconciles", 60)
                 await asyncio.sleep(chance.uniform(0, 0.4))
         async with backing_up(place):
             await gone(place, "b0")
