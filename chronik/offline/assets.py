@@ -16,6 +16,8 @@ from chronik.manifest import CLUSTER_KIND
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+from chronik.api.kubernetes_types import Definitions
+
 _PACKAGE = Path(__file__).parents[1]
 _ROOT = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent
 
@@ -24,11 +26,27 @@ SCHEMA = _ROOT / "schema"
 DEPLOY = _ROOT / "deploy"
 
 
+def template_text(name: str) -> str | None:
+    """Return one of chronik's own templates, or None if there is none of that name."""
+    try:
+        return (TEMPLATES / name).read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+@cache
+def template_names() -> frozenset[str]:
+    """Return the names of chronik's own templates."""
+    return frozenset(file.relative_to(TEMPLATES).as_posix() for file in TEMPLATES.rglob("*.j2"))
+
+
 @cache
 def schema(kind: str = CLUSTER_KIND) -> dict[str, Any]:
     """Return the JSON Schema of a document of a kind."""
     document: dict[str, Any] = json.loads((SCHEMA / f"{kind.lower()}.schema.json").read_text("utf-8"))
-    return document if kind == CLUSTER_KIND else _with_metadata(document, schema(CLUSTER_KIND)["$defs"])
+    if kind == CLUSTER_KIND:
+        return document | {"$defs": Definitions(document["$defs"], kubernetes_fields)}
+    return _with_metadata(document, schema(CLUSTER_KIND)["$defs"])
 
 
 def _with_metadata(document: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from chronik.operator.membership.members import membership
 from chronik.status.assess import assess, describe_error, invalid
 from chronik.status.compute import Observation, derive
 from chronik.status.creation import with_creation_failures
+from chronik.status.own import own_conditions, template_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from chronik.plan.results import Report
     from chronik.problem import Problem
     from chronik.status.assess import Assessment
+    from chronik.status.compute import Condition
 
 
 _BACKUP_AGAIN = 60.0
@@ -88,7 +90,10 @@ async def _update_status(
 ) -> ReconcileResult:
     """Derive the status from what is there now, write it, record Events, and return how the pass ended."""
     document, report = desired.document, converged.report
-    assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused)
+    extra = _about_templates(desired, converged, context)
+    assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused, extra=extra)
+    if converged.unread and assessment.failure is None and assessment.waiting is None:
+        assessment = replace(assessment, waiting=describe_error(converged.unread), retry="permanent")
     if assessment.failure is None and assessment.waiting is None:
         assessment = replace(assessment, waiting=group.waiting)
     observation = _observation(desired, converged, assessment, context)
@@ -105,6 +110,18 @@ async def _update_status(
     again_at = later(context.now(), _BACKUP_AGAIN) if backups.failed else backups.again_at
     done = wrote or bool(report.written)
     return replace(result, wrote=done, missing=missing, backups=backups, again_at=again_at)
+
+
+def _about_templates(desired: Desired, converged: Converged, context: ReconcileContext) -> list[Condition]:
+    """Return what is to be said of templates of the user's, and of what they make."""
+    own = own_conditions(
+        desired.cluster,
+        desired.manifests,
+        converged.live.objects,
+        converged.live.uninstalled,
+        converged.unread,
+    )
+    return [*own, *template_conditions(context.templates_trouble())]
 
 
 def _observation(
@@ -138,7 +155,7 @@ def _is_overdue(desired: Desired, live: LiveCluster, context: ReconcileContext) 
 def _details(document: Manifest, converged: Converged, context: ReconcileContext) -> dict[str, Any]:
     """Return what else the status says: which version of chronik did it, and what the Secrets were."""
     report = converged.report
-    version = context.version if report.ok and report.results else status_of(document).get("operatorVersion")
+    version = context.version if report.results and not report.hindered else status_of(document).get("operatorVersion")
     details = {"operatorVersion": version, "secretDigests": converged.secrets.digests}
     return {key: value for key, value in details.items() if value}
 
