@@ -32,11 +32,20 @@ CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
 MIRROR_PREFIX = "mirror-"
 """What the component label of a mirror's objects and pods begins with; the name of its source follows."""
+BACKUP_LABEL = "chronik.stream/backup"
+"""On what a backup consists of, and on the Jobs that work for it."""
+SCHEDULE_LABEL = "chronik.stream/schedule"
+"""On the backups that a schedule made."""
 CONFIGURATION = "config"
 """The component that a cluster's ConfigMaps bear: pods of all components read them."""
 
 API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"
+BACKUP_KIND = "ChronikBackup"
+
+
+FEATURES = ("backups",)
+"""What an operator does if it is asked to, and is given the rights for it: `chronik install --features`."""
 
 
 class KindId(NamedTuple):
@@ -98,6 +107,7 @@ WORKLOAD_KINDS = tuple(kind.name for kind in KINDS if kind.stage == WORKLOADS)
 """What keeps pods, and has a replica count."""
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 CLUSTER = Kind(API_VERSION, CLUSTER_KIND, "chronikclusters", stage=-1)
+BACKUP = Kind(API_VERSION, BACKUP_KIND, "chronikbackups", stage=-1)
 
 # What chronik reads, or writes by the way, but does not render.
 POD = Kind("v1", "Pod", "pods", stage=-1)
@@ -106,7 +116,12 @@ SECRET = Kind("v1", "Secret", "secrets", stage=-1)
 EVENT = Kind("v1", "Event", "events", stage=-1)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases", stage=-1)
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", stage=-1, namespaced=False)
-OTHER_KINDS = (CLUSTER, POD, CLAIM, SECRET, EVENT, LEASE, STORAGE_CLASS)
+JOB = Kind("batch/v1", "Job", "jobs", stage=-1)
+SNAPSHOT = Kind("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "volumesnapshots", stage=-1)
+SNAPSHOT_CONTENT = Kind(
+    "snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", "volumesnapshotcontents", stage=-1, namespaced=False
+)
+OTHER_KINDS = (CLUSTER, BACKUP, JOB, SNAPSHOT, SNAPSHOT_CONTENT, POD, CLAIM, SECRET, EVENT, LEASE, STORAGE_CLASS)
 
 OWN_KINDS_ANNOTATION = "chronik.stream/own-kinds"
 """On a cluster's ConfigMap: the kinds beyond `KINDS` that templates of the user's make for it."""
@@ -170,6 +185,27 @@ class ClusterKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+class WorkKey(NamedTuple):
+    """Which document a pass is over: printed `Kind/namespace/name`."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, cluster: ClusterKey) -> WorkKey:
+        """Return the key of a ChronikCluster."""
+        return cls(CLUSTER_KIND, cluster.namespace, cluster.name)
+
+    @property
+    def place(self) -> ClusterKey:
+        """Namespace and name: of a ChronikCluster, its key."""
+        return ClusterKey(self.namespace, self.name)
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
 
 
 def is_paused(document: Manifest) -> bool:

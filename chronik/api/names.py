@@ -43,6 +43,7 @@ DNS_DOMAIN = Form(
     253,
     f"at most 253 lower-case letters, digits, - and ., each part between dots at most 63 and {_ENDS}",
 )
+BACKUP_NAME = Form(_LABEL, 180, f"at most 180 lower-case letters, digits and -, {_ENDS}")
 IMAGE = Form(
     r"(?:[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?)*(?::[0-9]{1,5})?/)?"
     r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"

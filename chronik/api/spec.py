@@ -14,6 +14,9 @@ from chronik.manifest import ClusterKey
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chronik.api.sections.backup import Backup
+    from chronik.api.sections.replication import Replication
+
 Quantity = str | int
 
 
@@ -286,63 +289,6 @@ class Patch(TypedDict):
     patch: dict[str, Any] | list[Any]
 
 
-class SourceTls(TypedDict):
-    """`spec.replication.sources[].tls`."""
-
-    caSecret: str | None
-    certSecret: str | None
-
-
-class SourceSasl(TypedDict):
-    """`spec.replication.sources[].sasl`."""
-
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
-    secret: str
-
-
-class SourceTopics(TypedDict):
-    """`spec.replication.sources[].topics`."""
-
-    include: list[str]
-    exclude: list[str]
-
-
-class SourceGroups(TypedDict):
-    """`spec.replication.sources[].groups`."""
-
-    include: list[str]
-    exclude: list[str]
-    syncOffsets: bool
-
-
-class ReplicationSource(TypedDict):
-    """An item of `spec.replication.sources`: a cluster to copy from."""
-
-    name: str
-    bootstrapServers: list[str]
-    tls: SourceTls | None
-    sasl: SourceSasl | None
-    topics: SourceTopics
-    groups: SourceGroups
-    naming: Literal["Prefixed", "Identity"]
-    heartbeats: bool
-    tasks: int
-    replicas: int
-    maxLag: str
-    paused: bool
-    resources: Resources | None
-    config: dict[str, str]
-
-
-class Replication(TypedDict):
-    """`spec.replication`."""
-
-    alias: str | None
-    image: str
-    probeImage: str | None
-    sources: list[ReplicationSource]
-
-
 class ClusterSpec(TypedDict):
     """`spec`, with every field of the schema present: defaults are filled in, and what is absent is None."""
 
@@ -361,6 +307,7 @@ class ClusterSpec(TypedDict):
     security: Security
     autoscaling: ComponentAutoscaling | None
     podDisruptionBudget: DisruptionBudget | None
+    backup: Backup | None
     podAnnotations: dict[str, str]
     podLabels: dict[str, str]
     nodeSelector: dict[str, str]

@@ -17,6 +17,7 @@ from chronik.cli.main import (
     templates_configmap_option,
     templates_option,
 )
+from chronik.manifest import FEATURES
 from chronik.render.install import (
     IMAGE,
     NAME,
@@ -92,6 +93,13 @@ if TYPE_CHECKING:
     "--priority-class", type=parameters.OBJECT_NAME, metavar="NAME", help="The PriorityClass of the operator's pods."
 )
 @click.option("--no-crd", is_flag=True, help="Leave out the CRD and its policy, which are the cluster administrator's.")
+@click.option(
+    "--features",
+    type=parameters.Choices(FEATURES),
+    metavar="FEATURE,…",
+    default=(),
+    help=f"What the operator does on top, and gets rights for: {', '.join(FEATURES)}.  [default: none]",
+)
 @click.option("--service-monitor", is_flag=True, help="Add a ServiceMonitor and alerts for the Prometheus operator.")
 @templates_option
 @templates_configmap_option
@@ -107,6 +115,7 @@ def install(
     replicas: int,
     priority_class: str | None,
     no_crd: bool,
+    features: tuple[str, ...],
     service_monitor: bool,
     templates: str | None,
     templates_configmap: tuple[str, str] | None,
@@ -135,6 +144,7 @@ def install(
         priority_class=priority_class,
         with_definitions=not no_crd,
         service_monitor=service_monitor,
+        features=features,
         own=found.own,
         source=_source(templates_configmap, found),
     )

@@ -17,6 +17,7 @@ from chronik.cli import parameters
 from chronik.cli.main import domain_option, templates_configmap_option, templates_option
 from chronik.cli.streams import ReaderGone, use_colour
 from chronik.errors import ChronikError
+from chronik.manifest import FEATURES
 from chronik.report.page import visible
 
 if TYPE_CHECKING:
@@ -71,6 +72,20 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 @click.option(
     "--resync", type=parameters.Seconds(1, 86_400), default=60, show_default=True, help="Seconds between looks."
 )
+@click.option(
+    "--features",
+    type=parameters.Choices(FEATURES),
+    metavar="FEATURE,…",
+    default=(),
+    help=f"What to do on top: {', '.join(FEATURES)}. `chronik install --features` gives the rights.  [default: none]",
+)
+@click.option(
+    "--backup-image",
+    type=parameters.IMAGE,
+    metavar="IMAGE",
+    help="Image of the Jobs of backups, where spec.backup.metastore.image names none.",
+)
+@click.option("--backup-poll", type=parameters.Seconds(0.05, 600), default=5.0, hidden=True)
 @templates_option
 @templates_configmap_option
 @domain_option
@@ -111,6 +126,8 @@ def _options(
     context: str | None,
     namespaces: tuple[str, ...],
     selector: str | None,
+    features: tuple[str, ...],
+    backup_image: str | None,
     lease_duration: int,
     renew_deadline: float,
     retry_period: float,
@@ -131,12 +148,13 @@ def _options(
     return Options(
         templates_from=TemplatesFrom(*templates_configmap) if templates_configmap else None,
         connect=ConnectOptions(kubeconfig=kubeconfig or "", context=context or ""),
-        selection=Selection(namespaces=namespaces, selector=selector or ""),
+        selection=Selection(namespaces=namespaces, selector=selector or "", features=frozenset(features)),
         namespace=lease_namespace or os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),
         identity=os.environ.get("OPERATOR_NAME", ""),
         terms=_terms(lease_duration, renew_deadline, retry_period),
         domain=cluster_domain,
         host=host or "",
+        backup_image=backup_image or "",
         **same,
     )
 

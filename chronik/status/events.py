@@ -80,11 +80,12 @@ _GOOD = frozenset(
         "OwnObjectsReady",
         "TemplatesUsable",
         "Replicating",
+        "BackupsCurrent",
     }
 )
 _TOLD_CONDITIONS = (
     *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
-    *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating"),
+    *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
 )
 _NO_NEWS = frozenset({"ObjectsNotReady"})
 """Reasons that come and go as objects start."""

@@ -299,11 +299,11 @@ def test_a_bucket_that_vanishes(in_s3, s3):
     """A bucket that is gone before the dump has ended is an error that says so, and there is no backup."""
     in_s3.sql("CREATE TABLE big AS SELECT n, repeat(md5(n::text), 20) t FROM generate_series(1, 200000) n")
     run = in_s3.start("backup", "metastore", "--id", "b1")
-    while run.poll() is None and not in_s3.run("backup", "list", "-o", "json").stdout.startswith("[\n"):
+    while run.poll() is None and not in_s3.run("backup", "catalog", "-o", "json").stdout.startswith("[\n"):
         time.sleep(0.01)
     urllib.request.urlopen(urllib.request.Request(f"{s3}/moto-api/reset", method="POST")).close()
     stdout, stderr = run.communicate()
-    listed = in_s3.run("backup", "list")
+    listed = in_s3.run("backup", "catalog")
 
     assert run.returncode in {8, 9}, stderr
     assert b'"result": "failed"' in stdout

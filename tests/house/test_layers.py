@@ -21,7 +21,7 @@ LAYERS = (
     ("api", "documents"),
     ("plan", "kube", "backup"),
     ("status", "render"),
-    ("apply", "report", "offline"),
+    ("apply", "report", "offline", "backups"),
     ("operator", "probe"),
     ("cli", "testing"),
 )
@@ -42,6 +42,7 @@ PURE = {
     "plan",
     "status",
     "report",
+    "backups",
 }
 """What may read no file, talk to nobody, look at no clock and print nothing."""
 
@@ -68,7 +69,7 @@ IO_LIBRARIES = {
 }
 IO_CALLS = {"open", "print", "input", "exec", "eval", "breakpoint"}
 CLOCK_CALLS = {"now", "utcnow", "today"}
-CORE_LIBRARIES = {"jinja2", "yaml", "jsonschema", "jsonpatch", "jsonpointer", "cel_expr_python", "rich"}
+CORE_LIBRARIES = {"jinja2", "yaml", "jsonschema", "jsonpatch", "jsonpointer", "cel_expr_python", "rich", "cronsim"}
 MOST_MODULES, MOST_ROOT_MODULES = 14, 12
 
 

@@ -68,8 +68,8 @@ class Place:
         return name
 
     def backups(self) -> list[dict]:
-        """Return what `chronik backup list` shows."""
-        return json.loads(self.run("backup", "list", "-o", "json").stdout)
+        """Return what `chronik backup catalog` shows."""
+        return json.loads(self.run("backup", "catalog", "-o", "json").stdout)
 
     def objects(self, pattern: str) -> list[Path]:
         """Return the objects of a store that is a folder."""

@@ -10,7 +10,8 @@ from chronik.api.replication.mirrors import alias_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from chronik.api.spec import Cluster, ReplicationSource
+    from chronik.api.sections.replication import ReplicationSource
+    from chronik.api.spec import Cluster
 
 _LITERAL = re.compile("[A-Za-z0-9_-]+")
 """A name of a topic that is no expression for several."""

@@ -13,7 +13,8 @@ from chronik.api.components import component_types, workload_name
 from chronik.manifest import MIRROR_PREFIX, ObjectRef
 
 if TYPE_CHECKING:
-    from chronik.api.spec import Cluster, DisruptionBudget, ReplicationSource, Resources
+    from chronik.api.sections.replication import ReplicationSource
+    from chronik.api.spec import Cluster, DisruptionBudget, Resources
     from chronik.manifest import ClusterKey
 
 PROBE_IMAGE = f"chronik/operator:{__version__}"

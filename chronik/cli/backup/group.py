@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from chronik.cli.backup.cluster import create, delete, describe, list_backups
 from chronik.cli.backup.jobs import base, metastore, receive, restore_metastore
-from chronik.cli.backup.stored import forget, list_command, record, verify
+from chronik.cli.backup.stored import catalog, forget, record, verify
 
 
 @click.group()
@@ -18,6 +19,8 @@ def restore() -> None:
     """Restore what was backed up."""
 
 
-for _command in (metastore, base, receive, list_command, verify, forget, record):
+for _command in (create, list_backups, describe, delete):
+    backup.add_command(_command)
+for _command in (metastore, base, receive, catalog, verify, forget, record):
     backup.add_command(_command)
 restore.add_command(restore_metastore)

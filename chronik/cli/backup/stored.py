@@ -12,10 +12,10 @@ from chronik.cli.backup.options import StoreAccess, context, id_option, read_jso
 from chronik.cli.main import print_data
 
 
-@click.command("list")
+@click.command()
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form.")
 @store_options
-def list_command(access: StoreAccess, output: str) -> None:
+def catalog(access: StoreAccess, output: str) -> None:
     """List what a store holds.
 
     What dead runs left there is told, too.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from chronik.manifest import (
+    BACKUP,
     CLAIM,
     CLUSTER,
     CLUSTER_KIND,
@@ -154,6 +155,8 @@ def _cluster_of(manifest: Manifest) -> ClusterKey | None:
     metadata = manifest["metadata"]
     name = next((owner["name"] for owner in metadata.get("ownerReferences") or () if is_cluster(owner)), None)
     labels = metadata.get("labels") or {}
+    if manifest["kind"] == BACKUP.name:
+        name = (manifest.get("spec") or {}).get("cluster")
     # All that identifies a claim's cluster: a StatefulSet gives its claims no labels but those of its selector.
     name = name or labels.get(CLUSTER_LABEL) or (labels.get(INSTANCE_LABEL) if manifest["kind"] == CLAIM.name else None)
     namespace = metadata.get("namespace")
@@ -304,6 +307,13 @@ def _claim(manifest: Manifest) -> Manifest:
     return _identity(manifest, "annotations", "finalizers") | _only(manifest, "spec") | {"status": status}
 
 
+def _backup(manifest: Manifest) -> Manifest:
+    """Return a whole backup: its status is what retention and recovery go by."""
+    metadata = _metadata(manifest)
+    metadata.pop("managedFields", None)
+    return manifest | {"metadata": metadata}
+
+
 def _secret(manifest: Manifest) -> Manifest:
     metadata = _only(manifest["metadata"], "name", "namespace", "uid")
     return _only(manifest, "apiVersion", "kind") | {"metadata": metadata, "digest": data_digest(manifest)}
@@ -316,6 +326,7 @@ def _storage_class(manifest: Manifest) -> Manifest:
 
 
 _REDUCERS: dict[str, Callable[[Manifest], Manifest]] = {
+    BACKUP.name: _backup,
     CLUSTER.name: _cluster,
     POD.name: _pod,
     CLAIM.name: _claim,
