@@ -2,13 +2,18 @@
 
 A manifest is plain JSON data. `KINDS` is the one table of the kinds that chronik renders: manifests are sorted and
 applied by it, URLs are built from it (so known kinds cost no discovery call), and the operator watches these kinds.
+Further kinds come with templates of the user's. Which ones a cluster has stands on its ConfigMap, so that what is left
+of a template that is gone can be found, as the ApplySets of kubectl have it on their parents.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 Manifest = dict[str, Any]
 ComponentName = Literal["controller", "ingest", "search", "node"]
@@ -25,11 +30,22 @@ INSTANCE_LABEL = "app.kubernetes.io/instance"
 """Volume claims are found by it: a StatefulSet labels them with its selector alone."""
 CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
+MIRROR_PREFIX = "mirror-"
+"""What the component label of a mirror's objects and pods begins with; the name of its source follows."""
+BACKUP_LABEL = "chronik.stream/backup"
+"""On what a backup consists of, and on the Jobs that work for it."""
+SCHEDULE_LABEL = "chronik.stream/schedule"
+"""On the backups that a schedule made."""
 CONFIGURATION = "config"
 """The component that a cluster's ConfigMaps bear: pods of all components read them."""
 
 API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"
+BACKUP_KIND = "ChronikBackup"
+
+
+FEATURES = ("backups",)
+"""What an operator does if it is asked to, and is given the rights for it: `chronik install --features`."""
 
 
 class KindId(NamedTuple):
@@ -91,6 +107,7 @@ WORKLOAD_KINDS = tuple(kind.name for kind in KINDS if kind.stage == WORKLOADS)
 """What keeps pods, and has a replica count."""
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 CLUSTER = Kind(API_VERSION, CLUSTER_KIND, "chronikclusters", stage=-1)
+BACKUP = Kind(API_VERSION, BACKUP_KIND, "chronikbackups", stage=-1)
 
 # What chronik reads, or writes by the way, but does not render.
 POD = Kind("v1", "Pod", "pods", stage=-1)
@@ -99,7 +116,59 @@ SECRET = Kind("v1", "Secret", "secrets", stage=-1)
 EVENT = Kind("v1", "Event", "events", stage=-1)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases", stage=-1)
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", stage=-1, namespaced=False)
-OTHER_KINDS = (CLUSTER, POD, CLAIM, SECRET, EVENT, LEASE, STORAGE_CLASS)
+JOB = Kind("batch/v1", "Job", "jobs", stage=-1)
+SNAPSHOT = Kind("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "volumesnapshots", stage=-1)
+SNAPSHOT_CONTENT = Kind(
+    "snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", "volumesnapshotcontents", stage=-1, namespaced=False
+)
+OTHER_KINDS = (CLUSTER, BACKUP, JOB, SNAPSHOT, SNAPSHOT_CONTENT, POD, CLAIM, SECRET, EVENT, LEASE, STORAGE_CLASS)
+
+OWN_KINDS_ANNOTATION = "chronik.stream/own-kinds"
+"""On a cluster's ConfigMap: the kinds beyond `KINDS` that templates of the user's make for it."""
+_STAGES: dict[str, int] = {
+    # What other objects name: Secrets that controllers make, and limits that pods are held to.
+    **dict.fromkeys(("Certificate", "ExternalSecret", "Issuer", "LimitRange", "ResourceQuota", "SealedSecret"), CONFIG),
+    **dict.fromkeys(("Endpoints", "EndpointSlice", "HTTPRoute", "Ingress", "NetworkPolicy", "TCPRoute"), NETWORK),
+    **dict.fromkeys(("CronJob", "DaemonSet", "Job", "ReplicaSet"), WORKLOADS),
+}
+
+
+class KindName(NamedTuple):
+    """What a manifest calls its kind: printed `batch/v1/CronJob`. How URLs spell it, the API server knows."""
+
+    api_version: str
+    name: str
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> KindName:
+        """Return the name of a manifest's kind."""
+        return cls(manifest["apiVersion"], manifest["kind"])
+
+    def __str__(self) -> str:
+        return f"{self.api_version}/{self.name}"
+
+
+def own_kinds(manifests: Iterable[Manifest]) -> set[KindName]:
+    """Return the kinds that annotations of ConfigMaps among some manifests name; what is none is passed over."""
+    texts = (
+        (each["metadata"].get("annotations") or {}).get(OWN_KINDS_ANNOTATION, "")
+        for each in manifests
+        if each["kind"] == "ConfigMap"
+    )
+    words = (word.strip().rpartition("/") for text in texts for word in str(text).split(","))
+    return {KindName(version, name) for version, _, name in words if version and name and name not in _TAKEN}
+
+
+def with_own_kinds(manifest: Manifest, kinds: Collection[KindName]) -> Manifest:
+    """Return a ConfigMap whose annotation names some kinds, or that has no such annotation if there are none."""
+    metadata = manifest["metadata"]
+    others = {key: value for key, value in metadata.get("annotations", {}).items() if key != OWN_KINDS_ANNOTATION}
+    named = {OWN_KINDS_ANNOTATION: ",".join(sorted(map(str, kinds)))} if kinds else {}
+    rest = {key: value for key, value in metadata.items() if key != "annotations"}
+    return manifest | {"metadata": rest | ({"annotations": others | named} if others or named else {})}
+
+
+_TAKEN = frozenset(kind.name for kind in (*KINDS, *OTHER_KINDS))
 
 
 class ClusterKey(NamedTuple):
@@ -118,9 +187,35 @@ class ClusterKey(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
+class WorkKey(NamedTuple):
+    """Which document a pass is over: printed `Kind/namespace/name`."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, cluster: ClusterKey) -> WorkKey:
+        """Return the key of a ChronikCluster."""
+        return cls(CLUSTER_KIND, cluster.namespace, cluster.name)
+
+    @property
+    def place(self) -> ClusterKey:
+        """Namespace and name: of a ChronikCluster, its key."""
+        return ClusterKey(self.namespace, self.name)
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
 def is_paused(document: Manifest) -> bool:
     """Return whether the operator is to change none of a ChronikCluster's objects."""
     return (document["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
+
+
+def is_mirror(manifest: Manifest) -> bool:
+    """Return whether an object is part of a mirror, without which a cluster is ready all the same."""
+    return component_of(manifest).startswith(MIRROR_PREFIX)
 
 
 def component_of(manifest: Manifest) -> str:
@@ -130,8 +225,8 @@ def component_of(manifest: Manifest) -> str:
 
 
 def is_configuration(manifest: Manifest) -> bool:
-    """Return whether an object is a version of a cluster's configuration."""
-    return manifest["kind"] == "ConfigMap" and component_of(manifest) == CONFIGURATION
+    """Return whether an object is a version of a configuration: a cluster's, or that of one of its mirrors."""
+    return manifest["kind"] == "ConfigMap" and (component_of(manifest) == CONFIGURATION or is_mirror(manifest))
 
 
 _CONTENT = re.compile(r"-[0-9a-f]{8}")
@@ -146,11 +241,12 @@ def lasting_name(manifest: Manifest) -> str:
     labels = manifest["metadata"].get("labels")
     if not isinstance(labels, dict) or not is_configuration(manifest):  # a file that is read may say anything
         return name
-    base = f"{labels.get(CLUSTER_LABEL)}-{CONFIGURATION}"
+    base = f"{labels.get(CLUSTER_LABEL)}-{component_of(manifest)}"
     return base if _CONTENT.fullmatch(name.removeprefix(base)) else name
 
 
 _KIND_ORDER = {kind.name: position for position, kind in enumerate(KINDS)}
+_OTHER_STAGE = MONITORING + 1
 _COMPONENT_ORDER: dict[str, int] = {name: position for position, name in enumerate(COMPONENT_NAMES)}
 
 
@@ -171,15 +267,22 @@ class ObjectRef(NamedTuple):
         return "/".join(filter(None, (self.kind, self.namespace, self.name)))
 
 
-def apply_order(manifest: Manifest) -> tuple[int, int, str, str]:
-    """Sort key: kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then by name.
+def stage_of(kind: str) -> int:
+    """Return the stage in which a kind is applied; a kind that nothing is known of comes after all others."""
+    known = KIND_BY_NAME.get(kind)
+    return known.stage if known else _STAGES.get(kind, _OTHER_STAGE)
 
-    A kind that chronik does not know (from a template override) comes last.
+
+def apply_order(manifest: Manifest) -> tuple[int, int, int, str, str]:
+    """Sort key: by stage, kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then mirrors, by name.
+
+    Kinds that chronik does not render by itself come last in their stage.
     """
     metadata = manifest["metadata"]
     return (
+        stage_of(manifest["kind"]),
         _KIND_ORDER.get(manifest["kind"], len(_KIND_ORDER)),
-        _COMPONENT_ORDER.get(component_of(manifest), -1),
+        _COMPONENT_ORDER.get(component_of(manifest), len(_COMPONENT_ORDER) if is_mirror(manifest) else -1),
         metadata.get("namespace", ""),
         metadata["name"],
     )

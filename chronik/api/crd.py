@@ -8,11 +8,12 @@ Source: structural schemas, kubernetes.io/docs/tasks/extend-kubernetes/custom-re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.rules import ITEMS, RuleBookError
-from chronik.api.structural import FREE, Raw, SchemaError, inlined, types_of
-from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_KIND, Manifest
+from chronik.api.rules import ITEMS, VALUES, RuleBookError
+from chronik.api.structural import DEFERRED, FREE, LIST_KEYS, Raw, SchemaError, inlined, types_of
+from chronik.kubernetes_types import referenced
+from chronik.manifest import API_VERSION, BACKUP, CLUSTER, Kind, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,26 +25,47 @@ POLICY_NAME = "chronik-warnings"
 
 _SAME = (
     "description", "type", "format", "enum", "pattern", "default", "required", "minimum", "maximum", "minLength",
-    "maxLength", "minItems", "maxItems", "maxProperties", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
-    FREE,
+    "maxLength", "minItems", "maxItems", "maxProperties", "x-kubernetes-list-type",
+    LIST_KEYS, FREE,
 )  # fmt: skip  # keywords that mean the same to JSON Schema and to Kubernetes
 _DROPPED = frozenset({
-    "$ref", "$schema", "$id", "$comment", "$defs", "title", "examples", "x-allowed", "x-verbatim",
+    "$ref", "$schema", "$id", "$comment", "$defs", "title", "examples", "x-allowed", "x-verbatim", DEFERRED,
 })  # fmt: skip  # for people, editors and ourselves
 _TURNED = frozenset({"properties", "items", "additionalProperties", "propertyNames", "uniqueItems"})
 
-_COLUMNS = (
+_PARTS_OF_PODS = ("spec", "components", "*")
+"""Where below each field there are types of Kubernetes: described by Kubernetes, they are too many to describe here."""
+
+
+class _Shown(NamedTuple):
+    """How kubectl shows a kind: its short name, and the columns of a list, each with its type and where it is."""
+
+    short: str
+    columns: tuple[tuple[str, str, str], ...]
+
+
+_SHOWN = {
+    CLUSTER.name: _Shown("ck", (
     ("Phase", "string", ".status.phase"),
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
     ("Controllers", "integer", ".status.readyReplicas.controllers"),
     ("Ingest", "integer", ".status.readyReplicas.ingestNodes"),
     ("Search", "integer", ".status.readyReplicas.searchNodes"),
     ("Age", "date", ".metadata.creationTimestamp"),
-)
+    )),
+    BACKUP.name: _Shown("ckb", (
+    ("Cluster", "string", ".spec.cluster"),
+    ("Phase", "string", ".status.phase"),
+    ("Usable", "boolean", ".status.usable"),
+    ("Cut", "date", ".status.cutAt"),
+    ("Size", "string", ".status.size"),
+    ("Age", "date", ".metadata.creationTimestamp"),
+    )),
+}  # fmt: skip
 
 
-def crd(schema: Mapping[str, Any], rules: RuleBook) -> Manifest:
-    """Return the CustomResourceDefinition of a ChronikCluster.
+def crd(schema: Mapping[str, Any], rules: RuleBook, kind: Kind = CLUSTER) -> Manifest:
+    """Return the CustomResourceDefinition of a kind, a ChronikCluster by default; `rules` are those of this kind.
 
     Raises:
         SchemaError: the schema says something that a structural schema cannot.
@@ -52,15 +74,15 @@ def crd(schema: Mapping[str, Any], rules: RuleBook) -> Manifest:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{CLUSTER.plural}.{GROUP}"},
+        "metadata": {"name": f"{kind.plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "names": {
-                "kind": CLUSTER_KIND,
-                "listKind": f"{CLUSTER_KIND}List",
-                "plural": CLUSTER.plural,
-                "singular": CLUSTER_KIND.lower(),
-                "shortNames": ["ck"],
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.name.lower(),
+                "shortNames": [_SHOWN[kind.name].short],
             },
             "scope": "Namespaced",
             "versions": [
@@ -71,7 +93,8 @@ def crd(schema: Mapping[str, Any], rules: RuleBook) -> Manifest:
                     "schema": {"openAPIV3Schema": _root(schema, rules)},
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [
-                        {"name": name, "type": kind, "jsonPath": path} for name, kind, path in _COLUMNS
+                        {"name": name, "type": type_, "jsonPath": path}
+                        for name, type_, path in _SHOWN[kind.name].columns
                     ],
                 }
             ],
@@ -114,7 +137,14 @@ def warning_policy(rules: RuleBook) -> list[Manifest]:
 
 def editor_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON Schema of a whole document for editors: null stands for an absent field, as on the API server."""
-    return {**_for_editor(dict(schema)), "$defs": {name: _for_editor(raw) for name, raw in schema["$defs"].items()}}
+    found: dict[str, Raw] = {}
+    todo = [*schema["$defs"]]
+    while todo:  # types of Kubernetes are made as they are met
+        name = todo.pop(0)
+        if name not in found:
+            found[name] = _for_editor(schema["$defs"][name])
+            todo += referenced(found[name])
+    return {**_for_editor(dict(schema)), "$defs": found}
 
 
 def _admission(kind: str, spec: dict[str, Any]) -> Manifest:
@@ -159,6 +189,8 @@ def _structural(raw: Raw, place: SchemaPath, rules: RuleBook, used: set[SchemaPa
         raise SchemaError(f"{'.'.join(place)}: a CRD cannot say {', '.join(sorted(unknown))}")
     used.add(place)
     made = {keyword: raw[keyword] for keyword in _SAME if keyword in raw}
+    if place[: len(_PARTS_OF_PODS)] == _PARTS_OF_PODS and len(place) > len(_PARTS_OF_PODS) + 1:
+        made.pop("description", None)
     if "default" in made:
         made["default"] = _filled(raw)
     if len(types_of(raw)) > 1:
@@ -170,7 +202,7 @@ def _structural(raw: Raw, place: SchemaPath, rules: RuleBook, used: set[SchemaPa
         below = raw["properties"].items()
         made["properties"] = {name: _structural(child, (*place, name), rules, used) for name, child in below}
     if isinstance(raw.get("additionalProperties"), dict):
-        made["additionalProperties"] = _structural(raw["additionalProperties"], (*place, "*"), rules, used)
+        made["additionalProperties"] = _structural(raw["additionalProperties"], (*place, VALUES), rules, used)
     if "items" in raw:
         made["items"] = _structural(raw["items"], (*place, ITEMS), rules, used)
     validations = [*_key_validations(raw), *(_validation(rule) for rule in rules.at(place) if rule.severity == "error")]
@@ -187,9 +219,9 @@ def _filled(raw: Raw) -> Any:
 
 def _key_validations(raw: Raw) -> list[dict[str, str]]:
     """Say in CEL what OpenAPI cannot: what the keys of a map have to be."""
-    if "propertyNames" not in raw:
+    names = raw.get("propertyNames", {})
+    if "pattern" not in names:
         return []
-    names = raw["propertyNames"]
     rule = f"self.all(key, key.size() <= {names['maxLength']} && key.matches(r'{names['pattern']}'))"
     return [{"rule": rule, "message": f"each key must be {names['x-allowed']}"}]
 

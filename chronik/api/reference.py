@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.api.rules import ITEMS
 from chronik.api.structural import FREE, Raw, inlined, resolved, types_of
+from chronik.kubernetes_types import kubernetes_type
+from chronik.manifest import BACKUP_KIND, CLUSTER_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,24 +41,45 @@ spec:
 
 A field that is `null` counts as absent. A field that is not listed here is an error.
 """
+_BACKUP_INTRO = """\
+# The spec of a ChronikBackup
+
+<!-- Generated from schema/chronikbackup.schema.json and schema/rules.yaml by `chronik schema docs`. Do not edit. -->
+
+One backup of a cluster. Schedules make them, `chronik backup create` does, and so does this document:
+
+```yaml
+apiVersion: chronik.stream/v1alpha1
+kind: ChronikBackup
+metadata:
+  name: demo-before-upgrade
+spec:
+  cluster: demo
+```
+
+What it consists of, and how it is made and deleted, is in [backup.md](backup.md).
+"""
+_INTROS = {CLUSTER_KIND: _INTRO, BACKUP_KIND: _BACKUP_INTRO}
 _RULES = """\
 ## Rules
 
 What no single field can say. The API server knows these rules too, and refuses and warns in the same words.
 """
+_KUBERNETES = "https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/"
 _LONG_PATH = 100
 _POSITION = re.compile(r"\[[^\]]*\]")
 _TABLE = "| Field | Type | Default | Meaning |\n|---|---|---|---|\n"
 
 
-def reference_page(schema: Mapping[str, Any], rules: RuleBook) -> str:
-    """Return the page as Markdown."""
+def reference_page(schema: Mapping[str, Any], rules: RuleBook, kind: str = CLUSTER_KIND) -> str:
+    """Return the page of a kind as Markdown; `rules` are those of this kind."""
     sections = [section for top in ("spec", "metadata", "status") for section in _sections(schema, top)]
     tables = [
         f"### {title}\n\n" + "".join(f"- {_rule_line(rule)}\n" for rule in rules.rules if rule.severity == severity)
         for severity, title in (("error", "Errors"), ("warning", "Warnings"))
+        if kind == CLUSTER_KIND or severity == "error"
     ]
-    return "\n".join([_INTRO, *sections, _RULES, *tables])
+    return "\n".join([_INTROS[kind], *sections, _RULES, *tables])
 
 
 class UnknownField(LookupError):
@@ -79,10 +102,10 @@ def field_page(schema: Mapping[str, Any], rules: RuleBook, path: str) -> str:
     for name in filter(None, _POSITION.sub("", path).strip(".").split(".")):
         full = resolved(root, raw)
         full = resolved(root, full["items"]) if "items" in full else full
-        fields = full.get("properties", {})
-        if name not in fields:
+        fields, others = full.get("properties", {}), full.get("additionalProperties")
+        if name not in fields and not isinstance(others, dict):
             raise UnknownField(name, reached, tuple(fields))
-        raw, needed = fields[name], name in full.get("required", ())
+        raw, needed = fields.get(name, others), name in full.get("required", ())
         reached = f"{reached}.{name}" if reached else name
     full = resolved(root, raw)
     kind, default = _type(inlined(root, raw), reached, {}), _default(full, needed=needed)
@@ -109,9 +132,13 @@ def _sections(schema: Mapping[str, Any], top: str) -> Iterator[str]:
 
 
 def _visit(root: Raw, raw: Raw, path: str, places: dict[str, list[str]], bodies: dict[str, Raw]) -> None:
+    if kubernetes_type(raw.get("$ref", "")):
+        return
     full = resolved(root, raw)
     if "items" in full:
         _visit(root, full["items"], f"{path}[]", places, bodies)
+    if isinstance(full.get("additionalProperties"), dict):
+        _visit(root, full["additionalProperties"], f"{path}.*", places, bodies)
     if "properties" not in full:
         return
     key = raw.get("$ref", path)
@@ -129,11 +156,24 @@ def _section(root: Raw, body: Raw, paths: list[str], homes: Mapping[str, str]) -
     likewise = f"\nLikewise: {', '.join(f'`{other}`' for other in others)}.\n" if others else ""
     needed = body.get("required", ())
     rows = [
-        f"| `{name}` | {_type(inlined(root, child), f'{path}.{name}', homes)} "
+        f"| `{name}` | {_linked_type(root, child, f'{path}.{name}', homes)} "
         f"| {_default(resolved(root, child), needed=name in needed)} | {_meaning(resolved(root, child))} |\n"
         for name, child in body["properties"].items()
     ]
     return f"{level} {path}\n\n{body['description']}\n{likewise}\n{_TABLE}{''.join(rows)}"
+
+
+def _linked_type(root: Raw, raw: Raw, path: str, homes: Mapping[str, str]) -> str:
+    """Return the type of a field, of which a type of Kubernetes' own is a link to its documentation."""
+    full = resolved(root, raw)
+    one, each = kubernetes_type(raw.get("$ref", "")), kubernetes_type(full.get("items", {}).get("$ref", ""))
+    if one:
+        return _link(one)
+    return f"list{_at_most(full, 'maxItems')}; each {_link(each)}" if each else _type(inlined(root, raw), path, homes)
+
+
+def _link(struct: str) -> str:
+    return f"[{struct}]({_KUBERNETES}#{struct.lower()}-v1-core)"
 
 
 def _type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:
@@ -146,6 +186,8 @@ def _type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:
     types = types_of(raw)
     if FREE in raw:
         return f"map of any JSON{_at_most(raw, 'maxProperties')}" if types else "any JSON"
+    if f"{path}.*" in homes:
+        return f"[map of maps](#{_anchor(homes[f'{path}.*'])})"
     if types == ("object",):
         return f"map of strings{_at_most(raw, 'maxProperties')}" if "propertyNames" in raw else "map"
     if types == ("integer",):

@@ -14,6 +14,9 @@ from chronik.manifest import ClusterKey
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chronik.api.sections.backup import Backup
+    from chronik.api.sections.replication import Replication
+
 Quantity = str | int
 
 
@@ -212,6 +215,65 @@ class DisruptionBudget(TypedDict):
     maxUnavailable: int | str | None
 
 
+class ComponentStorage(TypedDict, total=False):
+    """`spec.components.*.storage`."""
+
+    size: Quantity
+    storageClass: str
+
+
+class ServiceAccount(TypedDict, total=False):
+    """`spec.components.*.serviceAccount`."""
+
+    annotations: dict[str, str]
+    create: bool
+    name: str
+
+
+class ClientServiceOverrides(TypedDict, total=False):
+    """`spec.components.*.service`."""
+
+    annotations: dict[str, str]
+    labels: dict[str, str]
+    loadBalancerClass: str
+    externalTrafficPolicy: Literal["Cluster", "Local"]
+    nodePort: int
+
+
+class Probes(TypedDict, total=False):
+    """`spec.components.*.probes`; each as in a container."""
+
+    startup: dict[str, Any]
+    liveness: dict[str, Any]
+    readiness: dict[str, Any]
+
+
+class ComponentOverrides(TypedDict, total=False):
+    """`spec.components.*`; what is absent is as for all components. What is a map or list of Any is as in a pod."""
+
+    env: list[dict[str, Any]]
+    args: list[str]
+    resources: dict[str, Any]
+    storage: ComponentStorage
+    nodeSelector: dict[str, str]
+    tolerations: list[dict[str, Any]]
+    affinity: dict[str, Any]
+    topologySpreadConstraints: list[dict[str, Any]]
+    priorityClassName: str
+    runtimeClassName: str
+    terminationGracePeriodSeconds: int
+    podAnnotations: dict[str, str]
+    podLabels: dict[str, str]
+    serviceAccount: ServiceAccount
+    service: ClientServiceOverrides
+    probes: Probes
+    lifecycle: dict[str, Any]
+    volumes: list[dict[str, Any]]
+    volumeMounts: list[dict[str, Any]]
+    initContainers: list[dict[str, Any]]
+    sidecars: list[dict[str, Any]]
+
+
 class PatchTarget(TypedDict):
     """`spec.patches[].target`."""
 
@@ -245,12 +307,15 @@ class ClusterSpec(TypedDict):
     security: Security
     autoscaling: ComponentAutoscaling | None
     podDisruptionBudget: DisruptionBudget | None
+    backup: Backup | None
     podAnnotations: dict[str, str]
     podLabels: dict[str, str]
     nodeSelector: dict[str, str]
     tolerations: list[dict[str, Any]]
     affinity: dict[str, Any] | None
     topologySpreadConstraints: list[dict[str, Any]]
+    replication: Replication | None
+    components: dict[str, ComponentOverrides] | None
     patches: list[Patch]
     templateValues: dict[str, Any]
 

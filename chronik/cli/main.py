@@ -188,15 +188,25 @@ def print_manifests(manifests: Sequence[Manifest], output: str, output_dir: str 
 
 LAZY_COMMANDS = {
     "apply": ("chronik.cli.apply:apply", "Apply clusters to the API server, changing only what must change."),
+    "backup": (
+        "chronik.cli.backup.group:backup",
+        "Back up what a cluster keeps, and look after what was backed up.",
+    ),
     "delete": ("chronik.cli.delete:delete", "Delete clusters in reverse order; volumes as their retention says."),
     "diff": ("chronik.cli.diff:diff", "Show what apply would change, field by field."),
     "explain": ("chronik.cli.offline:explain", "Say what a field means, or what set one of a rendered object."),
     "install": ("chronik.cli.install:install", "Print the manifests of the operator itself."),
+    "mirror-probe": (
+        "chronik.cli.mirrors.probe:mirror_probe",
+        "Measure how far a mirror is behind its source, and answer probes and metrics.",
+    ),
     "render": ("chronik.cli.offline:render", "Print every Kubernetes object of the clusters."),
     "reconcile": (
         "chronik.cli.reconcile:reconcile",
         "Run the operator: keep all ChronikClusters as their documents say.",
     ),
+    "replication": ("chronik.cli.mirrors.status:replication", "Show the mirrors that copy topics from other clusters."),
+    "restore": ("chronik.cli.backup.group:restore", "Restore what was backed up."),
     "schema": ("chronik.cli.offline:schema", "Print the CRD, the editor schema or the reference page."),
     "status": ("chronik.cli.status:status", "Show how clusters are, and what they wait for."),
     "validate": ("chronik.cli.offline:validate", "Check documents against the schema, the rules and the templates."),
@@ -332,7 +342,16 @@ namespace_option = click.option(
     help="Namespace for documents that name none.  [default: default]",
 )
 templates_option = click.option(
-    "--templates", type=parameters.FOLDER, metavar="DIR", help="Folder of templates that replace chronik's, by name."
+    "--templates",
+    type=parameters.FOLDER,
+    metavar="DIR",
+    help="Folder of templates that replace chronik's or add objects.",
+)
+templates_configmap_option = click.option(
+    "--templates-configmap",
+    type=parameters.NamespacedName(),
+    metavar="NAMESPACE/NAME",
+    help="ConfigMap of templates that the operator follows; its keys are file names.",
 )
 domain_option = click.option(
     "--cluster-domain",

@@ -98,12 +98,31 @@ OBJECT_NAME = form("name", names.OBJECT_NAME, "name of an object")
 DNS_DOMAIN = form("domain", names.DNS_DOMAIN, "DNS domain, such as cluster.local")
 IMAGE = form("image", names.IMAGE, "image reference")
 ADDRESS = form("address", names.ADDRESS, "address of this machine")
+SOURCE_NAME = form("name", names.SOURCE_NAME, "name of a source")
+SERVER = form("server", names.SERVER, "broker's host and port")
 CLUSTER_NAME = Text("name", _cluster_name, completes="clusters")
 SELECTOR = Text("selector", names.selector_error)
 REVISION = Text("revision", _printable)
 CONTEXT = Text("context", _printable, completes="contexts")
 FILE = Text("file", _printable, completes="file")
 FOLDER = Text("folder", _printable, completes="dir")
+
+
+class NamespacedName(click.ParamType[tuple[str, str]]):
+    """An object by namespace and name: `chronik/templates`."""
+
+    name = "object"
+
+    def convert(
+        self, value: str | tuple[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Take it apart."""
+        if isinstance(value, tuple):
+            return value
+        namespace, slash, name = value.partition("/")
+        if not slash:
+            self.fail(f"{value!r} does not say which namespace: write NAMESPACE/NAME", param, ctx)
+        return NAMESPACE.convert(namespace, param, ctx), OBJECT_NAME.convert(name, param, ctx)
 
 
 class Source(click.ParamType[str]):
@@ -154,6 +173,31 @@ class Duration(click.ParamType[float]):
         if seconds > _LONGEST_DURATION:
             self.fail(f"{value!r} is too long; write 30s, 5m or 1h30m", param, ctx)
         return seconds
+
+
+class Choices(click.ParamType[tuple[str, ...]]):
+    """Some of several words, with commas between them."""
+
+    name = "words"
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self._words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the words, each once."""
+        if isinstance(value, tuple):  # converted before
+            return value
+        found = tuple(dict.fromkeys(str(value).split(",")))
+        for word in found:
+            if word not in self._words:
+                self.fail(f"{word!r} is none of {', '.join(self._words)}", param, ctx)
+        return found
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the last word."""
+        del ctx, param
+        before, comma, last = incomplete.rpartition(",")
+        return [_completed(f"{before}{comma}{word}", "plain") for word in self._words if word.startswith(last)]
 
 
 class Seconds(click.FloatRange):

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik.cli import parameters
-from chronik.cli.main import domain_option, templates_option
+from chronik.cli.main import domain_option, templates_configmap_option, templates_option
 from chronik.cli.streams import ReaderGone, use_colour
 from chronik.errors import ChronikError
+from chronik.manifest import FEATURES
 from chronik.report.page import visible
 
 if TYPE_CHECKING:
@@ -71,7 +72,22 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 @click.option(
     "--resync", type=parameters.Seconds(1, 86_400), default=60, show_default=True, help="Seconds between looks."
 )
+@click.option(
+    "--features",
+    type=parameters.Choices(FEATURES),
+    metavar="FEATURE,…",
+    default=(),
+    help=f"What to do on top: {', '.join(FEATURES)}. `chronik install --features` gives the rights.  [default: none]",
+)
+@click.option(
+    "--backup-image",
+    type=parameters.IMAGE,
+    metavar="IMAGE",
+    help="Image of the Jobs of backups, where spec.backup.metastore.image names none.",
+)
+@click.option("--backup-poll", type=parameters.Seconds(0.05, 600), default=5.0, hidden=True)
 @templates_option
+@templates_configmap_option
 @domain_option
 @click.option("--health-port", type=click.IntRange(0, 65535), default=8081, show_default=True)
 @click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True)
@@ -110,27 +126,35 @@ def _options(
     context: str | None,
     namespaces: tuple[str, ...],
     selector: str | None,
+    features: tuple[str, ...],
+    backup_image: str | None,
     lease_duration: int,
     renew_deadline: float,
     retry_period: float,
     cluster_domain: str,
     lease_namespace: str | None,
     host: str | None,
+    templates_configmap: tuple[str, str] | None,
     **same: Any,
 ) -> Options:
     """Return the operator's options; what is not taken apart here has the same name on both sides."""
     from chronik.kube import ConnectOptions  # noqa: PLC0415
     from chronik.operator.app import Options  # noqa: PLC0415
     from chronik.operator.cache.cache import Selection  # noqa: PLC0415
+    from chronik.operator.rendering.feed import TemplatesFrom  # noqa: PLC0415
 
+    if templates_configmap and same["templates"]:
+        raise click.UsageError("--templates and --templates-configmap both say where templates are: give one of them")
     return Options(
+        templates_from=TemplatesFrom(*templates_configmap) if templates_configmap else None,
         connect=ConnectOptions(kubeconfig=kubeconfig or "", context=context or ""),
-        selection=Selection(namespaces=namespaces, selector=selector or ""),
+        selection=Selection(namespaces=namespaces, selector=selector or "", features=frozenset(features)),
         namespace=lease_namespace or os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),
         identity=os.environ.get("OPERATOR_NAME", ""),
         terms=_terms(lease_duration, renew_deadline, retry_period),
         domain=cluster_domain,
         host=host or "",
+        backup_image=backup_image or "",
         **same,
     )
 

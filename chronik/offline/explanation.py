@@ -6,6 +6,7 @@ Nothing of this is kept while rendering for any other purpose: the cluster is re
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.errors import InputError
 from chronik.manifest import KINDS, ObjectRef, lasting_name
-from chronik.offline import loading, sources
+from chronik.offline import loading
+from chronik.offline.template_sets import template_reader
 from chronik.problem import Location, format_path
-from chronik.render.origins import FieldPathError, Trace, at, resolve
+from chronik.render.origins import FieldPathError, Trace, at, by_name, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -93,11 +95,10 @@ def _explained(cluster: Cluster, found: tuple[Trace, Manifest], field: str, temp
         path = resolve(manifest, field)
     except FieldPathError as error:
         raise _no_field(ref, error) from error
-    made = trace.object(manifest)
-    line = _template_line(trace.origin(manifest, _longest(made, path)), templates)
-    before = _value(made, format_path(path))
-    steps = _patches(cluster, made, path)
-    return Explanation(ref, format_path(path), at(manifest, path), before, line, _reads(cluster, line), steps)
+    made, spelt = trace.object(manifest), by_name(manifest, path)
+    line = _template_line(trace.origin(manifest, _longest(made, spelt)), templates)
+    steps = _patches(cluster, made, spelt)
+    return Explanation(ref, "".join(spelt), at(manifest, path), _value(made, spelt), line, _reads(cluster, line), steps)
 
 
 def _kinds(kind: str) -> set[str]:
@@ -124,43 +125,44 @@ def _no_field(ref: ObjectRef, error: FieldPathError) -> InputError:
     return InputError(f"{error} {where} {ref}", hint=f"Did you mean {close[0]}?" if close else f"There are {listed}.")
 
 
-def _patches(cluster: Cluster, made: Manifest, path: FieldPath) -> tuple[PatchStep, ...]:
+def _patches(cluster: Cluster, made: Manifest, spelt: Sequence[str]) -> tuple[PatchStep, ...]:
     """Return the patches that changed a value, in their order."""
     return tuple(
         PatchStep(number, value, loading.locate(cluster.key, ("spec", "patches", number, "patch")))
-        for number, value in patched_values(cluster, made, path)
+        for number, value in _patched_values(cluster, made, spelt)
     )
 
 
-def patched_values(cluster: Cluster, made: Manifest, path: FieldPath) -> Iterator[tuple[int, Any]]:
-    """Yield the position of each patch that changes the value at a path of the finished object, and the value then."""
+def _patched_values(cluster: Cluster, made: Manifest, spelt: Sequence[str]) -> Iterator[tuple[int, Any]]:
     if not cluster.spec["patches"]:
         return
-    spelt, before = format_path(path), made
+    before = _value(made, spelt)
     for number, after in loading.patching(cluster).steps(made):
         value = _value(after, spelt)
-        if value != _value(before, spelt):
+        if value != before:
             yield number, value
-        before = after
+        before = value
 
 
-def _value(manifest: Manifest, spelt: str) -> Any:
+def _value(manifest: Manifest, spelt: Sequence[str]) -> Any:
+    """Return what stands at a path, None if nothing does."""
     try:
-        return at(manifest, resolve(manifest, spelt))
+        return at(manifest, resolve(manifest, "".join(spelt)))
     except FieldPathError:
         return None
 
 
-def _longest(made: Manifest, path: FieldPath) -> FieldPath:
+def _longest(made: Manifest, spelt: Sequence[str]) -> FieldPath:
     """Return as much of a path as leads somewhere in what the template made: a patch may have added the rest."""
-    while path and at(made, path) is None:
-        path = path[:-1]
-    return path
+    for length in range(len(spelt), 0, -1):
+        with suppress(FieldPathError):
+            return resolve(made, "".join(spelt[:length]))
+    return ()
 
 
 def _template_line(origin: Origin, templates: str | None) -> Location:
     number = origin.line or 1
-    lines = (sources.template_reader(templates)(origin.template) or "").splitlines()
+    lines = (template_reader(templates)(origin.template) or "").splitlines()
     own = Path(templates or "") / origin.template
     text = lines[number - 1] if number <= len(lines) else ""
     name = str(own) if templates and own.exists() else f"templates/{origin.template}"

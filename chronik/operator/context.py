@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.api.validation import Validator
     from chronik.apply.executor import Execution
+    from chronik.backups.cluster import Backups
     from chronik.errors import RetryClass
     from chronik.kube import Kube
     from chronik.manifest import ClusterKey, Manifest, ObjectRef
@@ -28,12 +29,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackupTools:
+    """What makes the parts of backups.
+
+    `render` renders one template by its name. `image` is that of their Jobs, where a cluster names none. `poll` is how
+    many seconds lie between two looks at a backup that is on its way.
+    """
+
+    render: Callable[[str, Mapping[str, Any]], Manifest]
+    image: str = ""
+    poll: float = 5.0
+
+    def image_of(self, cluster: Cluster) -> str:
+        """Return the image of the Jobs of a cluster's backups; empty if none is known."""
+        settings = cluster.spec["backup"]
+        return (settings["metastore"]["image"] if settings else None) or self.image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileContext:
     """Everything that a pass needs besides the name of a cluster.
 
     `now` returns an RFC 3339 time in UTC. `announce` gets what is worth an Event. `flapping` are applies that did not
     help; losing them costs one such apply for each. `upgrading` are the clusters that this process has begun to bring
     to its own version, so that two passes side by side do not both begin; what began earlier is in their status.
+    `templates_trouble` tells what is wrong with the newest templates, while older ones are used, or is empty.
     `creation` is why pods of StatefulSets were not created, as far as that has been asked. `deadlines` are how long
     rolls have been without progress, in seconds of `monotonic`.
     """
@@ -52,6 +72,8 @@ class ReconcileContext:
     creation: dict[ClusterKey, Mapping[ObjectRef, str]] = field(default_factory=dict)
     deadlines: Deadlines = field(default_factory=Deadlines)
     monotonic: Callable[[], float] = time.monotonic
+    backups: BackupTools | None = None
+    templates_trouble: Callable[[], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +88,10 @@ class ReconcileResult:
     """Why it failed, or what it waits for."""
     wrote: bool = False
     """Whether anything was written, the status included."""
+    backups: Backups | None = None
+    """What its schedules want and how they stand; None if the pass did not come so far."""
+    again_at: str = ""
+    """When to look again though nothing has changed, in RFC 3339 and UTC; empty if time alone changes nothing."""
     missing: frozenset[tuple[ObjectRef, int, int]] = frozenset()
     """The StatefulSets that lack pods, with how many there are and how many there should be."""
 

@@ -10,19 +10,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from chronik.apply.creation import missing_pods
+from chronik.backups.times import later
 from chronik.errors import RenderError
 from chronik.operator import lifecycle
+from chronik.operator.backups.tend import tend_backups
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
 from chronik.operator.membership.members import membership
 from chronik.status.assess import assess, describe_error, invalid
 from chronik.status.compute import Observation, derive
 from chronik.status.creation import with_creation_failures
+from chronik.status.own import own_conditions, template_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from chronik.backups.cluster import Backups
     from chronik.manifest import ClusterKey, Manifest
     from chronik.operator.context import ReconcileContext
     from chronik.operator.convergence import Converged
@@ -31,6 +35,11 @@ if TYPE_CHECKING:
     from chronik.plan.results import Report
     from chronik.problem import Problem
     from chronik.status.assess import Assessment
+    from chronik.status.compute import Condition
+
+
+_BACKUP_AGAIN = 60.0
+"""Seconds until a backup is tried again that could not be made or deleted."""
 
 
 async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
@@ -66,23 +75,31 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
     if converged.report.interrupted:  # the next pass, ours or another leader's, finds out how far this one came
         return ReconcileResult("waiting", report=converged.report, wrote=bool(converged.report.written))
 
-    # 5. Status (client): one write, if it says anything new.
-    return await _update_status(desired, converged, group, validated.problems, context)
+    # 5. Status (client): one write, if it says anything new. What schedules want comes first, if there are any.
+    backups = await tend_backups(cluster, document, context)
+    return await _update_status(desired, converged, group, backups, validated.problems, context)
 
 
 async def _update_status(
     desired: Desired,
     converged: Converged,
     group: Membership,
+    backups: Backups,
     problems: Sequence[Problem],
     context: ReconcileContext,
 ) -> ReconcileResult:
     """Derive the status from what is there now, write it, record Events, and return how the pass ended."""
     document, report = desired.document, converged.report
-    assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused)
+    extra = _about_templates(desired, converged, context)
+    assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused, extra=extra)
+    if converged.unread and assessment.failure is None and assessment.waiting is None:
+        assessment = replace(assessment, waiting=describe_error(converged.unread), retry="permanent")
     if assessment.failure is None and assessment.waiting is None:
         assessment = replace(assessment, waiting=group.waiting)
     observation = _observation(desired, converged, assessment, context)
+    if backups.conditions or backups.status:
+        details = {**observation.details, **({"backup": backups.status} if backups.status else {})}
+        observation = replace(observation, extra=(*observation.extra, *backups.conditions), details=details)
     if group.voters:
         observation = replace(observation, details={**observation.details, "members": [*group.voters]})
     status = derive(desired.cluster, observation, context.now())
@@ -90,7 +107,21 @@ async def _update_status(
     lifecycle.record_events(document, report, status, context)
     result = _result(report, assessment, status, paused=desired.paused)
     missing = missing_pods(converged.live.objects)
-    return replace(result, wrote=wrote or bool(report.written), missing=missing)
+    again_at = later(context.now(), _BACKUP_AGAIN) if backups.failed else backups.again_at
+    done = wrote or bool(report.written)
+    return replace(result, wrote=done, missing=missing, backups=backups, again_at=again_at)
+
+
+def _about_templates(desired: Desired, converged: Converged, context: ReconcileContext) -> list[Condition]:
+    """Return what is to be said of templates of the user's, and of what they make."""
+    own = own_conditions(
+        desired.cluster,
+        desired.manifests,
+        converged.live.objects,
+        converged.live.uninstalled,
+        converged.unread,
+    )
+    return [*own, *template_conditions(context.templates_trouble())]
 
 
 def _observation(
@@ -124,7 +155,7 @@ def _is_overdue(desired: Desired, live: LiveCluster, context: ReconcileContext) 
 def _details(document: Manifest, converged: Converged, context: ReconcileContext) -> dict[str, Any]:
     """Return what else the status says: which version of chronik did it, and what the Secrets were."""
     report = converged.report
-    version = context.version if report.ok and report.results else status_of(document).get("operatorVersion")
+    version = context.version if report.results and not report.hindered else status_of(document).get("operatorVersion")
     details = {"operatorVersion": version, "secretDigests": converged.secrets.digests}
     return {key: value for key, value in details.items() if value}
 

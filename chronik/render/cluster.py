@@ -12,15 +12,28 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.components import Component, components, members, workload_name
+from chronik.api.replication.mirrors import Mirror, mirrors
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
-from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, CONFIGURATION, MANAGED_BY, Manifest, ObjectRef, apply_order
+from chronik.manifest import (
+    CLUSTER_LABEL,
+    COMPONENT_LABEL,
+    CONFIGURATION,
+    KIND_BY_NAME,
+    MANAGED_BY,
+    Manifest,
+    ObjectRef,
+    apply_order,
+    with_own_kinds,
+)
+from chronik.render.pods import pod_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from chronik.api.spec import Cluster, ClusterSpec, Monitor, NetworkPolicy
     from chronik.render.kubernetes import FieldTable
+    from chronik.render.own import OwnTemplate
     from chronik.render.patches import Patches
     from chronik.render.templates import Templates
 
@@ -57,7 +70,7 @@ CONFIG_TEMPLATE = "configmap.yaml.j2"
 _HASH_LENGTH = 8  # hexadecimal digits of the name: 32 bits, and a cluster has two or three at a time
 
 COMPONENT_TEMPLATES = (
-    _Use("serviceaccount.yaml.j2"),
+    _Use("serviceaccount.yaml.j2", lambda component: component.serviceAccount is None),
     _Use("role.yaml.j2"),
     _Use("rolebinding.yaml.j2"),
     _Use("service.yaml.j2"),
@@ -73,17 +86,22 @@ COMPONENT_TEMPLATES = (
     _Use("podmonitor.yaml.j2", asked=lambda spec: _enabled(spec["monitoring"]["podMonitor"])),
 )
 
+MIRROR_CONFIG_TEMPLATE = "mirrorconfigmap.yaml.j2"
+MIRROR_TEMPLATES = ("serviceaccount.yaml.j2", "mirrordeployment.yaml.j2", "poddisruptionbudget.yaml.j2")
+"""Each runs once for each source of `spec.replication`."""
+
 
 def render(
     cluster: Cluster,
     templates: Templates,
     fields: FieldTable | None = None,
     patching: Callable[[Cluster], Patches] | None = None,
+    own: Sequence[OwnTemplate] = (),
 ) -> list[Manifest]:
     """Return all manifests of a cluster, in the order in which they are applied.
 
     With `fields` they are held to what Kubernetes knows, which chronik's own templates keep to. `patching` returns what
-    carries out `spec.patches`; a cluster without any does not need it.
+    carries out `spec.patches`; a cluster without any does not need it. `own` are templates that add objects.
 
     Raises:
         TemplateError: a template is broken or does not make a Kubernetes object; it names template and line.
@@ -91,7 +109,7 @@ def render(
     """
     patches = patching(cluster) if patching and cluster.spec["patches"] else None
     made: dict[ObjectRef, Manifest] = {}
-    for file, manifest in _manifests(cluster, templates, patches):
+    for file, manifest in (*_manifests(cluster, templates, patches, own), *_added(cluster, templates, patches, own)):
         for problem in fields.problems(manifest) if fields else ():
             about = problem.message if problem.path == "kind" else f"{problem.path} {problem.message}"
             message = f"{ObjectRef.of(manifest)}: {about}"
@@ -105,7 +123,9 @@ def render(
     return sorted(made.values(), key=apply_order)
 
 
-def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) -> Iterator[tuple[str, Manifest]]:
+def _manifests(
+    cluster: Cluster, templates: Templates, patches: Patches | None, own: Sequence[OwnTemplate]
+) -> Iterator[tuple[str, Manifest]]:
     patched = patches.patched if patches else lambda manifest: manifest
     group = members(cluster)
     shared = {"cluster": cluster, "spec": cluster.spec, "members": group}
@@ -118,20 +138,19 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
         # restart every node of a cluster that is to grow from 3 to 5. What is said of the first alone is all the rest.
         if group:
             hashed = patched(render_one(templates, CONFIG_TEMPLATE, {**config, "members": group[:1]}))
-    config_hash = content_digest([hashed.get("data", {}), hashed.get("binaryData", {})])
-    if config_map["metadata"]["name"] == base:  # an override may give it a name of its own
-        config_map["metadata"]["name"] = f"{base}-{config_hash[:_HASH_LENGTH]}"
-    yield CONFIG_TEMPLATE, config_map
+    configuration = _named_for_content(config_map, hashed, base)
+    kinds = {each.kind for each in own if each.kind.name not in KIND_BY_NAME}
+    yield CONFIG_TEMPLATE, with_own_kinds(config_map, kinds) if kinds else config_map
     uses = [use for use in COMPONENT_TEMPLATES if use.asked(cluster.spec)]
     for component in components(cluster):
         variables = {
             **shared,
             "component": component,
+            "pod": pod_settings(cluster, component.name),
             "name": workload_name(cluster.name, component.name),
             "labels": _labels(cluster, component.name),
             "selector": _selector(cluster, component.name),
-            "configHash": config_hash,
-            "configName": config_map["metadata"]["name"],
+            **configuration,
         }
         for use in uses:
             if not use.wanted(component):
@@ -140,6 +159,56 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
                 with _rendering(f"component {component.name} of {cluster.key}"):
                     made = render_one(templates, use.template, {**variables, **more})
                 yield use.template, patched(made)
+    for mirror in mirrors(cluster):
+        with _rendering(f"the mirror of {mirror.source['name']} in {cluster.key}"):
+            yield from _mirror_manifests(shared, mirror, templates, patched)
+
+
+def _mirror_manifests(
+    shared: dict[str, Any], mirror: Mirror, templates: Templates, patched: Callable[[Manifest], Manifest]
+) -> Iterator[tuple[str, Manifest]]:
+    cluster = shared["cluster"]
+    variables = {
+        **shared,
+        "component": mirror,
+        "mirror": mirror,
+        "pod": pod_settings(cluster, mirror.name),
+        "name": workload_name(cluster.name, mirror.name),
+        "labels": _labels(cluster, mirror.name),
+        "selector": _selector(cluster, mirror.name),
+    }
+    config_map = patched(render_one(templates, MIRROR_CONFIG_TEMPLATE, variables))
+    variables |= _named_for_content(config_map, config_map, variables["name"])
+    yield MIRROR_CONFIG_TEMPLATE, config_map
+    for template in MIRROR_TEMPLATES:
+        yield template, patched(render_one(templates, template, variables))
+
+
+def _named_for_content(config_map: Manifest, hashed: Manifest, base: str) -> dict[str, str]:
+    """Name a ConfigMap for what is `hashed` of its content, and return what its pods' templates say of it."""
+    config_hash = content_digest([hashed.get("data", {}), hashed.get("binaryData", {})])
+    if config_map["metadata"]["name"] == base:  # an override may give it a name of its own
+        config_map["metadata"]["name"] = f"{base}-{config_hash[:_HASH_LENGTH]}"
+    return {"configHash": config_hash, "configName": config_map["metadata"]["name"]}
+
+
+def _added(
+    cluster: Cluster, templates: Templates, patches: Patches | None, own: Sequence[OwnTemplate]
+) -> Iterator[tuple[str, Manifest]]:
+    """Yield what templates of the user's add; one that prints nothing adds nothing."""
+    if not own:
+        return
+    from chronik.render.own import part_of, uses  # noqa: PLC0415  # most users have no such template
+
+    patched = patches.patched if patches else lambda manifest: manifest
+    shared = {"cluster": cluster, "spec": cluster.spec, "members": members(cluster)}
+    for each, more, component, words in uses(own, cluster):
+        variables = {**shared, **more, "labels": _labels(cluster, component), "selector": _selector(cluster, component)}
+        with _rendering(words):
+            made = templates.render(each.file, variables)
+            if made is not None:
+                manifest = _manifest(made, each.file)
+                yield each.file, patched(part_of(cluster, each, manifest, variables))
 
 
 @contextmanager
@@ -177,7 +246,11 @@ def render_one(templates: Templates, file: str, variables: dict[str, Any]) -> Ma
     Raises:
         TemplateError: the template is broken or does not make a Kubernetes object.
     """
-    made = templates.render(file, variables)
+    return _manifest(templates.render(file, variables), file)
+
+
+def _manifest(made: Any, file: str) -> Manifest:
+    """Return what a template has made, if it is a Kubernetes object."""
     if not isinstance(made, dict):
         raise TemplateError("the template does not make a map", template=file)
     if not _API_VERSION.fullmatch(str(made.get("apiVersion"))) or not isinstance(made.get("kind"), str):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from chronik.manifest import lasting_name
+from chronik.problem import format_path
 from chronik.render.skeleton import OMIT, PLACEHOLDER
 
 if TYPE_CHECKING:
@@ -98,6 +99,20 @@ def _names(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for place, item in enumerate(value):
             yield str(item.get("name", place)) if isinstance(item, dict) else str(place)
+
+
+def by_name(value: Any, path: Path) -> tuple[str, ...]:
+    """Return the steps of a path, each as it is written, with items of lists by name where they have one.
+
+    So they mean the same item in an object with fewer items before it. `"".join` makes one text of them.
+    """
+    steps: list[str] = []
+    for step in path:
+        value = value[step]
+        named = isinstance(step, int) and isinstance(value, dict) and isinstance(value.get("name"), str)
+        text = f"[{value['name']}]" if named else format_path((step,))
+        steps.append(text if not steps or text.startswith("[") else f".{text}")
+    return tuple(steps)
 
 
 def at(value: Any, path: Sequence[str | int]) -> Any:

@@ -28,12 +28,15 @@ def explanation_text(found: Explanation, *, width: int | None, color: bool) -> s
         verb = "set by" if not number else "before that by"
         page.paragraph(f"{verb} patch {patch.position + 1} of spec.patches{_place(patch.location)}", colour=YELLOW)
         if number:
-            _value(page, f"{_INDENT}value:", patch.value, _INDENT)
-    verb = "set by" if not found.patches else "before that by" if found.before is not None else "added below"
+            _value(page, "value:", patch.value, _INDENT)
+    if found.patches and found.before is None:
+        page.paragraph("no template makes it", colour=GREEN)
+        return page.text
+    verb = "before that by" if found.patches else "set by"
     page.paragraph(f"{verb} {found.template.file}:{found.template.line}", colour=GREEN)
     page.line(_INDENT, (found.template.text.strip(), CYAN))
-    if found.patches and found.before is not None:
-        _value(page, f"{_INDENT}value:", found.before, _INDENT)
+    if found.patches:
+        _value(page, "value:", found.before, _INDENT)
     if found.reads:
         page.paragraph("which reads", colour=GREEN)
     for field in found.reads:
@@ -44,7 +47,7 @@ def explanation_text(found: Explanation, *, width: int | None, color: bool) -> s
 
 
 def explanation_data(found: Explanation) -> dict[str, Any]:
-    """Return the same for programs; `template` is null for none of chronik's, positions count from 0."""
+    """Return the same for programs; positions count from 0. `template` is the nearest line if none makes the value."""
     return {
         "object": {"kind": found.ref.kind, "namespace": found.ref.namespace, "name": found.ref.name},
         "path": found.path,
@@ -80,7 +83,7 @@ def _value(page: Page, label: str, value: Any, indent: str) -> None:
     if not isinstance(value, dict | list) and "\n" not in str(value):
         page.hanging(f"{label} {_short(value)}", indent)
         return
-    page.line(label)
+    page.line(indent, label)
     lines = to_yaml({"value": value}).splitlines()[1:]
     for line in lines[:_MOST_LINES]:
         page.paragraph(line, f"{indent}{_INDENT}")

@@ -14,7 +14,7 @@ from chronik.errors import TemplateError
 from chronik.manifest import KINDS, ObjectRef, apply_order
 from chronik.offline import assets
 from chronik.offline import loading as offline
-from chronik.offline.sources import template_reader
+from chronik.offline.template_sets import template_reader
 from chronik.render.cluster import render
 from chronik.render.templates import Templates
 
@@ -61,7 +61,7 @@ def test_first_keys(cluster):
 def test_every_template_file_is_used(cluster):
     """There is no template that nothing renders, and none that is missing."""
     own, used = template_reader(), set()
-    files = [str(ROOT / "examples" / f"{name}.yaml") for name in ("unified-production", "guarded")]
+    files = [str(ROOT / "examples" / f"{name}.yaml") for name in ("unified-production", "guarded", "replication")]
     others, _ = offline.load_clusters(files)
     monitor = {"enabled": True, "interval": "30s", "labels": {}}
     watched = {**others[0].spec, "monitoring": {**others[0].spec["monitoring"], "podMonitor": monitor}}

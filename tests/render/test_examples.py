@@ -77,7 +77,7 @@ def test_example_is_owned_when_it_has_a_uid(path):
 def test_pods_are_restricted(path, render_cluster):
     """Every pod asks for what the restricted Pod Security Standard wants."""
     for pod in pods_of(render_cluster(path)):
-        (own,) = (each for each in pod["containers"] if each["name"] in COMPONENT_NAMES)
+        (own,) = (each for each in pod["containers"] if each["name"] in {*COMPONENT_NAMES, "mirror"})
 
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -113,6 +113,14 @@ def test_every_field_appears_in_an_example():
     declared = set(_declared(schema, schema["properties"]["spec"], ""))
 
     assert {field for field in declared - used if not field.startswith(".autoscaling.controllers")} == set()
+
+
+def test_every_field_of_a_component_appears_in_an_example():
+    """No field of `spec.components.*` is without an example."""
+    documents = [yaml.safe_load(path.read_text()) for path in EXAMPLES]
+    used = {key for each in documents for own in each["spec"].get("components", {}).values() for key in own}
+
+    assert used == {*assets.schema()["$defs"]["component"]["properties"]}
 
 
 def pods_of(manifests):

@@ -17,13 +17,14 @@ from support.operator_process import until
 
 from chronik.cli import main as cli
 from chronik.errors import InputError, TemplateError
-from chronik.manifest import CLUSTER, KINDS, LEASE, MANAGED_BY, OTHER_KINDS, ObjectRef
+from chronik.manifest import CLUSTER, KINDS, LEASE, MANAGED_BY, OTHER_KINDS, KindName, ObjectRef
 from chronik.offline import assets
 from chronik.offline import loading as offline
-from chronik.offline.sources import template_reader
+from chronik.offline.template_sets import template_reader
 from chronik.operator.lease import LEASE_NAME
 from chronik.render import install
-from chronik.render.install import InstallOptions, install_manifests
+from chronik.render.install import InstallOptions, TemplateSource, install_manifests
+from chronik.render.own import OwnTemplate
 from chronik.render.templates import Templates
 
 ROOT = Path(__file__).parents[2]
@@ -38,8 +39,22 @@ MODES = {
         priority_class="system-cluster-critical",
         service_monitor=True,
     ),
+    "templates": InstallOptions(
+        with_definitions=False,
+        own=(
+            OwnTemplate("backup.yaml.j2", "cluster", KindName("batch/v1", "CronJob"), "cronjobs"),
+            OwnTemplate("policy.yaml.j2", "component", KindName("networking.k8s.io/v1", "Ingress"), "ingresses"),
+            OwnTemplate("extra.yaml.j2", "cluster", KindName("v1", "ConfigMap"), "configmaps"),
+        ),
+        source=TemplateSource("chronik", "templates", {"extra.yaml.j2": "a: b\n"}),
+    ),
 }
-DEFINITIONS = ["CustomResourceDefinition", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]
+DEFINITIONS = [
+    "CustomResourceDefinition",
+    "CustomResourceDefinition",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+]
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "Namespace", *DEFINITIONS}
 
 ALL = "create delete get list patch watch"
@@ -65,10 +80,22 @@ GOLDEN = {
     "statefulsets.apps": ALL,
 }
 """What the operator may do where it watches, by resource."""
+GOLDEN_BACKUPS = {
+    "chronikbackups.chronik.stream": ALL,
+    "chronikbackups/finalizers.chronik.stream": "update",
+    "chronikbackups/status.chronik.stream": "patch",
+    "jobs.batch": "create delete get patch",
+    "volumesnapshots.snapshot.storage.k8s.io": "create delete get list patch",
+}
+"""What it may do on top of that with --features backups."""
+GOLDEN_BACKUPS_CLUSTER_WIDE = {"volumesnapshotcontents.snapshot.storage.k8s.io": "get"}
 GOLDEN_CLUSTER_WIDE = {"storageclasses.storage.k8s.io": "list watch"}
 """What it may do on top of that if it watches all namespaces."""
 GOLDEN_AT_HOME = {"leases.coordination.k8s.io ['chronik-operator']": "create get patch"}
 """What it may do in its own namespace."""
+
+
+EVERYTHING = GOLDEN | GOLDEN_BACKUPS | GOLDEN_BACKUPS_CLUSTER_WIDE | GOLDEN_CLUSTER_WIDE | GOLDEN_AT_HOME
 
 
 def make(options: InstallOptions, **texts: str) -> list[dict[str, Any]]:
@@ -135,7 +162,7 @@ def test_nothing_comes_before_what_it_needs(options):
     kinds = [manifest["kind"] for manifest in make(options)]
 
     assert kinds[0] == "Namespace"
-    assert kinds[1:4] == DEFINITIONS or not options.with_definitions
+    assert kinds[1:5] == DEFINITIONS or not options.with_definitions
     first = kinds.index("Deployment")
     assert first > max(position for position, kind in enumerate(kinds) if "Role" in kind or kind == "ServiceAccount")
     assert kinds.index("ServiceAccount") < min(position for position, kind in enumerate(kinds) if "Role" in kind)
@@ -148,7 +175,8 @@ def test_objects_are_told_apart(options):
 
     assert len(set(refs)) == len(refs)
     assert {ref.kind for ref in refs if not ref.namespace} <= CLUSTER_WIDE
-    assert {ref.namespace for ref in refs} == {"", options.namespace, *options.watch}
+    source = [options.source.namespace] if options.source else []
+    assert {ref.namespace for ref in refs} == {"", options.namespace, *options.watch, *source}
 
 
 def test_operator_may_watch_its_own_namespace():
@@ -171,8 +199,8 @@ def test_definitions():
     """The CRD and its policy are those that `chronik schema crd` prints."""
     made = make(InstallOptions())
 
-    assert made[1:4] == offline.definitions()
-    assert [each for each in make(InstallOptions(with_definitions=False)) if each in made[1:4]] == []
+    assert made[1:5] == offline.definitions()
+    assert [each for each in make(InstallOptions(with_definitions=False)) if each in made[1:5]] == []
 
 
 def test_what_it_may_do_everywhere():
@@ -184,6 +212,27 @@ def test_what_it_may_do_everywhere():
     assert rights(the("Role", made)["rules"]) == GOLDEN_AT_HOME
 
 
+def test_backups_take_rights_of_their_own():
+    """With --features backups the operator gets just what backups take, is told so, and has nothing of it without."""
+    made = make(InstallOptions(features=("backups",), image="registry.example.com/chronik:1"))
+    operators = [each for each in made if not each["metadata"]["name"].startswith("chronikclusters-")]
+    found = rights(the("ClusterRole", operators)["rules"])
+
+    assert found == GOLDEN | GOLDEN_CLUSTER_WIDE | GOLDEN_BACKUPS | GOLDEN_BACKUPS_CLUSTER_WIDE
+    (container,) = the("Deployment", made)["spec"]["template"]["spec"]["containers"]
+    assert container["args"][-2:] == ["--features=backups", "--backup-image=registry.example.com/chronik:1"]
+
+    bound = make(InstallOptions(features=("backups",), watch=("team-a",)))
+    (role,) = [each for each in bound if each["kind"] == "Role" and each["metadata"]["namespace"] == "team-a"]
+    assert rights(role["rules"]) == GOLDEN | GOLDEN_BACKUPS
+
+
+def test_an_unknown_feature_is_refused():
+    """A feature that there is not is an error that names those that there are."""
+    with pytest.raises(InputError, match="there is no feature 'backup'"):
+        InstallOptions(features=("backup",))
+
+
 def test_namespaced_mode_is_not_cluster_wide():
     """With --watch-namespace the same rights are given in each namespace named, and none beyond."""
     made = make(MODES["namespaced"])
@@ -191,6 +240,18 @@ def test_namespaced_mode_is_not_cluster_wide():
 
     assert roles == {"team-a": GOLDEN, "team-b": GOLDEN, install.NAMESPACE: GOLDEN_AT_HOME}
     assert {each["kind"] for each in made} & CLUSTER_WIDE == {"Namespace"}
+
+
+def test_rights_to_kinds_of_templates():
+    """Kinds that templates add are granted as chronik's own are, each once, and the ConfigMap of templates by name."""
+    made = make(MODES["templates"])
+    roles = {
+        each["metadata"]["name"]: rights(each["rules"]) for each in made if each["kind"] in {"Role", "ClusterRole"}
+    }
+    own = {"cronjobs.batch": ALL, "ingresses.networking.k8s.io": ALL}
+
+    assert roles["chronik-operator"] == GOLDEN | GOLDEN_CLUSTER_WIDE | own
+    assert roles["chronik-operator-templates"] == {"configmaps ['templates']": "list watch"}
 
 
 @per_mode
@@ -213,7 +274,7 @@ def test_every_rendered_kind_can_be_managed(kind):
 def test_every_right_is_to_a_kind_that_chronik_knows():
     """No rule is about a resource that appears nowhere in the table of kinds."""
     known = {kind.plural for kind in (*KINDS, *OTHER_KINDS)}
-    granted = {name.partition(".")[0].partition("/")[0] for name in GOLDEN | GOLDEN_CLUSTER_WIDE | GOLDEN_AT_HOME}
+    granted = {name.partition(".")[0].partition("/")[0] for name in EVERYTHING}
 
     assert granted == known
 
@@ -445,6 +506,25 @@ def test_overrides_folder(capfdbinary, tmp_path):
 
     assert "value: debug" in run(capfdbinary, "--templates", tmp_path)[1]
     assert cli.run(["render", "-f", str(ROOT / "examples" / "minimal.yaml"), "--templates", str(tmp_path)]) == 0
+
+
+def test_templates_of_a_configmap(capfdbinary, tmp_path):
+    """With --templates-configmap the folder's templates are printed as that ConfigMap, which the operator reads."""
+    text = "{# for: cluster #}\napiVersion: batch/v1\nkind: CronJob\n"
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "mine.yaml.j2").write_text("a: b\n")
+    (tmp_path / "backup.yaml.j2").write_text(text)
+    made = list(yaml.safe_load_all(run(capfdbinary, "--templates", tmp_path, "--templates-configmap=home/t")[1]))
+    alone = list(yaml.safe_load_all(run(capfdbinary, "--templates-configmap=home/t")[1]))
+    config = the("ConfigMap", made)
+
+    assert config["data"] == {"backup.yaml.j2": text, "parts__mine.yaml.j2": "a: b\n"}
+    assert (config["metadata"]["namespace"], config["metadata"]["name"]) == ("home", "t")
+    [container] = the("Deployment", made)["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["reconcile", "--templates-configmap=home/t"]
+    assert "cronjobs" in str(made)
+    assert "cronjobs" not in str(alone)
+    assert not [each for each in alone if each["kind"] == "ConfigMap"]
 
 
 def test_folder(capfdbinary, tmp_path):

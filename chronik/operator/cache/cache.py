@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from chronik.clock import Clock
 from chronik.kube.reflector import KindSelector, Reflector, ReflectorOptions
 from chronik.manifest import (
+    BACKUP,
     CLAIM,
     CLUSTER,
     COMPONENT_NAMES,
@@ -31,7 +32,9 @@ from chronik.manifest import (
     STORAGE_CLASS,
     ClusterKey,
     ObjectRef,
+    WorkKey,
 )
+from chronik.operator.cache.own import PASSING, OwnKinds
 from chronik.operator.cache.packing import Packer
 from chronik.operator.cache.sink import PackingSink
 from chronik.operator.cache.store import Store
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 
     from chronik.errors import ChronikError
     from chronik.kube import Kube
-    from chronik.manifest import KindId, Manifest
+    from chronik.manifest import Kind, KindId, Manifest
     from chronik.operator.cache.packing import Record
 
 _log = logging.getLogger("chronik.operator.cache")
@@ -56,6 +59,8 @@ MISSING_PAUSE = 15.0
 OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 CLAIMS = f"{INSTANCE_LABEL},app.kubernetes.io/component in ({','.join(COMPONENT_NAMES)})"
 """Claims bear the labels of their StatefulSet's selector, and those only."""
+BACKUPS = "backups"
+"""The feature of those who watch and make ChronikBackups: `chronik install --features`."""
 NO_HELM = "type!=helm.sh/release.v1"
 """Helm keeps its releases in Secrets, up to a megabyte each."""
 
@@ -66,6 +71,8 @@ class Selection:
 
     namespaces: tuple[str, ...] = ()
     selector: str = ""
+    features: frozenset[str] = frozenset()
+    """What else is looked after, and watched for it: `chronik install --features` gives the rights."""
 
 
 class Cache:
@@ -76,7 +83,7 @@ class Cache:
         kube: Kube,
         selection: Selection,
         *,
-        wake: Callable[[ClusterKey], None],
+        wake: Callable[[WorkKey], None],
         clock: Clock | None = None,
         on_relist: Callable[[str, str], None] = lambda _kind, _why: None,
     ) -> None:
@@ -98,6 +105,9 @@ class Cache:
             PackingSink(each, self._store, self._packers[each.kind.name], self._wake_all) for each in selectors
         ]
         self._reflectors = [Reflector(kube, sink.selector, sink, options) for sink in self._sinks]
+        self._epoch = 0
+        namespaces: list[str | None] = [*dict.fromkeys(selection.namespaces)] or [None]
+        self.own = OwnKinds(kube, namespaces, OURS, self._store, replace(options, retried=PASSING), self.wake_all)
         self._optional = [each for each in self._reflectors if each.selector.optional]
         self._waiting: dict[ClusterKey, frozenset[KindId]] = {}
         self._look_for_missing()
@@ -108,6 +118,7 @@ class Cache:
         ChronikClusters come first: without a server, the definition or rights one complaint is enough.
         """
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.own.run(), name="watch kinds of templates")
             for first in (True, False):
                 found = [each for each in self._reflectors if (each.selector.kind is CLUSTER) == first]
                 for reflector in found:
@@ -122,7 +133,7 @@ class Cache:
     def _wake_all(self) -> None:
         """Wake every cluster: a kind of which each may want an object has come, or gone."""
         for key in self.clusters():
-            self._wake(key)
+            self._wake(WorkKey.of(key))
 
     @property
     def trouble(self) -> str:
@@ -132,12 +143,19 @@ class Cache:
     @property
     def synced(self) -> bool:
         """Whether everything has been listed once: before that, an object that is not known may exist."""
-        return all(reflector.ready.is_set() for reflector in self._reflectors)
+        return self.own.is_settled and all(reflector.ready.is_set() for reflector in self._reflectors)
 
     async def wait_synced(self) -> None:
         """Wait until everything has been listed once."""
         for reflector in self._reflectors:
             await reflector.ready.wait()
+        await self.own.wait_settled()
+
+    def wake_all(self) -> None:
+        """Have a pass over every cluster, though none looks different: what they are rendered with has changed."""
+        self._epoch += 1
+        for key in self.clusters():
+            self._wake(WorkKey.of(key))
 
     def clusters(self) -> list[ClusterKey]:
         """Return which ChronikClusters there are."""
@@ -148,6 +166,29 @@ class Cache:
         record = self._store.get(ObjectRef(CLUSTER.name, key.namespace, key.name))
         return record.manifest if record else None
 
+    def backup(self, key: WorkKey) -> Manifest | None:
+        """Return a ChronikBackup, or None if there is none of that name."""
+        record = self._store.get(ObjectRef(*key))
+        return record.manifest if record else None
+
+    def all_backups(self) -> list[WorkKey]:
+        """Return which ChronikBackups there are, of whatever cluster."""
+        return [WorkKey(*ref) for ref in self._store.of_kind(BACKUP.name)]
+
+    def backups(self, key: ClusterKey) -> list[Manifest]:
+        """Return the ChronikBackups of a cluster, by name."""
+        found = (record for ref, record in self._store.of_cluster(key) if ref.kind == BACKUP.name)
+        return [record.manifest for record in found]
+
+    @property
+    def is_namespaced(self) -> bool:
+        """Whether nothing may be asked that lies outside of namespaces."""
+        return bool(self._selection.namespaces)
+
+    def has_feature(self, name: str) -> bool:
+        """Return whether the operator looks after something that not every one does."""
+        return name in self._selection.features
+
     def view(self, key: ClusterKey, document: Manifest | None = None) -> LiveCluster:
         """Return all that is there of a cluster, reduced to what plans read.
 
@@ -157,24 +198,29 @@ class Cache:
         objects: dict[ObjectRef, Manifest] = {}
         pods: list[Manifest] = []
         claims: list[Manifest] = []
+        own = self.own.packers
         for ref, record in self._store.of_cluster(key):
             if ref.kind == POD.name:
                 pods.append(record.manifest)
             elif ref.kind == CLAIM.name:
                 claims.append(record.manifest)
-            elif ref.kind in KIND_BY_NAME:
+            elif ref.kind in KIND_BY_NAME or ref.kind in own:
                 objects[ref] = record.manifest
-        return LiveCluster(
-            document or self.cluster(key), objects, pods, claims, self.expandable(), self.missing(key.namespace)
-        )
+        found = LiveCluster(document or self.cluster(key), objects, pods, claims, self.expandable())
+        return replace(found, uninstalled=self.own.unavailable, missing=self.missing(key.namespace))
+
+    def kind(self, name: str) -> Kind | None:
+        """Return a kind of objects that are followed; None if it is none, or cannot be had."""
+        return KIND_BY_NAME.get(name) or self.own.kind(name)
 
     def fingerprint(self, key: ClusterKey) -> Hashable:
         """Return what changes whenever something changes that a reconcile of this cluster reads, but for its status.
 
-        That is its spec and metadata, what belongs to it, the Secrets that it names, StorageClasses, and which kinds
-        are installed. It means nothing to another process.
+        That is its spec and metadata, what belongs to it, the Secrets that it names, StorageClasses, which kinds are
+        installed, and the templates. It means nothing to another process.
         """
-        return self.sees_secrets(key.namespace), self.missing(key.namespace), self._store.fingerprint(key)
+        missing = self.missing(key.namespace)
+        return self._epoch, self.sees_secrets(key.namespace), missing, self._store.fingerprint(key)
 
     def uses(self, key: ClusterKey, secrets: Iterable[str]) -> None:
         """Record which Secrets the pods of a cluster use: a change of one is a change of the cluster."""
@@ -188,10 +234,9 @@ class Cache:
         ref = ObjectRef.of(manifest)
         if ref.kind == CLUSTER.name and self._store.get(ref) is None:
             return
-        if ref.kind in self._packers and (
-            not self._selection.namespaces or ref.namespace in self._selection.namespaces
-        ):
-            self._store.observe_write(ref, self._packers[ref.kind].pack(manifest))
+        packer = self._packers.get(ref.kind) or self.own.packers.get(ref.kind)
+        if packer and (not self._selection.namespaces or ref.namespace in self._selection.namespaces):
+            self._store.observe_write(ref, packer.pack(manifest))
 
     def observe_delete(self, ref: ObjectRef, uid: str) -> None:
         """Observe that we have deleted an object; its event then wakes no cluster.
@@ -258,6 +303,8 @@ def _selectors(selection: Selection) -> Iterator[KindSelector]:
     """Yield what to follow; nothing that lies outside of namespaces if the selection names some."""
     for namespace in dict.fromkeys(selection.namespaces) or (None,):
         yield KindSelector(CLUSTER, namespace, selection.selector)
+        if BACKUPS in selection.features:
+            yield KindSelector(BACKUP, namespace, selection.selector)  # else operators of other shards would see it
         for kind in (*KINDS, POD):
             yield KindSelector(kind, namespace, OURS, optional=kind.optional)
         yield KindSelector(CLAIM, namespace, CLAIMS)

@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from chronik.manifest import (
+    BACKUP,
     CLAIM,
     CLUSTER,
     CLUSTER_KIND,
     CLUSTER_LABEL,
     FIELD_MANAGER,
     INSTANCE_LABEL,
+    KIND_BY_NAME,
     POD,
     SECRET,
     STORAGE_CLASS,
     ClusterKey,
+    is_mirror,
 )
 from chronik.plan.ownership import is_cluster
 from chronik.plan.volumes import LASTING_ANNOTATIONS
@@ -36,7 +39,10 @@ if TYPE_CHECKING:
 
 
 _SECRET_FIELDS = frozenset(
-    {"credentialsSecret", "tlsSecret", "adminKeySecret", "sslRootCertSecret", "existingUrlSecret"}
+    {
+        *("credentialsSecret", "tlsSecret", "adminKeySecret", "sslRootCertSecret", "existingUrlSecret"),
+        *("caSecret", "certSecret", "secret"),
+    }
 )
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _SAMPLES, _LONGEST_DICTIONARY = 3, 16_384
@@ -149,6 +155,8 @@ def _cluster_of(manifest: Manifest) -> ClusterKey | None:
     metadata = manifest["metadata"]
     name = next((owner["name"] for owner in metadata.get("ownerReferences") or () if is_cluster(owner)), None)
     labels = metadata.get("labels") or {}
+    if manifest["kind"] == BACKUP.name:
+        name = (manifest.get("spec") or {}).get("cluster")
     # All that identifies a claim's cluster: a StatefulSet gives its claims no labels but those of its selector.
     name = name or labels.get(CLUSTER_LABEL) or (labels.get(INSTANCE_LABEL) if manifest["kind"] == CLAIM.name else None)
     namespace = metadata.get("namespace")
@@ -211,13 +219,16 @@ def _shallow(manifest: Manifest) -> Manifest:
 
 def _child(manifest: Manifest) -> Manifest:
     kept = _without(manifest, "status") | {"metadata": _without(_metadata(manifest), "creationTimestamp")}
-    fields = _STATUS.get(manifest["kind"], ())
-    status = _only(manifest.get("status"), *fields)
+    fields = _STATUS.get(manifest["kind"], () if manifest["kind"] in KIND_BY_NAME else _GENERIC)
+    whole = manifest.get("status")
+    status = _only(whole if isinstance(whole, dict) else None, *fields)  # a custom resource may have anything there
     if status.get("conditions"):
         status["conditions"] = _conditions(status["conditions"])
     return kept | ({"status": status} if status else {})
 
 
+_GENERIC = ("observedGeneration", "conditions")
+"""What is read of the status of a kind that only templates of the user's make."""
 _STATUS: dict[str, tuple[str, ...]] = {
     "StatefulSet": (
         *("observedGeneration", "replicas", "readyReplicas", "updatedReplicas", "availableReplicas"),
@@ -227,6 +238,7 @@ _STATUS: dict[str, tuple[str, ...]] = {
         *("observedGeneration", "replicas", "readyReplicas", "updatedReplicas", "availableReplicas"),
         *("unavailableReplicas", "conditions"),
     ),
+    "DaemonSet": ("observedGeneration", "desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable"),
     "Service": ("loadBalancer",),
     "PodDisruptionBudget": ("observedGeneration",),  # the rest changes with every pod
     "HorizontalPodAutoscaler": ("currentReplicas", "desiredReplicas"),  # the rest changes four times a minute
@@ -247,11 +259,12 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
 def _pod(manifest: Manifest) -> Manifest:
     status = manifest.get("status")
     kept = _only(status, "phase", "reason", "message", "startTime")
+    more = ("started",) if is_mirror(manifest) else ()
     if status and status.get("conditions"):
         kept["conditions"] = _conditions(status["conditions"])
     for field in ("containerStatuses", "initContainerStatuses"):
         if status and status.get(field):
-            kept[field] = [_container(container) for container in status[field]]
+            kept[field] = [_container(container, *more) for container in status[field]]
     identity = _identity(manifest)
     lasting = _only(manifest["metadata"].get("annotations"), *LASTING_ANNOTATIONS)
     identity["metadata"] |= {"annotations": lasting} if lasting else {}
@@ -273,13 +286,14 @@ def _volumes(spec: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
             yield {"name": volume["name"], "configMap": _only(volume["configMap"], "name")}
 
 
-def _conditions(conditions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [_only(condition, "type", "status", "reason", "message") for condition in conditions]
+def _conditions(conditions: Any) -> list[dict[str, Any]]:
+    found = conditions if isinstance(conditions, list) else []
+    return [_only(each, "type", "status", "reason", "message") for each in found if isinstance(each, dict)]
 
 
-def _container(status: Mapping[str, Any]) -> dict[str, Any]:
+def _container(status: Mapping[str, Any], *more: str) -> dict[str, Any]:
     """Return how a container is: ready, or why it waits, and how it last ended."""
-    kept = _only(status, "name", "ready")
+    kept = _only(status, "name", "ready", *more)
     waiting = (status.get("state") or {}).get("waiting")
     ended = (status.get("lastState") or {}).get("terminated")
     kept |= {"state": {"waiting": _only(waiting, "reason", "message")}} if waiting else {}
@@ -291,6 +305,13 @@ def _claim(manifest: Manifest) -> Manifest:
     if status.get("conditions"):
         status["conditions"] = _conditions(status["conditions"])
     return _identity(manifest, "annotations", "finalizers") | _only(manifest, "spec") | {"status": status}
+
+
+def _backup(manifest: Manifest) -> Manifest:
+    """Return a whole backup: its status is what retention and recovery go by."""
+    metadata = _metadata(manifest)
+    metadata.pop("managedFields", None)
+    return manifest | {"metadata": metadata}
 
 
 def _secret(manifest: Manifest) -> Manifest:
@@ -305,6 +326,7 @@ def _storage_class(manifest: Manifest) -> Manifest:
 
 
 _REDUCERS: dict[str, Callable[[Manifest], Manifest]] = {
+    BACKUP.name: _backup,
     CLUSTER.name: _cluster,
     POD.name: _pod,
     CLAIM.name: _claim,
