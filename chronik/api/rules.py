@@ -92,21 +92,21 @@ class RuleBook:
         self._kind = kind
         common, *sections = _SECTION.split(text)
         self._unread = dict(zip(sections[::2], sections[1::2], strict=True))
-        self._read: tuple[Rule, ...] = ()
+        self._read: dict[str, tuple[Rule, ...]] = dict.fromkeys(("", *self._unread), ())
         self._root = _RuleNode(kept if kept is not None else {})
-        self._add(common)
+        self._add("", common)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """All rules, in the order of the book."""
         for section in tuple(self._unread):
-            self._add(self._unread.pop(section))
-        return self._read
+            self._add(section, self._unread.pop(section))
+        return tuple(rule for read in self._read.values() for rule in read)
 
-    def _add(self, text: str) -> None:
+    def _add(self, section: str, text: str) -> None:
         entries = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
         added = tuple(rule for rule in map(_rule, entries or ()) if rule.kind == self._kind)
-        self._read += added
+        self._read[section] = added
         for rule in added:
             for place in rule.places:
                 self._root.at(place).add(rule)
@@ -124,8 +124,8 @@ class RuleBook:
         only with `old`, the document being replaced, and only where that has a value too.
         """
         for spec in (document.get("spec"), old and old.get("spec")):
-            for section in self._unread.keys() & spec.keys() if isinstance(spec, dict) else ():
-                self._add(self._unread.pop(section))
+            for section in [name for name in self._unread if name in spec] if isinstance(spec, dict) else ():
+                self._add(section, self._unread.pop(section))
         spoilt = {path[:length] for path in skip for length in range(len(path) + 1)}
         return [
             problem
