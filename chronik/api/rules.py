@@ -92,7 +92,9 @@ class RuleBook:
         self._kind = kind
         common, *sections = _SECTION.split(text)
         self._unread = dict(zip(sections[::2], sections[1::2], strict=True))
-        self._read: dict[str, tuple[Rule, ...]] = dict.fromkeys(("", *self._unread), ())
+        self._order = {section: number for number, section in enumerate(("", *self._unread))}
+        self._section_of: dict[str, int] = {}
+        self._read: tuple[Rule, ...] = ()
         self._root = _RuleNode(kept if kept is not None else {})
         self._add("", common)
 
@@ -101,12 +103,13 @@ class RuleBook:
         """All rules, in the order of the book."""
         for section in tuple(self._unread):
             self._add(section, self._unread.pop(section))
-        return tuple(rule for read in self._read.values() for rule in read)
+        return self._read
 
     def _add(self, section: str, text: str) -> None:
         entries = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
         added = tuple(rule for rule in map(_rule, entries or ()) if rule.kind == self._kind)
-        self._read[section] = added
+        self._section_of.update(dict.fromkeys((rule.name for rule in added), self._order[section]))
+        self._read = tuple(sorted((*self._read, *added), key=lambda rule: self._section_of[rule.name]))
         for rule in added:
             for place in rule.places:
                 self._root.at(place).add(rule)

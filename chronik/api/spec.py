@@ -301,27 +301,17 @@ class BackupMetastore(TypedDict):
     image: str | None
 
 
-class BackupBucket(TypedDict):
+class BackupBucket(S3):
     """`spec.backup.destination.s3`."""
 
-    bucket: str
     prefix: str | None
-    region: str
-    endpoint: str | None
-    credentialsSecret: str | None
-
-
-class BackupClaim(TypedDict):
-    """`spec.backup.destination.claim`."""
-
-    name: str
 
 
 class BackupDestination(TypedDict):
     """`spec.backup.destination`."""
 
     s3: BackupBucket | None
-    claim: BackupClaim | None
+    claim: dict[Literal["name"], str] | None
 
 
 class BackupKeep(TypedDict):
