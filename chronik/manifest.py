@@ -30,6 +30,8 @@ INSTANCE_LABEL = "app.kubernetes.io/instance"
 """Volume claims are found by it: a StatefulSet labels them with its selector alone."""
 CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
+MIRROR_PREFIX = "mirror-"
+"""What the component label of a mirror's objects and pods begins with; the name of its source follows."""
 BACKUP_LABEL = "chronik.stream/backup"
 """On what a backup consists of, and on the Jobs that work for it."""
 SCHEDULE_LABEL = "chronik.stream/schedule"
@@ -211,6 +213,11 @@ def is_paused(document: Manifest) -> bool:
     return (document["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
 
 
+def is_mirror(manifest: Manifest) -> bool:
+    """Return whether an object is part of a mirror, without which a cluster is ready all the same."""
+    return component_of(manifest).startswith(MIRROR_PREFIX)
+
+
 def component_of(manifest: Manifest) -> str:
     """Return which component of a cluster an object's label says it is part of; empty if it has no such label."""
     component: str = (manifest["metadata"].get("labels") or {}).get(COMPONENT_LABEL, "")
@@ -218,8 +225,8 @@ def component_of(manifest: Manifest) -> str:
 
 
 def is_configuration(manifest: Manifest) -> bool:
-    """Return whether an object is a version of a cluster's configuration."""
-    return manifest["kind"] == "ConfigMap" and component_of(manifest) == CONFIGURATION
+    """Return whether an object is a version of a configuration: a cluster's, or that of one of its mirrors."""
+    return manifest["kind"] == "ConfigMap" and (component_of(manifest) == CONFIGURATION or is_mirror(manifest))
 
 
 _CONTENT = re.compile(r"-[0-9a-f]{8}")
@@ -234,7 +241,7 @@ def lasting_name(manifest: Manifest) -> str:
     labels = manifest["metadata"].get("labels")
     if not isinstance(labels, dict) or not is_configuration(manifest):  # a file that is read may say anything
         return name
-    base = f"{labels.get(CLUSTER_LABEL)}-{CONFIGURATION}"
+    base = f"{labels.get(CLUSTER_LABEL)}-{component_of(manifest)}"
     return base if _CONTENT.fullmatch(name.removeprefix(base)) else name
 
 
@@ -267,7 +274,7 @@ def stage_of(kind: str) -> int:
 
 
 def apply_order(manifest: Manifest) -> tuple[int, int, int, str, str]:
-    """Sort key: by stage, kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then by name.
+    """Sort key: by stage, kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then mirrors, by name.
 
     Kinds that chronik does not render by itself come last in their stage.
     """
@@ -275,7 +282,7 @@ def apply_order(manifest: Manifest) -> tuple[int, int, int, str, str]:
     return (
         stage_of(manifest["kind"]),
         _KIND_ORDER.get(manifest["kind"], len(_KIND_ORDER)),
-        _COMPONENT_ORDER.get(component_of(manifest), -1),
+        _COMPONENT_ORDER.get(component_of(manifest), len(_COMPONENT_ORDER) if is_mirror(manifest) else -1),
         metadata.get("namespace", ""),
         metadata["name"],
     )

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.kubernetes_types import referenced
 from chronik.api.rules import ITEMS, VALUES, RuleBookError
 from chronik.api.structural import DEFERRED, FREE, LIST_KEYS, Raw, SchemaError, inlined, types_of
+from chronik.kubernetes_types import referenced
 from chronik.manifest import API_VERSION, BACKUP, CLUSTER, Kind, Manifest
 
 if TYPE_CHECKING:

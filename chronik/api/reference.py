@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chronik.api.kubernetes_types import kubernetes_type
 from chronik.api.rules import ITEMS
 from chronik.api.structural import FREE, Raw, inlined, resolved, types_of
+from chronik.kubernetes_types import kubernetes_type
 from chronik.manifest import BACKUP_KIND, CLUSTER_KIND
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from chronik.manifest import API_VERSION, BACKUP_KIND, CLUSTER_KIND
 from chronik.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from chronik.api.rules import RuleBook
     from chronik.api.schema import Schema
@@ -77,9 +77,11 @@ class Validator:
         admitted = self._schema.admit(raw, stored=stored)
         broken = [problem.path for problem in admitted.problems]
         problems = (*admitted.problems, *self.rules.check(admitted.document, skip=broken, old=old))
-        declared = admitted.document["metadata"].get("namespace") if not broken else None
+        metadata = admitted.document["metadata"] if not broken else {}
+        declared = metadata.get("namespace")
         if declared and namespace and declared != namespace:
             problems += (_other_namespace(declared, namespace),)
+        problems += tuple(_itself(metadata, admitted.document.get("spec"))) if not broken else ()
         if any(problem.severity == "error" for problem in problems):
             return None, problems
         return admitted.document, problems
@@ -92,6 +94,18 @@ class Validator:
         alone = self.rules.check(document)
         both = self.rules.check(document, old=self._schema.admit(old).document)
         return tuple(each for each in both if each.severity == "error" and each not in alone)
+
+
+def _itself(metadata: Mapping[str, Any], spec: Any) -> Iterator[Problem]:
+    """Yield that a source is called as the cluster itself is, which no rule sees: rules do not know metadata."""
+    replication = spec.get("replication")
+    if not replication or replication.get("alias"):
+        return
+    for index, source in enumerate(replication["sources"]):
+        if source["name"] == metadata["name"]:
+            message = f"a source must not be called as this cluster itself is, which is {metadata['name']}"
+            hint = "Give this cluster another name for replication: write spec.replication.alias."
+            yield Problem("error", "source-is-itself", ("spec", "replication", "sources", index, "name"), message, hint)
 
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"

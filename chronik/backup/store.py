@@ -37,6 +37,7 @@ SCHEMES = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file
 _RETRIES = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 
 _NO_BUCKET = ("there is no such bucket", "Create it, or correct the address of the store.")
+_ENDED_BEFORE = "NoSuchUpload"
 _DENIED = (
     "the store refuses the credentials, or they lack a right",
     "It takes the rights to list, read, write and delete objects below the prefix.",
@@ -46,6 +47,11 @@ _SIGNS: tuple[tuple[tuple[str, ...], type[BackupError], tuple[str, str]], ...] =
         ("No space left|os error 28|Disk quota exceeded|os error 122", "StorageFull|InsufficientStorage|QuotaExceeded"),
         StoreFull,
         ("the store has no room", "Make room, or forget old backups; chronik backup list shows them."),
+    ),
+    (
+        (_ENDED_BEFORE,),
+        StoreUnreachable,
+        ("the upload was cut off", "Run the same again."),
     ),
     (
         ("NoSuchBucket|ContainerNotFound|bucket does not exist|The specified bucket",),
@@ -123,6 +129,8 @@ class Store:
                 raise source.failure from None
             if isinstance(error.__cause__, AlreadyExistsError):
                 raise FileExistsError(name) from error
+            if _ENDED_BEFORE in str(error.__cause__) and self.size(name) == source.bytes:
+                return  # the answer to its end was lost, and its end was asked for again
             raise
 
     def read(self, name: str) -> Iterator[bytes]:
@@ -217,18 +225,21 @@ class _Source:
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
         self.failure: BaseException | None = None
+        self.bytes = 0
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         try:
-            return next(self._pieces)
+            piece = next(self._pieces)
         except StopIteration:
             raise
         except BaseException as error:
             self.failure = error
             raise
+        self.bytes += len(piece)
+        return piece
 
 
 def _explained(error: Exception, subject: str) -> BackupError:

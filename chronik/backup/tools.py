@@ -48,6 +48,11 @@ _SIGNS: tuple[tuple[tuple[str, ...], type[BackupError], str], ...] = (
         "Use an image whose PostgreSQL client is as new as the server that was backed up, or newer.",
     ),
     (
+        ("does not support SSL", "certificate", "SSL error", "SSL connection", "sslmode", r"root\.crt"),
+        DatabaseAccessDenied,
+        "Check PGSSLMODE and PGSSLROOTCERT against what the server offers.",
+    ),
+    (
         (
             "password authentication failed|no password supplied|no pg_hba\\.conf entry|role .* does not exist",
             "permission denied|must be (superuser|owner)|to start WAL sender|not allowed|insufficient privilege",
@@ -56,11 +61,6 @@ _SIGNS: tuple[tuple[tuple[str, ...], type[BackupError], str], ...] = (
         "Check user and password in the credentials' Secret, and the rights of that user.",
     ),
     (("database .* does not exist",), DatabaseAccessDenied, "Create the database, or correct its name."),
-    (
-        ("does not support SSL", "certificate", "SSL error", "SSL connection", "sslmode", r"root\.crt"),
-        DatabaseAccessDenied,
-        "Check PGSSLMODE and PGSSLROOTCERT against what the server offers.",
-    ),
     (
         (
             "Connection refused|could not translate host name|timeout expired|No route to host|Network is unreachable",
@@ -258,7 +258,8 @@ class Session:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         arguments = ["-XAtqw", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=default"]
-        self._tool = Tool("psql", arguments, environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        text = {"PGCLIENTENCODING": "UTF8"}
+        self._tool = Tool("psql", arguments, {**environment, **text}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.process = self._tool.process
 
     def __enter__(self) -> Self:

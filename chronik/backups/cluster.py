@@ -15,7 +15,8 @@ from chronik.status.compute import condition
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from chronik.api.spec import BackupSchedule, Cluster
+    from chronik.api.sections.backup import BackupSchedule
+    from chronik.api.spec import Cluster
     from chronik.errors import ChronikError
     from chronik.manifest import Manifest
     from chronik.status.compute import Condition

@@ -13,7 +13,7 @@ from chronik.backups.times import later, seconds_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chronik.api.spec import BackupSchedule
+    from chronik.api.sections.backup import BackupSchedule
     from chronik.manifest import Manifest
 
 FAILED_KEPT = 7 * 86_400

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from chronik.api.spec import BackupSchedule
+    from chronik.api.sections.backup import BackupSchedule
     from chronik.manifest import Manifest
 
 

@@ -195,11 +195,16 @@ LAZY_COMMANDS = {
     "delete": ("chronik.cli.delete:delete", "Delete clusters in reverse order; volumes as their retention says."),
     "diff": ("chronik.cli.diff:diff", "Show what apply would change, field by field."),
     "install": ("chronik.cli.install:install", "Print the manifests of the operator itself."),
+    "mirror-probe": (
+        "chronik.cli.mirrors.probe:mirror_probe",
+        "Measure how far a mirror is behind its source, and answer probes and metrics.",
+    ),
     "render": ("chronik.cli.offline:render", "Print every Kubernetes object of the clusters."),
     "reconcile": (
         "chronik.cli.reconcile:reconcile",
         "Run the operator: keep all ChronikClusters as their documents say.",
     ),
+    "replication": ("chronik.cli.mirrors.status:replication", "Show the mirrors that copy topics from other clusters."),
     "restore": ("chronik.cli.backup.group:restore", "Restore what was backed up."),
     "schema": ("chronik.cli.offline:schema", "Print the CRD, the editor schema or the reference page."),
     "status": ("chronik.cli.status:status", "Show how clusters are, and what they wait for."),

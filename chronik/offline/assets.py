@@ -16,7 +16,7 @@ from chronik.manifest import CLUSTER_KIND
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-from chronik.api.kubernetes_types import Definitions
+from chronik.kubernetes_types import Definitions
 
 _PACKAGE = Path(__file__).parents[1]
 _ROOT = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent

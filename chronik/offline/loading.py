@@ -100,6 +100,7 @@ def check(
     for name in files:
         loading.take(name, read(name, recursive=recursive), recursive=recursive)
     _kept_rules().save()
+    loading.check_loops()
     if loading.others or loading.data:
         note(_passed_over(loading.others, loading.data))
     if loading.backups:
@@ -134,6 +135,18 @@ class _Loading:
             hint = "-R looks into folders below it." if argument.is_folder and not recursive else ""
             shown = sources.STDIN if name == "-" else name
             self.problems.append(Problem("error", "empty", (), message, hint, subject=shown))
+
+    def check_loops(self) -> None:
+        """Hold the clusters to each other: copies that go round in a circle would never end."""
+        if not any(cluster.spec["replication"] for cluster in self.clusters.values()):
+            return
+        from chronik.api.replication.loops import loops  # noqa: PLC0415  # most documents have no replication
+
+        for loop in loops(self.clusters.values()):
+            message = f"topics would be copied for ever: {' to '.join((*loop.around[-1:], *loop.around))}"
+            hint = "Give each source on the way naming Prefixed, or topics by plain names that others do not copy."
+            problem = Problem("error", "replication-loop", loop.path, message, hint)
+            self.problems.append(_placed(_documents[loop.cluster.key], problem))
 
     def _ours(self) -> int:
         return len(self.clusters) + len(self.problems) + self.backups

@@ -7,9 +7,12 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
+from support import postgres
+from support.backups import Place
 
 from chronik.backup.tools import find
 
@@ -120,6 +123,28 @@ def test_a_full_database_is_refused(in_filled_folder):
     assert place.server.content(target) == place.server.content(place.database)
 
 
+def test_a_plain_user_is_enough(in_folder):
+    """A user who owns the database, and nothing else, can dump it, restore it, and overwrite it."""
+    place, source, target = in_folder, in_folder.new_database(), in_folder.new_database()
+    place.sql("CREATE ROLE owner LOGIN PASSWORD 'x'", "postgres")
+    login = {"PGUSER": "owner", "PGPASSWORD": "x"}
+    try:
+        for database in (source, target):
+            place.sql(f"ALTER DATABASE {database} OWNER TO owner", "postgres")
+        place.sql(f"SET ROLE owner; {MADE}", source)
+        made = place.run("backup", "metastore", "--id", "b1", PGDATABASE=source, **login)
+        restored = place.run("restore", "metastore", "--id", "b1", PGDATABASE=target, **login)
+        place.sql("DELETE FROM chronik_recovery; DELETE FROM groups", target)
+        again = place.run("restore", "metastore", "--id", "b1", "--allow-overwrite", PGDATABASE=target, **login)
+        content = place.server.content(source), place.server.content(target)
+    finally:
+        place.sql(f"DROP DATABASE {source}; DROP DATABASE {target}; DROP ROLE owner", "postgres")
+
+    assert [made.code, restored.code, again.code] == [0, 0, 0], made.stderr + restored.stderr + again.stderr
+    assert again.result["already"] is False
+    assert content[0] == content[1]
+
+
 def test_a_restore_test_counts_rows(in_filled_folder):
     """A restore test loads the dump into a server of its own, and finds a table that lost rows."""
     place = in_filled_folder
@@ -197,6 +222,36 @@ def test_what_is_wrong_is_told(in_folder, changes, code, reason, words):
     assert in_folder.objects("b1/*") == []
 
 
+@pytest.fixture
+def over_tls(in_folder):
+    """Give a place whose server speaks TLS, the file of its certificate, and the file of another one."""
+    for name in ("server", "other"):
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+        place = in_folder.folder
+        subprocess.run([*command, "-keyout", place / f"{name}.key", "-out", place / f"{name}.crt"], check=True)
+        if os.geteuid() == 0:
+            shutil.chown(place / f"{name}.key", "postgres")
+    files = {"ssl_cert_file": str(place / "server.crt"), "ssl_key_file": str(place / "server.key")}
+    with postgres.running(ssl="on", **files) as server:
+        yield Place(server, "postgres", place, in_folder.store)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl, which makes the certificates, is not installed")
+def test_tls(over_tls):
+    """A server whose certificate fits is dumped; one whose certificate was signed by another is refused."""
+    files = {name: str(over_tls.folder / f"{name}.crt") for name in ("server", "other", "missing")}
+    right, wrong, missing = (
+        over_tls.run("backup", "metastore", "--id", f"b-{name}", PGSSLMODE="verify-ca", PGSSLROOTCERT=file)
+        for name, file in files.items()
+    )
+
+    assert right.code == 0, right.stderr
+    assert (wrong.code, wrong.result["reason"]) == (8, "DatabaseAccessDenied")
+    assert "certificate verify failed" in wrong.result["message"]
+    assert (missing.code, missing.result["reason"]) == (8, "DatabaseAccessDenied")
+    assert "PGSSLROOTCERT" in missing.result["hint"]
+
+
 def test_a_program_older_than_the_server(in_folder):
     """A pg_dump that is older than the server is refused, with both versions."""
     tools = in_folder.folder / "bin"
@@ -238,6 +293,21 @@ def test_a_connection_that_is_cut(in_folder):
     assert in_folder.objects("b1/manifest.json") == []
     (listed,) = in_folder.backups()
     assert (listed["complete"], listed["startedAt"] != "") == (False, True)
+
+
+def test_a_bucket_that_vanishes(in_s3, s3):
+    """A bucket that is gone before the dump has ended is an error that says so, and there is no backup."""
+    in_s3.sql("CREATE TABLE big AS SELECT n, repeat(md5(n::text), 20) t FROM generate_series(1, 200000) n")
+    run = in_s3.start("backup", "metastore", "--id", "b1")
+    while run.poll() is None and not in_s3.run("backup", "catalog", "-o", "json").stdout.startswith("[\n"):
+        time.sleep(0.01)
+    urllib.request.urlopen(urllib.request.Request(f"{s3}/moto-api/reset", method="POST")).close()
+    stdout, stderr = run.communicate()
+    listed = in_s3.run("backup", "catalog")
+
+    assert run.returncode in {8, 9}, stderr
+    assert b'"result": "failed"' in stdout
+    assert (listed.code, "there is no such bucket" in listed.stderr) == (8, True)
 
 
 def kill_at_random(place, times: int, seed: int) -> None:

@@ -22,7 +22,8 @@ from chronik.backup.store import StoreSettings, open_store
 from chronik.backup.tools import database_environment
 from chronik.errors import InputError
 
-pytest.importorskip("obstore")
+obstore = pytest.importorskip("obstore")
+pytest.importorskip("obstore.exceptions")
 
 
 @pytest.fixture
@@ -80,6 +81,26 @@ def test_pieces_that_end_in_an_error_leave_no_object(store):
     with pytest.raises(BackupDamaged, match="cut"):
         store.write("a/x", pieces())
     assert store.names() == {}
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_an_upload_whose_end_was_answered_late(store, monkeypatch, arrived):
+    """An upload that is gone when its end is asked for again has ended well if the object is there, else it was cut."""
+    put = obstore.put
+
+    def late(backend, name, pieces, **options):
+        data = list(pieces)
+        if arrived:
+            put(backend, name, iter(data), **options)
+        raise obstore.exceptions.NotFoundError("<Code>NoSuchUpload</Code>")
+
+    monkeypatch.setattr(obstore, "put", late)
+    if arrived:
+        store.write("a", iter([b"x" * 10]))
+        assert store.names() == {"a": 10}
+    else:
+        with pytest.raises(StoreUnreachable, match="cut off"):
+            store.write("a", iter([b"x" * 10]))
 
 
 def test_a_new_object_replaces_none(store):

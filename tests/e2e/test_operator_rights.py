@@ -31,10 +31,12 @@ pytestmark = pytest.mark.real  # rights are the real server's to judge
 USER = "alice"
 SHARD = {"rights": "examined"}
 AUTOSCALED = {"searchNodes": {"minReplicas": 2, "maxReplicas": 4, "targetCpuUtilizationPercentage": 70}}
+EAST = {"name": "east", "bootstrapServers": ["east:9092"], "topics": {"include": ["orders"]}}
 FULL = {
     "searchNodes": 2,
     "autoscaling": AUTOSCALED,
     "podDisruptionBudget": {"maxUnavailable": 1},
+    "replication": {"sources": [EAST]},
     "networkPolicy": {"enabled": True},
     "monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
 }

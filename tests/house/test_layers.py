@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "chronik"
 
 LAYERS = (
-    ("errors", "manifest", "problem", "quantity", "clock", "tasks", "wording"),
+    ("errors", "kubernetes_types", "manifest", "problem", "quantity", "clock", "tasks", "wording"),
     ("api", "documents"),
     ("plan", "kube", "backup"),
     ("status", "render"),
     ("apply", "report", "offline", "backups"),
-    ("operator",),
+    ("operator", "probe"),
     ("cli", "testing"),
 )
 """From the bottom up: a package imports from itself and from layers below. The first row is chronik's own modules."""
@@ -31,6 +31,7 @@ OUTSIDE = ("__init__", "__main__")
 
 PURE = {
     "errors",
+    "kubernetes_types",
     "manifest",
     "problem",
     "quantity",
@@ -47,13 +48,15 @@ PURE = {
 
 ONLY_IN = {
     "kubernetes": ("kube",),
-    "aiohttp": ("kube", "operator.telemetry", "operator.membership"),  # the last asks nodes, not the API server
+    # Of the operator, telemetry serves, and membership asks nodes, not the API server.
+    "aiohttp": ("kube", "operator.telemetry", "operator.membership", "probe"),
+    "aiokafka": ("probe",),
     "click": ("cli",),
     "rich": ("report", "cli"),
     "structlog": ("operator.telemetry",),
     "pytest": ("testing",),
     "syrupy": ("testing",),
-    "prometheus_client": ("operator.telemetry",),
+    "prometheus_client": ("operator.telemetry", "probe"),
     "opentelemetry": ("operator.telemetry",),
     "obstore": ("backup",),
     "cryptography": ("backup",),
@@ -253,7 +256,7 @@ print("loaded:", *sys.modules, file=sys.stderr)
 sys.exit(code)
 """
 SLOW = {"kubernetes", "aiohttp", "rich", "asyncio", "jsonschema", "ssl", "multiprocessing", "pytest", "http"}
-OF_THE_OPERATOR = {"prometheus_client", "opentelemetry", "structlog"}
+OF_THE_OPERATOR = {"prometheus_client", "opentelemetry", "structlog", "aiokafka"}
 SLOW |= OF_THE_OPERATOR
 EXAMPLE = str(ROOT / "examples" / "production.yaml")
 

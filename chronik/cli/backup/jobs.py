@@ -95,9 +95,10 @@ def told_of(manifest: Manifest, url: str) -> dict[str, Any]:
 def base(
     access: StoreAccess, identity: str, cluster: str, description: str | None, termination_log: str | None
 ) -> None:
-    """Copy the metastore's whole server into a store, to recover it to a point in time.
+    """Copy the metastore's whole server.
 
-    The user has to be allowed to replicate. `chronik backup receive` adds the WAL after it.
+    It can be recovered to the moment the copy ended, and to later ones by the WAL that `chronik backup receive` stores.
+    The user has to be allowed to replicate.
 
     Exits with 0 if the backup is whole, 2 if an option or a file cannot be used, 8 if it failed and the same again will
     not help, 9 if it may.
@@ -130,8 +131,9 @@ def base(
 @result_option
 @store_options
 def receive(access: StoreAccess, slot: str, interval: float, folder: str | None, termination_log: str | None) -> None:
-    """Receive the WAL of the metastore's server as it is written, and put it into a store.
+    """Receive the metastore's WAL, for ever.
 
+    It is put into a store as it is written: whole segments, and at intervals the one that is being written.
     It runs until it is stopped, by SIGTERM or SIGINT. The slot is moved on only when the store has the WAL, so nothing
     is lost while it is away; the server keeps what the store lacks.
 

@@ -16,7 +16,9 @@ from chronik.cli.main import print_data
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form.")
 @store_options
 def catalog(access: StoreAccess, output: str) -> None:
-    """List what a store holds, what dead runs left there included.
+    """List what a store holds.
+
+    What dead runs left there is told, too.
 
     Exits with 0, 2 if an option cannot be used, 8 if the store refuses, 9 if it does not answer.
     """
@@ -51,7 +53,9 @@ def catalog(access: StoreAccess, output: str) -> None:
 @result_option
 @store_options
 def verify(access: StoreAccess, identity: str, test: bool, termination_log: str | None) -> None:
-    """Read a backup back, and hold all of it to its manifest.
+    """Read a backup back and check all of it.
+
+    What is read is held to the manifest: sizes, SHA-256, and what pg_restore makes of it.
 
     Exits with 0 if it is what was stored, 2 if an option cannot be used, 8 if it is damaged or missing, 9 if the store
     does not answer.
@@ -98,7 +102,9 @@ def forget(access: StoreAccess, identity: str, termination_log: str | None) -> N
 @result_option
 @store_options
 def record(access: StoreAccess, identity: str, description: str, termination_log: str | None) -> None:
-    """Put what is known of a backup beside it, as backup.json.
+    """Put a file of JSON beside a backup.
+
+    It lies there as backup.json.
 
     Exits with 0 if it is there, 2 if an option or the file cannot be used, 8 if there is no such backup or the store
     refuses, 9 if it does not answer.

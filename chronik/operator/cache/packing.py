@@ -27,6 +27,7 @@ from chronik.manifest import (
     SECRET,
     STORAGE_CLASS,
     ClusterKey,
+    is_mirror,
 )
 from chronik.plan.ownership import is_cluster
 from chronik.plan.volumes import LASTING_ANNOTATIONS
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
 
 
 _SECRET_FIELDS = frozenset(
-    {"credentialsSecret", "tlsSecret", "adminKeySecret", "sslRootCertSecret", "existingUrlSecret"}
+    {
+        *("credentialsSecret", "tlsSecret", "adminKeySecret", "sslRootCertSecret", "existingUrlSecret"),
+        *("caSecret", "certSecret", "secret"),
+    }
 )
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _SAMPLES, _LONGEST_DICTIONARY = 3, 16_384
@@ -255,11 +259,12 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
 def _pod(manifest: Manifest) -> Manifest:
     status = manifest.get("status")
     kept = _only(status, "phase", "reason", "message", "startTime")
+    more = ("started",) if is_mirror(manifest) else ()
     if status and status.get("conditions"):
         kept["conditions"] = _conditions(status["conditions"])
     for field in ("containerStatuses", "initContainerStatuses"):
         if status and status.get(field):
-            kept[field] = [_container(container) for container in status[field]]
+            kept[field] = [_container(container, *more) for container in status[field]]
     identity = _identity(manifest)
     lasting = _only(manifest["metadata"].get("annotations"), *LASTING_ANNOTATIONS)
     identity["metadata"] |= {"annotations": lasting} if lasting else {}
@@ -286,9 +291,9 @@ def _conditions(conditions: Any) -> list[dict[str, Any]]:
     return [_only(each, "type", "status", "reason", "message") for each in found if isinstance(each, dict)]
 
 
-def _container(status: Mapping[str, Any]) -> dict[str, Any]:
+def _container(status: Mapping[str, Any], *more: str) -> dict[str, Any]:
     """Return how a container is: ready, or why it waits, and how it last ended."""
-    kept = _only(status, "name", "ready")
+    kept = _only(status, "name", "ready", *more)
     waiting = (status.get("state") or {}).get("waiting")
     ended = (status.get("lastState") or {}).get("terminated")
     kept |= {"state": {"waiting": _only(waiting, "reason", "message")}} if waiting else {}
