@@ -289,62 +289,6 @@ class Patch(TypedDict):
     patch: dict[str, Any] | list[Any]
 
 
-class BackupVolumes(TypedDict):
-    """`spec.backup.volumes`."""
-
-    method: Literal["VolumeSnapshot", "None"]
-    snapshotClass: str | None
-    components: list[str] | None
-
-
-class BackupMetastore(TypedDict):
-    """`spec.backup.metastore`."""
-
-    method: Literal["Dump", "None"]
-    image: str | None
-
-
-class BackupBucket(S3):
-    """`spec.backup.destination.s3`."""
-
-    prefix: str | None
-
-
-class BackupDestination(TypedDict):
-    """`spec.backup.destination`."""
-
-    s3: BackupBucket | None
-    claim: dict[Literal["name"], str] | None
-
-
-class BackupKeep(TypedDict):
-    """`spec.backup.schedules[].keep`."""
-
-    last: int
-    maxAge: str | None
-
-
-class BackupSchedule(TypedDict):
-    """`spec.backup.schedules[]`."""
-
-    name: str
-    cron: str
-    timeZone: str
-    suspend: bool
-    startingDeadline: str
-    keep: BackupKeep
-
-
-class Backup(TypedDict):
-    """`spec.backup`."""
-
-    volumes: BackupVolumes
-    metastore: BackupMetastore
-    destination: BackupDestination | None
-    schedules: list[BackupSchedule]
-    onClusterDeletion: Literal["Keep", "Delete"]
-
-
 class ClusterSpec(TypedDict):
     """`spec`, with every field of the schema present: defaults are filled in, and what is absent is None."""
 
