@@ -26,6 +26,9 @@ INSTANCE_LABEL = "app.kubernetes.io/instance"
 CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
 
+FEATURES = ("rollouts",)
+"""What the operator does on top, where `chronik install --features` has given it the rights."""
+
 API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from chronik.errors import ChronikError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
-from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, ObjectRef
+from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, POD, ObjectRef
 from chronik.plan.actions import (
     Apply,
     Create,
     GrowClaim,
     Prune,
     Recreate,
+    ReplacePod,
     TransferOwnership,
 )
 from chronik.plan.conflicts import without_ports
@@ -161,13 +162,16 @@ class _Run:
                     version = action.resource_version
                 pinned = _at(action.manifest, version if force else None, action.uid)
                 return await kube.apply(pinned, force=force, dry_run=dry_run)
-            case TransferOwnership(manifest=manifest, manager=manager):
-                return await kube.apply(manifest, manager=manager, dry_run=dry_run)
+            case TransferOwnership(manifest=manifest, manager=manager, force=force):
+                return await kube.apply(manifest, manager=manager, force=force, dry_run=dry_run)
             case GrowClaim():
                 return await kube.apply(_claim(action), manager=FIELD_MANAGER, force=True, dry_run=dry_run)
             case Prune(ref=ref, uid=uid, resource_version=version):
                 version = version if latest is None else latest["metadata"]["resourceVersion"]
                 await kube.delete(_kind(ref), ref, uid=uid, resource_version=version, dry_run=dry_run)
+                return None
+            case ReplacePod(ref=ref, uid=uid, resource_version=version):
+                await kube.delete(POD, ref, uid=uid, resource_version=version, dry_run=dry_run)
                 return None
             case Recreate():
                 return await self._recreate(action, latest)

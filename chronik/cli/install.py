@@ -11,6 +11,7 @@ import click
 
 from chronik.cli import parameters
 from chronik.cli.main import output_dir_option, output_option, print_manifests, templates_option
+from chronik.manifest import FEATURES
 from chronik.render.install import IMAGE, NAME, NAMESPACE, OPERATOR_NAME, InstallOptions, install_manifests
 
 if TYPE_CHECKING:
@@ -77,6 +78,13 @@ if TYPE_CHECKING:
     "--priority-class", type=parameters.OBJECT_NAME, metavar="NAME", help="The PriorityClass of the operator's pods."
 )
 @click.option("--no-crd", is_flag=True, help="Leave out the CRD and its policy, which are the cluster administrator's.")
+@click.option(
+    "--features",
+    type=parameters.Choices(FEATURES),
+    metavar="FEATURE,…",
+    default=(),
+    help=f"What the operator does on top, and gets rights for: {', '.join(FEATURES)}.  [default: none]",
+)
 @click.option("--service-monitor", is_flag=True, help="Add a ServiceMonitor and alerts for the Prometheus operator.")
 @templates_option
 @output_option
@@ -91,6 +99,7 @@ def install(
     replicas: int,
     priority_class: str | None,
     no_crd: bool,
+    features: tuple[str, ...],
     service_monitor: bool,
     templates: str | None,
     output: str,
@@ -116,6 +125,7 @@ def install(
         priority_class=priority_class,
         with_definitions=not no_crd,
         service_monitor=service_monitor,
+        features=features,
     )
     compiled = Templates(template_reader(templates), bytecode_cache())
     alerts = _alerts() if service_monitor else []

@@ -140,6 +140,31 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
+class Choices(click.ParamType[tuple[str, ...]]):
+    """Some of several words, with commas between them."""
+
+    name = "words"
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self._words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the words, each once."""
+        if isinstance(value, tuple):  # converted before
+            return value
+        found = tuple(dict.fromkeys(str(value).split(",")))
+        for word in found:
+            if word not in self._words:
+                self.fail(f"{word!r} is none of {', '.join(self._words)}", param, ctx)
+        return found
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the last word."""
+        del ctx, param
+        before, comma, last = incomplete.rpartition(",")
+        return [_completed(f"{before}{comma}{word}", "plain") for word in self._words if word.startswith(last)]
+
+
 class Seconds(click.FloatRange):
     """A number of seconds in a range; what is no number, `nan`, is in none."""
 

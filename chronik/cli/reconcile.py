@@ -17,6 +17,7 @@ from chronik.cli import parameters
 from chronik.cli.main import domain_option, templates_option
 from chronik.cli.streams import ReaderGone, use_colour
 from chronik.errors import ChronikError
+from chronik.manifest import FEATURES
 from chronik.report.page import visible
 
 if TYPE_CHECKING:
@@ -71,6 +72,13 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 @click.option(
     "--resync", type=parameters.Seconds(1, 86_400), default=60, show_default=True, help="Seconds between looks."
 )
+@click.option(
+    "--features",
+    type=parameters.Choices(FEATURES),
+    metavar="FEATURE,…",
+    default=(),
+    help=f"What to do on top: {', '.join(FEATURES)}. `chronik install --features` gives the rights.  [default: none]",
+)
 @templates_option
 @domain_option
 @click.option("--health-port", type=click.IntRange(0, 65535), default=8081, show_default=True)
@@ -110,6 +118,7 @@ def _options(
     context: str | None,
     namespaces: tuple[str, ...],
     selector: str | None,
+    features: tuple[str, ...],
     lease_duration: int,
     renew_deadline: float,
     retry_period: float,
@@ -125,7 +134,7 @@ def _options(
 
     return Options(
         connect=ConnectOptions(kubeconfig=kubeconfig or "", context=context or ""),
-        selection=Selection(namespaces=namespaces, selector=selector or ""),
+        selection=Selection(namespaces=namespaces, selector=selector or "", features=frozenset(features)),
         namespace=lease_namespace or os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),
         identity=os.environ.get("OPERATOR_NAME", ""),
         terms=_terms(lease_duration, renew_deadline, retry_period),

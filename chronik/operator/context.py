@@ -66,6 +66,8 @@ class ReconcileResult:
     """Why it failed, or what it waits for."""
     wrote: bool = False
     """Whether anything was written, the status included."""
+    again_at: str = ""
+    """When to look again though nothing has changed, in RFC 3339 and UTC; empty if time alone changes nothing."""
     missing: frozenset[tuple[ObjectRef, int, int]] = frozenset()
     """The StatefulSets that lack pods, with how many there are and how many there should be."""
 

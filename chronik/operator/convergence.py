@@ -19,10 +19,12 @@ from chronik.manifest import KIND_BY_NAME, WORKLOAD_KINDS, is_paused
 from chronik.operator.context import status_of
 from chronik.operator.lifecycle import other_upgrade
 from chronik.operator.rollout import Rollout
-from chronik.plan.actions import Create, Prune
+from chronik.operator.staging.replacing import Replacing, as_held
+from chronik.plan.actions import Create, Prune, ReplacePod
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
 from chronik.plan.replicas import disputed, without_autoscaler
 from chronik.plan.rotation import Rotation, required_secrets, rotation
+from chronik.rollout.facts import is_held
 from chronik.status.assess import NOTHING_DONE, rigid_classes
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from chronik.apply.executor import Execution
     from chronik.manifest import ClusterKey, Manifest, ObjectRef
     from chronik.operator.context import ReconcileContext
+    from chronik.plan.actions import Apply
     from chronik.plan.live import LiveCluster
     from chronik.plan.results import Report, Result
 
@@ -62,8 +65,9 @@ async def converge_cluster(desired: Desired, context: ReconcileContext) -> Conve
     key = desired.cluster.key
     context.cache.uses(key, {name for manifest in desired.manifests for name in required_secrets(manifest)})
     found = context.cache.view(key, desired.document)
-    rollout = _rollout(desired, found, context)
-    report = NOTHING_DONE if desired.paused else await _apply(desired, found, rollout, context)
+    replacing = Replacing(desired.cluster, desired.document, desired.manifests, context)
+    rollout = _rollout(desired, found, replacing, context)
+    report = NOTHING_DONE if desired.paused else await _apply(desired, found, rollout, replacing, context)
     live = context.cache.view(key)
     secrets = _rotation(desired, live, rollout, report, context)
     if secrets.restarts.stages and not desired.paused:
@@ -88,9 +92,25 @@ def first_digests(cluster: Cluster | None, context: ReconcileContext) -> Mapping
 # --- objects ---------------------------------------------------------------------------------------------------------
 
 
-async def _apply(desired: Desired, found: LiveCluster, rollout: Rollout, context: ReconcileContext) -> Report:
+async def _apply(
+    desired: Desired, found: LiveCluster, rollout: Rollout, replacing: Replacing, context: ReconcileContext
+) -> Report:
+    """Plan and apply, and take the next step in what is held."""
+    execution = _execution(desired.cluster.key, context)
+    report = await _applied(desired, found, rollout, context)
+    held = await replacing.decide(execution)
+    if held is not None and not held.failed:
+        now = context.cache.view(desired.cluster.key, desired.document)
+        again = await _applied(desired, now, rollout, context)
+        report = replace(again, results=(*report.written, *held.results, *again.results))
+    if not report.interrupted and any(is_held(live) for live in found.objects.values()):
+        report = (await replacing.go_on(execution)).after(report)
+    return report
+
+
+async def _applied(desired: Desired, found: LiveCluster, rollout: Rollout, context: ReconcileContext) -> Report:
     """Plan and apply, and once more if the server knows what the caches could not."""
-    key, manifests = desired.cluster.key, desired.manifests
+    key, manifests = desired.cluster.key, as_held(desired.manifests, found.objects)
     knowledge, execution = _knowledge(desired, found, rollout, context), _execution(key, context)
     objects = dict(found.objects)
     with suppress(ChronikError):  # what cannot be read is reported when it cannot be created
@@ -146,7 +166,7 @@ def _remember(key: ClusterKey, result: Result, context: ReconcileContext) -> Non
     """Let the cache see at once what was written, so that its own event wakes no cluster and the next pass sees it."""
     if result.answer is not None:
         context.cache.observe_write(result.answer)
-    elif isinstance(result.action, Prune) and result.outcome == "pruned":
+    elif isinstance(result.action, Prune | ReplacePod) and result.outcome in {"pruned", "replaced"}:
         context.cache.observe_delete(result.ref, result.action.uid)
     if result.flapping:
         context.flapping.setdefault(key, {})[result.ref] = result.flapping
@@ -155,7 +175,7 @@ def _remember(key: ClusterKey, result: Result, context: ReconcileContext) -> Non
 # --- restarts and Secrets --------------------------------------------------------------------------------------------
 
 
-def _rollout(desired: Desired, found: LiveCluster, context: ReconcileContext) -> Rollout:
+def _rollout(desired: Desired, found: LiveCluster, replacing: Replacing, context: ReconcileContext) -> Rollout:
     """Return the order of restarts, as the cluster was when the pass began."""
     secret = _secret_of(desired.cluster, context)
 
@@ -165,7 +185,10 @@ def _rollout(desired: Desired, found: LiveCluster, context: ReconcileContext) ->
     def turn() -> ClusterKey | None:
         return other_upgrade(desired.document, context)
 
-    return Rollout(desired.cluster, found.objects, found.pods, turn, missing)
+    def may_start(action: Apply) -> bool:
+        return replacing.may_start(action, found)
+
+    return Rollout(desired.cluster, found.objects, found.pods, turn, missing, may_start)
 
 
 def _rotation(
@@ -188,7 +211,7 @@ def _rotation(
 
     def may_restart(ref: ObjectRef, started: Sequence[ObjectRef]) -> bool:
         free = rollout.is_restarting(ref) or rollout.before(ref, started) is None
-        return free and ref not in not_done
+        return free and ref not in not_done and not is_held(live.objects.get(ref))
 
     return rotation(desired.manifests, live.objects, made_with, secret, may_restart)
 

@@ -61,6 +61,8 @@ class Workers:
     clean: dict[ClusterKey, Hashable] = field(default_factory=dict)
     last_logged: dict[ClusterKey, Reason] = field(default_factory=dict)
     ended: dict[ClusterKey, tuple[float, object]] = field(default_factory=dict)
+    again: dict[ClusterKey, float] = field(default_factory=dict)
+    """When a cluster is to be looked at though nothing has changed, in seconds of the clock."""
     rights: MissingRights = field(default_factory=MissingRights)
     running: int = 0
     poller: Poller = field(init=False)
@@ -94,10 +96,12 @@ class Workers:
             self.queue.add_after(key, cooldown)
             return None
         looks = self._looks(key)
-        if key in self.clean and self.clean[key] == looks:
+        due = self.again.get(key, float("inf"))
+        if key in self.clean and self.clean[key] == looks and due > self.clock.now():
             self.metrics.avoided()
             self._later(key, self.resync)
             return None
+        self.again.pop(key, None)
         generation = self._generation(key)
         self.running += 1
         try:
@@ -176,6 +180,7 @@ class Workers:
             self.metrics.not_done(outcome.retry or "unknown", outcome.reason.reason)  # no request has failed
         if outcome.result == "gone":
             self.ended.pop(key, None)
+            self.again.pop(key, None)
             self.metrics.cluster_gone(key)
         elif outcome.phase:
             self.metrics.cluster(key, outcome.phase, self._since(key))
@@ -193,11 +198,14 @@ class Workers:
         known, refused = self.rights.has(key), is_refused(outcome)
         for other in self.rights.note(key, refused=refused):
             self.wake(other)
+        if outcome.again_at:
+            self.again[key] = self.clock.now() + seconds_until(outcome.again_at, self.context.now())
         if outcome.retry is not None:
             seconds = self.queue.retry(key, outcome.retry)
             if refused and self.rights.tries(key):
                 seconds = min(seconds, SOONEST + SPREAD * self.clock.chance())
                 self.queue.add_after(key, seconds)
+            self._by_time(key)
             level = logging.INFO if refused and not known else logging.DEBUG
             _log.log(level, "%s: tries again in %.0f s, or when something changes", key, seconds)
             return
@@ -210,8 +218,18 @@ class Workers:
             self._later(key, self.resync)
 
     def _later(self, key: ClusterKey, seconds: float) -> None:
-        """Requeue a cluster after some time, with jitter."""
+        """Requeue a cluster after some time, with jitter, or when it wants to be looked at again."""
         self.queue.add_after(key, seconds * (1 + _JITTER * (2 * self.clock.chance() - 1)))
+        self._by_time(key)
+
+    def _by_time(self, key: ClusterKey) -> None:
+        if key in self.again:
+            self.queue.add_after(key, self.again[key] - self.clock.now())
+
+
+def seconds_until(then: str, now: str) -> float:
+    """Return how many seconds it is to a time, none if that has passed; both in RFC 3339."""
+    return max(0.0, (datetime.fromisoformat(then) - datetime.fromisoformat(now)).total_seconds())
 
 
 def _log_pass(outcome: ReconcileResult, seconds: float, *, changed: bool) -> None:

@@ -13,6 +13,7 @@ from chronik import __version__
 from chronik.api import names
 from chronik.documents.writer import ordered
 from chronik.errors import InputError
+from chronik.manifest import FEATURES
 from chronik.render.cluster import render_one
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 NAME = "chronik-operator"
 NAMESPACE = "chronik-operator-system"
 IMAGE = f"chronik/operator:{__version__}"
+
+_FEATURES = " or ".join(FEATURES)
 
 FOLDER = "install/"
 _RIGHTS = ("role", "rolebinding")
@@ -40,7 +43,8 @@ class InstallOptions:
     """How the operator is installed.
 
     It watches `watch` (namespaces that exist), or all of them if that is empty, and of their clusters those that the
-    label selector `shard` takes, or all. `name` tells operators apart that share API server or namespace.
+    label selector `shard` takes, or all. `features` are what it does beside that, each of which takes rights of its
+    own. `name` tells operators apart that share API server or namespace.
 
     Raises:
         InputError: a value is none that Kubernetes would take.
@@ -56,6 +60,7 @@ class InstallOptions:
     priority_class: str | None = None
     with_definitions: bool = True
     service_monitor: bool = False
+    features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check("--name", self.name, OPERATOR_NAME)
@@ -68,6 +73,9 @@ class InstallOptions:
         ):
             for value in values:
                 _check(flag, value, form)
+        for feature in self.features:
+            if feature not in FEATURES:
+                raise InputError(f"there is no feature {feature!r}", subject="--features", hint=f"Write {_FEATURES}.")
         error = names.selector_error(self.shard)
         if error:
             raise InputError(error, subject="--selector")
@@ -131,7 +139,13 @@ def arguments(options: InstallOptions) -> list[str]:
     """Return the command line of the operator's container, without `chronik`."""
     watched = [f"--namespace={name}" for name in dict.fromkeys(options.watch)]
     lease = [f"--lease-name={options.name}"] if options.name != NAME else []
-    return ["reconcile", *watched, *([f"--selector={options.shard}"] if options.shard else ()), *lease]
+    shard = [f"--selector={options.shard}"] if options.shard else []
+    return ["reconcile", *watched, *shard, *lease, *_feature_arguments(options)]
+
+
+def _feature_arguments(options: InstallOptions) -> list[str]:
+    features = [*dict.fromkeys(options.features)]
+    return [f"--features={','.join(features)}"] if features else []
 
 
 def _placed(alert: Manifest, options: InstallOptions, labels: dict[str, str]) -> Manifest:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from chronik.manifest import FIELD_MANAGER
-from chronik.plan.actions import REPLICAS_MANAGER, Apply, GrowClaim, Prune, Recreate, TransferOwnership
+from chronik.plan.actions import (
+    REPLICAS_MANAGER,
+    ROLLOUT_MANAGER,
+    Apply,
+    GrowClaim,
+    Prune,
+    Recreate,
+    ReplacePod,
+    TransferOwnership,
+)
 from chronik.plan.replicas import is_scaled
 from chronik.plan.rotation import ROTATION_MANAGER
 from chronik.status.compute import DEADLINE_EXCEEDED
@@ -48,6 +57,7 @@ def _of_actions(written: Iterable[Result]) -> list[Announcement]:
                 found.append(Announcement("Normal", "VolumeGrows", f"{each.ref}: {was} to {storage}"))
             case Prune(reason=reason):
                 found.append(Announcement("Normal", "Pruned", f"{each.ref} {reason}"))
+        found += _of_roll(each)
         if isinstance(each.action, Apply) and each.action.removes:
             keys = ", ".join(f"{owner.field} (set by {owner.manager})" for owner in each.action.removes)
             found.append(Announcement("Warning", "KeysRemoved", f"{each.ref}: removed {keys}"))
@@ -55,6 +65,17 @@ def _of_actions(written: Iterable[Result]) -> list[Announcement]:
             paths = ", ".join(change.path for change in each.action.restarts[:MOST_NAMED])
             found.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {paths} changed"))
     return found
+
+
+def _of_roll(result: Result) -> list[Announcement]:
+    """Return what was done to lead a roll: a StatefulSet was held or let go, or one of its pods replaced."""
+    action = result.action
+    if isinstance(action, ReplacePod):
+        return [Announcement("Normal", "PodReplaced", f"{action.ref} {action.reason}")]
+    if isinstance(action, TransferOwnership) and action.manager == ROLLOUT_MANAGER:
+        reason = "RollHeld" if "spec" in action.manifest else "RollReleased"
+        return [Announcement("Normal", reason, f"{action.ref}: {action.reason}")]
+    return []
 
 
 def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:

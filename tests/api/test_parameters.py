@@ -290,7 +290,7 @@ def test_options(case, monkeypatch):
 
 
 TAKES_ANYTHING = {"help", "version", "files", "paths"}  # what documents are read from is checked when it is read
-CHOICES = click.Choice | click.IntRange | click.FloatRange | click.types.BoolParamType
+CHOICES = parameters.Choices | click.Choice | click.IntRange | click.FloatRange | click.types.BoolParamType
 
 
 def options():

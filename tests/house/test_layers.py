@@ -21,6 +21,7 @@ LAYERS = (
     ("api", "documents"),
     ("plan", "kube"),
     ("status", "render"),
+    ("rollout",),
     ("apply", "report", "offline"),
     ("operator",),
     ("cli", "testing"),
@@ -40,6 +41,7 @@ PURE = {
     "render",
     "plan",
     "status",
+    "rollout",
     "report",
 }
 """What may read no file, talk to nobody, look at no clock and print nothing."""

@@ -64,6 +64,8 @@ class Selection:
 
     namespaces: tuple[str, ...] = ()
     selector: str = ""
+    features: frozenset[str] = frozenset()
+    """What else is looked after, and watched for it: `chronik install --features` gives the rights."""
 
 
 class Cache:
@@ -133,6 +135,10 @@ class Cache:
         """Return a ChronikCluster, or None if there is none of that name."""
         record = self._store.get(ObjectRef(CLUSTER.name, key.namespace, key.name))
         return record.manifest if record else None
+
+    def has_feature(self, name: str) -> bool:
+        """Return whether the operator looks after something that not every one does."""
+        return name in self._selection.features
 
     def view(self, key: ClusterKey, document: Manifest | None = None) -> LiveCluster:
         """Return all that is there of a cluster, reduced to what plans read.
