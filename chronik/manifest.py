@@ -26,7 +26,10 @@ INSTANCE_LABEL = "app.kubernetes.io/instance"
 CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
 
-FEATURES = ("rollouts",)
+ROLLOUT_ANNOTATION = "chronik.stream/rollout"
+"""What a person asks of a canary: `verb@candidate`, or with the number of a step or attempt `verb@candidate/number`."""
+ROLLOUTS = "rollouts"
+FEATURES = (ROLLOUTS,)
 """What the operator does on top, where `chronik install --features` has given it the rights."""
 
 API_VERSION = "chronik.stream/v1alpha1"

@@ -38,6 +38,7 @@ _COLUMNS = (
     ("Controllers", "integer", ".status.readyReplicas.controllers"),
     ("Ingest", "integer", ".status.readyReplicas.ingestNodes"),
     ("Search", "integer", ".status.readyReplicas.searchNodes"),
+    ("Rollout", "string", ".status.rollout.phase"),
     ("Age", "date", ".metadata.creationTimestamp"),
 )
 

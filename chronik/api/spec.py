@@ -195,6 +195,34 @@ class DisruptionBudget(TypedDict):
     maxUnavailable: int | str | None
 
 
+class Pause(TypedDict):
+    """`spec.rollout.canary.steps[].pause`."""
+
+    duration: str | None
+
+
+class CanaryStep(TypedDict):
+    """An item of `spec.rollout.canary.steps`."""
+
+    pods: int | str
+    pause: Pause | None
+
+
+class Canary(TypedDict):
+    """`spec.rollout.canary`."""
+
+    steps: list[CanaryStep]
+    progressDeadlineSeconds: int
+    onFailure: Literal["Halt", "Rollback"]
+
+
+class Rollout(TypedDict):
+    """`spec.rollout`."""
+
+    strategy: Literal["RollingUpdate", "Canary"]
+    canary: Canary | None
+
+
 class PatchTarget(TypedDict):
     """`spec.patches[].target`."""
 
@@ -227,6 +255,7 @@ class ClusterSpec(TypedDict):
     security: Security
     autoscaling: ComponentAutoscaling | None
     podDisruptionBudget: DisruptionBudget | None
+    rollout: Rollout | None
     podAnnotations: dict[str, str]
     podLabels: dict[str, str]
     nodeSelector: dict[str, str]

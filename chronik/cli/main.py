@@ -196,6 +196,7 @@ LAZY_COMMANDS = {
         "chronik.cli.reconcile:reconcile",
         "Run the operator: keep all ChronikClusters as their documents say.",
     ),
+    "rollout": ("chronik.cli.rollouts:rollout", "Show a canary, and have it go on, wait or go back."),
     "schema": ("chronik.cli.offline:schema", "Print the CRD, the editor schema or the reference page."),
     "status": ("chronik.cli.status:status", "Show how clusters are, and what they wait for."),
     "validate": ("chronik.cli.offline:validate", "Check documents against the schema, the rules and the templates."),

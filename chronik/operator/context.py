@@ -35,7 +35,7 @@ class ReconcileContext:
     help; losing them costs one such apply for each. `upgrading` are the clusters that this process has begun to bring
     to its own version, so that two passes side by side do not both begin; what began earlier is in their status.
     `creation` is why pods of StatefulSets were not created, as far as that has been asked. `deadlines` are how long
-    rolls have been without progress, in seconds of `monotonic`.
+    rolls have been without progress, in seconds of `monotonic`. `revisions` are pod templates that canaries go back to.
     """
 
     kube: Kube
@@ -51,6 +51,7 @@ class ReconcileContext:
     upgrading: set[ClusterKey] = field(default_factory=set)
     creation: dict[ClusterKey, Mapping[ObjectRef, str]] = field(default_factory=dict)
     deadlines: Deadlines = field(default_factory=Deadlines)
+    revisions: dict[tuple[ClusterKey, str], Manifest] = field(default_factory=dict)
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -66,6 +67,8 @@ class ReconcileResult:
     """Why it failed, or what it waits for."""
     wrote: bool = False
     """Whether anything was written, the status included."""
+    rollout: str = ""
+    """The phase of its canary, if it has one."""
     again_at: str = ""
     """When to look again though nothing has changed, in RFC 3339 and UTC; empty if time alone changes nothing."""
     missing: frozenset[tuple[ObjectRef, int, int]] = frozenset()

@@ -19,8 +19,9 @@ from chronik.manifest import KIND_BY_NAME, WORKLOAD_KINDS, is_paused
 from chronik.operator.context import status_of
 from chronik.operator.lifecycle import other_upgrade
 from chronik.operator.rollout import Rollout
+from chronik.operator.staging.canary import CanaryPass
 from chronik.operator.staging.replacing import Replacing, as_held
-from chronik.plan.actions import Create, Prune, ReplacePod
+from chronik.plan.actions import Apply, Create, Prune, ReplacePod
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
 from chronik.plan.replicas import disputed, without_autoscaler
 from chronik.plan.rotation import Rotation, required_secrets, rotation
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
     from chronik.apply.executor import Execution
     from chronik.manifest import ClusterKey, Manifest, ObjectRef
     from chronik.operator.context import ReconcileContext
-    from chronik.plan.actions import Apply
     from chronik.plan.live import LiveCluster
+    from chronik.plan.planner import RolloutGate
     from chronik.plan.results import Report, Result
+    from chronik.rollout.canary import Decision
 
 
 class Desired(NamedTuple):
@@ -53,11 +55,29 @@ class Desired(NamedTuple):
 
 
 class Converged(NamedTuple):
-    """What became of a pass: a report on every object, which Secrets pods run with or lack, and what is there now."""
+    """What became of a pass: a report on every object, which Secrets pods run with or lack, and what is there now.
+
+    `rollout` is what was decided about a canary.
+    """
 
     report: Report
     secrets: Rotation
     live: LiveCluster
+    rollout: Decision | None = None
+
+
+class _Staging(NamedTuple):
+    """How pods are replaced in a pass: in which order, and by a canary, if the document asks for one."""
+
+    replacing: Replacing
+    canary: CanaryPass | None
+
+    @classmethod
+    def of(cls, desired: Desired, context: ReconcileContext) -> _Staging:
+        about = desired.cluster, desired.document, desired.manifests, context
+        wanted = desired.cluster.spec["rollout"]
+        canary = CanaryPass(*about) if wanted and wanted["strategy"] == "Canary" and not desired.paused else None
+        return cls(Replacing(*about), canary)
 
 
 async def converge_cluster(desired: Desired, context: ReconcileContext) -> Converged:
@@ -65,15 +85,15 @@ async def converge_cluster(desired: Desired, context: ReconcileContext) -> Conve
     key = desired.cluster.key
     context.cache.uses(key, {name for manifest in desired.manifests for name in required_secrets(manifest)})
     found = context.cache.view(key, desired.document)
-    replacing = Replacing(desired.cluster, desired.document, desired.manifests, context)
-    rollout = _rollout(desired, found, replacing, context)
-    report = NOTHING_DONE if desired.paused else await _apply(desired, found, rollout, replacing, context)
+    staging = _Staging.of(desired, context)
+    rollout = _rollout(desired, found, staging.replacing, context)
+    report = NOTHING_DONE if desired.paused else await _apply(desired, found, rollout, staging, context)
     live = context.cache.view(key)
     secrets = _rotation(desired, live, rollout, report, context)
     if secrets.restarts.stages and not desired.paused:
         report = (await execute(secrets.restarts, _execution(key, context))).after(report)
         live = context.cache.view(key)
-    return Converged(report, secrets, live)
+    return Converged(report, secrets, live, staging.canary.decision if staging.canary else None)
 
 
 def first_digests(cluster: Cluster | None, context: ReconcileContext) -> Mapping[str, str]:
@@ -93,25 +113,39 @@ def first_digests(cluster: Cluster | None, context: ReconcileContext) -> Mapping
 
 
 async def _apply(
-    desired: Desired, found: LiveCluster, rollout: Rollout, replacing: Replacing, context: ReconcileContext
+    desired: Desired, found: LiveCluster, rollout: Rollout, staging: _Staging, context: ReconcileContext
 ) -> Report:
-    """Plan and apply, and take the next step in what is held."""
+    """Plan and apply, and take the next step in what is held or staged."""
     execution = _execution(desired.cluster.key, context)
-    report = await _applied(desired, found, rollout, context)
-    held = await replacing.decide(execution)
+    replacing, canary = staging
+    if canary is not None:
+        try:
+            desired = desired._replace(manifests=await canary.manifests(found))
+        except ChronikError as error:
+            return canary.give_in(error)
+    report = await _applied(desired, found, rollout, canary, context)
+    held = await (canary.hold(execution) if canary else replacing.decide(execution))
     if held is not None and not held.failed:
         now = context.cache.view(desired.cluster.key, desired.document)
-        again = await _applied(desired, now, rollout, context)
+        again = await _applied(desired, now, rollout, canary, context)
         report = replace(again, results=(*report.written, *held.results, *again.results))
-    if not report.interrupted and any(is_held(live) for live in found.objects.values()):
-        report = (await replacing.go_on(execution)).after(report)
+    if report.interrupted:
+        return report
+    if canary is not None:
+        return (await canary.go_on(report, execution)).after(report)
+    if any(is_held(live) for live in found.objects.values()):
+        report = (await replacing.go_on(execution, lambda ref: rollout.before(ref) is None)).after(report)
     return report
 
 
-async def _applied(desired: Desired, found: LiveCluster, rollout: Rollout, context: ReconcileContext) -> Report:
+async def _applied(
+    desired: Desired, found: LiveCluster, rollout: Rollout, canary: CanaryPass | None, context: ReconcileContext
+) -> Report:
     """Plan and apply, and once more if the server knows what the caches could not."""
     key, manifests = desired.cluster.key, as_held(desired.manifests, found.objects)
     knowledge, execution = _knowledge(desired, found, rollout, context), _execution(key, context)
+    if canary is not None:
+        knowledge = replace(knowledge, gate=_staged_gate(canary, rollout, found))
     objects = dict(found.objects)
     with suppress(ChronikError):  # what cannot be read is reported when it cannot be created
         objects |= await named(context.kube, others(manifests), objects)
@@ -122,6 +156,17 @@ async def _applied(desired: Desired, found: LiveCluster, rollout: Rollout, conte
     now = context.cache.view(key, desired.document).objects
     again = await converge(manifests, {**objects, **now}, better, execution)
     return replace(again, results=(*report.written, *again.results))
+
+
+def _staged_gate(canary: CanaryPass, rollout: Rollout, found: LiveCluster) -> RolloutGate:
+    """Return what is asked before pods restart: of what has a canary, only whether it is held."""
+
+    def gate(action: Create | Apply, started: tuple[ObjectRef, ...]) -> ObjectRef | None:
+        if isinstance(action, Create):
+            return rollout.gate(action, started)
+        return canary.gate(action, started, rollout, found)
+
+    return gate
 
 
 def _knowledge(desired: Desired, found: LiveCluster, rollout: Rollout, context: ReconcileContext) -> PlanContext:
@@ -211,7 +256,7 @@ def _rotation(
 
     def may_restart(ref: ObjectRef, started: Sequence[ObjectRef]) -> bool:
         free = rollout.is_restarting(ref) or rollout.before(ref, started) is None
-        return free and ref not in not_done and not is_held(live.objects.get(ref))
+        return free and ref not in not_done and not any(map(is_held, live.objects.values()))
 
     return rotation(desired.manifests, live.objects, made_with, secret, may_restart)
 

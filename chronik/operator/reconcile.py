@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 from chronik.apply.creation import missing_pods
 from chronik.errors import RenderError
+from chronik.manifest import is_paused
 from chronik.operator import lifecycle
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
 from chronik.operator.membership.members import membership
 from chronik.status.assess import assess, describe_error, invalid
-from chronik.status.compute import Observation, derive
+from chronik.status.compute import TURN, Observation, condition, derive
 from chronik.status.creation import with_creation_failures
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ async def _update_status(
     assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused)
     if assessment.failure is None and assessment.waiting is None:
         assessment = replace(assessment, waiting=group.waiting)
+    assessment = _staged(assessment, converged)
     observation = _observation(desired, converged, assessment, context)
     if group.voters:
         observation = replace(observation, details={**observation.details, "members": [*group.voters]})
@@ -90,7 +92,27 @@ async def _update_status(
     lifecycle.record_events(document, report, status, context)
     result = _result(report, assessment, status, paused=desired.paused)
     missing = missing_pods(converged.live.objects)
-    return replace(result, wrote=wrote or bool(report.written), missing=missing)
+    again_at = converged.rollout.again_at if converged.rollout else ""
+    rollout = (status.get("rollout") or {}).get("phase", "")
+    wrote = wrote or bool(report.written)
+    return replace(result, wrote=wrote, missing=missing, again_at=again_at, rollout=rollout)
+
+
+def _staged(assessment: Assessment, converged: Converged) -> Assessment:
+    """Return what is to be told of a pass and of its canary: what went wrong in the pass comes first."""
+    rollout = converged.rollout
+    if rollout is None:
+        return assessment
+    if rollout.failure:
+        told = condition("RolloutHalted", met=True, reason=rollout.failure.reason, message=rollout.failure.message)
+        assessment = replace(assessment, conditions=(*assessment.conditions, told))
+    if assessment.failure is None and rollout.failure:
+        return replace(assessment, failure=rollout.failure, retry="permanent")
+    errors = assessment.failure is not None or assessment.retry is not None
+    turn = assessment.waiting is not None and assessment.waiting.reason == TURN
+    if rollout.waiting is None or errors or turn:
+        return assessment
+    return replace(assessment, waiting=rollout.waiting)
 
 
 def _observation(
@@ -125,7 +147,9 @@ def _details(document: Manifest, converged: Converged, context: ReconcileContext
     """Return what else the status says: which version of chronik did it, and what the Secrets were."""
     report = converged.report
     version = context.version if report.ok and report.results else status_of(document).get("operatorVersion")
-    details = {"operatorVersion": version, "secretDigests": converged.secrets.digests}
+    previous = status_of(document).get("rollout") if is_paused(document) else None
+    rollout = converged.rollout.status if converged.rollout else previous
+    details = {"operatorVersion": version, "secretDigests": converged.secrets.digests, "rollout": rollout}
     return {key: value for key, value in details.items() if value}
 
 

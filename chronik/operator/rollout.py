@@ -59,6 +59,14 @@ class Rollout:
             self._started.add(action.ref)
         return blocker
 
+    def outside(self, action: Apply) -> ObjectRef | None:
+        """Return what a workload waits for that is no part of its cluster's order: a Secret, or another cluster."""
+        secret = self._missing(action.manifest)
+        if secret:
+            return ObjectRef(SECRET.name, action.ref.namespace, secret)
+        other = self._turn()
+        return ObjectRef(CLUSTER_KIND, other.namespace, other.name) if other else None
+
     def _blocker(self, action: Apply, started: tuple[ObjectRef, ...]) -> ObjectRef | None:
         secret = self._missing(action.manifest)
         return ObjectRef(SECRET.name, action.ref.namespace, secret) if secret else self.before(action.ref, started)

@@ -39,7 +39,28 @@ class Announcement(NamedTuple):
 
 def announcements(report: Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
     """Return the Events of a pass: for what it did, and for what it changed in the status."""
-    return [*_of_actions(report.written), *_of_conditions(before, after)]
+    return [*_of_actions(report.written), *_of_rollout(before, after), *_of_conditions(before, after)]
+
+
+_ROLLOUT_PHASES = {
+    "Progressing": "RolloutStep",
+    "Promoting": "RolloutStep",
+    "Paused": "RolloutPaused",
+    "Complete": "RolloutComplete",
+}
+
+
+def _of_rollout(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
+    """Return what is new in a canary: a step, a pause, its end. What went wrong is a condition's to tell."""
+    was, now = before.get("rollout") or {}, after.get("rollout") or {}
+    place = ("phase", "candidate", "step", "attempt")
+    new = [now.get(each) for each in place] != [was.get(each) for each in place]
+    reason = _ROLLOUT_PHASES.get(now.get("phase", ""))
+    if not new or not reason or (reason == "RolloutComplete" and was.get("phase") in {None, "Complete"}):
+        return []
+    step = f", step {now['step']} of {now['of']}" if 0 < now.get("step", 0) <= now.get("of", 0) else ""
+    message = f": {now['message']}" if now.get("message") else ""
+    return [Announcement("Normal", reason, f"Candidate {now['candidate']}{step}{message}")]
 
 
 def _of_actions(written: Iterable[Result]) -> list[Announcement]:
@@ -92,7 +113,15 @@ def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
 
 
 _GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable"})
-_TOLD_CONDITIONS = ("Paused", "FieldConflict", "StorageResizable", "ApplyFlapping", "SecretsAvailable", "SpecWarnings")
+_TOLD_CONDITIONS = (
+    "Paused",
+    "FieldConflict",
+    "StorageResizable",
+    "ApplyFlapping",
+    "SecretsAvailable",
+    "SpecWarnings",
+    "RolloutHalted",
+)
 
 
 def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:

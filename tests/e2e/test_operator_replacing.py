@@ -7,12 +7,12 @@ import time
 from collections import Counter
 
 import pytest
+from support.kubelet import image_of, is_ready, say, with_rights, writes
 from support.operator_process import OperatorProcess
 from support.operators import STATEFUL_SET, Namespace, eventually, in_phase, running, small
 from support.played_nodes import PlayedNodes
 
 from chronik.manifest import CLUSTER, POD
-from chronik.operator.cache.cache import Selection
 
 pytestmark = pytest.mark.real  # what a StatefulSet's controller does is for it to say
 
@@ -23,30 +23,6 @@ NEW = {"image": {"ingest": "chronik/ingest:2.0", "controller": "chronik/controll
 def place(real_cluster) -> Namespace:
     """Return a fresh namespace of a cluster that has controllers, but no nodes."""
     return Namespace(real_cluster, real_cluster.new_namespace())
-
-
-def with_rights(place, **options):
-    """Run an operator that may delete pods."""
-    return running(
-        place.server, place.name, selection=Selection((place.name,), features=frozenset({"rollouts"})), **options
-    )
-
-
-async def say(place, pod, ready):
-    """Say of a pod whether it is ready, as a kubelet does."""
-    status = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}}
-    await asyncio.to_thread(place.server.call, "PATCH", place.path(POD, pod, "status"), status, patch="merge")
-
-
-def is_ready(pod):
-    """Return whether a pod is ready."""
-    conditions = pod.get("status", {}).get("conditions", ())
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-
-
-def image_of(pod):
-    """Return the image of a pod."""
-    return pod["spec"]["containers"][0]["image"]
 
 
 class Kubelet:
@@ -200,17 +176,6 @@ async def test_killed_at_every_step(place, tmp_path):
     assert kubelet.born[0] == "c-ingest-0"
     assert kubelet.most_down == 1
     assert [each for each, count in Counter(writes(place)).items() if count > 1] == []
-
-
-def writes(place):
-    """Return what the operator wrote of the ingest nodes: verb, resource, name, and who and what."""
-    found = []
-    for each in place.server.requests_of(place.name):
-        if each.writes and each.resource in {"statefulsets", "pods"} and each.user_agent.startswith("chronik"):
-            metadata = {**(each.body or {}).get("metadata", {}), "resourceVersion": None}
-            body = repr({**(each.body or {}), "metadata": metadata})
-            found.append((each.verb, each.resource, each.name, each.query.get("fieldManager", ""), body))
-    return [each for each in found if each[2].startswith("c-ingest")]
 
 
 UNIFIED = {"topology": "Unified", "nodes": 3, "storage": {"backend": "local"}, "image": {"node": "chronik:1.0"}}

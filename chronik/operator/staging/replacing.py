@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from chronik.api.components import components, workload_ref
 from chronik.apply.executor import execute
 from chronik.errors import Forbidden, ObjectChanged
-from chronik.manifest import POD, ObjectRef
+from chronik.manifest import POD, ROLLOUTS, ObjectRef
 from chronik.operator.membership.members import leader
 from chronik.plan.actions import Plan, ReplacePod, Stage, Step
 from chronik.plan.results import Report
@@ -22,7 +22,7 @@ from chronik.rollout.order import ill_before, is_own_order, next_replacement
 from chronik.status.events import Announcement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from chronik.api.spec import Cluster
     from chronik.apply.executor import Execution
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("chronik.operator")
 
-ROLLOUTS = "rollouts"
-"""The feature that gives the operator the right to delete pods: `chronik install --features rollouts`."""
 _ON_DELETE = {"type": "OnDelete", "rollingUpdate": None}
 """The null takes away the partition that the server has filled in, which OnDelete may not have beside it."""
 
@@ -99,8 +97,11 @@ class Replacing:
                 holds.append(hold(action.manifest, _ON_DELETE, "pods are replaced in another order than its own"))
         return await execute(_plan(holds), execution) if holds else Report(())
 
-    async def go_on(self, execution: Execution) -> Report:
-        """Take the next step in each set that is held, and return what was written."""
+    async def go_on(self, execution: Execution, may_go: Callable[[ObjectRef], bool]) -> Report:
+        """Take the next step in each set that is held, and return what was written.
+
+        A set that a canary had held, before the document said otherwise, goes on when it `may_go`: in its turn.
+        """
         live = self._context.cache.view(self._cluster.key, self._document)
         actions: list[Action] = []
         for ref, desired in self._desired.items():
@@ -113,6 +114,10 @@ class Replacing:
             facts = set_facts(found, live.pods)
             if facts.strategy == "OnDelete":
                 actions += self._step(desired, next_replacement(facts, await self._leads(ref, live)))
+            elif may_go(ref) and is_own_order(facts.old):
+                actions.append(release(desired, "no canary holds it any longer"))
+            elif may_go(ref):
+                actions.append(hold(desired, _ON_DELETE, "no canary holds it any longer, and a pod is ill"))
         if not actions:
             return Report(())
         report = await execute(_plan(actions), execution)
