@@ -25,6 +25,8 @@ INSTANCE_LABEL = "app.kubernetes.io/instance"
 """Volume claims are found by it: a StatefulSet labels them with its selector alone."""
 CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
+CONFIGURATION = "config"
+"""The component that a cluster's ConfigMaps bear: pods of all components read them."""
 
 ROLLOUT_ANNOTATION = "chronik.stream/rollout"
 """What a person asks of a canary: `verb@candidate`, or with the number of a step or attempt `verb@candidate/number`."""
@@ -36,17 +38,42 @@ API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"
 
 
+class KindId(NamedTuple):
+    """Which kind, before it is known how the server spells it: printed `ServiceMonitor (monitoring.coreos.com/v1)`."""
+
+    api_version: str
+    name: str
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> KindId:
+        """Return the kind of a manifest."""
+        return cls(manifest["apiVersion"], manifest["kind"])
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.api_version})"
+
+
 class Kind(NamedTuple):
-    """A kind of object that the API server knows; `stage` orders applies, deletes run in reverse."""
+    """A kind of object that the API server knows; `stage` orders applies, deletes run in reverse.
+
+    An `optional` one need not be installed, or be in reach of those who have no such objects: a cluster does without,
+    and gets its object once the kind is there.
+    """
 
     api_version: str
     name: str
     plural: str
     stage: int
     namespaced: bool = True
+    optional: bool = False
+
+    @property
+    def id(self) -> KindId:
+        """Which kind it is."""
+        return KindId(self.api_version, self.name)
 
 
-RBAC, CONFIG, NETWORK, WORKLOADS, DISRUPTION, SCALING = range(6)
+RBAC, CONFIG, NETWORK, WORKLOADS, DISRUPTION, SCALING, MONITORING = range(7)
 """The stages. Services come before workloads, because pod DNS and `serviceName` want them first."""
 
 KINDS: tuple[Kind, ...] = (
@@ -56,10 +83,15 @@ KINDS: tuple[Kind, ...] = (
     Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", CONFIG),
     Kind("v1", "ConfigMap", "configmaps", CONFIG),
     Kind("v1", "Service", "services", NETWORK),
+    # Every server has it. It is optional since roles of operators and of people from before may not reach it.
+    Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", NETWORK, optional=True),
     Kind("apps/v1", "StatefulSet", "statefulsets", WORKLOADS),
     Kind("apps/v1", "Deployment", "deployments", WORKLOADS),
     Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", DISRUPTION),
     Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", SCALING),
+    # Of the Prometheus operator: https://prometheus-operator.dev/docs/api-reference/api/
+    Kind("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors", MONITORING, optional=True),
+    Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors", MONITORING, optional=True),
 )
 WORKLOAD_KINDS = tuple(kind.name for kind in KINDS if kind.stage == WORKLOADS)
 """What keeps pods, and has a replica count."""
@@ -101,6 +133,27 @@ def component_of(manifest: Manifest) -> str:
     """Return which component of a cluster an object's label says it is part of; empty if it has no such label."""
     component: str = (manifest["metadata"].get("labels") or {}).get(COMPONENT_LABEL, "")
     return component
+
+
+def is_configuration(manifest: Manifest) -> bool:
+    """Return whether an object is a version of a cluster's configuration."""
+    return manifest["kind"] == "ConfigMap" and component_of(manifest) == CONFIGURATION
+
+
+_CONTENT = re.compile(r"-[0-9a-f]{8}")
+
+
+def lasting_name(manifest: Manifest) -> str:
+    """Return the name that an object has in all its versions: that of a configuration without what tells its content.
+
+    Files are named for it, so that reviews show what changed in them.
+    """
+    name: str = manifest["metadata"]["name"]
+    labels = manifest["metadata"].get("labels")
+    if not isinstance(labels, dict) or not is_configuration(manifest):  # a file that is read may say anything
+        return name
+    base = f"{labels.get(CLUSTER_LABEL)}-{CONFIGURATION}"
+    return base if _CONTENT.fullmatch(name.removeprefix(base)) else name
 
 
 _KIND_ORDER = {kind.name: position for position, kind in enumerate(KINDS)}

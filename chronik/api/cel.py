@@ -36,6 +36,7 @@ def environment() -> cel.Env:
             _function("compareTo", [opaque, opaque], cel.Type.INT, _compare, member=True),
             _function("isCIDR", [text], cel.Type.BOOL, _is_cidr),
             _function("cidr", [text], opaque, _cidr),
+            _function("containsCIDR", [opaque, text], cel.Type.BOOL, _contains_cidr, member=True),
             _function("masked", [opaque], opaque, _masked, member=True),
             _function("sum", [cel.Type.List(cel.Type.INT)], cel.Type.INT, sum, member=True),
             _function(
@@ -95,3 +96,10 @@ def _masked(cidr: bytes) -> bytes:
     from ipaddress import ip_interface  # noqa: PLC0415  # as above
 
     return str(ip_interface(cidr.decode()).network).encode()
+
+
+def _contains_cidr(outer: bytes, inner: str) -> bool:
+    from ipaddress import ip_interface  # noqa: PLC0415  # as above
+
+    whole, part = ip_interface(outer.decode()).network, ip_interface(_cidr(inner).decode()).network
+    return whole.version == part.version and part.subnet_of(whole)  # type: ignore[arg-type]  # of the same version

@@ -10,31 +10,23 @@ import math
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
+from chronik.api.ports import METRICS_ALONE, METRICS_OF_NODES, Port, Probe
 from chronik.manifest import ComponentName, ObjectRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chronik.api.spec import Autoscaling, Cluster, ComponentAutoscaling, DisruptionBudget, Resources
+    from chronik.api.spec import (
+        Autoscaling,
+        Cluster,
+        ComponentAutoscaling,
+        DisruptionBudget,
+        Resources,
+    )
     from chronik.manifest import ClusterKey
 
 CountField = Literal["controllers", "ingestNodes", "searchNodes", "nodes"]
 Topology = Literal["Roles", "Unified"]
-
-
-class Port(NamedTuple):
-    """A port that a component listens on; `served` says that its headless Service has it, too."""
-
-    name: str
-    number: int
-    served: bool = True
-
-
-class Probe(NamedTuple):
-    """What the kubelet asks: an HTTP path of a port, or whether the port opens if there is no path."""
-
-    port: str
-    path: str = ""
 
 
 class ComponentType(NamedTuple):
@@ -102,7 +94,7 @@ COMPONENTS: dict[ComponentName, ComponentType] = {
             title="IngestNodes",
             plural="ingest nodes",
             workload="StatefulSet",
-            ports=(Port("kafka", 9092), *_BESIDE),
+            ports=(Port("kafka", 9092, clients=True), *_BESIDE),
             alive=_ALIVE,
             ready=_READY,
             metrics=8080,
@@ -115,7 +107,7 @@ COMPONENTS: dict[ComponentName, ComponentType] = {
             title="SearchNodes",
             plural="search nodes",
             workload="Deployment",
-            ports=(Port("grpc", 9093), *_BESIDE),
+            ports=(Port("grpc", 9093, clients=True), *_BESIDE),
             alive=_ALIVE,
             ready=_READY,
             metrics=8080,
@@ -128,7 +120,12 @@ COMPONENTS: dict[ComponentName, ComponentType] = {
             title="Nodes",
             plural="nodes",
             workload="StatefulSet",
-            ports=(Port("kafka", 9092), Port("wal", 9291), Port("raft", 5001), Port("api", 6092)),
+            ports=(
+                Port("kafka", 9092, clients=True),
+                Port("wal", 9291),
+                Port("raft", 5001),
+                Port("api", 6092, clients=True),
+            ),
             # Its HTTP API opens only after ten seconds of looking for a leader: see docs/images.md.
             alive=Probe("kafka"),
             ready=Probe("api", "/health"),
@@ -239,6 +236,20 @@ class Component(NamedTuple):
     def metrics(self) -> int:
         """The port of the metrics, 0 if each pod has another."""
         return self.type.metrics
+
+    @property
+    def metricsPorts(self) -> list[int]:  # noqa: N802  # as above
+        """All ports on which its pods have metrics: one for all, or one for each."""
+        if self.metrics:
+            return [self.metrics]
+        if self.replicas == 1:
+            return [METRICS_ALONE]
+        return [*range(METRICS_OF_NODES + self.first, METRICS_OF_NODES + self.first + self.replicas)]
+
+    @property
+    def clientPorts(self) -> list[int]:  # noqa: N802  # as above
+        """The ports that clients of the cluster connect to."""
+        return [port.number for port in self.ports if port.clients]
 
     @property
     def first(self) -> int:

@@ -63,10 +63,13 @@ class Storage(TypedDict):
 class Connection(TypedDict):
     """`spec.metastore.connection`."""
 
-    host: str
+    host: str | None
     port: int
-    database: str
-    credentialsSecret: str
+    database: str | None
+    credentialsSecret: str | None
+    sslMode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None
+    sslRootCertSecret: str | None
+    existingUrlSecret: str | None
 
 
 class Metastore(TypedDict):
@@ -105,12 +108,22 @@ class Image(TypedDict):
     pullSecrets: list[str]
 
 
+class Monitor(TypedDict):
+    """`spec.monitoring.serviceMonitor` and `podMonitor`."""
+
+    enabled: bool
+    interval: str
+    labels: dict[str, str]
+
+
 class Monitoring(TypedDict):
     """`spec.monitoring`."""
 
     prometheus: bool
     tracing: bool
     otlpEndpoint: str | None
+    serviceMonitor: Monitor | None
+    podMonitor: Monitor | None
 
 
 class External(TypedDict):
@@ -130,6 +143,10 @@ class Network(TypedDict):
     hostNetwork: bool
     dnsPolicy: str | None
     external: External | None
+
+
+NetworkPolicy = TypedDict("NetworkPolicy", {"enabled": bool, "from": list[dict[str, Any]]})
+"""`spec.networkPolicy`; its peers are Kubernetes' own."""
 
 
 class PodSecurityContext(TypedDict):
@@ -252,6 +269,7 @@ class ClusterSpec(TypedDict):
     image: Image
     monitoring: Monitoring
     network: Network
+    networkPolicy: NetworkPolicy | None
     security: Security
     autoscaling: ComponentAutoscaling | None
     podDisruptionBudget: DisruptionBudget | None

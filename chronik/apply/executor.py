@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from chronik.errors import ChronikError, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
-from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, POD, ObjectRef
+from chronik.errors import ChronikError, KindMissing, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
+from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, POD, KindId, ObjectRef
 from chronik.plan.actions import (
     Apply,
     Create,
@@ -22,6 +22,7 @@ from chronik.plan.actions import (
     Recreate,
     ReplacePod,
     TransferOwnership,
+    not_installed,
 )
 from chronik.plan.conflicts import without_ports
 from chronik.plan.drift import drift
@@ -138,6 +139,8 @@ class _Run:
         try:
             answer = await self._sent(action, latest)
         except ChronikError as error:
+            if isinstance(error, KindMissing) and isinstance(action, Create | Apply) and _is_optional(action.ref):
+                return undone(not_installed(action.ref, KindId.of(action.manifest)))  # gone since it was looked for
             if isinstance(error, Unreachable | UntrustedServer | Unauthorized):
                 self.lost = f"because of {error.subject}"
             return Result(action, "failed", error=error, seconds=time.monotonic() - began)
@@ -195,6 +198,11 @@ class _Run:
 
 
 _STOPPED = "interrupted"
+
+
+def _is_optional(ref: ObjectRef) -> bool:
+    kind = KIND_BY_NAME.get(ref.kind)
+    return kind is not None and kind.optional
 
 
 def _sends(action: Action) -> bool:

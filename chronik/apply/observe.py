@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from chronik.errors import Forbidden, NamespaceMissing
-from chronik.manifest import CLAIM, CLUSTER_LABEL, INSTANCE_LABEL, KIND_BY_NAME, KINDS, STORAGE_CLASS, Kind, ObjectRef
+from chronik.errors import Forbidden, KindMissing, NamespaceMissing
+from chronik.manifest import (
+    CLAIM,
+    CLUSTER_LABEL,
+    INSTANCE_LABEL,
+    KIND_BY_NAME,
+    KINDS,
+    STORAGE_CLASS,
+    Kind,
+    KindId,
+    ObjectRef,
+)
 from chronik.plan.live import LiveCluster
 from chronik.plan.volumes import volumes
 from chronik.tasks import gathered
@@ -30,14 +40,30 @@ async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, 
         Forbidden: a kind cannot be listed; "nothing is there" would be a guess.
     """
     selector = f"{CLUSTER_LABEL}={cluster.name}"
+    missing: set[KindId] = set()
     *listings, claims = await gathered(
-        *(_list(kube, kind, cluster.namespace, selector) for kind in KINDS),
+        *(_listed(kube, kind, cluster.namespace, selector, missing) for kind in KINDS),
         _claims(kube, cluster.namespace, f"{INSTANCE_LABEL}={cluster.name}"),
     )
     found = {ObjectRef.of(manifest): manifest for listing in listings for manifest in listing}
-    found |= await named(kube, desired if complete else others(desired), found)
+    wanted = [manifest for manifest in desired if KindId.of(manifest) not in missing]
+    found |= await named(kube, wanted if complete else others(wanted), found)
     expandable = await _expandable(kube, desired, found, claims)
-    return LiveCluster(objects=found, claims=claims, expandable=expandable)
+    return LiveCluster(objects=found, claims=claims, expandable=expandable, missing=missing)
+
+
+async def _listed(kube: Kube, kind: Kind, namespace: str, selector: str, missing: set[KindId]) -> list[Manifest]:
+    """Return the objects of a kind; one that is optional and not installed gets into `missing`.
+
+    One that may not be listed is taken to have none: who has no right to a kind has made no object of it.
+    """
+    try:
+        return await _list(kube, kind, namespace, selector)
+    except (KindMissing, Forbidden) as error:
+        if not kind.optional:
+            raise
+        missing |= {kind.id} if isinstance(error, KindMissing) else set()
+        return []
 
 
 async def _list(kube: Kube, kind: Kind, namespace: str, selector: str) -> list[Manifest]:

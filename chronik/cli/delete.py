@@ -226,10 +226,10 @@ async def _live_cluster(kube: Kube, key: ClusterKey) -> LiveCluster:
 
 
 def _scopes(key: ClusterKey) -> list[KindSelector]:
-    """Return what a cluster is made of; what has to go must not be overlooked, so nothing but pods is optional."""
+    """Return what a cluster is made of; what has to go must not be overlooked, so nothing is optional without need."""
     selector = f"{CLUSTER_LABEL}={key.name}"
     return [
-        *(KindSelector(kind, key.namespace, selector) for kind in KINDS),
+        *(KindSelector(kind, key.namespace, selector, optional=kind.optional) for kind in KINDS),
         KindSelector(POD, key.namespace, selector, optional=True),
         KindSelector(CLAIM, key.namespace, f"{INSTANCE_LABEL}={key.name}", optional=True),
         KindSelector(CLUSTER, key.namespace, optional=True),

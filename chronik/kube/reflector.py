@@ -70,12 +70,14 @@ class Sink(Protocol):
 class ReflectorOptions:
     """How to go on. `retried` errors are tried again, others end it; pauses grow up to `longest_pause` seconds.
 
-    `listing` bounds how many list at a time. `on_break` gets the selector of a watch that broke, the version it goes on
+    `missing_pause` is in seconds, too: until an optional kind that is not installed is asked for again. `listing`
+    bounds how many list at a time. `on_break` gets the selector of a watch that broke, the version it goes on
     from, and the error; `on_relist` why a list is repeated: `expired`, or the reason of an error.
     """
 
     longest_pause: float
     retried: tuple[type[ChronikError], ...] = (ChronikError,)
+    missing_pause: float = FORBIDDEN_PAUSE
     listing: AbstractAsyncContextManager[Any] = field(default_factory=nullcontext)
     clock: Clock = field(default_factory=Clock)
     on_break: Callable[[KindSelector, str, ChronikError], None] = lambda _selector, _version, _error: None
@@ -85,13 +87,16 @@ class ReflectorOptions:
 class Reflector:
     """Follows one selector. `ready` is set once it has been listed, or is known to be left out.
 
-    `is_refused` says that it is optional, and that the last answer to a list was no.
+    `is_refused` says that it is optional, and that the last answer to a list was no; `is_missing`, that its kind is not
+    installed. Such a kind is looked for again only while `wanted` is set, as it is at first.
     """
 
     def __init__(self, kube: Kube, selector: KindSelector, sink: Sink, options: ReflectorOptions) -> None:
         self.selector = selector
         self.ready = asyncio.Event()
-        self.is_refused = False
+        self.is_refused = self.is_missing = False
+        self.wanted = asyncio.Event()
+        self.wanted.set()
         self._kube = kube
         self._sink = sink
         self._options = options
@@ -129,10 +134,10 @@ class Reflector:
         except ChronikError as error:
             if not selector.does_without(error):
                 raise
-            self.is_refused = True
+            self.is_refused, self.is_missing = True, isinstance(error, KindMissing)
             self._sink.list_failed(error)
         else:
-            self.is_refused = False
+            self.is_refused = self.is_missing = False
             self._version = listing.resource_version
             self._sink.replace(listing)
         self.ready.set()
@@ -192,7 +197,9 @@ class Reflector:
 
     async def _pause(self) -> None:
         """Wait: longer with each failure, with jitter; not at all without one."""
+        if self.is_missing:
+            await self.wanted.wait()
         whole = min(self._options.longest_pause, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 16))
-        whole = FORBIDDEN_PAUSE if self.is_refused else whole
+        whole = (self._options.missing_pause if self.is_missing else FORBIDDEN_PAUSE) if self.is_refused else whole
         if self._failures or self.is_refused:
             await self._options.clock.sleep(whole * (0.5 + self._options.clock.chance() / 2))

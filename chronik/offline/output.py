@@ -18,7 +18,7 @@ import yaml
 
 from chronik.documents.writer import content_digest, to_yaml
 from chronik.errors import InputError
-from chronik.manifest import CLUSTER_LABEL, INSTANCE_LABEL
+from chronik.manifest import CLUSTER_LABEL, INSTANCE_LABEL, lasting_name
 from chronik.offline.sources import KUSTOMIZATIONS
 from chronik.wording import counted, listed
 
@@ -41,10 +41,13 @@ NUMBERS = {
     "ConfigMap": 21,
     "ClusterRoleBinding": 22,
     "Service": 30,
+    "NetworkPolicy": 31,
     "StatefulSet": 40,
     "Deployment": 41,
     "PodDisruptionBudget": 50,
     "HorizontalPodAutoscaler": 60,
+    "ServiceMonitor": 70,
+    "PodMonitor": 71,
 }
 """The number of each kind's files: the stage of an apply in tens, and in it the kind. They are in people's repositories
 and never change; a new kind gets a number that is free."""
@@ -100,7 +103,7 @@ def file_names(manifests: Sequence[Manifest]) -> list[str]:
 
 def _stem(manifest: Manifest) -> str:
     number = NUMBERS.get(manifest["kind"], _OTHERS)
-    return f"{number:02}-{_slug(manifest['kind'])}-{_slug(manifest['metadata']['name'])}"
+    return f"{number:02}-{_slug(manifest['kind'])}-{_slug(lasting_name(manifest))}"
 
 
 def _slug(name: str) -> str:
@@ -116,10 +119,10 @@ def _digest(manifest: Manifest) -> str:
     return f".{content_digest(_identity(manifest))[:8]}"
 
 
-def _identity(manifest: Mapping[str, Any]) -> Identity:
+def _identity(manifest: Manifest) -> Identity:
     metadata = manifest["metadata"]
     group = manifest["apiVersion"].rpartition("/")[0]
-    return group, manifest["kind"], metadata.get("namespace", ""), metadata["name"]
+    return group, manifest["kind"], metadata.get("namespace", ""), lasting_name(manifest)
 
 
 def _mark(manifest: Manifest, writer: str) -> str:

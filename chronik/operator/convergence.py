@@ -26,7 +26,7 @@ from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
 from chronik.plan.replicas import disputed, without_autoscaler
 from chronik.plan.rotation import Rotation, required_secrets, rotation
 from chronik.rollout.facts import is_held
-from chronik.status.assess import NOTHING_DONE, rigid_classes
+from chronik.status.assess import NOTHING_DONE, missing_kinds, rigid_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -88,6 +88,7 @@ async def converge_cluster(desired: Desired, context: ReconcileContext) -> Conve
     staging = _Staging.of(desired, context)
     rollout = _rollout(desired, found, staging.replacing, context)
     report = NOTHING_DONE if desired.paused else await _apply(desired, found, rollout, staging, context)
+    context.cache.waits_for(key, missing_kinds(report))
     live = context.cache.view(key)
     secrets = _rotation(desired, live, rollout, report, context)
     if secrets.restarts.stages and not desired.paused:
@@ -181,6 +182,7 @@ def _knowledge(desired: Desired, found: LiveCluster, rollout: Rollout, context: 
         claims=found.claims,
         pods=found.pods,
         expandable=found.expandable,
+        missing=found.missing,
         gate=rollout.gate,
     )
 

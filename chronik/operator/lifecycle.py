@@ -50,6 +50,7 @@ def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
     for known in [each for each in context.revisions if each[0] == key]:
         del context.revisions[known]
     context.cache.uses(key, ())
+    context.cache.waits_for(key, ())
     return ReconcileResult("gone")
 
 

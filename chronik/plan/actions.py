@@ -13,7 +13,7 @@ from chronik.manifest import KIND_BY_NAME
 
 if TYPE_CHECKING:
     from chronik.errors import FieldOwner
-    from chronik.manifest import Manifest, ObjectRef
+    from chronik.manifest import KindId, Manifest, ObjectRef
     from chronik.plan.changes import Change
 
 REPLICAS_MANAGER = "chronik-operator-replicas"
@@ -38,9 +38,14 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Create(Action):
-    """Apply `manifest`, which is not there yet. Do nothing if it turns out to be there: it may not be ours."""
+    """Apply `manifest`, which is not there yet. Do nothing if it turns out to be there: it may not be ours.
+
+    `changes` is what differs from the object that it `replaces`, if it is the next version of one.
+    """
 
     manifest: Manifest
+    changes: tuple[Change, ...] = ()
+    replaces: ObjectRef | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +149,22 @@ class Deferred(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotInstalled(Action):
+    """The API server does not know the object's kind yet. Everything else goes on; `hint`: what to do."""
+
+    kind: KindId
+    hint: str = (
+        "Install the CustomResourceDefinition that defines it. An operator makes the object then; without one, apply"
+        " again."
+    )
+
+
+def not_installed(ref: ObjectRef, kind: KindId) -> NotInstalled:
+    """Return that an object cannot be there, because its kind is not installed."""
+    return NotInstalled(ref=ref, kind=kind, reason=f"the cluster does not know the kind {kind}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Obstacle(Action):
     """The object cannot be brought to what is wanted now. `hint` says what to do."""
 
@@ -214,7 +235,7 @@ class Plan:
         return tuple(action for action in self.actions if isinstance(action, Obstacle))
 
 
-STAGE_NAMES = ("rbac", "config", "network", "workloads", "disruption", "scaling", "other")
+STAGE_NAMES = ("rbac", "config", "network", "workloads", "disruption", "scaling", "monitoring", "other")
 
 
 def stage_of(kind: str) -> int:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from chronik.manifest import Manifest, ObjectRef
+    from chronik.manifest import KindId, Manifest, ObjectRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class LiveCluster:
 
     `document` is its ChronikCluster; `objects` are of the kinds that chronik renders, with their `managedFields`;
     `claims` are PersistentVolumeClaims. `expandable` tells of StorageClasses whether they expand volumes; of one that
-    is not in it, that is not known.
+    is not in it, that is not known. `missing` are the optional kinds that are not installed.
     """
 
     document: Manifest | None = None
@@ -25,6 +25,7 @@ class LiveCluster:
     pods: Sequence[Manifest] = ()
     claims: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
+    missing: Collection[KindId] = frozenset()
 
     @property
     def exists(self) -> bool:

@@ -64,7 +64,7 @@ _LIST_KEYS: dict[FieldPlace, tuple[str, ...]] = {
 }
 _ATOMIC_MAPS = frozenset(
     {
-        *("selector", "labelSelector", "nodeSelector", "requiredDuringSchedulingIgnoredDuringExecution"),
+        *("selector", "labelSelector", "podSelector", "nodeSelector", "requiredDuringSchedulingIgnoredDuringExecution"),
         *("configMapKeyRef", "fieldRef", "fileKeyRef", "resourceFieldRef", "secretKeyRef"),
         *("dataSource", "nodePublishSecretRef", "roleRef", "secretRef"),
         *("imagePullSecrets", "ownerReferences", "secrets"),  # each of their items

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from chronik.manifest import FIELD_MANAGER, WORKLOAD_KINDS, ObjectRef, apply_order, as_stored
+from chronik.manifest import FIELD_MANAGER, WORKLOAD_KINDS, KindId, ObjectRef, apply_order, as_stored
 from chronik.plan.actions import (
     KEPT_MANAGER,
     ROLLOUT_MANAGER,
@@ -34,9 +34,11 @@ from chronik.plan.actions import (
     Step,
     TransferOwnership,
     Wait,
+    not_installed,
     stage_of,
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
+from chronik.plan.configuration import predecessor, replaced, why_still_read
 from chronik.plan.conflicts import (
     conflict,
     field_conflicts,
@@ -100,7 +102,7 @@ class PlanContext:
     `pods` its pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes.
     `gate` is asked before a workload is created or its pods restart, with the workloads of this plan of which that is
     already so; it names the one to wait for, if any. `unscaled` are workloads of which the server has said that no
-    autoscaler at all scales them.
+    autoscaler at all scales them. `missing` are kinds that are not installed: their objects are left out.
     """
 
     cluster: str
@@ -114,6 +116,7 @@ class PlanContext:
     pods: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
     unscaled: Collection[ObjectRef] = frozenset()
+    missing: Collection[KindId] = frozenset()
     mask: Mask = NO_SECRETS
     gate: RolloutGate | None = None
 
@@ -163,6 +166,8 @@ class _Planner:
 
     def _step(self, manifest: Manifest) -> Step:
         ref = ObjectRef.of(manifest)
+        if (kind := KindId.of(manifest)) in self.context.missing:
+            return Step(ref, (not_installed(ref, kind),))
         live = self.observed.get(ref)
         if live is None:
             return Step(ref, tuple(self._created(manifest)))
@@ -175,11 +180,20 @@ class _Planner:
 
     def _created(self, manifest: Manifest) -> list[Action]:
         if manifest["kind"] not in WORKLOAD_KINDS:
-            return [Create(ref=ObjectRef.of(manifest), reason="does not exist", manifest=manifest)]
+            return [self._new(manifest)]
         create, *rest = creation(manifest, self.autoscalers)
         assert isinstance(create, Create)
         gated = self._gated(create)
         return [*resumption(gated, self.context.pods), *rest] if isinstance(gated, Create) else [gated]
+
+    def _new(self, manifest: Manifest) -> Create:
+        """Return how an object is created, and what it changes if it is the next version of another."""
+        ref, older = ObjectRef.of(manifest), predecessor(manifest, self.observed)
+        if older is None:
+            return Create(ref=ref, reason="does not exist", manifest=manifest)
+        before = ObjectRef.of(older)
+        changes = replaced(manifest, older, self.context.mask)
+        return Create(ref=ref, reason=f"replaces {before.name}", manifest=manifest, changes=changes, replaces=before)
 
     def _existing(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
         if manifest["kind"] != "StatefulSet":
@@ -310,7 +324,11 @@ class _Planner:
 
     def _pruned(self, live: Manifest) -> Prune | Skip | None:
         prune = self.context.prune and bool(self.desired)  # nothing rendered is a mistake, not a wish
-        return pruned(live, self.context.cluster, self.context.owner_uid, prune=prune)
+        action = pruned(live, self.context.cluster, self.context.owner_uid, prune=prune)
+        if action is None or (isinstance(action, Skip) and action.why == "kept"):
+            return action
+        read = why_still_read(live, self.desired, self.observed, self.context.pods)
+        return Skip(ref=ObjectRef.of(live), why="kept", reason=read) if read else action
 
 
 _TEMPLATE = ("f:spec", "f:template")

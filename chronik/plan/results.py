@@ -15,6 +15,7 @@ from chronik.plan.actions import (
     Deferred,
     Foreign,
     GrowClaim,
+    NotInstalled,
     Obstacle,
     Prune,
     Recreate,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from chronik.plan.planner import Flapping
 
 Wrote = Literal["created", "changed", "adopted", "recreated", "handed-over", "grown", "replaced", "pruned"]
-Untouched = Literal["unchanged", "settled", "orphaned", "kept", "held"]
+Untouched = Literal["unchanged", "settled", "orphaned", "kept", "held", "not-installed"]
 BlockedOutcome = Literal["conflict", "foreign", "blocked", "waiting"]
 Outcome = Wrote | Untouched | BlockedOutcome | Literal["failed", "not-tried"]
 
@@ -149,6 +150,8 @@ def undone(action: Action) -> Result:
             return Result(action, why)
         case Deferred():
             return Result(action, "held")
+        case NotInstalled():
+            return Result(action, "not-installed")
         case Conflict():
             return Result(action, "conflict")
         case Foreign():

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chronik.api.components import Component, components, members, workload_name
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
-from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, MANAGED_BY, Manifest, ObjectRef, apply_order
+from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, CONFIGURATION, MANAGED_BY, Manifest, ObjectRef, apply_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chronik.api.spec import Cluster
+    from chronik.api.spec import Cluster, ClusterSpec, Monitor, NetworkPolicy
     from chronik.render.kubernetes import FieldTable
     from chronik.render.patches import Patches
     from chronik.render.templates import Templates
@@ -30,16 +30,31 @@ def _always(component: Component) -> bool:
     return True
 
 
+def _in_every_spec(spec: ClusterSpec) -> bool:
+    del spec
+    return True
+
+
 class _Use(NamedTuple):
-    """One template, and the components that it runs for; `each_member` says that it runs for each member of those."""
+    """One template, and the components that it runs for; `each_member` says that it runs for each member of those.
+
+    `asked` tells of a spec whether it asks for such objects at all.
+    """
 
     template: str
     wanted: Callable[[Component], bool] = _always
     each_member: bool = False
+    asked: Callable[[ClusterSpec], bool] = _in_every_spec
+
+
+def _enabled(section: NetworkPolicy | Monitor | None) -> bool:
+    return section is not None and section["enabled"]
 
 
 CONFIG_TEMPLATE = "configmap.yaml.j2"
-"""Runs once a cluster; its data is hashed into the pods that mount it."""
+"""Runs once a cluster. Its ConfigMap is named for its content: pods of each revision keep the one they began with."""
+
+_HASH_LENGTH = 8  # hexadecimal digits of the name: 32 bits, and a cluster has two or three at a time
 
 COMPONENT_TEMPLATES = (
     _Use("serviceaccount.yaml.j2"),
@@ -49,10 +64,13 @@ COMPONENT_TEMPLATES = (
     _Use("clientservice.yaml.j2", lambda component: component.type.serves_clients),
     _Use("memberservice.yaml.j2", lambda component: component.member, each_member=True),
     _Use("externalservice.yaml.j2", lambda component: component.external, each_member=True),
+    _Use("networkpolicy.yaml.j2", asked=lambda spec: _enabled(spec["networkPolicy"])),
     _Use("statefulset.yaml.j2", lambda component: component.workload == "StatefulSet"),
     _Use("deployment.yaml.j2", lambda component: component.workload == "Deployment"),
     _Use("poddisruptionbudget.yaml.j2", lambda component: component.budget is not None),
     _Use("horizontalpodautoscaler.yaml.j2", lambda component: component.autoscaling is not None),
+    _Use("servicemonitor.yaml.j2", asked=lambda spec: _enabled(spec["monitoring"]["serviceMonitor"])),
+    _Use("podmonitor.yaml.j2", asked=lambda spec: _enabled(spec["monitoring"]["podMonitor"])),
 )
 
 
@@ -91,13 +109,20 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
     patched = patches.patched if patches else lambda manifest: manifest
     group = members(cluster)
     shared = {"cluster": cluster, "spec": cluster.spec, "members": group}
-    config = {**shared, "name": f"{cluster.name}-config", "labels": _labels(cluster, "config")}
+    base = f"{cluster.name}-{CONFIGURATION}"
+    config = {**shared, "name": base, "labels": _labels(cluster, CONFIGURATION)}
     with _rendering(str(cluster.key)):
         config_map = hashed = patched(render_one(templates, CONFIG_TEMPLATE, config))
-        if group:  # members come and go while the others run: pods restart for what is said of the first alone
+        # Members come and go while the others run, and learn of it by the admin API. They read the list when they
+        # start, so it has to grow in place, under a name that stays: another name would change the pod template, and
+        # restart every node of a cluster that is to grow from 3 to 5. What is said of the first alone is all the rest.
+        if group:
             hashed = patched(render_one(templates, CONFIG_TEMPLATE, {**config, "members": group[:1]}))
-    yield CONFIG_TEMPLATE, config_map
     config_hash = content_digest([hashed.get("data", {}), hashed.get("binaryData", {})])
+    if config_map["metadata"]["name"] == base:  # an override may give it a name of its own
+        config_map["metadata"]["name"] = f"{base}-{config_hash[:_HASH_LENGTH]}"
+    yield CONFIG_TEMPLATE, config_map
+    uses = [use for use in COMPONENT_TEMPLATES if use.asked(cluster.spec)]
     for component in components(cluster):
         variables = {
             **shared,
@@ -106,8 +131,9 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
             "labels": _labels(cluster, component.name),
             "selector": _selector(cluster, component.name),
             "configHash": config_hash,
+            "configName": config_map["metadata"]["name"],
         }
-        for use in COMPONENT_TEMPLATES:
+        for use in uses:
             if not use.wanted(component):
                 continue
             for more in [{"member": each} for each in group] if use.each_member else [{}]:

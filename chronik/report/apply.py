@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from chronik.plan.actions import Apply, Conflict, Deferred, GrowClaim, Obstacle, Recreate
+from chronik.plan.actions import Apply, Conflict, Deferred, GrowClaim, NotInstalled, Obstacle, Recreate
 from chronik.plan.results import LEFT_ALONE, OBSTACLES, WROTE
 from chronik.report.page import CYAN, DIM, GREEN, RED, YELLOW, Page, cells, visible
 from chronik.report.summary import counts, object_results
@@ -33,7 +33,12 @@ _OUTCOME_COLOURS: dict[Outcome, str] = {
     "failed": RED,
     "not-tried": DIM,
 }
-_WORDS: dict[Outcome, str] = {"not-tried": "not tried", "handed-over": "handed over", "orphaned": "no longer wanted"}
+_WORDS: dict[Outcome, str] = {
+    "not-tried": "not tried",
+    "handed-over": "handed over",
+    "orphaned": "no longer wanted",
+    "not-installed": "not installed",
+}
 _DRY: dict[DryRun, str] = {
     "none": "",
     "client": " (dry run: nothing was sent)",
@@ -176,7 +181,7 @@ def _troubles(result: Result) -> Iterator[tuple[_Trouble, str]]:
         yield _Trouble("error", message, action.hint), ref
     elif isinstance(action, Obstacle):
         yield _Trouble("error", action.reason, action.hint), ref
-    elif isinstance(action, Deferred):
+    elif isinstance(action, Deferred | NotInstalled):
         yield _Trouble("note", action.reason, action.hint), ref
     elif result.outcome == "orphaned":
         yield _Trouble("note", "no longer part of the cluster", "chronik apply --prune removes what is not."), ref

@@ -35,7 +35,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from chronik.errors import NO_ANSWER
-from chronik.plan.actions import Apply, Conflict, Deferred, Obstacle
+from chronik.plan.actions import Apply, Conflict, Deferred, NotInstalled, Obstacle
 from chronik.plan.results import WROTE
 from chronik.report.problems import problems_data
 from chronik.report.summary import action_changes, counts
@@ -101,7 +101,7 @@ def _object(result: Result) -> dict[str, Any]:
         **ref_data(result.ref),
         "outcome": result.outcome,
         "reason": result.why or action.reason,
-        "hint": action.hint if isinstance(action, Obstacle | Deferred) else "",
+        "hint": action.hint if isinstance(action, Obstacle | Deferred | NotInstalled) else "",
         "changes": [asdict(change) for change in action_changes(action)],
         "restarts": [change.path for change in getattr(action, "restarts", ())],
         "owners": [owner._asdict() for owner in (action.owners if isinstance(action, Conflict) else ())],

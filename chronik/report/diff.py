@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 from chronik.documents.scalars import is_ambiguous
 from chronik.documents.writer import to_yaml
 from chronik.manifest import PAUSED_ANNOTATION
-from chronik.plan.actions import Apply, Conflict, Deferred, Obstacle, Recreate, Skip, TransferOwnership
+from chronik.plan.actions import (
+    Apply,
+    Conflict,
+    Create,
+    Deferred,
+    NotInstalled,
+    Obstacle,
+    Recreate,
+    Skip,
+    TransferOwnership,
+)
 from chronik.plan.results import LEFT_ALONE, WROTE
 from chronik.report.apply import owned_by
 from chronik.report.page import BOLD, CYAN, DIM, GREEN, RED, YELLOW, Page
@@ -36,6 +46,7 @@ _CONTEXT_LINES = 2
 _MOST_LISTED = 8
 _INDENT = "    "
 _CONFIG_HASH = "chronik.stream/config-hash"
+_CONFIG_NAME = 'volumes[name="config"].configMap.name'
 _TEMPLATE = "spec.template."
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -51,6 +62,7 @@ _MARKS: dict[Outcome, tuple[str, str, str]] = {
     "pruned": ("-", RED, "is no longer part of the cluster: is deleted"),
     "not-tried": ("?", CYAN, "is no longer part of the cluster, but is not deleted"),
     "held": ("!", CYAN, ""),
+    "not-installed": ("!", CYAN, "cannot be made yet"),
     "orphaned": ("?", CYAN, "is no longer part of the cluster; --prune deletes it"),
     "kept": ("?", CYAN, "is no longer part of the cluster, but kept"),
     "conflict": ("!", RED, "is in conflict"),
@@ -70,6 +82,7 @@ OUTCOME_NUMBERS: dict[Outcome, str] = {
     "not-tried": "not to delete yet",
     "orphaned": "no longer wanted",
     "held": "held back",
+    "not-installed": "not installed",
     "conflict": "in conflict",
     "foreign": "not ours",
 }
@@ -205,7 +218,7 @@ class _Entry:
                 self._note(f"{owner.field} is {verb} {owned_by(owner)}")
         if isinstance(action, Apply | Recreate) and action.restarts:
             self._restarts(action.restarts)
-        if isinstance(action, Obstacle | Deferred) and action.hint:
+        if isinstance(action, Obstacle | Deferred | NotInstalled) and action.hint:
             self._note(action.hint)
         if action.additions:
             added = [f"{owner.field.removeprefix(_TEMPLATE)} ({owner.manager})" for owner in action.additions]
@@ -240,8 +253,14 @@ class _Entry:
 def _is_explained(action: Action) -> bool:
     """Return whether an action's reason tells more than the changes, and the line above them."""
     kept = isinstance(action, Skip) and action.why == "kept"
-    return kept or (
-        isinstance(action, Recreate | Obstacle | TransferOwnership | Deferred) and not isinstance(action, Conflict)
+    succeeds = isinstance(action, Create) and action.replaces is not None
+    return (
+        kept
+        or succeeds
+        or (
+            isinstance(action, Recreate | Obstacle | TransferOwnership | Deferred | NotInstalled)
+            and not isinstance(action, Conflict)
+        )
     )
 
 
@@ -259,7 +278,11 @@ def restart_text(changes: Iterable[Change], pods: int | None = None) -> str:
 
 
 def _cause(path: str) -> str:
-    return "the configuration that they read changes" if _CONFIG_HASH in path else path.removeprefix(_TEMPLATE)
+    return (
+        "the configuration that they read changes"
+        if _CONFIG_HASH in path or _CONFIG_NAME in path
+        else path.removeprefix(_TEMPLATE)
+    )
 
 
 def _hunks(old: list[str], new: list[str]) -> list[tuple[str, str]]:

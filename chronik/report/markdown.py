@@ -93,7 +93,7 @@ def _row(cluster_diff: ClusterDiff) -> list[str]:
     found = counts(report)
     grow = sum(isinstance(result.action, GrowClaim) for result in report.results)
     pods = [_restarting(cluster_diff, each) for each in object_results(report)]
-    held = sum(found.get(outcome, 0) for outcome in (*sorted(OBSTACLES), "held"))
+    held = sum(found.get(outcome, 0) for outcome in (*sorted(OBSTACLES), "held", "not-installed"))
     refused = [] if cluster_diff.result.error is None else ["refused"]
     numbers = (
         _sum(found, "created"),

@@ -86,7 +86,7 @@ class ObjectResult(NamedTuple):
 _TELLING: tuple[Outcome, ...] = (
     *("failed", "not-tried", "conflict", "foreign", "blocked", "waiting"),
     *("recreated", "created", "adopted", "changed", "grown", "pruned", "handed-over"),
-    *("held", "kept", "orphaned", "settled", "unchanged"),
+    *("not-installed", "held", "kept", "orphaned", "settled", "unchanged"),
 )
 """All outcomes, the one that says most first."""
 _COUNTED_ALWAYS: tuple[Outcome, ...] = ("created", "changed", "unchanged")

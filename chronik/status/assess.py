@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chronik.errors import FieldConflict, Forbidden
+from chronik.errors import FieldConflict, Forbidden, KindMissing
 from chronik.manifest import CLUSTER_KIND, PAUSED_ANNOTATION
 from chronik.plan.actions import (
     Blocked,
@@ -16,6 +16,7 @@ from chronik.plan.actions import (
     Deferred,
     Foreign,
     GrowClaim,
+    NotInstalled,
     Obstacle,
     Wait,
 )
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from chronik.errors import ChronikError, RetryClass
-    from chronik.manifest import Manifest, ObjectRef
+    from chronik.manifest import KindId, Manifest, ObjectRef
     from chronik.problem import Problem
     from chronik.status.compute import Condition
 
@@ -61,7 +62,8 @@ def assess(
     waiting = None
     if failure is None:
         waiting, retry = _waiting(report)
-    found = [*pause(paused=paused), *_about_fields(report), *_held(report), *_flapping(report)]
+    found = [*pause(paused=paused), *_about_fields(report), *_held(report), *_not_installed(report)]
+    found += _flapping(report)
     return Assessment(failure, waiting, retry, (*found, *_about_secrets(missing or {}), *_about_spec(warnings)))
 
 
@@ -94,6 +96,11 @@ def rigid_classes(report: Report, claims: Iterable[Manifest]) -> frozenset[str]:
     }
     found = (each["spec"].get("storageClassName") for each in claims if each["metadata"]["name"] in refused)
     return frozenset(filter(None, found))
+
+
+def missing_kinds(report: Report) -> frozenset[KindId]:
+    """Return the kinds that are not installed, and of which a cluster wants an object."""
+    return frozenset(each.action.kind for each in report.results if isinstance(each.action, NotInstalled))
 
 
 def _failure(report: Report) -> tuple[Reason | None, RetryClass | None]:
@@ -177,6 +184,16 @@ def _held(report: Report) -> list[Condition]:
         return []
     message = _joined([f"{each.ref}: {each.reason}. {each.hint}" for each in held])
     return [condition("StorageResizable", met=False, reason=held[0].code, message=message)]
+
+
+def _not_installed(report: Report) -> list[Condition]:
+    refs: dict[str, list[str]] = {}
+    for each in report.results:
+        if isinstance(each.action, NotInstalled):
+            refs.setdefault(str(each.action.kind), []).append(str(each.ref))
+    texts = [f"the cluster does not know the kind {kind}, for {', '.join(found)}" for kind, found in refs.items()]
+    message = f"{_joined(texts)}. Made as soon as its CustomResourceDefinition is installed"
+    return [condition("KindsInstalled", met=False, reason=KindMissing.reason, message=message)] if refs else []
 
 
 def _flapping(report: Report) -> list[Condition]:

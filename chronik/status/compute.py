@@ -44,15 +44,8 @@ DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 OWN_CONDITIONS = frozenset(
     {
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
-        *(
-            "Paused",
-            "FieldConflict",
-            "StorageResizable",
-            "ApplyFlapping",
-            "SecretsAvailable",
-            "SpecWarnings",
-            "RolloutHalted",
-        ),
+        *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
+        *("SpecWarnings", "RolloutHalted"),
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""

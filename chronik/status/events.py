@@ -112,15 +112,10 @@ def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
     ]
 
 
-_GOOD = frozenset({"Ready", "StorageResizable", "SecretsAvailable"})
+_GOOD = frozenset({"Ready", "StorageResizable", "KindsInstalled", "SecretsAvailable"})
 _TOLD_CONDITIONS = (
-    "Paused",
-    "FieldConflict",
-    "StorageResizable",
-    "ApplyFlapping",
-    "SecretsAvailable",
-    "SpecWarnings",
-    "RolloutHalted",
+    *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
+    *("SpecWarnings", "RolloutHalted"),
 )
 
 

@@ -32,8 +32,8 @@ class Consequences(NamedTuple):
 def consequences(old: Manifest, new: Manifest) -> Consequences:
     """Return what an apply of `new` would do to the object that was applied as `old`."""
     ref = ObjectRef.of(new)
-    if ref.kind not in KIND_BY_NAME:
-        return Consequences()
+    if ref.kind not in KIND_BY_NAME or ref.name != old["metadata"].get("name"):
+        return Consequences()  # another object, by which nothing is done to this one: a configuration's next version
     try:
         actions = _planned(ref, old, new)
     except (AttributeError, KeyError, TypeError, ValueError):  # a snapshot is a file, and may say anything

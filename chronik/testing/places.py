@@ -13,6 +13,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from chronik.manifest import lasting_name
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -42,7 +44,7 @@ class SnapshotPath(str):
         """Return the path of a manifest that the test's so-manieth call of `assert_manifests`, from 1, is about."""
         namespace = manifest["metadata"].get("namespace")
         folder = safe(str(namespace)) if namespace else _NO_NAMESPACE
-        path = cls(f"{_nth(call)}/{folder}/{safe(manifest['kind'].lower())}-{safe(manifest['metadata']['name'])}")
+        path = cls(f"{_nth(call)}/{folder}/{safe(manifest['kind'].lower())}-{safe(lasting_name(manifest))}")
         path.old_name = snapshot_name(manifest)
         return path
 
@@ -77,7 +79,7 @@ class SnapshotPlace(NamedTuple):
 
 def snapshot_name(manifest: Manifest) -> str:
     """Return what a manifest is called beside the others of its namespace: `statefulset-demo-controller`."""
-    return f"{manifest['kind'].lower()}-{manifest['metadata']['name']}"
+    return f"{manifest['kind'].lower()}-{lasting_name(manifest)}"
 
 
 def safe(text: str, *, first: bool = True) -> str:

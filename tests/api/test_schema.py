@@ -481,7 +481,10 @@ def test_valid_documents_never_load_jsonschema():
         ({"ingest_nodes": 3}, "Did you mean ingestNodes?"),
         ({"tlsSecret": "a"}, "It belongs in spec.security."),
         ({"bucket": "a"}, "It belongs in spec.storage.s3 or spec.storage.gcs."),
-        ({"monitoring": {"grafana": True}}, "Known here: prometheus, tracing, otlpEndpoint."),
+        (
+            {"monitoring": {"grafana": True}},
+            "Known here: prometheus, tracing, otlpEndpoint, serviceMonitor, podMonitor.",
+        ),
         ({"podLabels": {"a": 4711}}, 'Quote it: "4711".'),
         ({"podLabels": {"a": True}}, 'Quote it: "true".'),
         ({"resources": {"ingest": {"cpu": 0.5}}}, 'Quote it: "0.5".'),

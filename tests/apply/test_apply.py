@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.kube_clients import config_map, options_for
+from support.plan_world import merged
 
 from chronik.apply import executor
 from chronik.apply.converge import converge
@@ -19,13 +20,14 @@ from chronik.errors import (
     FieldConflict,
     Forbidden,
     InvalidObject,
+    KindMissing,
     ObjectChanged,
     Unauthorized,
     Unreachable,
     UntrustedServer,
 )
 from chronik.kube import connect
-from chronik.manifest import CLUSTER_LABEL, MANAGED_BY, ObjectRef
+from chronik.manifest import CLUSTER_LABEL, MANAGED_BY, KindId, ObjectRef
 from chronik.offline import loading as offline
 from chronik.plan.actions import (
     Apply,
@@ -337,6 +339,27 @@ async def test_what_is_left_alone_is_no_trouble():
     assert report.ok
 
 
+async def test_a_kind_that_went_meanwhile_is_no_trouble():
+    """If an optional kind is uninstalled after it was looked for, its object is left out, and pruning goes on."""
+    kube, name = Recorder(), "monitor"
+    kube.errors[name] = [KindMissing("none")]
+    manifest = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": name}}
+    monitor = Create(ref=ObjectRef("PodMonitor", "ns", name), manifest=manifest)
+    report = await run(kube, stage(monitor), stage(prune("old"), prunes=True))
+
+    assert outcomes(report) == {name: "not-installed", "old": "pruned"}
+    assert report.ok
+    assert report.results[0].action.kind == KindId.of(manifest)
+
+
+async def test_a_kind_that_every_server_has_is_an_error_if_it_is_missing():
+    """A server that does not know a kind of Kubernetes itself is in trouble, and that is reported."""
+    kube = Recorder()
+    kube.errors["a"] = [KindMissing("none")]
+
+    assert outcomes(await run(kube, stage(create("a")))) == {"a": "failed"}
+
+
 async def test_stop_ends_what_is_under_way_and_sends_nothing_new():
     """Once asked to stop, requests on the wire are waited for, and everything else is reported as not tried."""
     kube, stop = Recorder(hold=asyncio.Event()), asyncio.Event()
@@ -466,28 +489,31 @@ async def converged(server, namespace, meanwhile=lambda _: None, **spec):
         return await converge(manifests, found.objects, context, Execution(kube=kube))
 
 
-def url(namespace, name="c-config"):
-    return f"/api/v1/namespaces/{namespace}/configmaps/{name}"
+def url(namespace, plural="serviceaccounts", name="c-ingest"):
+    return f"/api/v1/namespaces/{namespace}/{plural}/{name}"
 
 
 async def test_what_was_created_meanwhile_is_found_and_left_alone(server, namespace):
     """An object of somebody else that appears after the reading is named, left alone, and stops nobody else."""
-    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c-config"}, "data": {"x": "y"}}
+    metadata = {"name": "c-ingest", "annotations": {"x": "y"}}
+    theirs = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
     report = await converged(
         server, namespace, lambda _: server.call("PATCH", url(namespace), theirs, fieldManager="them")
     )
     results = {str(result.ref): result.outcome for result in report.results}
 
-    assert results.pop(f"ConfigMap/{namespace}/c-config") == "foreign"
+    assert results.pop(f"ServiceAccount/{namespace}/c-ingest") == "foreign"
     assert set(results.values()) == {"created"}
-    assert server.call("GET", url(namespace)).body["data"] == {"x": "y"}
+    assert server.call("GET", url(namespace)).body["metadata"]["annotations"] == {"x": "y"}
 
 
 async def test_what_chronik_created_meanwhile_is_no_failure(server, namespace):
     """If another apply was faster with one object, the report says so and everything ends well."""
 
     def other(manifests):
-        (mine,) = (manifest for manifest in manifests if manifest["kind"] == "ConfigMap")
+        mine = next(
+            each for each in manifests if ObjectRef.of(each) == ObjectRef("ServiceAccount", namespace, "c-ingest")
+        )
         server.call("PATCH", url(namespace), mine, fieldManager="chronik-operator")
 
     report = await converged(server, namespace, other)
@@ -501,15 +527,19 @@ async def test_what_was_replaced_meanwhile_is_planned_again(server, namespace):
     await converged(server, namespace)
 
     def replace(manifests):
-        (mine,) = (manifest for manifest in manifests if manifest["kind"] == "ConfigMap")
-        server.call("DELETE", url(namespace))
-        server.call("PATCH", url(namespace), {**mine, "data": {"old": "1"}}, fieldManager="chronik-operator")
+        mine = next(
+            each for each in manifests if ObjectRef.of(each) == ObjectRef("Service", namespace, "c-ingest-client")
+        )
+        older = merged(mine, {"metadata": {"labels": {"old": "1"}}})
+        server.call("DELETE", client)
+        server.call("PATCH", client, older, fieldManager="chronik-operator")
 
-    report = await converged(server, namespace, replace, monitoring={"prometheus": True})
-    live = server.call("GET", url(namespace)).body
+    client = url(namespace, "services", "c-ingest-client")
+    report = await converged(server, namespace, replace, network={"serviceType": "NodePort"})
+    live = server.call("GET", client).body
 
     assert report.ok
-    assert "old" not in live["data"]
+    assert (live["spec"]["type"], "old" in live["metadata"]["labels"]) == ("NodePort", False)
 
 
 async def test_rounds_end():

@@ -30,7 +30,7 @@ import yaml
 
 from chronik.api.crd import crd
 from chronik.api.rules import RuleBook
-from chronik.manifest import CLUSTER, KIND_BY_NAME
+from chronik.manifest import CLUSTER, CLUSTER_LABEL, KIND_BY_NAME
 from chronik.offline import assets
 
 if TYPE_CHECKING:
@@ -220,13 +220,14 @@ class Bench:
 
     def _edited(self, place: str, number: int) -> float:
         """Change the image of all components, and return the seconds until the last object has been written."""
-        config = f"/api/v1/namespaces/{place}/configmaps/c{number}-config"
+        configs = f"/api/v1/namespaces/{place}/configmaps"
+        selector = {"labelSelector": f"{CLUSTER_LABEL}=c{number}"}
         database = f"db-{time.monotonic_ns()}"
         change = {"spec": {"metastore": {"connection": {"database": database}}}}
         path = f"{CLUSTERS}/namespaces/{place}/{CLUSTER.plural}/c{number}"
         began = time.perf_counter()
         self.server.call("PATCH", path, change, patch="merge", fieldManager="kubectl")
-        while database not in json.dumps(self.server.call("GET", config).body):
+        while database not in json.dumps(self.server.call("GET", configs, **selector).body):
             time.sleep(0.002)
         return time.perf_counter() - began
 

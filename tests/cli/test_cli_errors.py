@@ -111,13 +111,13 @@ def test_rights_to_look_only(place):
 
 def test_kind_that_is_not_installed(place):
     """A template override that makes a kind which the cluster does not know is named before anything is written."""
-    folder = place.folder / "monitors"
+    folder = place.folder / "gadgets"
     folder.mkdir()
-    monitor = 'apiVersion: monitoring.coreos.com/v1\nkind: ServiceMonitor\nmetadata: {{ part("metadata") }}\nspec: {}\n'
+    monitor = 'apiVersion: example.com/v1\nkind: Gadget\nmetadata: {{ part("metadata") }}\nspec: {}\n'
     (folder / "serviceaccount.yaml.j2").write_text(monitor)
     done = place.apply("--templates", str(folder))
 
-    fails(done, 3, "the cluster does not know the kind ServiceMonitor", "kubectl api-resources --api-group=")
+    fails(done, 3, "the cluster does not know the kind Gadget", "kubectl api-resources --api-group=")
     assert place.live() == {}
 
 

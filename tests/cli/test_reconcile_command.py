@@ -50,14 +50,14 @@ def test_once_prints_a_line_for_each_cluster(server, namespace):
 def test_once_says_what_is_wrong(server, namespace):
     """With --once a cluster that failed has its reason beside it, the others are done, and the exit code is 5."""
     fleet = Fleet(server, [namespace])
-    config = path(KIND_BY_NAME["ConfigMap"], namespace)
-    assert server.call("POST", config, {"metadata": {"name": "a-config"}}).code == 201
+    accounts = path(KIND_BY_NAME["ServiceAccount"], namespace)
+    assert server.call("POST", accounts, {"metadata": {"name": "a-ingest"}}).code == 201
     fleet.create("a")
     fleet.create("b")
     run = once(server.kubeconfig, "-n", namespace)
 
     first, second = run.stdout.splitlines()
-    assert first.startswith(f"{namespace}/a: Failed: ResourceConflict: ConfigMap/{namespace}/a-config")
+    assert first.startswith(f"{namespace}/a: Failed: ResourceConflict: ServiceAccount/{namespace}/a-ingest")
     assert second == f"{namespace}/b: Creating"
     assert run.returncode == 5
     assert "Traceback" not in run.stderr

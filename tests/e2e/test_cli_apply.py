@@ -27,7 +27,7 @@ from chronik.cli.parameters import Duration
 from chronik.manifest import KINDS, ObjectRef
 from chronik.offline import assets
 
-OBJECTS, LISTS = 17, 10
+OBJECTS, LISTS = 17, 13
 
 
 @pytest.fixture
@@ -235,9 +235,9 @@ def test_client_side_dry_run_writes_nothing(place):
 
 def test_client_side_dry_run_knows_foreign_objects(place):
     """It also looks at objects that only have a name in common, as an apply would find them out."""
-    place.call("POST", "ConfigMap", body={"metadata": {"name": "c-config"}})
+    place.call("POST", "ServiceAccount", body={"metadata": {"name": "c-ingest"}})
 
-    assert objects(place.apply("--dry-run", "client", "-o", "json"), "foreign") == ["c-config"]
+    assert objects(place.apply("--dry-run", "client", "-o", "json"), "foreign") == ["c-ingest"]
 
 
 def test_server_side_dry_run_keeps_nothing(place):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 
 import pytest
 import yaml
@@ -78,7 +79,11 @@ def test_configuration_is_shown_line_by_line(applied):
     tracing = {"tracing": True, "otlpEndpoint": "http://collector:4317"}
     done = applied.diff(monitoring=tracing)
 
-    assert f"~ ConfigMap/{applied.namespace}/c-config\n" in done.out
+    assert re.search(
+        rf"\+ ConfigMap/{applied.namespace}/c-config-\w+: does not exist: is created\n    replaces c-config-\w+\n",
+        done.out,
+    )
+    assert "    data[monitoring.otlp.endpoint]: (nothing) -> http://collector:4317\n" in done.out
     assert "http://collector:4317" in done.out
     assert "the configuration that they read changes" in done.out
 
@@ -125,11 +130,11 @@ def test_orphans_and_prunes(applied):
 
 def test_foreign_objects_are_named(place):
     """An object that is not ours is named with what to do about it, and its contents are not compared."""
-    place.call("POST", "ConfigMap", body={"metadata": {"name": "c-config"}, "data": {"theirs": "x"}})
+    place.call("POST", "ServiceAccount", body={"metadata": {"name": "c-ingest", "annotations": {"theirs": "x"}}})
     done = place.diff()
 
     assert done.code == 1
-    assert f"! ConfigMap/{place.namespace}/c-config: is not touched\n    is not chronik's" in done.out
+    assert f"! ServiceAccount/{place.namespace}/c-ingest: is not touched\n    is not chronik's" in done.out
     assert "theirs" not in done.out
     assert f"{OBJECTS - 1} to create, 1 not ours, 0 unchanged" in done.out
 

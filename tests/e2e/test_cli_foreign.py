@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.cli_place import Done, Place, run
+from support.clusters import changeable_configuration
 
 from chronik.manifest import CLUSTER_LABEL, MANAGED_BY
 from chronik.offline import assets
@@ -125,22 +126,28 @@ def test_additions_of_others_are_shown_and_stay(place):
 
 def test_keys_that_others_add_to_the_configuration(place):
     """A key of somebody else in the ConfigMap is a conflict, shown by `diff` and `status`, and removed on request."""
-    place.edit("ConfigMap", "c-config", {"data": {"extra": "x", "more": "y"}}, "kubectl-patch")
+    override = ["--templates", changeable_configuration(place.folder)]
+    assert place.apply(*override, "--prune").code == 0
+    place.edit("ConfigMap", "c-settings", {"data": {"extra": "x", "more": "y"}}, "kubectl-patch")
     status = run("status", *place.flags(), "-n", place.namespace, "c")
-    differs, refused = place.diff(), place.apply()
-    dry = place.apply("--dry-run", "server", "--force-conflicts", "-o", "json")
-    assert set(place.call("GET", "ConfigMap", "c-config").body["data"]) >= {"extra", "more"}
-    foreseen, done = place.diff("--force-conflicts"), place.apply("--force-conflicts")
+    differs, refused = place.diff(*override), place.apply(*override)
+    dry = place.apply(*override, "--dry-run", "server", "--force-conflicts", "-o", "json")
+    assert set(place.call("GET", "ConfigMap", "c-settings").body["data"]) >= {"extra", "more"}
+    foreseen, done = place.diff(*override, "--force-conflicts"), place.apply(*override, "--force-conflicts")
 
     assert "  ConfigMap     data.extra (kubectl-patch), data.more (kubectl-patch)\n" in status.out
     assert (differs.code, refused.code, dry.code, foreseen.code, done.code) == (1, 4, 0, 1, 0)
     assert "    data.extra: x -> (nothing)  (held by kubectl-patch)\n" in differs.out
     assert "set 2 fields that chronik does not want\n  data.extra: kubectl-patch (update)\n" in refused.err
     assert "    data.extra: x -> (nothing)  (set by kubectl-patch)\n" in foreseen.out
-    assert outcomes(dry) == {"c-config": "changed"}
+    done_to = {name: outcome for name, outcome in outcomes(dry).items() if outcome != "kept"}
+    assert done_to == {"c-settings": "changed"}, "but for the earlier configuration, which pods may read"
     assert "removed data.extra, set by kubectl-patch (update)\n" in done.out
-    assert not {"extra", "more"} & set(place.call("GET", "ConfigMap", "c-config").body["data"])
-    assert (place.diff().code, place.apply("-o", "json").json["clusters"][0]["counts"]["changed"]) == (0, 0)
+    assert not {"extra", "more"} & set(place.call("GET", "ConfigMap", "c-settings").body["data"])
+    assert (
+        place.diff(*override).code,
+        place.apply(*override, "-o", "json").json["clusters"][0]["counts"]["changed"],
+    ) == (0, 0)
 
 
 # --- ports ------------------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ import pytest
 from support.operators import (
     CLAIM,
     CLUSTER,
-    CONFIG_MAP,
     SECRET,
     SERVICE,
+    SERVICE_ACCOUNT,
     STATEFUL_SET,
     Namespace,
     condition,
@@ -362,11 +362,11 @@ async def test_a_cluster_that_leaves_during_a_pass_is_let_go(place):
 
         during = await reconcile(key(place), replace(world, kube=Interrupted(world.kube, moved)))
         assert await lost()
-        await place.delete(CONFIG_MAP, "c-config")
+        await place.delete(SERVICE_ACCOUNT, "c-ingest")
         after = await reconcile(key(place), world)
 
     assert (during.result, during.phase, after.result) == ("ok", "Updating", "gone")
-    assert await place.get(CONFIG_MAP, "c-config") is None
+    assert await place.get(SERVICE_ACCOUNT, "c-ingest") is None
 
 
 async def test_a_cluster_that_left_before_our_answer_is_let_go(place):

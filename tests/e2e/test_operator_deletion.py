@@ -6,7 +6,7 @@ import pytest
 from support.operators import (
     CLAIM,
     CLUSTER,
-    CONFIG_MAP,
+    SERVICE_ACCOUNT,
     Namespace,
     eventually,
     in_phase,
@@ -124,9 +124,9 @@ async def test_a_cluster_that_is_going_makes_nothing(place, monkeypatch):
         await place.edit(CLUSTER, "c", {"metadata": {"finalizers": [FINALIZER, "example.com/backup"]}})
         await place.delete(CLUSTER, "c")
         with passes(monkeypatch) as ended:
-            await place.delete(CONFIG_MAP, "c-config")
+            await place.delete(SERVICE_ACCOUNT, "c-ingest")
             await quiet(ended)
-        assert await place.get(CONFIG_MAP, "c-config") is None
+        assert await place.get(SERVICE_ACCOUNT, "c-ingest") is None
         await place.edit(CLUSTER, "c", {"metadata": {"finalizers": None}})
         await eventually(gone(place))
 
@@ -150,21 +150,21 @@ async def test_a_new_cluster_of_the_same_name(place):
         cluster = await place.launch()
         await claim(place, "data-c-ingest-0", CLAIM_LABELS)
         before = {ref: each["metadata"]["uid"] for ref, each in (await place.objects()).items()}
-        held = ObjectRef("ConfigMap", place.name, "c-config")
-        await place.edit(CONFIG_MAP, held.name, {"metadata": {"finalizers": ["example.com/slow"]}})
+        held = ObjectRef("ServiceAccount", place.name, "c-ingest")
+        await place.edit(SERVICE_ACCOUNT, held.name, {"metadata": {"finalizers": ["example.com/slow"]}})
         await place.delete(CLUSTER, "c")
         await eventually(gone(place))
         await place.create(small(place.name))
 
         async def waits():
             found = await place.cluster("c")
-            return "c-config is being deleted" in str((found.get("status") or {}).get("conditions"))
+            return "c-ingest is being deleted" in str((found.get("status") or {}).get("conditions"))
 
         await eventually(waits)
-        old = await place.get(CONFIG_MAP, held.name)
+        old = await place.get(SERVICE_ACCOUNT, held.name)
         assert old["metadata"]["uid"] == before[held]
         assert old["metadata"]["ownerReferences"][0]["uid"] == cluster["metadata"]["uid"]
-        await place.edit(CONFIG_MAP, held.name, {"metadata": {"finalizers": None}})
+        await place.edit(SERVICE_ACCOUNT, held.name, {"metadata": {"finalizers": None}})
 
         async def anew():
             found = await place.objects()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import monitoring
 from support.operators import Namespace, controllers, eventually, in_phase, rendered, running, small, with_condition
 
 from chronik.kube import ConnectOptions
@@ -27,7 +28,13 @@ pytestmark = pytest.mark.real  # rights are the real server's to judge
 USER = "alice"
 SHARD = {"rights": "examined"}
 AUTOSCALED = {"searchNodes": {"minReplicas": 2, "maxReplicas": 4, "targetCpuUtilizationPercentage": 70}}
-FULL = {"searchNodes": 2, "autoscaling": AUTOSCALED, "podDisruptionBudget": {"maxUnavailable": 1}}
+FULL = {
+    "searchNodes": 2,
+    "autoscaling": AUTOSCALED,
+    "podDisruptionBudget": {"maxUnavailable": 1},
+    "networkPolicy": {"enabled": True},
+    "monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
+}
 
 # Rights that no request of a peaceful life shows, and why they are needed.
 UNSEEN = {
@@ -107,7 +114,8 @@ class Life:
         await place.secret("second")
         await self._leftover()
         await self._grown()
-        await place.change("c", searchNodes=0, autoscaling=None, podDisruptionBudget=None)
+        await place.change("c", searchNodes=0, autoscaling=None, podDisruptionBudget=None, networkPolicy=None)
+        await self.place.change("c", monitoring=None)
         await eventually(self._search_gone)
         await with_condition(place, "c", "Ready", "True")
         await self._claim("data-c-ingest-7", owned=False)
@@ -212,9 +220,10 @@ async def lived(server: ApiServer, scope: Selection, place: Namespace) -> list[R
     make_class(server)
     connect = ConnectOptions(kubeconfig=str(server.kubeconfig), context=USER)
     before = len([each for each in server.requests() if each.user == USER])
-    async with running(server, place.name, connect=connect, selection=scope), controllers(place):
-        await Life(place).live()
-        await asyncio.sleep(0.5)  # for Events that are still on their way
+    with monitoring.installed(server):
+        async with running(server, place.name, connect=connect, selection=scope), controllers(place):
+            await Life(place).live()
+            await asyncio.sleep(0.5)  # for Events that are still on their way
     return [each for each in server.requests() if each.user == USER][before:]
 
 

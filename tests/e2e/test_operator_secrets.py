@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 from support.operators import (
-    CONFIG_MAP,
     DEPLOYMENT,
     SECRET,
     STATEFUL_SET,
@@ -203,7 +202,7 @@ async def test_a_changed_configuration_rolls_its_users(place):
         await place.change("c", metastore=connection)
         await in_phase(place, "c", "Updating")
         await in_phase(place, "c", "Running")
-        config = await place.get(CONFIG_MAP, "c-config")
+        (config,) = [each for ref, each in (await place.objects()).items() if ref.kind == "ConfigMap"]
         generations = {(await place.get(STATEFUL_SET, name))["metadata"]["generation"] for _, name in WORKLOADS[:2]}
 
     assert config["data"]["metastore.host"] == "elsewhere"

@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.dying import configurations, killed_pass, lost_mounts, mounted, replace_pods
 from support.operators import (
     STATEFUL_SET,
     Namespace,
     condition,
+    earlier,
     eventually,
     newer,
     running,
@@ -174,3 +176,56 @@ def test_progress_is_to_come_further_than_ever():
     overdue = {"conditions": [{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]}
     assert exceeded(0, 1, previous=overdue)
     assert not exceeded(1, 2)
+
+
+async def reading_their_own(place):
+    """Return the clusters all of whose pods mount a configuration that is named for its content."""
+    found = {name: [] for name in NAMES}
+    for live in await place.list(STATEFUL_SET):
+        (name,) = mounted(live["spec"]["template"]["spec"])
+        cluster = live["metadata"]["name"].partition("-")[0]
+        found[cluster].append(name != f"{cluster}-config")
+    return {name for name, own in found.items() if all(own)}
+
+
+@pytest.mark.parametrize("killed_after", [None, 0, 3, 4])
+async def test_an_upgrade_from_one_configuration_for_all_revisions(place, killed_after):
+    """From `<cluster>-config` clusters are rolled once each, by turns; the old one goes when no pod reads it."""
+    keys = [ClusterKey(place.name, name) for name in NAMES]
+    await place.secret("first")
+    for name in NAMES:
+        await place.create(small(place.name, name))
+    async with world_of(place, version="0.1.0", render=earlier) as world:
+
+        async def runs():
+            phases = {(await reconcile(key, world)).phase for key in keys}
+            await replace_pods(place)
+            return phases == {"Running"}
+
+        await eventually(runs)
+    before = {ref: live["metadata"]["generation"] for ref, live in (await place.workloads()).items()}
+    assert (await configurations(place)).keys() == {f"{name}-config" for name in NAMES}
+    if killed_after is not None:
+        assert await killed_pass(place, keys[0], killed_after, arrives=True, version="99.0.0")
+        assert await lost_mounts(place) == set()
+
+    seen = []
+    async with world_of(place, version="99.0.0") as world:
+
+        async def upgraded():
+            await asyncio.gather(*(reconcile(key, world) for key in keys))
+            assert await lost_mounts(place) == set()
+            phases = [(await place.cluster(name))["status"]["phase"] for name in NAMES]
+            assert phases.count("Updating") <= (2 if killed_after == 3 else 1), "3: before a status told of the roll"
+            seen.append(await reading_their_own(place))
+            await replace_pods(place)
+            assert await lost_mounts(place) == set()
+            await asyncio.sleep(0.1)
+            return seen[-1] == set(NAMES) and len(await configurations(place)) == len(NAMES)
+
+        await eventually(upgraded)
+
+    after = {ref: live["metadata"]["generation"] for ref, live in (await place.workloads()).items()}
+    assert after == {ref: count + 1 for ref, count in before.items()}, "each rolled once"
+    assert {len(each) for each in seen} >= {1, 2, 3}
+    assert {name.rpartition("-")[0] for name in await configurations(place)} == {f"{name}-config" for name in NAMES}

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from support.clock import FakeClock, pass_time
 from support.operators import (
-    CONFIG_MAP,
+    SERVICE_ACCOUNT,
     STATEFUL_SET,
     Namespace,
     condition,
@@ -73,16 +73,16 @@ async def test_why_pods_are_not_created(place):
 
 async def test_a_foreign_object_that_goes_is_noticed(place):
     """When a foreign object that was in the way is deleted, the operator makes its own within 10 seconds."""
-    metadata = {"name": "c-config", "namespace": place.name}
+    metadata = {"name": "c-ingest", "namespace": place.name}
     async with running(place.server, place.name):
         await place.secret("first")
-        await place.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}})
+        await place.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
         await place.create(small(place.name))
         await with_condition(place, "c", "Stalled", "True", "ResourceConflict")
-        await place.delete(CONFIG_MAP, "c-config")
+        await place.delete(SERVICE_ACCOUNT, "c-ingest")
 
         async def ours() -> bool:
-            found = await place.get(CONFIG_MAP, "c-config")
+            found = await place.get(SERVICE_ACCOUNT, "c-ingest")
             return bool(found and found["metadata"].get("ownerReferences"))
 
         await eventually(ours, 10)
@@ -91,10 +91,10 @@ async def test_a_foreign_object_that_goes_is_noticed(place):
 
 async def test_a_foreign_object_costs_one_read_at_a_time(place):
     """While a foreign object stays in the way, it is read every few seconds, and nothing is written."""
-    metadata = {"name": "c-config", "namespace": place.name}
+    metadata = {"name": "c-ingest", "namespace": place.name}
     async with running(place.server, place.name):
         await place.secret("first")
-        await place.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}})
+        await place.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
         await place.create(small(place.name))
         await with_condition(place, "c", "Stalled", "True", "ResourceConflict")
         await asyncio.sleep(1.0)
@@ -104,7 +104,7 @@ async def test_a_foreign_object_costs_one_read_at_a_time(place):
             return len(await place.asked()) - before >= 2
 
         await eventually(read, 15)
-        assert set((await place.asked())[before:]) == {("get", "configmaps")}
+        assert set((await place.asked())[before:]) == {("get", "serviceaccounts")}
 
 
 async def test_a_status_that_was_wiped_comes_back_at_once(place):
@@ -121,11 +121,11 @@ async def test_an_owner_that_was_taken_off(place):
     """An object whose owner reference was removed by hand gets it back within seconds."""
     async with running(place.server, place.name):
         await place.launch()
-        with_owner = await place.get(CONFIG_MAP, "c-config")
-        await place.edit(CONFIG_MAP, "c-config", {"metadata": {"ownerReferences": None}})
+        with_owner = await place.get(SERVICE_ACCOUNT, "c-ingest")
+        await place.edit(SERVICE_ACCOUNT, "c-ingest", {"metadata": {"ownerReferences": None}})
 
         async def back() -> bool:
-            found = await place.get(CONFIG_MAP, "c-config")
+            found = await place.get(SERVICE_ACCOUNT, "c-ingest")
             return found["metadata"].get("ownerReferences") == with_owner["metadata"]["ownerReferences"]
 
         await eventually(back, 10)

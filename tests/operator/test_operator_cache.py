@@ -22,7 +22,7 @@ from support.scripted_kube import ScriptedKube
 
 from chronik.api.crd import crd
 from chronik.apply.observe import observe
-from chronik.errors import Forbidden, Unreachable
+from chronik.errors import Forbidden, KindMissing, Unreachable
 from chronik.kube import Kube, connect
 from chronik.manifest import (
     CLAIM,
@@ -42,6 +42,7 @@ from chronik.plan.planner import PlanContext, plan
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+POD_MONITOR = KIND_BY_NAME["PodMonitor"]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LABELS = {"app.kubernetes.io/managed-by": "chronik-operator"}
 STEP_SECONDS = 10
@@ -544,6 +545,54 @@ async def test_secrets_that_may_no_longer_be_seen():
         kube.compact()
         await found.until(lambda: not found.cache.sees_secrets("n"))
         assert found.cache.secret_digest("n", "s")
+
+
+class Installing(ScriptedKube):
+    """A server that knows no PodMonitors until they are installed."""
+
+    installed = False
+
+    async def list(self, kind, namespace, **more):
+        """Refuse the kind until it is there."""
+        if kind == POD_MONITOR and not self.installed:
+            self.lists.append(kind.name)
+            raise KindMissing("no such kind")
+        return await super().list(kind, namespace, **more)
+
+
+async def test_a_kind_that_is_not_installed_is_looked_for_while_a_cluster_waits_for_it(caplog):
+    """Nobody wants it: it is asked for once. A cluster waits for it: it is found, and wakes everybody. Gone: known."""
+    kube, key = Installing(), ClusterKey("n", "c")
+    kube.put(cluster_document("n"))
+    with caplog.at_level(logging.INFO, "chronik.operator.cache"):
+        async with running(kube, Selection(("n",))) as found:
+            assert found.cache.view(key).missing == {POD_MONITOR.id}
+            assert not found.cache.trouble
+            before = found.cache.fingerprint(key)
+            for _ in range(200):
+                await asyncio.sleep(0)
+            assert kube.lists.count("PodMonitor") == 1
+
+            found.cache.waits_for(key, {POD_MONITOR.id})
+            await found.until(lambda: kube.lists.count("PodMonitor") > 3)
+            kube.installed = True
+            found.woken.clear()
+            await found.until(lambda: found.woken)
+            assert found.woken == [key]
+            assert found.cache.view(key).missing == frozenset()
+            assert found.cache.fingerprint(key) != before
+
+            kube.put(child("n") | {"apiVersion": POD_MONITOR.api_version, "kind": "PodMonitor"})
+            await found.until(lambda: found.cache.view(key).objects)
+            kube.installed = False
+            kube.cut(KindMissing("no such kind"))
+            await found.until(lambda: found.cache.view(key).missing)
+            assert not found.cache.view(key).objects
+
+    assert [each.message for each in caplog.records if "podmonitors" in each.message] == [
+        "podmonitors in n are installed now",
+        "podmonitors in n are listed again: KindNotInstalled",
+    ]
 
 
 async def test_no_answer_is_no_permission():

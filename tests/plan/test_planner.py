@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.plan_world import World, merged, writes
 
-from chronik.manifest import ObjectRef
+from chronik.manifest import KindId, ObjectRef
 from chronik.offline import loading as offline
 from chronik.plan.actions import (
     KEPT_MANAGER,
@@ -23,6 +23,8 @@ from chronik.plan.actions import (
     Deferred,
     Foreign,
     GrowClaim,
+    NotInstalled,
+    Prune,
     Recreate,
     Skip,
     TransferOwnership,
@@ -43,7 +45,6 @@ CLI = PlanContext(cluster="c", namespace=NAMESPACE)
 INGEST = ObjectRef("StatefulSet", NAMESPACE, "c-ingest")
 CONTROLLER = ObjectRef("StatefulSet", NAMESPACE, "c-controller")
 SEARCH = ObjectRef("Deployment", NAMESPACE, "c-search")
-CONFIG = ObjectRef("ConfigMap", NAMESPACE, "c-config")
 BINDING = ObjectRef("RoleBinding", NAMESPACE, "c-ingest")
 SERVICE = ObjectRef("Service", NAMESPACE, "c-ingest")
 HPA = ObjectRef("HorizontalPodAutoscaler", NAMESPACE, "c-ingest-hpa")
@@ -67,6 +68,9 @@ def rendered(uid=UID, **spec):
     }
     cluster = offline.validator().validate(document).cluster
     return offline.render_clusters([replace(cluster, uid=uid)])
+
+
+CONFIG = next(ref for ref in map(ObjectRef.of, rendered()) if ref.kind == "ConfigMap")
 
 
 def running(**spec):
@@ -163,7 +167,7 @@ def test_what_an_apply_did_not_help_is_left_alone():
     """A difference that came back after an apply is skipped as long as neither object nor manifest change."""
     world, desired = running(), rendered()
     model = world.models[CONFIG]
-    model.tamper(merged(model.live, {"data": {"storage.backend": "webhook"}}))
+    model.tamper(merged(model.live, {"metadata": {"labels": {"app.kubernetes.io/name": "webhook"}}}))
     live, manifest = world.observed[CONFIG], next(each for each in desired if each["kind"] == "ConfigMap")
     memo = left_over(manifest, live, walk(manifest, live, applied_fields(live)))
     (before,) = decide(world, desired)[CONFIG]
@@ -197,7 +201,7 @@ EDITS = (
     lambda live: {"metadata": {"labels": {"chronik.stream/component": "x"}}} if live["kind"] != "ConfigMap" else None,
     lambda _: {"metadata": {"annotations": {"note": "x"}}},
     lambda live: {"spec": {"replicas": 7}} if live["kind"] in {"StatefulSet", "Deployment"} else None,
-    lambda live: {"data": {"storage.backend": "x"}} if live["kind"] == "ConfigMap" else None,
+    lambda live: {"spec": {"publishNotReadyAddresses": None}} if live["kind"] == "Service" else None,
     lambda live: (
         {"spec": {"template": {"spec": {"nodeSelector": {"a": "b"}}}}} if "template" in live.get("spec", {}) else None
     ),
@@ -369,10 +373,10 @@ def test_fields_are_taken_by_force_where_allowed(manager, context):
 def test_untracked_objects_are_taken_by_force():
     """Of an object without any managers, the operator takes what differs from whoever wrote it before."""
     world = running()
-    live = world.models[CONFIG].live
+    live = world.models[SERVICE].live
     live["metadata"]["managedFields"] = []
-    live["data"]["storage.backend"] = "x"
-    (apply,) = decide(world, rendered())[CONFIG]
+    live["spec"]["publishNotReadyAddresses"] = False
+    (apply,) = decide(world, rendered())[SERVICE]
 
     assert apply.force
     assert [owner.manager for owner in apply.takes] == ["before-first-apply"]
@@ -382,9 +386,9 @@ def test_the_command_line_takes_nothing_from_people():
     """Without being told to, `chronik apply` leaves what a person set, and says so."""
     world = World()
     world.apply(rendered(uid=None))
-    world.edit(CONFIG, {"data": {"storage.backend": "x"}}, "kubectl-edit")
+    world.edit(INGEST, {"spec": {"replicas": 5}}, "kubectl-edit")
 
-    assert kinds(decide(world, rendered(uid=None), CLI)[CONFIG]) == ["Conflict"]
+    assert kinds(decide(world, rendered(uid=None), CLI)[INGEST]) == ["Conflict"]
 
 
 # --- replica counts ---------------------------------------------------------------------------------------------------
@@ -737,13 +741,31 @@ def test_a_recreated_statefulset_keeps_what_nobody_is_known_to_own():
 
 # --- what others have added -------------------------------------------------------------------------------------------
 
+SHARED = ObjectRef("ConfigMap", NAMESPACE, "c-config")
+
+
+def changeable(uid=UID, **spec):
+    """Return a cluster's manifests whose configuration is one object that changes, as an override may make it."""
+    manifests = rendered(uid, **spec)
+    (config,) = (each for each in manifests if ObjectRef.of(each).kind == "ConfigMap")
+    del config["immutable"]
+    config["metadata"]["name"] = SHARED.name
+    return manifests
+
+
+def running_changeable(**spec):
+    """Return a world in which the operator has applied such a cluster."""
+    world = World()
+    world.apply(changeable(**spec))
+    return world
+
 
 @pytest.mark.parametrize("field", ["data", "binaryData"])
 def test_keys_that_people_add_to_the_configuration_go(field):
     """A file that a person adds to the ConfigMap, which pods would read, is removed, told of, and then all is quiet."""
-    world = running()
-    world.edit(CONFIG, {field: {"extra.conf": "eA==", "more": "eQ=="}}, "kubectl-patch")
-    (apply,) = settle(world, rendered())
+    world = running_changeable()
+    world.edit(SHARED, {field: {"extra.conf": "eA==", "more": "eQ=="}}, "kubectl-patch")
+    (apply,) = settle(world, changeable())
 
     assert apply.clearing == {field: {"extra.conf": None, "more": None}}
     assert [(owner.path, owner.manager) for owner in apply.removes] == [
@@ -753,8 +775,8 @@ def test_keys_that_people_add_to_the_configuration_go(field):
     assert apply.changes[0] == Change(f"{field}[extra.conf]", "eA==", None, "kubectl-patch")
     assert (apply.takes, apply.reason) == ((), "2 changes, what kubectl-patch added is removed")
     assert (
-        world.observed[CONFIG].get(field, {}).keys()
-        == next(each for each in rendered() if ObjectRef.of(each) == CONFIG).get(field, {}).keys()
+        world.observed[SHARED].get(field, {}).keys()
+        == next(each for each in changeable() if ObjectRef.of(each) == SHARED).get(field, {}).keys()
     )
 
 
@@ -771,9 +793,9 @@ def test_keys_that_people_add_to_the_configuration_go(field):
 def test_whose_keys_go(manager, context, expected):
     """What other controllers add is a conflict, as are all keys for the command line until it is told to take them."""
     world = World()
-    world.apply(rendered(uid=context.owner_uid))
-    world.edit(CONFIG, {"data": {"extra": "x"}}, manager)
-    (action,) = decide(world, rendered(uid=context.owner_uid), context)[CONFIG]
+    world.apply(changeable(uid=context.owner_uid))
+    world.edit(SHARED, {"data": {"extra": "x"}}, manager)
+    (action,) = decide(world, changeable(uid=context.owner_uid), context)[SHARED]
 
     assert isinstance(action, expected)
     assert [(owner.path, owner.manager) for owner in action.removes] == [(".data.extra", manager)]
@@ -784,30 +806,30 @@ def test_whose_keys_go(manager, context, expected):
 
 def test_a_key_that_others_apply_too_goes_at_once():
     """A key that is no longer wanted, and that somebody else set to the same value, does not outlive its apply."""
-    world = running(monitoring={"tracing": True, "otlpEndpoint": "http://otel:4317"})
+    world = running_changeable(monitoring={"tracing": True, "otlpEndpoint": "http://otel:4317"})
     endpoint = {"data": {"monitoring.otlp.endpoint": "http://otel:4317"}}
-    identity = {key: world.observed[CONFIG][key] for key in ("apiVersion", "kind")}
-    world.apply([identity | {"metadata": {"name": "c-config", "namespace": NAMESPACE}} | endpoint], "kubectl")
-    done = [action for action in settle(world, rendered()) if action.ref == CONFIG]
+    identity = {key: world.observed[SHARED][key] for key in ("apiVersion", "kind")}
+    world.apply([identity | {"metadata": {"name": SHARED.name, "namespace": NAMESPACE}} | endpoint], "kubectl")
+    done = [action for action in settle(world, changeable()) if action.ref == SHARED]
 
     assert kinds(done) == ["Apply"]
-    assert "monitoring.otlp.endpoint" not in world.observed[CONFIG]["data"]
+    assert "monitoring.otlp.endpoint" not in world.observed[SHARED]["data"]
 
 
 def test_keys_that_nobody_is_known_to_own_go():
     """With its record cleared, a ConfigMap is left with what is wanted."""
-    world = cleared(running(), CONFIG)
-    world.models[CONFIG].live["data"]["extra"] = "x"
-    (apply,) = settle(world, rendered())
+    world = cleared(running_changeable(), SHARED)
+    world.models[SHARED].live["data"]["extra"] = "x"
+    (apply,) = settle(world, changeable())
 
     assert [(owner.path, owner.manager) for owner in apply.removes] == [(".data.extra", "before-first-apply")]
 
 
 def test_keys_of_a_frozen_configuration_stay():
     """Of a ConfigMap that was marked immutable no key can be removed, which is said beforehand."""
-    world = running()
-    world.edit(CONFIG, {"data": {"extra": "x"}, "immutable": True}, "kubectl-edit")
-    (blocked,) = decide(world, rendered())[CONFIG]
+    world = running_changeable()
+    world.edit(SHARED, {"data": {"extra": "x"}, "immutable": True}, "kubectl-edit")
+    (blocked,) = decide(world, changeable())[SHARED]
 
     assert isinstance(blocked, Blocked)
     assert blocked.reason == "data.extra cannot be changed"
@@ -815,23 +837,23 @@ def test_keys_of_a_frozen_configuration_stay():
 
 def test_a_config_map_without_data_is_for_others_to_fill():
     """An override may make a ConfigMap that something else fills, such as one for a bundle of certificates."""
-    world, desired = running(), rendered()
-    config = next(each for each in desired if ObjectRef.of(each) == CONFIG)
+    world, desired = running_changeable(), changeable()
+    config = next(each for each in desired if ObjectRef.of(each) == SHARED)
     del config["data"]
     settle(world, desired)
-    world.edit(CONFIG, {"data": {"ca.crt": "x"}}, "kubectl-patch")
+    world.edit(SHARED, {"data": {"ca.crt": "x"}}, "kubectl-patch")
 
-    assert isinstance(about(world, desired, CONFIG), Skip)
+    assert isinstance(about(world, desired, SHARED), Skip)
 
 
 def test_a_key_that_comes_back_on_every_write_is_left_alone():
     """A key that a webhook puts back while the object is stored starts no loop."""
-    world, desired = running(), rendered()
-    model = world.models[CONFIG]
+    world, desired = running_changeable(), changeable()
+    model = world.models[SHARED]
     model.tamper(merged(model.live, {"data": {"extra": "webhook"}}))
-    live, manifest = world.observed[CONFIG], next(each for each in desired if each["kind"] == "ConfigMap")
+    live, manifest = world.observed[SHARED], next(each for each in desired if each["kind"] == "ConfigMap")
     memo = left_over(manifest, live, drift(manifest, live))
-    (after,) = decide(world, desired, replace(OPERATOR, flapping={memo}))[CONFIG]
+    (after,) = decide(world, desired, replace(OPERATOR, flapping={memo}))[SHARED]
 
     assert (type(after), after.why) == (Skip, "settled")
 
@@ -924,6 +946,23 @@ def test_nothing_is_pruned_unasked():
     }
 
 
+def test_a_kind_that_is_not_installed_holds_up_nothing_else():
+    """The objects of a missing kind are left out, with what to do; all others are made, and old ones pruned."""
+    gadget = {
+        "metadata": {"name": "c-gadget", "namespace": NAMESPACE},
+        "apiVersion": "example.com/v1",
+        "kind": "Gadget",
+    }
+    context = replace(OPERATOR, missing={KindId.of(gadget)})
+    world = running(searchNodes=2)
+    actions = plan([*rendered(), gadget], world.observed, context).actions
+
+    (left,) = [each for each in actions if isinstance(each, NotInstalled)]
+    assert (left.ref, left.kind) == (ObjectRef.of(gadget), KindId("example.com/v1", "Gadget"))
+    assert "does not know the kind Gadget (example.com/v1)" in left.reason
+    assert {type(each) for each in actions} == {NotInstalled, Skip, Prune}
+
+
 def test_nothing_is_pruned_if_nothing_is_rendered():
     """An empty rendering is a mistake somewhere, and deletes nothing."""
     assert writes(plan([], running().observed, OPERATOR)) == []
@@ -938,7 +977,7 @@ def test_nothing_is_pruned_if_nothing_is_rendered():
         {"metadata": with_owner("x", "Widget")},
         {"metadata": {"ownerReferences": None}},
         {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}},
-        {"kind": "PodMonitor"},
+        {"kind": "Gadget"},
     ],
     ids=str,
 )

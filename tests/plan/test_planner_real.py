@@ -70,7 +70,8 @@ class Namespace:
         found = {}
         for kind in KINDS:
             base = self.url(ObjectRef(kind.name, self.name, "")).rstrip("/")
-            for item in self.server.call("GET", base).body["items"]:
+            answer = self.server.call("GET", base)
+            for item in () if answer.code == 404 and kind.optional else answer.body["items"]:
                 manifest = {"apiVersion": kind.api_version, "kind": kind.name} | item
                 found[ObjectRef.of(manifest)] = manifest
         return found

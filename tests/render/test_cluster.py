@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,9 @@ def test_apply_order(cluster):
 
     assert made == sorted(made, key=apply_order)
     assert [each["kind"] for each in made if each["metadata"]["name"] == "production-ingest"] == [
-        kind.name for kind in KINDS if kind.name not in {"ConfigMap", "Deployment", "PodDisruptionBudget"}
+        kind.name
+        for kind in KINDS
+        if kind.name not in {"ConfigMap", "NetworkPolicy", "Deployment", "PodDisruptionBudget"}
     ][:5]
     assert len({ObjectRef.of(each) for each in made}) == len(made)
 
@@ -58,8 +61,11 @@ def test_first_keys(cluster):
 def test_every_template_file_is_used(cluster):
     """There is no template that nothing renders, and none that is missing."""
     own, used = template_reader(), set()
-    unified, _ = offline.load_clusters([str(ROOT / "examples" / "unified-production.yaml")])
-    for each in (cluster, *unified):
+    files = [str(ROOT / "examples" / f"{name}.yaml") for name in ("unified-production", "guarded")]
+    others, _ = offline.load_clusters(files)
+    monitor = {"enabled": True, "interval": "30s", "labels": {}}
+    watched = {**others[0].spec, "monitoring": {**others[0].spec["monitoring"], "podMonitor": monitor}}
+    for each in (cluster, *others, replace(others[0], spec=watched)):
         render(each, Templates(lambda name: used.add(name) or own(name)))
 
     assert used == {path.relative_to(assets.TEMPLATES).as_posix() for path in assets.TEMPLATES.rglob("*.j2")} - {
@@ -84,6 +90,9 @@ def without_hash(manifest: dict[str, Any]) -> dict[str, Any]:
     template = manifest.get("spec", {}).get("template")
     if template:
         assert len(template["metadata"]["annotations"].pop("chronik.stream/config-hash")) == 64
+        assert template["spec"]["volumes"].pop(0)["configMap"]["name"].startswith("production-config-")
+    if manifest["kind"] == "Role":
+        assert manifest["rules"][0].pop("resourceNames")[0].startswith("production-config-")
     return manifest
 
 

@@ -56,7 +56,8 @@ def test_examples_are_models(path):
 def test_example_fits_kubernetes_schemas(path, render_cluster):
     """Every object of an example passes the strict schema of its kind."""
     for manifest in render_cluster(path):
-        kubernetes_validate.validate(manifest, "1.36", strict=True)
+        if not manifest["apiVersion"].startswith("monitoring.coreos.com/"):  # test_monitors holds those to their CRDs
+            kubernetes_validate.validate(manifest, "1.36", strict=True)
 
 
 @per_example

@@ -22,7 +22,7 @@ from support.patches_of import json_patch as operations_of
 from support.real_server import find_binary
 
 from chronik.errors import PatchError
-from chronik.manifest import ObjectRef
+from chronik.manifest import ObjectRef, lasting_name
 from chronik.offline import loading
 from chronik.problem import format_path
 from chronik.render.patches import OperationError, json_patch
@@ -33,9 +33,12 @@ CASES = sorted((Path(__file__).parent / "patches").glob("*.yaml"))
 
 
 def rendered(patches: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the objects of a small cluster with patches, by name."""
-    render = loading.renderer()
-    return {str(ObjectRef.of(each)): each for each in render(small_cluster(patches=copy.deepcopy(patches)))}
+    """Return the objects of a small cluster with patches, named, and mounted, as in all their versions."""
+    made = loading.renderer()(small_cluster(patches=copy.deepcopy(patches)))
+    text = json.dumps(made)
+    for each in made:
+        text = text.replace(json.dumps(each["metadata"]["name"]), json.dumps(lasting_name(each)))
+    return {str(ObjectRef.of(each)): each for each in json.loads(text)}
 
 
 def at(value: Any, path: str) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from chronik.manifest import lasting_name
 from chronik.offline import loading as offline
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ READ = {
 """Every setting that some server reads, and where."""
 READ_BY_NONE = {
     *("CHRONIK_ROLE", "CHRONIK_CLUSTER_NAME", "CHRONIK_NAMESPACE", "CHRONIK_CONFIG_PATH", "CHRONIK_CONTROLLER_SERVICE"),
-    *("DATABASE_USER", "DATABASE_PASSWORD", "AZURE_STORAGE_KEY"),
+    *("DATABASE_USER", "DATABASE_PASSWORD", "DATABASE_URL", "PGSSLMODE", "PGSSLROOTCERT", "AZURE_STORAGE_KEY"),
 }
 """What Roles and Azure had before, for images of one's own."""
 OF_OTHERS = {"POD_NAME"}
@@ -112,7 +113,7 @@ def test_mandatory_settings(nodes, tmp_path):
     text = (ROOT / "examples" / "unified.yaml").read_text("utf-8").replace("nodes: 3", f"nodes: {nodes}")
     (tmp_path / "c.yaml").write_text(text)
     clusters, _ = offline.load_clusters([str(tmp_path / "c.yaml")])
-    made = {(each["kind"], each["metadata"]["name"]): each for each in offline.render_clusters(clusters)}
+    made = {(each["kind"], lasting_name(each)): each for each in offline.render_clusters(clusters)}
     [node] = made["StatefulSet", "unified-node"]["spec"]["template"]["spec"]["containers"]
     variables = {each["name"]: each for each in node["env"]}
     file = made["ConfigMap", "unified-config"].get("data", {}).get("cluster.toml", "")

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from chronik.errors import Answer, FieldOwner, Forbidden, InvalidObject, NamespaceMissing, Unreachable
-from chronik.manifest import ClusterKey, ObjectRef
+from chronik.manifest import ClusterKey, KindId, ObjectRef
 from chronik.plan.actions import (
     Adopt,
     Apply,
@@ -23,6 +23,7 @@ from chronik.plan.actions import (
     Skip,
     TransferOwnership,
     Wait,
+    not_installed,
 )
 from chronik.plan.changes import Change
 from chronik.plan.results import OBSTACLES, WROTE, Report, Result
@@ -74,6 +75,7 @@ ACTIONS = {
     "held": Deferred(
         ref=ref("StatefulSet", "held"), code="StorageShrink", reason="keeps 20Gi", hint="Volumes never shrink."
     ),
+    "not-installed": not_installed(ref("Gadget", "g"), KindId("example.com/v1", "Gadget")),
     "conflict": Conflict(
         ref=ref("StatefulSet", "taken"), owners=(OWNER,), changes=(REPLICAS,), reason="kubectl set it", hint="Force it."
     ),
@@ -235,7 +237,7 @@ def test_every_outcome_has_its_word(outcome):
     where = str(results[0].ref)
 
     assert (where in out) == (outcome in {*WROTE, *OBSTACLES, "taken", "not-tried"})
-    assert (where in err) == (outcome in {*OBSTACLES, "orphaned", "kept", "held"})
+    assert (where in err) == (outcome in {*OBSTACLES, "orphaned", "kept", "held", "not-installed"})
     assert outcome != "failed" or "spec.x: unknown" in err
 
 
@@ -490,6 +492,7 @@ def test_what_differs_without_a_change():
         "orphaned",
         "kept",
         "held",
+        "not-installed",
     }
 
 
@@ -510,3 +513,12 @@ def test_what_is_held_back_is_told():
 
     assert ACTIONS["held"].reason in shown
     assert "1 held back" in shown
+
+
+def test_what_cannot_be_made_yet_is_told():
+    """An object whose kind is not installed is shown with that and what to do, and counted."""
+    shown = " ".join(diffed(ACTIONS["not-installed"]).split())
+
+    assert "! Gadget/streaming/orders-g: cannot be made yet" in shown
+    assert "the cluster does not know the kind Gadget (example.com/v1) Install the CustomResourceDefinition" in shown
+    assert "1 not installed" in shown

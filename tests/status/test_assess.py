@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from chronik.errors import FieldConflict, FieldOwner, Forbidden, InvalidObject, PartialFailure, ServerBusy
-from chronik.manifest import ObjectRef
+from chronik.manifest import KindId, ObjectRef
 from chronik.plan.actions import (
     Apply,
     Blocked,
@@ -18,6 +18,7 @@ from chronik.plan.actions import (
     Recreate,
     Skip,
     Wait,
+    not_installed,
 )
 from chronik.plan.conflicts import conflict
 from chronik.plan.results import Report, Result
@@ -124,8 +125,16 @@ def test_errors_are_told_in_sentences(case):
 
 
 HELD = (Deferred(ref=OTHER, code="StorageShrink", reason="never shrinks", hint="Ask for more."), "held", None)
+NO_KIND = not_installed(OTHER, KindId("example.com/v1", "Gadget"))
 CONDITIONS = {
     "conflict": ([CONFLICT], {}, "FieldConflict", "True", f"{REF}: spec.type is held by mesh"),
+    "kinds": (
+        [(NO_KIND, "not-installed", None)],
+        {},
+        "KindsInstalled",
+        "False",
+        f"the cluster does not know the kind Gadget (example.com/v1), for {OTHER}. Made as soon as",
+    ),
     "held": ([HELD], {}, "StorageResizable", "False", f"{OTHER}: never shrinks. Ask for more."),
     "settled": ([(Skip(ref=REF, why="settled"), "settled", None)], {}, "ApplyFlapping", "True", str(REF)),
     "paused": ([], {"paused": True}, "Paused", "True", "chronik.stream/paused"),
@@ -209,6 +218,7 @@ BAD = {
     "ApplyFlapping": ("Warning", True),
     "SpecWarnings": ("Warning", True),
     "StorageResizable": ("Warning", False),
+    "KindsInstalled": ("Warning", False),
     "SecretsAvailable": ("Warning", False),
 }
 

@@ -133,7 +133,7 @@ class Place:
         found = {}
         for kind in KINDS:
             answer = self.call("GET", kind.name, labelSelector=f"{CLUSTER_LABEL}={self.name}")
-            for item in answer.body["items"]:
+            for item in () if answer.code == 404 and kind.optional else answer.body["items"]:
                 manifest = {"apiVersion": kind.api_version, "kind": kind.name} | item
                 found[ObjectRef.of(manifest)] = manifest
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
@@ -23,6 +24,7 @@ from chronik.manifest import (
     ClusterKey,
     Kind,
     ObjectRef,
+    lasting_name,
 )
 from chronik.offline import loading as offline
 from chronik.operator import worker
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from chronik.operator.context import ReconcileResult
 
 STATEFUL_SET, DEPLOYMENT = KIND_BY_NAME["StatefulSet"], KIND_BY_NAME["Deployment"]
-SERVICE, CONFIG_MAP = KIND_BY_NAME["Service"], KIND_BY_NAME["ConfigMap"]
+SERVICE, SERVICE_ACCOUNT, CONFIG_MAP = (KIND_BY_NAME[name] for name in ("Service", "ServiceAccount", "ConfigMap"))
 _BY_NAME = {kind.name: kind for kind in (*KINDS, CLUSTER, POD, CLAIM, SECRET, EVENT, STORAGE_CLASS)}
 
 
@@ -106,6 +108,15 @@ def newer(cluster: Cluster) -> list[Manifest]:
         if each["kind"] == STATEFUL_SET.name:
             each["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 99
     return found
+
+
+def earlier(cluster: Cluster) -> list[Manifest]:
+    """Render as chronik did when all versions of a configuration were one ConfigMap, which changed."""
+    found = offline.renderer()(cluster)
+    (config,) = (each for each in found if each["kind"] == CONFIG_MAP.name)
+    config.pop("immutable", None)
+    text = json.dumps(found).replace(json.dumps(config["metadata"]["name"]), json.dumps(lasting_name(config)))
+    return list(json.loads(text))
 
 
 class Namespace:
@@ -214,7 +225,9 @@ class Namespace:
         """Return everything of the kinds that chronik renders."""
         found = {}
         for kind in KIND_BY_NAME.values():
-            for item in (await self.call("GET", self.path(kind)))["items"]:
+            answer = await asyncio.to_thread(self.server.call, "GET", self.path(kind))
+            assert answer.code == 200 or (answer.code == 404 and kind.optional), answer.body
+            for item in answer.body["items"] if answer.code == 200 else ():
                 manifest = {"apiVersion": kind.api_version, "kind": kind.name} | item
                 found[ObjectRef.of(manifest)] = manifest
         return {ref: each for ref, each in found.items() if ref.name not in {"default", "kube-root-ca.crt"}}

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from chronik.errors import ChronikError
     from chronik.kube import Kube
-    from chronik.manifest import Manifest
+    from chronik.manifest import KindId, Manifest
     from chronik.operator.cache.packing import Record
 
 _log = logging.getLogger("chronik.operator.cache")
@@ -51,6 +51,8 @@ LISTS_AT_A_TIME = 2
 """A page takes some 20 MB to read."""
 LONGEST_PAUSE = 30.0
 """Seconds between two attempts to list or watch, at most."""
+MISSING_PAUSE = 15.0
+"""Seconds until a kind that is not installed, and that a cluster waits for, is asked for again."""
 OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 CLAIMS = f"{INSTANCE_LABEL},app.kubernetes.io/component in ({','.join(COMPONENT_NAMES)})"
 """Claims bear the labels of their StatefulSet's selector, and those only."""
@@ -82,8 +84,10 @@ class Cache:
     ) -> None:
         self._selection = selection
         self._store = Store(wake)
+        self._wake = wake
         options = ReflectorOptions(
             LONGEST_PAUSE,
+            missing_pause=MISSING_PAUSE,
             listing=asyncio.Semaphore(LISTS_AT_A_TIME),
             clock=clock or Clock(),
             on_break=_log_break,
@@ -92,8 +96,13 @@ class Cache:
         selectors = list(_selectors(selection))
         self._on_relist = on_relist
         self._packers = {each.kind.name: Packer(each.kind) for each in selectors}
-        self._sinks = [PackingSink(each, self._store, self._packers[each.kind.name]) for each in selectors]
+        self._sinks = [
+            PackingSink(each, self._store, self._packers[each.kind.name], self._wake_all) for each in selectors
+        ]
         self._reflectors = [Reflector(kube, sink.selector, sink, options) for sink in self._sinks]
+        self._optional = [each for each in self._reflectors if each.selector.optional]
+        self._waiting: dict[ClusterKey, frozenset[KindId]] = {}
+        self._look_for_missing()
 
     async def run(self) -> None:
         """List and watch everything, until cancelled; whatever goes wrong is tried again.
@@ -111,6 +120,11 @@ class Cache:
     def _note_relist(self, selector: KindSelector, why: str) -> None:
         _log.info("%s are listed again: %s", selector, why)
         self._on_relist(selector.kind.name, why)
+
+    def _wake_all(self) -> None:
+        """Wake every cluster: a kind of which each may want an object has come, or gone."""
+        for key in self.clusters():
+            self._wake(key)
 
     @property
     def trouble(self) -> str:
@@ -156,15 +170,17 @@ class Cache:
                 claims.append(record.manifest)
             elif ref.kind in KIND_BY_NAME:
                 objects[ref] = record.manifest
-        return LiveCluster(document or self.cluster(key), objects, pods, claims, self.expandable())
+        return LiveCluster(
+            document or self.cluster(key), objects, pods, claims, self.expandable(), self.missing(key.namespace)
+        )
 
     def fingerprint(self, key: ClusterKey) -> Hashable:
         """Return what changes whenever something changes that a reconcile of this cluster reads, but for its status.
 
-        That is its spec and metadata, what belongs to it, the Secrets that it names, and StorageClasses. It means
-        nothing to another process.
+        That is its spec and metadata, what belongs to it, the Secrets that it names, StorageClasses, and which kinds
+        are installed. It means nothing to another process.
         """
-        return self.sees_secrets(key.namespace), self._store.fingerprint(key)
+        return self.sees_secrets(key.namespace), self.missing(key.namespace), self._store.fingerprint(key)
 
     def uses(self, key: ClusterKey, secrets: Iterable[str]) -> None:
         """Record which Secrets the pods of a cluster use: a change of one is a change of the cluster."""
@@ -203,6 +219,31 @@ class Cache:
             if reflector.selector.kind == SECRET and reflector.selector.namespace in {None, namespace}
         )
 
+    def missing(self, namespace: str) -> frozenset[KindId]:
+        """Return the optional kinds that are not installed, as a namespace sees it."""
+        return frozenset(
+            reflector.selector.kind.id
+            for reflector in self._optional
+            if reflector.is_missing and reflector.selector.namespace in {None, namespace}
+        )
+
+    def waits_for(self, key: ClusterKey, kinds: Iterable[KindId]) -> None:
+        """Record for which kinds that are not installed a cluster waits: while none does, they are not looked for."""
+        self._waiting.pop(key, None)
+        if found := frozenset(kinds):
+            self._waiting[key] = found
+        self._look_for_missing()
+
+    def _look_for_missing(self) -> None:
+        for each in self._optional:
+            of = each.selector
+            if any(
+                of.kind.id in kinds and of.namespace in {None, key.namespace} for key, kinds in self._waiting.items()
+            ):
+                each.wanted.set()
+            else:
+                each.wanted.clear()
+
     def expandable(self) -> Mapping[str, bool]:
         """Return which StorageClasses can expand volumes, as far as that is known: in namespaced mode it is not."""
         classes = self._store.of_kind(STORAGE_CLASS.name)
@@ -224,7 +265,7 @@ def _selectors(selection: Selection) -> Iterator[KindSelector]:
     for namespace in dict.fromkeys(selection.namespaces) or (None,):
         yield KindSelector(CLUSTER, namespace, selection.selector)
         for kind in (*KINDS, POD):
-            yield KindSelector(kind, namespace, OURS)
+            yield KindSelector(kind, namespace, OURS, optional=kind.optional)
         yield KindSelector(CLAIM, namespace, CLAIMS)
         yield KindSelector(SECRET, namespace, fields=NO_HELM, optional=True)
     if not selection.namespaces:

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from chronik.manifest import Kind, Manifest
 
 
-_SECRET_FIELDS = frozenset({"credentialsSecret", "tlsSecret", "adminKeySecret"})
+_SECRET_FIELDS = frozenset(
+    {"credentialsSecret", "tlsSecret", "adminKeySecret", "sslRootCertSecret", "existingUrlSecret"}
+)
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _SAMPLES, _LONGEST_DICTIONARY = 3, 16_384
 _MOST_DEPTH = 200
@@ -253,7 +255,7 @@ def _pod(manifest: Manifest) -> Manifest:
     identity = _identity(manifest)
     lasting = _only(manifest["metadata"].get("annotations"), *LASTING_ANNOTATIONS)
     identity["metadata"] |= {"annotations": lasting} if lasting else {}
-    return identity | {"spec": {"volumes": list(_claiming(manifest.get("spec")))}, "status": kept}
+    return identity | {"spec": {"volumes": list(_volumes(manifest.get("spec")))}, "status": kept}
 
 
 def _identity(manifest: Manifest, *more: str) -> Manifest:
@@ -262,10 +264,13 @@ def _identity(manifest: Manifest, *more: str) -> Manifest:
     return _only(manifest, "apiVersion", "kind") | {"metadata": _only(manifest["metadata"], *fields)}
 
 
-def _claiming(spec: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+def _volumes(spec: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """Yield which claims and ConfigMaps a pod uses."""
     for volume in (spec or {}).get("volumes") or ():
         if "persistentVolumeClaim" in volume:
             yield _only(volume, "name", "persistentVolumeClaim")
+        elif "configMap" in volume:
+            yield {"name": volume["name"], "configMap": _only(volume["configMap"], "name")}
 
 
 def _conditions(conditions: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from chronik.errors import KindMissing
 from chronik.kube.reflector import Sink
 from chronik.manifest import ObjectRef
 from chronik.status.assess import describe_error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chronik.errors import ChronikError
     from chronik.kube import Listing, WatchEvent
     from chronik.kube.reflector import KindSelector
@@ -24,15 +27,21 @@ _log = logging.getLogger("chronik.operator.cache")
 
 
 class PackingSink(Sink):
-    """Puts the objects of one selector into the store. `trouble` says why they cannot be listed, if they cannot."""
+    """Puts the objects of one selector into the store. `trouble` says why they cannot be listed, if they cannot.
 
-    def __init__(self, selector: KindSelector, store: Store, packer: Packer) -> None:
+    An optional kind that is not installed is no trouble: `on_installed` is called when that changes.
+    """
+
+    def __init__(
+        self, selector: KindSelector, store: Store, packer: Packer, on_installed: Callable[[], None] = lambda: None
+    ) -> None:
         self.selector = selector
         self.trouble = ""
         self._store = store
         self._scope = (selector.kind.name, selector.namespace)
         self._packer = packer
         self._logged: type[ChronikError] | None = None
+        self._on_installed = on_installed
 
     def keep(self, manifest: Manifest) -> Manifest:
         """Pack a listed object."""
@@ -42,7 +51,10 @@ class PackingSink(Sink):
         """Put in a list; what has been written since is newer, and stays."""
         records = {item["ref"]: item["record"] for item in listing.items}
         self._store.replace(self._scope, records, int(listing.resource_version))
-        if self._logged is not None:
+        if self._logged is KindMissing and self.selector.optional:
+            _log.info("%s are installed now", self.selector)
+            self._on_installed()
+        elif self._logged is not None:
             _log.info("%s can be listed again", self.selector)
         self._logged, self.trouble = None, ""
 
@@ -57,6 +69,9 @@ class PackingSink(Sink):
 
     def list_failed(self, error: ChronikError) -> None:
         """Note that a list failed: the same trouble is logged once, and what is known stays known."""
+        if isinstance(error, KindMissing) and self.selector.optional:
+            self._not_installed()
+            return
         _, words = describe_error(error)
         self.trouble = f"{self.selector} cannot be listed: {words}"
         if type(error) is not self._logged:
@@ -65,3 +80,11 @@ class PackingSink(Sink):
                 _log.warning("%s cannot be listed, and are done without: %s", self.selector, words)
             else:
                 _log.error("%s cannot be listed, and are waited for: %s", self.selector, words)
+
+    def _not_installed(self) -> None:
+        """Forget what there was of a kind that is not installed, or no longer."""
+        if self._logged is not KindMissing:
+            self._logged, self.trouble = KindMissing, ""
+            _log.debug("%s are not installed", self.selector)
+            self._store.forget(self._scope)
+            self._on_installed()

@@ -131,6 +131,14 @@ class Store:
                 del self._gone[ref]
         self.reached(selection, version)
 
+    def forget(self, selection: ListScope) -> None:
+        """Forget all objects of a kind in a namespace, or all: the server does not know the kind any more."""
+        kind, namespace = selection
+        for ref, known in list(self._records[kind].items()):
+            if namespace in {None, ref.namespace}:
+                self._drop(ref, known)
+                self._notify(ref, known)
+
     def reached(self, selection: ListScope, version: int) -> None:
         """Observe that all events up to a version have come."""
         self._reached[selection] = max(version, self._reached.get(selection, 0))

@@ -111,6 +111,7 @@ BUILT_IN: tuple[Kind, ...] = (
     Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", status=True),
     Kind("coordination.k8s.io", "v1", "leases", "Lease", unconditional=False),
     Kind("events.k8s.io", "v1", "events", "Event"),
+    Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", generation=True),
     Kind(
         "policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", status=True, generation=True, unconditional=False
     ),

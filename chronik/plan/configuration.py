@@ -1,0 +1,80 @@
+"""ConfigMaps that are named for their content: which one comes after which, and which are still read.
+
+A pod of an earlier revision that restarts while a roll goes on, is halted or is undone has to find the configuration
+that it was made with. So a superseded ConfigMap stays until no pod names it and no roll is under way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chronik.manifest import WORKLOAD_KINDS, ObjectRef, is_configuration
+from chronik.plan.changes import Change
+from chronik.problem import format_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from chronik.manifest import Manifest
+    from chronik.plan.changes import Mask
+
+
+def predecessor(desired: Manifest, observed: Mapping[ObjectRef, Manifest]) -> Manifest | None:
+    """Return the configuration that a new one replaces: the one that workloads name now, if there is one."""
+    if not is_configuration(desired):
+        return None
+    named = [name for live in observed.values() for name in _named_by(live)]
+    older = {live["metadata"]["name"]: live for live in observed.values() if is_configuration(live)}
+    return next((older[name] for name in named if name in older), None)
+
+
+def replaced(desired: Manifest, older: Manifest, mask: Mask) -> tuple[Change, ...]:
+    """Return what differs between two versions of a configuration, key by key."""
+    before, after = older.get("data") or {}, desired.get("data") or {}
+    keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+    return tuple(
+        Change(format_path(("data", key)), mask.shown(before.get(key), "before"), mask.shown(after.get(key), "after"))
+        for key in keys
+    )
+
+
+def why_still_read(
+    live: Manifest, desired: Iterable[Manifest], observed: Mapping[ObjectRef, Manifest], pods: Sequence[Manifest]
+) -> str:
+    """Return why a configuration that is no longer wanted has to stay, or an empty text if nothing reads it.
+
+    `pods` are those of the cluster, as far as they are known: without them, workloads tell of theirs.
+    """
+    if not is_configuration(live):
+        return ""
+    name = live["metadata"]["name"]
+    workloads = [each for each in observed.values() if each["kind"] in WORKLOAD_KINDS]
+    if any(name in _names(pod.get("spec")) for pod in pods):
+        return "is an earlier configuration, which pods still read"
+    if any(name in _named_by(each) or _is_rolling(each) for each in workloads):
+        return "is an earlier configuration, which pods may still read until the roll is over"
+    if any(each["kind"] in WORKLOAD_KINDS and ObjectRef.of(each) not in observed for each in desired):
+        return "is an earlier configuration, which pods may still read that an earlier workload left"
+    return ""
+
+
+def _named_by(live: Manifest) -> list[str]:
+    return list(_names(live["spec"]["template"].get("spec"))) if live["kind"] in WORKLOAD_KINDS else []
+
+
+def _names(spec: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield the ConfigMaps that a pod's volumes name."""
+    for volume in (spec or {}).get("volumes") or ():
+        if "configMap" in volume:
+            yield str(volume["configMap"].get("name", ""))
+
+
+def _is_rolling(workload: Manifest) -> bool:
+    """Return whether pods of an earlier revision may be there, or be made again."""
+    status, metadata = workload.get("status") or {}, workload["metadata"]
+    if status.get("observedGeneration", 0) < metadata.get("generation", 0):
+        return True
+    on_delete = (workload["spec"].get("updateStrategy") or {}).get("type") == "OnDelete"
+    if status.get("currentRevision") != status.get("updateRevision") and not on_delete:  # which never brings it up
+        return True
+    return bool(status.get("updatedReplicas", 0) < status.get("replicas", 0))
