@@ -16,8 +16,8 @@ from chronik.operator import lifecycle
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
 from chronik.operator.membership.members import membership
-from chronik.status.assess import assess, describe_error, invalid
-from chronik.status.compute import TURN, Observation, condition, derive
+from chronik.status.assess import assess, describe_error, invalid, with_rollout
+from chronik.status.compute import Observation, derive
 from chronik.status.creation import with_creation_failures
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ async def _update_status(
     assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused)
     if assessment.failure is None and assessment.waiting is None:
         assessment = replace(assessment, waiting=group.waiting)
-    assessment = _staged(assessment, converged)
+    if converged.rollout:
+        assessment = with_rollout(assessment, converged.rollout.failure, converged.rollout.waiting)
     observation = _observation(desired, converged, assessment, context)
     if group.voters:
         observation = replace(observation, details={**observation.details, "members": [*group.voters]})
@@ -96,23 +97,6 @@ async def _update_status(
     rollout = (status.get("rollout") or {}).get("phase", "")
     wrote = wrote or bool(report.written)
     return replace(result, wrote=wrote, missing=missing, again_at=again_at, rollout=rollout)
-
-
-def _staged(assessment: Assessment, converged: Converged) -> Assessment:
-    """Return what is to be told of a pass and of its canary: what went wrong in the pass comes first."""
-    rollout = converged.rollout
-    if rollout is None:
-        return assessment
-    if rollout.failure:
-        told = condition("RolloutHalted", met=True, reason=rollout.failure.reason, message=rollout.failure.message)
-        assessment = replace(assessment, conditions=(*assessment.conditions, told))
-    if assessment.failure is None and rollout.failure:
-        return replace(assessment, failure=rollout.failure, retry="permanent")
-    errors = assessment.failure is not None or assessment.retry is not None
-    turn = assessment.waiting is not None and assessment.waiting.reason == TURN
-    if rollout.waiting is None or errors or turn:
-        return assessment
-    return replace(assessment, waiting=rollout.waiting)
 
 
 def _observation(

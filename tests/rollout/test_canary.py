@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chronik.manifest import ObjectRef
-from chronik.rollout.canary import EVERY_POD, Command, Staged, is_given_up, plan_rollout, pods_of_step, seconds_of
+from chronik.rollout.canary import is_given_up, plan_rollout
 from chronik.rollout.facts import PodFacts, SetFacts
+from chronik.rollout.steps import EVERY_POD, Command, Staged, pods_of_step, seconds_of
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS = (

@@ -38,7 +38,7 @@ def rollout() -> None:
 def status(name: str, options: ConnectOptions) -> int:
     """Show how far the canary of a cluster is.
 
-    Exits with 0 if it is through or under way, and with 6 if it was halted or taken back.
+    Exits with 0 if it is through or under way, and with 1 if it was halted or taken back.
     """
 
     async def show(_interruption: Interruption) -> int:
@@ -47,7 +47,7 @@ def status(name: str, options: ConnectOptions) -> int:
         found = (document.get("status") or {}).get("rollout") or {}
         for line in _lines(ClusterKey.of(document), found):
             click.echo(visible(line))
-        return 6 if found.get("phase") in {"Halted", "Aborting", "Aborted"} else 0
+        return 1 if found.get("phase") in {"Halted", "Aborting", "Aborted"} else 0
 
     return run_async(show)
 

@@ -19,8 +19,9 @@ from chronik.operator.context import status_of
 from chronik.plan.actions import Apply, Obstacle, Plan, ReplacePod, Stage, Step
 from chronik.plan.results import Report
 from chronik.plan.volumes import LASTING_ANNOTATIONS
-from chronik.rollout.canary import EVERY_POD, Decision, Staged, is_given_up, plan_rollout
+from chronik.rollout.canary import Decision, is_given_up, plan_rollout
 from chronik.rollout.facts import hold, is_held, leaves_rolls_to_us, release, set_facts
+from chronik.rollout.steps import EVERY_POD, Staged
 from chronik.status.assess import NOTHING_DONE, describe_error
 from chronik.status.compute import Reason
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from chronik.operator.rollout import Rollout
     from chronik.plan.actions import Action
     from chronik.plan.live import LiveCluster
-    from chronik.rollout.canary import Move
+    from chronik.rollout.steps import Move
 
 REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions", stage=-1)
 
