@@ -2,13 +2,18 @@
 
 A manifest is plain JSON data. `KINDS` is the one table of the kinds that chronik renders: manifests are sorted and
 applied by it, URLs are built from it (so known kinds cost no discovery call), and the operator watches these kinds.
+Further kinds come with templates of the user's. Which ones a cluster has stands on its ConfigMap, so that what is left
+of a template that is gone can be found, as the ApplySets of kubectl have it on their parents.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 Manifest = dict[str, Any]
 ComponentName = Literal["controller", "ingest", "search", "node"]
@@ -107,6 +112,53 @@ LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases", stage=-1)
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", stage=-1, namespaced=False)
 OTHER_KINDS = (CLUSTER, POD, CLAIM, SECRET, EVENT, LEASE, STORAGE_CLASS)
 
+OWN_KINDS_ANNOTATION = "chronik.stream/own-kinds"
+"""On a cluster's ConfigMap: the kinds beyond `KINDS` that templates of the user's make for it."""
+_STAGES: dict[str, int] = {
+    # What other objects name: Secrets that controllers make, and limits that pods are held to.
+    **dict.fromkeys(("Certificate", "ExternalSecret", "Issuer", "LimitRange", "ResourceQuota", "SealedSecret"), CONFIG),
+    **dict.fromkeys(("Endpoints", "EndpointSlice", "HTTPRoute", "Ingress", "NetworkPolicy", "TCPRoute"), NETWORK),
+    **dict.fromkeys(("CronJob", "DaemonSet", "Job", "ReplicaSet"), WORKLOADS),
+}
+
+
+class KindName(NamedTuple):
+    """What a manifest calls its kind: printed `batch/v1/CronJob`. How URLs spell it, the API server knows."""
+
+    api_version: str
+    name: str
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> KindName:
+        """Return the name of a manifest's kind."""
+        return cls(manifest["apiVersion"], manifest["kind"])
+
+    def __str__(self) -> str:
+        return f"{self.api_version}/{self.name}"
+
+
+def own_kinds(manifests: Iterable[Manifest]) -> set[KindName]:
+    """Return the kinds that annotations of ConfigMaps among some manifests name; what is none is passed over."""
+    texts = (
+        (each["metadata"].get("annotations") or {}).get(OWN_KINDS_ANNOTATION, "")
+        for each in manifests
+        if each["kind"] == "ConfigMap"
+    )
+    words = (word.strip().rpartition("/") for text in texts for word in str(text).split(","))
+    return {KindName(version, name) for version, _, name in words if version and name and name not in _TAKEN}
+
+
+def with_own_kinds(manifest: Manifest, kinds: Collection[KindName]) -> Manifest:
+    """Return a ConfigMap whose annotation names some kinds, or that has no such annotation if there are none."""
+    metadata = manifest["metadata"]
+    others = {key: value for key, value in metadata.get("annotations", {}).items() if key != OWN_KINDS_ANNOTATION}
+    named = {OWN_KINDS_ANNOTATION: ",".join(sorted(map(str, kinds)))} if kinds else {}
+    rest = {key: value for key, value in metadata.items() if key != "annotations"}
+    return manifest | {"metadata": rest | ({"annotations": others | named} if others or named else {})}
+
+
+_TAKEN = frozenset(kind.name for kind in (*KINDS, *OTHER_KINDS))
+
 
 class ClusterKey(NamedTuple):
     """Which ChronikCluster: printed `namespace/name`."""
@@ -157,6 +209,7 @@ def lasting_name(manifest: Manifest) -> str:
 
 
 _KIND_ORDER = {kind.name: position for position, kind in enumerate(KINDS)}
+_OTHER_STAGE = MONITORING + 1
 _COMPONENT_ORDER: dict[str, int] = {name: position for position, name in enumerate(COMPONENT_NAMES)}
 
 
@@ -177,13 +230,20 @@ class ObjectRef(NamedTuple):
         return "/".join(filter(None, (self.kind, self.namespace, self.name)))
 
 
-def apply_order(manifest: Manifest) -> tuple[int, int, str, str]:
-    """Sort key: kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then by name.
+def stage_of(kind: str) -> int:
+    """Return the stage in which a kind is applied; a kind that nothing is known of comes after all others."""
+    known = KIND_BY_NAME.get(kind)
+    return known.stage if known else _STAGES.get(kind, _OTHER_STAGE)
 
-    A kind that chronik does not know (from a template override) comes last.
+
+def apply_order(manifest: Manifest) -> tuple[int, int, int, str, str]:
+    """Sort key: by stage, kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then by name.
+
+    Kinds that chronik does not render by itself come last in their stage.
     """
     metadata = manifest["metadata"]
     return (
+        stage_of(manifest["kind"]),
         _KIND_ORDER.get(manifest["kind"], len(_KIND_ORDER)),
         _COMPONENT_ORDER.get(component_of(manifest), -1),
         metadata.get("namespace", ""),

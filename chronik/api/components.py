@@ -196,6 +196,8 @@ class Component(NamedTuple):
     budget: DisruptionBudget | None
     external: bool = False
     """Whether each of its pods has an address of its own for clients outside of Kubernetes."""
+    serviceAccount: str | None = None  # noqa: N815  # templates see API spellings only
+    """The service account of its pods, if that is one which chronik does not make."""
 
     @property
     def name(self) -> ComponentName:
@@ -319,6 +321,7 @@ def components(cluster: Cluster) -> list[Component]:
                 autoscaling=autoscaling,
                 budget=_budget(spec["podDisruptionBudget"], type_, _counts(count, autoscaling)),
                 external=type_.members and spec["network"]["external"] is not None,
+                serviceAccount=(spec["components"] or {}).get(name, {}).get("serviceAccount", {}).get("name"),
             )
         )
     return found

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chronik.api.rules import ITEMS, RuleBookError
-from chronik.api.structural import FREE, Raw, SchemaError, inlined, types_of
+from chronik.api.kubernetes_types import referenced
+from chronik.api.rules import ITEMS, VALUES, RuleBookError
+from chronik.api.structural import DEFERRED, FREE, LIST_KEYS, Raw, SchemaError, inlined, types_of
 from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_KIND, Manifest
 
 if TYPE_CHECKING:
@@ -24,13 +25,16 @@ POLICY_NAME = "chronik-warnings"
 
 _SAME = (
     "description", "type", "format", "enum", "pattern", "default", "required", "minimum", "maximum", "minLength",
-    "maxLength", "minItems", "maxItems", "maxProperties", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
-    FREE,
+    "maxLength", "minItems", "maxItems", "maxProperties", "x-kubernetes-list-type",
+    LIST_KEYS, FREE,
 )  # fmt: skip  # keywords that mean the same to JSON Schema and to Kubernetes
 _DROPPED = frozenset({
-    "$ref", "$schema", "$id", "$comment", "$defs", "title", "examples", "x-allowed", "x-verbatim",
+    "$ref", "$schema", "$id", "$comment", "$defs", "title", "examples", "x-allowed", "x-verbatim", DEFERRED,
 })  # fmt: skip  # for people, editors and ourselves
 _TURNED = frozenset({"properties", "items", "additionalProperties", "propertyNames", "uniqueItems"})
+
+_PARTS_OF_PODS = ("spec", "components", "*")
+"""Where below each field there are types of Kubernetes: described by Kubernetes, they are too many to describe here."""
 
 _COLUMNS = (
     ("Phase", "string", ".status.phase"),
@@ -115,7 +119,14 @@ def warning_policy(rules: RuleBook) -> list[Manifest]:
 
 def editor_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON Schema of a whole document for editors: null stands for an absent field, as on the API server."""
-    return {**_for_editor(dict(schema)), "$defs": {name: _for_editor(raw) for name, raw in schema["$defs"].items()}}
+    found: dict[str, Raw] = {}
+    todo = [*schema["$defs"]]
+    while todo:  # types of Kubernetes are made as they are met
+        name = todo.pop(0)
+        if name not in found:
+            found[name] = _for_editor(schema["$defs"][name])
+            todo += referenced(found[name])
+    return {**_for_editor(dict(schema)), "$defs": found}
 
 
 def _admission(kind: str, spec: dict[str, Any]) -> Manifest:
@@ -160,6 +171,8 @@ def _structural(raw: Raw, place: SchemaPath, rules: RuleBook, used: set[SchemaPa
         raise SchemaError(f"{'.'.join(place)}: a CRD cannot say {', '.join(sorted(unknown))}")
     used.add(place)
     made = {keyword: raw[keyword] for keyword in _SAME if keyword in raw}
+    if place[: len(_PARTS_OF_PODS)] == _PARTS_OF_PODS and len(place) > len(_PARTS_OF_PODS) + 1:
+        made.pop("description", None)
     if "default" in made:
         made["default"] = _filled(raw)
     if len(types_of(raw)) > 1:
@@ -171,7 +184,7 @@ def _structural(raw: Raw, place: SchemaPath, rules: RuleBook, used: set[SchemaPa
         below = raw["properties"].items()
         made["properties"] = {name: _structural(child, (*place, name), rules, used) for name, child in below}
     if isinstance(raw.get("additionalProperties"), dict):
-        made["additionalProperties"] = _structural(raw["additionalProperties"], (*place, "*"), rules, used)
+        made["additionalProperties"] = _structural(raw["additionalProperties"], (*place, VALUES), rules, used)
     if "items" in raw:
         made["items"] = _structural(raw["items"], (*place, ITEMS), rules, used)
     validations = [*_key_validations(raw), *(_validation(rule) for rule in rules.at(place) if rule.severity == "error")]
@@ -188,9 +201,9 @@ def _filled(raw: Raw) -> Any:
 
 def _key_validations(raw: Raw) -> list[dict[str, str]]:
     """Say in CEL what OpenAPI cannot: what the keys of a map have to be."""
-    if "propertyNames" not in raw:
+    names = raw.get("propertyNames", {})
+    if "pattern" not in names:
         return []
-    names = raw["propertyNames"]
     rule = f"self.all(key, key.size() <= {names['maxLength']} && key.matches(r'{names['pattern']}'))"
     return [{"rule": rule, "message": f"each key must be {names['x-allowed']}"}]
 

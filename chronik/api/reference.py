@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from chronik.api.kubernetes_types import kubernetes_type
 from chronik.api.rules import ITEMS
 from chronik.api.structural import FREE, Raw, inlined, resolved, types_of
 
@@ -43,6 +44,7 @@ _RULES = """\
 
 What no single field can say. The API server knows these rules too, and refuses and warns in the same words.
 """
+_KUBERNETES = "https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/"
 _LONG_PATH = 100
 _TABLE = "| Field | Type | Default | Meaning |\n|---|---|---|---|\n"
 
@@ -71,9 +73,13 @@ def _sections(schema: Mapping[str, Any], top: str) -> Iterator[str]:
 
 
 def _visit(root: Raw, raw: Raw, path: str, places: dict[str, list[str]], bodies: dict[str, Raw]) -> None:
+    if kubernetes_type(raw.get("$ref", "")):
+        return
     full = resolved(root, raw)
     if "items" in full:
         _visit(root, full["items"], f"{path}[]", places, bodies)
+    if isinstance(full.get("additionalProperties"), dict):
+        _visit(root, full["additionalProperties"], f"{path}.*", places, bodies)
     if "properties" not in full:
         return
     key = raw.get("$ref", path)
@@ -91,11 +97,24 @@ def _section(root: Raw, body: Raw, paths: list[str], homes: Mapping[str, str]) -
     likewise = f"\nLikewise: {', '.join(f'`{other}`' for other in others)}.\n" if others else ""
     needed = body.get("required", ())
     rows = [
-        f"| `{name}` | {_type(inlined(root, child), f'{path}.{name}', homes)} "
+        f"| `{name}` | {_linked_type(root, child, f'{path}.{name}', homes)} "
         f"| {_default(resolved(root, child), needed=name in needed)} | {_meaning(resolved(root, child))} |\n"
         for name, child in body["properties"].items()
     ]
     return f"{level} {path}\n\n{body['description']}\n{likewise}\n{_TABLE}{''.join(rows)}"
+
+
+def _linked_type(root: Raw, raw: Raw, path: str, homes: Mapping[str, str]) -> str:
+    """Return the type of a field, of which a type of Kubernetes' own is a link to its documentation."""
+    full = resolved(root, raw)
+    one, each = kubernetes_type(raw.get("$ref", "")), kubernetes_type(full.get("items", {}).get("$ref", ""))
+    if one:
+        return _link(one)
+    return f"list{_at_most(full, 'maxItems')}; each {_link(each)}" if each else _type(inlined(root, raw), path, homes)
+
+
+def _link(struct: str) -> str:
+    return f"[{struct}]({_KUBERNETES}#{struct.lower()}-v1-core)"
 
 
 def _type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:
@@ -108,6 +127,8 @@ def _type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:
     types = types_of(raw)
     if FREE in raw:
         return f"map of any JSON{_at_most(raw, 'maxProperties')}" if types else "any JSON"
+    if f"{path}.*" in homes:
+        return f"[map of maps](#{_anchor(homes[f'{path}.*'])})"
     if types == ("object",):
         return f"map of strings{_at_most(raw, 'maxProperties')}" if "propertyNames" in raw else "map"
     if types == ("integer",):

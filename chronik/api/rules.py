@@ -1,8 +1,8 @@
 """Hold a document to the rule book: what two fields decide together, and whatever else a type cannot say.
 
 schema/rules.yaml is the one place where rules live. This module evaluates them on a laptop and in CI; the API server
-gets the same expressions by the CRD and its policy. A rule is compiled when a document first has what it is about. The
-text of the book is handed in.
+gets the same expressions by the CRD and its policy. A rule is compiled when a document first has what it is about, and
+the rules of a section are not even read before that. The text of the book is handed in.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 ITEMS = "[]"
 """The segment of a place that stands for every item of a list."""
 
+VALUES = "*"
+"""The segment that stands for every value of a map."""
+
 SchemaPath = tuple[str, ...]
 """Where a rule applies, without indices: `("spec", "tolerations", "[]")`."""
 
+_SECTION = re.compile(r"^# section: (\w+)$", re.MULTILINE)
 _GUARD = re.compile(r"!has\(self\.(\w+)\) \|\| ")
 _NEEDED = {"name", "path", "rule", "message", "severity"}
 _KNOWN = _NEEDED | {"hint", "fieldPath", "reason"}
@@ -75,17 +79,32 @@ class RuleBook:
     """The rules, by place.
 
     `kept` keeps compiled expressions by their text, from one process to the next: reading one back takes a seventh of
-    the time of compiling it.
+    the time of compiling it. What stands behind `# section: NAME` in the text is about that section of the spec, and is
+    read when a document has it.
 
     Raises:
         RuleBookError: an entry lacks something, says too much, or contradicts itself.
     """
 
     def __init__(self, text: str, kept: MutableMapping[str, bytes] | None = None) -> None:
-        entries = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
-        self.rules: tuple[Rule, ...] = tuple(map(_rule, entries))
+        common, *sections = _SECTION.split(text)
+        self._unread = dict(zip(sections[::2], sections[1::2], strict=True))
+        self._read: tuple[Rule, ...] = ()
         self._root = _RuleNode(kept if kept is not None else {})
-        for rule in self.rules:
+        self._add(common)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """All rules, in the order of the book."""
+        for section in tuple(self._unread):
+            self._add(self._unread.pop(section))
+        return self._read
+
+    def _add(self, text: str) -> None:
+        entries = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
+        added = tuple(map(_rule, entries))
+        self._read += added
+        for rule in added:
             for place in rule.places:
                 self._root.at(place).add(rule)
 
@@ -101,6 +120,9 @@ class RuleBook:
         A rule is left out where `skip`, the paths of other errors, leads into what it looks at. Transition rules run
         only with `old`, the document being replaced, and only where that has a value too.
         """
+        for spec in (document.get("spec"), old and old.get("spec")):
+            for section in self._unread.keys() & spec.keys() if isinstance(spec, dict) else ():
+                self._add(self._unread.pop(section))
         spoilt = {path[:length] for path in skip for length in range(len(path) + 1)}
         return [
             problem
@@ -168,6 +190,9 @@ def _walk(node: _RuleNode, path: Path, value: Any, old: Any) -> Iterator[tuple[_
             if isinstance(value, list):
                 for index, item in enumerate(value):
                     yield from _walk(below, (*path, index), item, None)
+        elif segment == VALUES:
+            for key, item in value.items() if isinstance(value, dict) else ():
+                yield from _walk(below, (*path, key), item, old.get(key) if isinstance(old, dict) else None)
         elif isinstance(value, dict) and segment in value:
             before = old.get(segment) if isinstance(old, dict) else None
             yield from _walk(below, (*path, segment), value[segment], before)
@@ -228,10 +253,11 @@ def _fault(rule: Rule) -> str | None:
     if "\n" in rule.words:
         return "message and hint must be one line each, as the API server asks"
     listed = any(ITEMS in place for place in rule.places)
+    unnamed = listed or any(VALUES in place for place in rule.places)
     if rule.compares and (rule.severity == "warning" or listed):
         return "a rule with oldSelf must be an error and lie outside lists: only there are old and new values a pair"
-    if rule.severity == "warning" and listed:
-        return "a warning must lie outside lists"
+    if rule.severity == "warning" and unnamed:
+        return "a warning must lie outside lists, and name the keys of maps"
     return None
 
 

@@ -101,7 +101,7 @@ class Schema:
     def completed_spec(self, spec: Any) -> Any:
         """Return a valid, defaulted spec with None for every known field that is absent.
 
-        Parts that go into a pod as they are (affinity, tolerations, topology spread) stay as they are.
+        Parts that go into a pod as they are (affinity, tolerations, topology spread) and maps stay as they are.
         """
         return _completed(spec, self.root.properties["spec"])
 
@@ -110,7 +110,7 @@ def _unknown_fields(value: Any, node: SchemaNode | None, path: Path) -> Iterator
     """Yield the places of fields that the API server would prune, whatever their type."""
     if isinstance(value, dict):
         for key, item in value.items():
-            child = node and node.properties.get(key, node.values)
+            child = node and node.reached.properties.get(key, node.reached.values)
             if child is None:
                 yield (*path, key)
             else:
@@ -121,6 +121,7 @@ def _unknown_fields(value: Any, node: SchemaNode | None, path: Path) -> Iterator
 
 
 def _pruned(value: Any, node: SchemaNode) -> Any:
+    node = node.reached
     if node.free:
         return _decoded(value, DEEPEST)
     if isinstance(value, dict) and (node.properties or node.values):

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from chronik.api.structural import DEEPEST, FREE, Raw, is_integer, is_json, is_text, pattern_of, types_of
+from chronik.api.structural import DEEPEST, FREE, LIST_KEYS, Raw, is_integer, is_json, is_text, pattern_of, types_of
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:
@@ -106,9 +106,12 @@ def _places(raw: Raw) -> dict[str, list[str]]:
 
     def visit(node: Raw, path: str) -> None:
         for name, child in node.get("properties", {}).items():
-            found.setdefault(name, []).append(path)
+            if "*" not in path or name not in found:  # what a whole cluster has comes before what one component has
+                found.setdefault(name, []).append(path)
             if not child.get("x-verbatim"):
                 visit(child, f"{path}.{name}")
+        if isinstance(node.get("additionalProperties"), dict):
+            visit(node["additionalProperties"], f"{path}.*")
 
     visit(raw["properties"]["spec"], "spec")
     return found
@@ -192,6 +195,13 @@ def _twice(value: Any, schema: Raw) -> Explanation:
     return "duplicate", f"must not have {_described(value[double(value) or 0])} twice", ""
 
 
+def _same_keys(value: Any, schema: Raw) -> Explanation:
+    keys = schema[LIST_KEYS]
+    twice = value[double([[item[key] for key in keys] for item in value]) or 0]
+    what = " and ".join(f"{key} {_shown(str(twice[key]))}" for key in keys)
+    return "duplicate", f"must not have two items with the {what}", ""
+
+
 def _no_json(value: Any, schema: Raw) -> Explanation:
     del value, schema
     hint = f"There, maps and lists are at most {DEEPEST} deep, and there is no NaN and no half of a surrogate pair."
@@ -210,6 +220,7 @@ _WORDS: dict[str, Callable[[Any, Raw], Explanation]] = {
     "maxItems": _count("at most", "maxItems", "item"),
     "maxProperties": _count("at most", "maxProperties", "key"),
     "uniqueItems": _twice,
+    LIST_KEYS: _same_keys,
     FREE: _no_json,
 }
 
@@ -334,6 +345,13 @@ def _unique_items(validator: Any, unique: bool, instance: Any, schema: Raw) -> I
         yield ValidationError("")
 
 
+def _told_apart(items: Any, keys: list[str]) -> bool:
+    """Return whether no two items of a list have the same keys; of items that lack one nothing is said here."""
+    if not isinstance(items, list) or not all(isinstance(item, dict) and item.keys() >= {*keys} for item in items):
+        return True
+    return double([[item[key] for key in keys] for item in items]) is None
+
+
 _Validator = extend(
     Draft202012Validator,
     {
@@ -346,6 +364,7 @@ _Validator = extend(
         "maxItems": _unless(lambda value, most: not isinstance(value, list) or len(value) <= most),
         "maxProperties": _unless(lambda value, most: not isinstance(value, dict) or len(value) <= most),
         "uniqueItems": _unique_items,
+        LIST_KEYS: _unless(_told_apart),
         FREE: _unless(lambda value, _: is_json(value)),
         "additionalProperties": _additional_properties,
         "required": _required,

@@ -240,6 +240,65 @@ class Rollout(TypedDict):
     canary: Canary | None
 
 
+class ComponentStorage(TypedDict, total=False):
+    """`spec.components.*.storage`."""
+
+    size: Quantity
+    storageClass: str
+
+
+class ServiceAccount(TypedDict, total=False):
+    """`spec.components.*.serviceAccount`."""
+
+    annotations: dict[str, str]
+    create: bool
+    name: str
+
+
+class ClientServiceOverrides(TypedDict, total=False):
+    """`spec.components.*.service`."""
+
+    annotations: dict[str, str]
+    labels: dict[str, str]
+    loadBalancerClass: str
+    externalTrafficPolicy: Literal["Cluster", "Local"]
+    nodePort: int
+
+
+class Probes(TypedDict, total=False):
+    """`spec.components.*.probes`; each as in a container."""
+
+    startup: dict[str, Any]
+    liveness: dict[str, Any]
+    readiness: dict[str, Any]
+
+
+class ComponentOverrides(TypedDict, total=False):
+    """`spec.components.*`; what is absent is as for all components. What is a map or list of Any is as in a pod."""
+
+    env: list[dict[str, Any]]
+    args: list[str]
+    resources: dict[str, Any]
+    storage: ComponentStorage
+    nodeSelector: dict[str, str]
+    tolerations: list[dict[str, Any]]
+    affinity: dict[str, Any]
+    topologySpreadConstraints: list[dict[str, Any]]
+    priorityClassName: str
+    runtimeClassName: str
+    terminationGracePeriodSeconds: int
+    podAnnotations: dict[str, str]
+    podLabels: dict[str, str]
+    serviceAccount: ServiceAccount
+    service: ClientServiceOverrides
+    probes: Probes
+    lifecycle: dict[str, Any]
+    volumes: list[dict[str, Any]]
+    volumeMounts: list[dict[str, Any]]
+    initContainers: list[dict[str, Any]]
+    sidecars: list[dict[str, Any]]
+
+
 class PatchTarget(TypedDict):
     """`spec.patches[].target`."""
 
@@ -280,6 +339,7 @@ class ClusterSpec(TypedDict):
     tolerations: list[dict[str, Any]]
     affinity: dict[str, Any] | None
     topologySpreadConstraints: list[dict[str, Any]]
+    components: dict[str, ComponentOverrides] | None
     patches: list[Patch]
     templateValues: dict[str, Any]
 

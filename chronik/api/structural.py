@@ -7,6 +7,7 @@ uses, is understood; anything else raises when the schema is compiled.
 from __future__ import annotations
 
 import re
+from functools import cache
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,9 @@ _ABSENT: Any = object()
 _LARGEST = 2**1024 - 2**971  # of all floats
 FREE = "x-kubernetes-preserve-unknown-fields"
 """The keyword of a place that holds any JSON. With the type `object`, it has to be a map."""
+DEFERRED = "x-deferred"
+"""The keyword of a definition that is compiled when a document first has it; no default lies below."""
+LIST_KEYS = "x-kubernetes-list-map-keys"
 DEEPEST = 100
 """How many maps and lists may be inside each other where anything may be: as many as in a file."""
 
@@ -31,7 +35,7 @@ class SchemaNode(NamedTuple):
     """One place in a document. `values` is the node of a map's values; `check` says whether a value is valid.
 
     `fills` says whether any default lies here or below, so that defaulting skips the rest. What is `free` is any JSON,
-    or any map of it.
+    or any map of it. A node that few documents reach is compiled when one does: `reached` returns the whole of it.
     """
 
     types: tuple[str, ...]
@@ -43,6 +47,12 @@ class SchemaNode(NamedTuple):
     verbatim: bool = False
     fills: bool = False
     free: bool = False
+    later: Callable[[], SchemaNode] | None = None
+
+    @property
+    def reached(self) -> SchemaNode:
+        """This node with what is below it."""
+        return self if self.later is None else self.later()
 
     @property
     def has_default(self) -> bool:
@@ -147,9 +157,15 @@ class Compiler:
         if pointer is None:
             return self._compile(raw)
         if pointer not in self._definitions:
-            self._definitions[pointer] = self.node(_definition(self._root, pointer))
+            definition = _definition(self._root, pointer)
+            make = self._deferred if definition.get(DEFERRED) else self.node
+            self._definitions[pointer] = make(definition)
         shared = self._definitions[pointer]
         return shared._replace(default=raw["default"], fills=True) if "default" in raw else shared
+
+    def _deferred(self, raw: Raw) -> SchemaNode:
+        later = cache(lambda: self._compile(raw))
+        return SchemaNode(types_of(raw), lambda value: later().check(value), {}, later=later)
 
     def _compile(self, raw: Raw) -> SchemaNode:
         properties = {name: self.node(child) for name, child in raw.get("properties", {}).items()}
@@ -231,11 +247,13 @@ def _free_check(raw: Raw) -> Callable[[Any], bool]:
 
 def _array_check(raw: Raw, item_check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     least, most = raw.get("minItems", 0), raw.get("maxItems", float("inf"))
-    unique = bool(raw.get("uniqueItems"))
+    unique, keys = bool(raw.get("uniqueItems")), raw.get(LIST_KEYS)
 
     def check(value: Any) -> bool:
         if not isinstance(value, list) or not least <= len(value) <= most or not all(map(item_check, value)):
             return False
+        if keys:
+            return len({tuple(item[key] for key in keys) for item in value}) == len(value)
         return not unique or len(set(value)) == len(value)
 
     return check

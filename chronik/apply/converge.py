@@ -49,7 +49,7 @@ async def converge(
         _remember(found, report)
         try:
             context = await _read_again(found, context, {result.ref for result in stale}, execution.kube)
-            found |= await named(execution.kube, others(desired), found)
+            found |= await named(execution.kube, others(desired, context.uninstalled), found)
         except ChronikError:
             break  # what was done is known, and is reported
     return _summed(rounds)
@@ -103,10 +103,10 @@ async def _read_again(
 ) -> PlanContext:
     """Read objects anew into `found`, and claims into the context, which is returned."""
     kinds = KIND_BY_NAME | {CLAIM.name: CLAIM}
-    known = [ref for ref in sorted(refs) if ref.kind in kinds]
+    known = [ref for ref in sorted(refs) if ref.kind in kinds]  # the others are found anew by name
     answers = await asyncio.gather(*(kube.get(kinds[ref.kind], ref.namespace, ref.name) for ref in known))
     live = {ref: answer for ref, answer in zip(known, answers, strict=True) if answer is not None}
-    for ref in known:
+    for ref in refs:
         found.pop(ref, None)
     found |= {ref: answer for ref, answer in live.items() if ref.kind != CLAIM.name}
     claims = [live.get(ref, claim) for claim in context.claims if (ref := _ref(claim)) not in refs or ref in live]

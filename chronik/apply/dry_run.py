@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chronik.plan.results import LEFT_ALONE, OUTCOMES, WROTE, Report, Result, undone
+from chronik.plan.results import OUTCOMES, Report, Result, hinders, undone
 
 if TYPE_CHECKING:
     from chronik.plan.actions import Action, Plan
@@ -14,7 +14,7 @@ def simulate(todo: Plan) -> Report:
     """Return the report that `apply.execute` would give of a plan."""
     results: list[Result] = []
     for stage in todo.stages:
-        trouble = next((result.ref for result in results if result.outcome not in WROTE | LEFT_ALONE), None)
+        trouble = next((result.ref for result in results if hinders(result)), None)
         untried = f"because of {trouble}" if stage.prunes and trouble else ""
         results += [_simulated(action, untried) for step in stage.steps for action in step.actions]
     return Report(tuple(results))

@@ -27,13 +27,13 @@ from chronik.plan.actions import (
 from chronik.plan.conflicts import without_ports
 from chronik.plan.drift import drift
 from chronik.plan.planner import left_over
-from chronik.plan.results import LEFT_ALONE, OUTCOMES, WROTE, Report, Result, undone
+from chronik.plan.results import OUTCOMES, Report, Result, hinders, undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chronik.kube import Kube
-    from chronik.manifest import Kind, Manifest
+    from chronik.manifest import Manifest
     from chronik.plan.actions import Action, Plan, Stage, Step
     from chronik.plan.planner import Flapping
 
@@ -94,7 +94,7 @@ class _Run:
         for stage in todo.stages:
             for step_results in await self._stage(stage):
                 results += step_results
-            bad = (result.ref for result in results if result.outcome not in WROTE | LEFT_ALONE)
+            bad = (result.ref for result in results if hinders(result))
             self.trouble = self.trouble or next(bad, None)
         return Report(tuple(results), interrupted=self._stopped and any(each.why == _STOPPED for each in results))
 
@@ -171,7 +171,8 @@ class _Run:
                 return await kube.apply(_claim(action), manager=FIELD_MANAGER, force=True, dry_run=dry_run)
             case Prune(ref=ref, uid=uid, resource_version=version):
                 version = version if latest is None else latest["metadata"]["resourceVersion"]
-                await kube.delete(_kind(ref), ref, uid=uid, resource_version=version, dry_run=dry_run)
+                kind = _KNOWN.get(ref.kind) or await kube.kind(action.api_version, ref.kind)
+                await kube.delete(kind, ref, uid=uid, resource_version=version, dry_run=dry_run)
                 return None
             case ReplacePod(ref=ref, uid=uid, resource_version=version):
                 await kube.delete(POD, ref, uid=uid, resource_version=version, dry_run=dry_run)
@@ -209,9 +210,8 @@ def _sends(action: Action) -> bool:
     return type(action) in OUTCOMES
 
 
-def _kind(ref: ObjectRef) -> Kind:
-    """Return the kind of what is pruned: one that is rendered, or the claims of a deleted cluster (`plan.deletion`)."""
-    return CLAIM if ref.kind == CLAIM.name else KIND_BY_NAME[ref.kind]
+_KNOWN = KIND_BY_NAME | {CLAIM.name: CLAIM}
+"""The kinds of what is pruned that need no discovery: those that chronik renders, and the claims of a cluster."""
 
 
 def _at(manifest: Manifest, version: str | None, uid: str | None = None) -> Manifest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from chronik.errors import Forbidden, KindMissing, NamespaceMissing
 from chronik.manifest import (
@@ -15,17 +15,20 @@ from chronik.manifest import (
     Kind,
     KindId,
     ObjectRef,
+    own_kinds,
 )
 from chronik.plan.live import LiveCluster
 from chronik.plan.volumes import volumes
+from chronik.render.own import CLUSTER_SCOPED
 from chronik.tasks import gathered
+from chronik.wording import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
     from chronik.kube import Kube
-    from chronik.manifest import Manifest
+    from chronik.manifest import KindName, Manifest
 
 T = TypeVar("T")
 
@@ -33,8 +36,10 @@ T = TypeVar("T")
 async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, complete: bool = False) -> LiveCluster:
     """Return what a plan needs of a cluster, found by its label: objects, claims and StorageClasses, but no pods.
 
-    With `complete`, also what has the name of a desired object without bearing the label: an object that is not ours,
-    or one of ours that lost it. An apply finds those as it goes; a diff does not.
+    Its objects are of the kinds that chronik renders, of those that templates of the user's make, and of those that
+    such templates once made, as its ConfigMap remembers. With `complete`, also what has the name of a desired object
+    without bearing the label: an object that is not ours, or one of ours that lost it. An apply finds those as it goes;
+    a diff does not.
 
     Raises:
         Forbidden: a kind cannot be listed; "nothing is there" would be a guess.
@@ -46,10 +51,61 @@ async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, 
         _claims(kube, cluster.namespace, f"{INSTANCE_LABEL}={cluster.name}"),
     )
     found = {ObjectRef.of(manifest): manifest for listing in listings for manifest in listing}
+    own = await read_own(kube, own_kinds([*desired, *found.values()]), cluster.namespace, selector)
+    found |= {ObjectRef.of(manifest): manifest for manifest in own.objects}
     wanted = [manifest for manifest in desired if KindId.of(manifest) not in missing]
-    found |= await named(kube, wanted if complete else others(wanted), found)
+    found |= await named(kube, wanted if complete else others(wanted), found, own.uninstalled)
     expandable = await _expandable(kube, desired, found, claims)
-    return LiveCluster(objects=found, claims=claims, expandable=expandable, missing=missing)
+    return LiveCluster(
+        objects=found, claims=claims, expandable=expandable, missing=missing, uninstalled=own.uninstalled
+    )
+
+
+class OwnObjects(NamedTuple):
+    """Objects of kinds that templates of the user's make; of `uninstalled` kinds, by name, it is said why not."""
+
+    objects: Sequence[Manifest]
+    uninstalled: Mapping[str, str]
+
+
+async def read_own(kube: Kube, kinds: Iterable[KindName], namespace: str, selector: str) -> OwnObjects:
+    """Return the objects of some kinds with a label; how URLs spell the kinds, the server is asked.
+
+    Raises:
+        Forbidden: a kind cannot be listed.
+    """
+    found = await gathered(*(_read_kind(kube, name, namespace, selector) for name in sorted(kinds)))
+    uninstalled = {kind: why for each in found for kind, why in each.uninstalled.items()}
+    return OwnObjects([manifest for each in found for manifest in each.objects], uninstalled)
+
+
+async def _read_kind(kube: Kube, name: KindName, namespace: str, selector: str) -> OwnObjects:
+    try:
+        kind = await own_kind(kube, name)
+        return OwnObjects(await _list(kube, kind, namespace, selector), {})
+    except KindMissing as error:
+        return OwnObjects((), {name.name: why_missing(error)})
+
+
+async def own_kind(kube: Kube, name: KindName) -> Kind:
+    """Return how the server spells a kind that a template of the user's makes.
+
+    Raises:
+        KindMissing: it is not installed, or its objects are in no namespace.
+    """
+    kind = await kube.kind(*name)
+    if not kind.namespaced:
+        raise KindMissing(f"{name.name} of {name.api_version} lies in no namespace", hint=CLUSTER_SCOPED)
+    return kind
+
+
+def why_missing(error: KindMissing) -> str:
+    """Return why nothing of a kind can be made, and what to do, in one line."""
+    hint = error.hint if error.hint == CLUSTER_SCOPED else _INSTALL
+    return f"{sentence(error.message)} {hint}"
+
+
+_INSTALL = "Install its CustomResourceDefinition, or remove the template."
 
 
 async def _listed(kube: Kube, kind: Kind, namespace: str, selector: str, missing: set[KindId]) -> list[Manifest]:
@@ -81,16 +137,20 @@ async def _claims(kube: Kube, namespace: str, selector: str) -> list[Manifest]:
         return []
 
 
-def others(desired: Iterable[Manifest]) -> list[Manifest]:
-    """Return the manifests of kinds that only template overrides make; they are read by name."""
-    return [manifest for manifest in desired if manifest["kind"] not in KIND_BY_NAME]
+def others(desired: Iterable[Manifest], uninstalled: Collection[str] = ()) -> list[Manifest]:
+    """Return the manifests of kinds that only templates of the user's make; they are read by name."""
+    return [each for each in desired if each["kind"] not in KIND_BY_NAME and each["kind"] not in uninstalled]
 
 
 async def named(
-    kube: Kube, desired: Iterable[Manifest], found: Mapping[ObjectRef, Manifest]
+    kube: Kube,
+    desired: Iterable[Manifest],
+    found: Mapping[ObjectRef, Manifest],
+    uninstalled: Collection[str] = (),
 ) -> dict[ObjectRef, Manifest]:
-    """Return the live objects with the names of desired ones that were not found."""
-    missing = {ref: manifest for manifest in desired if (ref := ObjectRef.of(manifest)) not in found}
+    """Return the live objects with the names of desired ones that were not found; of uninstalled kinds none is."""
+    wanted = {ObjectRef.of(each): each for each in desired if each["kind"] not in uninstalled}
+    missing = {ref: manifest for ref, manifest in wanted.items() if ref not in found}
     answers = await gathered(*(_get(kube, ref, manifest) for ref, manifest in missing.items()))
     return {ref: live for ref, live in zip(missing, answers, strict=True) if live is not None}
 

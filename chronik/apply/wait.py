@@ -11,7 +11,7 @@ from chronik.apply.creation import CreationFailures
 from chronik.clock import Clock
 from chronik.kube.informer import informer
 from chronik.kube.reflector import KindSelector
-from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, WORKLOAD_KINDS, ClusterKey
+from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, WORKLOAD_KINDS, ClusterKey, KindName
 from chronik.status.creation import with_creation_failures
 from chronik.status.health import Health, State
 from chronik.status.readiness import Readiness, Unready, WaitState, takes_time
@@ -60,7 +60,7 @@ async def wait_ready(  # noqa: PLR0913  # what the caller chooses goes by name, 
     deadline = clock.now() + timeout
     told: WaitState | None = None
     creation = CreationFailures(kube, clock, patience=_PATIENCE)
-    async with informer(kube, _scopes(waited_for), clock) as live:
+    async with informer(kube, await _scopes(kube, waited_for), clock) as live:
         while True:
             now = clock.now()
             state = readiness.look(with_creation_failures(live.objects, await creation.of(live.objects)), now)
@@ -128,17 +128,18 @@ def cluster_selector(names: Sequence[str]) -> str:
     return f"{CLUSTER_LABEL} in ({','.join(sorted(names))})" if len(names) > 1 else f"{CLUSTER_LABEL}={names[0]}"
 
 
-def _scopes(desired: Mapping[ClusterKey, Sequence[Manifest]]) -> list[KindSelector]:
+async def _scopes(kube: Kube, desired: Mapping[ClusterKey, Sequence[Manifest]]) -> list[KindSelector]:
     """Return what to look at: in each namespace the kinds that are waited for there, and the pods."""
-    wanted: dict[str, tuple[set[str], set[str]]] = {}
+    wanted: dict[str, tuple[set[str], set[KindName]]] = {}
     for key, manifests in desired.items():
         names, kinds = wanted.setdefault(key.namespace, (set(), set()))
         names.add(key.name)
-        kinds.update(manifest["kind"] for manifest in manifests if takes_time(manifest))
+        kinds.update(KindName.of(manifest) for manifest in manifests if takes_time(manifest))
     scopes: list[KindSelector] = []
     for namespace, (names, kinds) in wanted.items():
         selector = cluster_selector(sorted(names))
-        scopes += [KindSelector(KIND_BY_NAME[kind], namespace, selector) for kind in sorted(kinds)]
-        if kinds & set(WORKLOAD_KINDS):
+        found = [KIND_BY_NAME.get(kind.name) or await kube.kind(*kind) for kind in sorted(kinds)]
+        scopes += [KindSelector(kind, namespace, selector) for kind in found]
+        if any(kind.name in WORKLOAD_KINDS for kind in kinds):
             scopes.append(KindSelector(POD, namespace, selector, optional=True))
     return scopes

@@ -172,6 +172,7 @@ class _Applying:
             force_conflicts=self.flags.force,
             claims=found.claims,
             expandable=found.expandable,
+            uninstalled=found.uninstalled,
             missing=found.missing,
             mask=Mask.over((*manifests, *found.objects.values())),
         )

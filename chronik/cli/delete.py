@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chronik.apply.executor import Execution, execute
+from chronik.apply.observe import read_own
 from chronik.apply.wait import wait_gone
 from chronik.cli.common import (
     cluster_options,
@@ -33,14 +34,27 @@ from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFail
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.kube.informer import Informer
 from chronik.kube.reflector import KindSelector
-from chronik.manifest import CLAIM, CLUSTER, CLUSTER_LABEL, INSTANCE_LABEL, KINDS, POD, ClusterKey, ObjectRef
+from chronik.manifest import (
+    CLAIM,
+    CLUSTER,
+    CLUSTER_LABEL,
+    INSTANCE_LABEL,
+    KINDS,
+    OTHER_KINDS,
+    POD,
+    ClusterKey,
+    KindName,
+    ObjectRef,
+    own_kinds,
+)
+from chronik.plan.actions import Prune
 from chronik.plan.deletion import Deletion, deletion
 from chronik.plan.live import LiveCluster
 from chronik.plan.results import Report
 from chronik.report.deletion import DeletionResult, deletion_json, forecast, outcome, question, refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
@@ -201,9 +215,10 @@ class _Deleting:
 
     async def _gone(self, result: DeletionResult, seconds: float) -> DeletionResult:
         shown, began = result.deletion, time.monotonic()
-        left = await wait_gone(
-            self.kube, _scopes(shown.key), shown.uids, timeout=seconds, on_change=self.progress.waits
-        )
+        own = {KindName(action.api_version, action.ref.kind) for action in _prunes(shown)}
+        own |= {KindName.of(each) for each in shown.follows}
+        scopes = [*_scopes(shown.key), *await _own_scopes(self.kube, shown.key, own)]
+        left = await wait_gone(self.kube, scopes, shown.uids, timeout=seconds, on_change=self.progress.waits)
         return replace(result, left=tuple(left), waited=time.monotonic() - began)
 
 
@@ -218,11 +233,24 @@ async def _live_cluster(kube: Kube, key: ClusterKey) -> LiveCluster:
     live = Informer(kube, _scopes(key))
     await live.read()
     objects = {ObjectRef.of(manifest): manifest for kind in KINDS for manifest in live.of(kind)}
+    own = await read_own(kube, own_kinds(objects.values()), key.namespace, f"{CLUSTER_LABEL}={key.name}")
+    objects |= {ObjectRef.of(manifest): manifest for manifest in own.objects}
     try:
         document = await kube.get(CLUSTER, key.namespace, key.name)
     except KindMissing:
         document = None
     return LiveCluster(document, objects, live.of(POD), live.of(CLAIM))
+
+
+def _prunes(shown: Deletion) -> list[Prune]:
+    return [action for action in shown.plan.actions if isinstance(action, Prune)]
+
+
+async def _own_scopes(kube: Kube, key: ClusterKey, kinds: Iterable[KindName]) -> list[KindSelector]:
+    """Return where objects of kinds are that only templates of the user's make."""
+    known = {kind.name for kind in (*KINDS, *OTHER_KINDS)}
+    own = [await kube.kind(*each) for each in sorted(kinds) if each.name not in known]
+    return [KindSelector(kind, key.namespace, f"{CLUSTER_LABEL}={key.name}", optional=True) for kind in own]
 
 
 def _scopes(key: ClusterKey) -> list[KindSelector]:

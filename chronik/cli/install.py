@@ -10,12 +10,27 @@ from typing import TYPE_CHECKING
 import click
 
 from chronik.cli import parameters
-from chronik.cli.main import output_dir_option, output_option, print_manifests, templates_option
+from chronik.cli.main import (
+    output_dir_option,
+    output_option,
+    print_manifests,
+    templates_configmap_option,
+    templates_option,
+)
 from chronik.manifest import FEATURES
-from chronik.render.install import IMAGE, NAME, NAMESPACE, OPERATOR_NAME, InstallOptions, install_manifests
+from chronik.render.install import (
+    IMAGE,
+    NAME,
+    NAMESPACE,
+    OPERATOR_NAME,
+    InstallOptions,
+    TemplateSource,
+    install_manifests,
+)
 
 if TYPE_CHECKING:
     from chronik.manifest import Manifest
+    from chronik.offline.template_sets import TemplateSet
 
 
 @click.command()
@@ -87,6 +102,7 @@ if TYPE_CHECKING:
 )
 @click.option("--service-monitor", is_flag=True, help="Add a ServiceMonitor and alerts for the Prometheus operator.")
 @templates_option
+@templates_configmap_option
 @output_option
 @output_dir_option
 def install(
@@ -102,18 +118,21 @@ def install(
     features: tuple[str, ...],
     service_monitor: bool,
     templates: str | None,
+    templates_configmap: tuple[str, str] | None,
     output: str,
     output_dir: str | None,
 ) -> None:
     """Print the manifests of the operator itself.
 
-    Needs no cluster. Install or upgrade with: chronik install | kubectl apply --server-side -f -
+    Needs no cluster. Rights to the kinds that templates of yours add are granted with --templates. Install or upgrade
+    with: chronik install | kubectl apply --server-side -f -
     """
     from chronik.offline import loading as offline  # noqa: PLC0415  # --help stays quick
     from chronik.offline.caches import bytecode_cache  # noqa: PLC0415
-    from chronik.offline.sources import template_reader  # noqa: PLC0415
+    from chronik.offline.template_sets import template_set  # noqa: PLC0415
     from chronik.render.templates import Templates  # noqa: PLC0415
 
+    found = template_set(templates)
     options = InstallOptions(
         name=name,
         namespace=namespace,
@@ -126,11 +145,22 @@ def install(
         with_definitions=not no_crd,
         service_monitor=service_monitor,
         features=features,
+        own=found.own,
+        source=_source(templates_configmap, found),
     )
-    compiled = Templates(template_reader(templates), bytecode_cache())
+    compiled = Templates(found.read, bytecode_cache())
     alerts = _alerts() if service_monitor else []
     manifests = install_manifests(options, compiled, [] if no_crd else offline.definitions(), alerts)
     print_manifests(manifests, output, output_dir, "chronik install")
+
+
+def _source(named: tuple[str, str] | None, templates: TemplateSet) -> TemplateSource | None:
+    """Return the ConfigMap that the operator reads templates from; those of a folder are what is in it."""
+    if named is None:
+        return None
+    from chronik.offline.template_sets import configmap_data  # noqa: PLC0415  # as above
+
+    return TemplateSource(*named, configmap_data(templates) or None)
 
 
 def _alerts() -> list[Manifest]:

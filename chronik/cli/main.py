@@ -332,7 +332,16 @@ namespace_option = click.option(
     help="Namespace for documents that name none.  [default: default]",
 )
 templates_option = click.option(
-    "--templates", type=parameters.FOLDER, metavar="DIR", help="Folder of templates that replace chronik's, by name."
+    "--templates",
+    type=parameters.FOLDER,
+    metavar="DIR",
+    help="Folder of templates that replace chronik's or add objects.",
+)
+templates_configmap_option = click.option(
+    "--templates-configmap",
+    type=parameters.NamespacedName(),
+    metavar="NAMESPACE/NAME",
+    help="ConfigMap of templates that the operator follows; its keys are file names.",
 )
 domain_option = click.option(
     "--cluster-domain",

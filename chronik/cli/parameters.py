@@ -105,6 +105,23 @@ FILE = Text("file", _printable, completes="file")
 FOLDER = Text("folder", _printable, completes="dir")
 
 
+class NamespacedName(click.ParamType[tuple[str, str]]):
+    """An object by namespace and name: `chronik/templates`."""
+
+    name = "object"
+
+    def convert(
+        self, value: str | tuple[str, str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Take it apart."""
+        if isinstance(value, tuple):
+            return value
+        namespace, slash, name = value.partition("/")
+        if not slash:
+            self.fail(f"{value!r} does not say which namespace: write NAMESPACE/NAME", param, ctx)
+        return NAMESPACE.convert(namespace, param, ctx), OBJECT_NAME.convert(name, param, ctx)
+
+
 class Source(click.ParamType[str]):
     """What `-f` takes. It is read later, with all others, so that whatever is wrong with them is told at once."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik.cli import parameters
-from chronik.cli.main import domain_option, templates_option
+from chronik.cli.main import domain_option, templates_configmap_option, templates_option
 from chronik.cli.streams import ReaderGone, use_colour
 from chronik.errors import ChronikError
 from chronik.manifest import FEATURES
@@ -80,6 +80,7 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
     help=f"What to do on top: {', '.join(FEATURES)}. `chronik install --features` gives the rights.  [default: none]",
 )
 @templates_option
+@templates_configmap_option
 @domain_option
 @click.option("--health-port", type=click.IntRange(0, 65535), default=8081, show_default=True)
 @click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True)
@@ -125,14 +126,19 @@ def _options(
     cluster_domain: str,
     lease_namespace: str | None,
     host: str | None,
+    templates_configmap: tuple[str, str] | None,
     **same: Any,
 ) -> Options:
     """Return the operator's options; what is not taken apart here has the same name on both sides."""
     from chronik.kube import ConnectOptions  # noqa: PLC0415
     from chronik.operator.app import Options  # noqa: PLC0415
     from chronik.operator.cache.cache import Selection  # noqa: PLC0415
+    from chronik.operator.rendering.feed import TemplatesFrom  # noqa: PLC0415
 
+    if templates_configmap and same["templates"]:
+        raise click.UsageError("--templates and --templates-configmap both say where templates are: give one of them")
     return Options(
+        templates_from=TemplatesFrom(*templates_configmap) if templates_configmap else None,
         connect=ConnectOptions(kubeconfig=kubeconfig or "", context=context or ""),
         selection=Selection(namespaces=namespaces, selector=selector or "", features=frozenset(features)),
         namespace=lease_namespace or os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),

@@ -117,6 +117,7 @@ class _Viewer:
         """
         live = Informer(self.kube, self.asked.scopes())
         await live.read()
+        await self.asked.follow_own(live, self.kube)
         views = await self._views(live)
         await self._refuse_missing(views)
         if CLUSTER in live.unknown and not self.asked.clusters:
@@ -142,6 +143,7 @@ class _Viewer:
 
         async def follow() -> None:
             async with informer(self.kube, self.asked.scopes()) as live:
+                await self.asked.follow_own(live, self.kube)
                 views = await self._views(live)
                 await self._refuse_missing(views)
                 await self._note_outdated(views)

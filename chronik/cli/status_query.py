@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chronik.apply.observe import own_kind
 from chronik.apply.wait import cluster_selector
+from chronik.errors import ApiError
 from chronik.kube.reflector import KindSelector
 from chronik.manifest import (
     CLAIM,
@@ -20,6 +22,7 @@ from chronik.manifest import (
     WORKLOAD_KINDS,
     ClusterKey,
     ObjectRef,
+    own_kinds,
 )
 from chronik.plan.live import LiveCluster
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from chronik.api.spec import Cluster
+    from chronik.kube import Kube
     from chronik.kube.informer import Informer
     from chronik.manifest import Manifest
 
@@ -65,6 +69,19 @@ class StatusQuery:
             scopes.append(KindSelector(CLUSTER, namespace, optional=True))
         return scopes
 
+    async def follow_own(self, live: Informer, kube: Kube) -> None:
+        """Have the objects read as well that templates of the user's make, as far as they can be."""
+        configs = _by_cluster(live.of(_CONFIG), CLUSTER_LABEL).items()
+        wanted = {(key.namespace, kind) for key, found in configs for kind in own_kinds(found)}
+        selectors = []
+        for namespace, name in sorted(wanted):
+            try:
+                kind = await own_kind(kube, name)
+            except ApiError:
+                continue  # the operator's condition says so, and an apply
+            selectors.append(KindSelector(kind, namespace, CLUSTER_LABEL, optional=True))
+        await live.extend(selectors)
+
     def found(self, live: Informer) -> dict[ClusterKey, LiveCluster]:
         """Sort what was read by cluster: those that were asked for and exist, or all."""
         documents = {ClusterKey.of(each): each for each in live.of(CLUSTER)}
@@ -73,6 +90,9 @@ class StatusQuery:
         for key, configs in _by_cluster(live.of(_CONFIG), CLUSTER_LABEL).items():
             if key in objects:  # by themselves they make no cluster
                 objects[key] += configs
+        for key, own in _by_cluster(live.extended, CLUSTER_LABEL).items():
+            if key in objects:
+                objects[key] += own
         pods = _by_cluster(live.of(POD), CLUSTER_LABEL)
         claims = _by_cluster(live.of(CLAIM), INSTANCE_LABEL)
         every = {

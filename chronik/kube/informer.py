@@ -61,9 +61,10 @@ class Informer:
     def __init__(self, kube: Kube, selectors: Iterable[KindSelector], clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
         self._changed = asyncio.Event()
-        options = ReflectorOptions(_LONGEST_PAUSE, _PASSING, clock=self._clock)
-        self._held = {selector: _Objects(self._changed) for selector in selectors}
-        self._reflectors = [Reflector(kube, selector, held, options) for selector, held in self._held.items()]
+        self._kube = kube
+        self._held: dict[KindSelector, _Objects] = {}
+        self._reflectors: list[Reflector] = []
+        self._first = len(self._add(selectors))
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -80,6 +81,30 @@ class Informer:
         """Return the objects of a kind, those of a selector by name."""
         found = [held.objects for selector, held in self._held.items() if selector.kind is kind]
         return [objects[ref] for objects in found for ref in sorted(objects)]
+
+    @property
+    def extended(self) -> list[Manifest]:
+        """The objects of the selectors that came later, sorted by reference."""
+        later = {ref: each for held in [*self._held.values()][self._first :] for ref, each in held.objects.items()}
+        return [later[ref] for ref in sorted(later)]
+
+    async def extend(self, selectors: Iterable[KindSelector]) -> None:
+        """Read the objects of more selectors, before anything is watched.
+
+        Raises:
+            ApiError: a kind that is not optional cannot be read.
+        """
+        assert not self._tasks, "what is watched already stays as it is"
+        await gathered(*(each.list() for each in self._add(selectors)))
+        self._changed.clear()
+
+    def _add(self, selectors: Iterable[KindSelector]) -> list[Reflector]:
+        options = ReflectorOptions(_LONGEST_PAUSE, _PASSING, clock=self._clock)
+        held = {selector: _Objects(self._changed) for selector in selectors}
+        self._held |= held
+        added = [Reflector(self._kube, selector, objects, options) for selector, objects in held.items()]
+        self._reflectors += added
+        return added
 
     async def read(self) -> None:
         """Read everything once.

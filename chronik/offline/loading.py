@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from chronik.documents.reader import Document
     from chronik.manifest import Manifest
     from chronik.offline.sources import Argument, Source
+    from chronik.offline.template_sets import TemplateSet
     from chronik.render.patches import Patches
 
     class Reader(Protocol):
@@ -203,26 +204,52 @@ def render_clusters(clusters: Sequence[Cluster], templates: str | None = None) -
 
 
 def renderer(templates: str | None = None) -> Callable[[Cluster], list[Manifest]]:
-    """Return the function that renders a cluster with chronik's templates and those of a folder that replace some."""
-    from chronik.render.cluster import render  # noqa: PLC0415  # schema commands need no templates
+    """Return the function that renders a cluster with chronik's templates and those of a folder.
+
+    Raises:
+        InputError: the folder cannot be used.
+    """
+    if templates is None:
+        from chronik.render.cluster import render  # noqa: PLC0415  # schema commands need no templates
+        from chronik.render.templates import Templates  # noqa: PLC0415
+
+        compiled = Templates(assets.template_text, bytecode_cache(), assets.template_names)
+        return _placing(lambda cluster: render(cluster, compiled, patching=_patching))
+    from chronik.offline.template_sets import template_set  # noqa: PLC0415  # chronik's own are a plain folder
+
+    return renderer_of(template_set(templates))
+
+
+def renderer_of(templates: TemplateSet) -> Callable[[Cluster], list[Manifest]]:
+    """Return the function that renders a cluster with templates that are not all chronik's, and holds them to more."""
+    from chronik.render.cluster import render  # noqa: PLC0415
+    from chronik.render.kubernetes import FieldTable  # noqa: PLC0415  # chronik's own templates are tested
     from chronik.render.templates import Templates  # noqa: PLC0415
 
-    read = sources.template_reader(templates)
-    compiled = Templates(read, bytecode_cache(), lambda: sources.template_names(templates))
-    if templates is None:
-        return _placing(lambda cluster: render(cluster, compiled, patching=_patching))
-    from chronik.render.kubernetes import FieldTable  # noqa: PLC0415  # chronik's own templates are tested
-
+    compiled = Templates(templates.read, bytecode_cache(), lambda: templates.all_names)
     fields = FieldTable(assets.kubernetes_fields())
 
     def checked(cluster: Cluster) -> list[Manifest]:
         try:
-            return render(cluster, compiled, fields, _patching)
+            return render(cluster, compiled, fields, _patching, templates.own)
         except TemplateError as error:
-            error.location = sources.locate_in_template(error, templates, read)
+            error.location = templates.locate(error)
             raise
 
     return _placing(checked)
+
+
+def compile_templates(templates: TemplateSet) -> None:
+    """Raise TemplateError, with its place, for the first of the user's templates that cannot be compiled."""
+    from chronik.render.templates import Templates  # noqa: PLC0415
+
+    compiled = Templates(templates.read)
+    for name in sorted(templates.names):
+        try:
+            compiled.check(name)
+        except TemplateError as error:
+            error.location = templates.locate(error)
+            raise
 
 
 def _placing(render: Callable[[Cluster], list[Manifest]]) -> Callable[[Cluster], list[Manifest]]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef
+from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef, own_kinds
 from chronik.offline import assets
 from chronik.plan.actions import Create, TransferOwnership
 from chronik.plan.live import LiveCluster
@@ -43,12 +43,14 @@ def played(cluster: Cluster, manifests: Sequence[Manifest]) -> LiveCluster:
 
 
 def seen(found: LiveCluster, desired: Iterable[Manifest] = ()) -> LiveCluster:
-    """Return what a command sees of a cluster: the kinds that chronik renders, and what has a desired object's name.
+    """Return what a command sees of a cluster: the kinds that it is known to have, and objects of desired names.
 
-    Objects of other kinds, which templates of the user's make, are read by name alone, and never pruned.
+    Objects of other kinds, which templates make in place of chronik's, are read by name alone, and never pruned.
     """
+    desired = list(desired)
     named = {ObjectRef.of(manifest) for manifest in desired}
-    objects = {ref: live for ref, live in found.objects.items() if ref.kind in KIND_BY_NAME or ref in named}
+    kinds = KIND_BY_NAME.keys() | {kind.name for kind in own_kinds([*found.objects.values(), *desired])}
+    objects = {ref: live for ref, live in found.objects.items() if ref.kind in kinds or ref in named}
     return replace(found, objects=objects)
 
 

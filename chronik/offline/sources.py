@@ -1,4 +1,4 @@
-"""Read what `-f` names: files, folders, standard input; and the templates of a `--templates` folder.
+"""Read what `-f` names: files, folders, standard input.
 
 The shell's half of reading: parsing is left to `documents`. Nothing in a folder is left out silently: what cannot be
 read there is an error, as it is for a file that is named itself.
@@ -15,13 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from chronik.errors import InputError
-from chronik.offline import assets
-from chronik.problem import Location
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from chronik.errors import TemplateError
+    from collections.abc import Callable, Iterator
 
 STDIN = "<stdin>"
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -60,7 +56,7 @@ def read_argument(name: str, *, recursive: bool = False) -> Argument:
     The errors say that a name leads nowhere, cannot be read, or is larger than 16 MiB.
     """
     is_folder = name not in {"", "-"} and os.path.isdir(name)  # noqa: PTH112  # Path.is_dir raises where it may not look
-    found = [*_walk(Path(name), recursive=recursive, wanted=_is_document)] if is_folder else [name]
+    found = [*walk(Path(name), recursive=recursive, wanted=_is_document)] if is_folder else [name]
     errors = [each for each in found if isinstance(each, InputError)]
     sources = []
     for path in sorted(str(each) for each in found if not isinstance(each, InputError)):
@@ -78,7 +74,7 @@ def _is_document(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def _walk(folder: Path, *, recursive: bool, wanted: Callable[[str], bool]) -> Iterator[Path | InputError]:
+def walk(folder: Path, *, recursive: bool, wanted: Callable[[str], bool]) -> Iterator[Path | InputError]:
     """Yield the wanted files below a folder, links followed, and an error for whatever cannot be looked at."""
     return _Walk(recursive, wanted, set()).folder(folder, ())
 
@@ -168,75 +164,3 @@ def _nearby(path: Path) -> str:
         return f"The folder {path.parent} is not there either."
     close = get_close_matches(path.name, names, n=1)
     return f"Did you mean {path.parent / close[0]}?" if close else ""
-
-
-def template_reader(overrides: str | None = None) -> Callable[[str], str | None]:
-    """Return the function that reads a template by name: from the overrides first, then chronik's own.
-
-    Raises:
-        InputError: the folder is missing, or holds a template under a name that chronik would never use.
-    """
-    folders = [assets.TEMPLATES]
-    if overrides is not None:
-        _check_overrides(Path(overrides))
-        folders.insert(0, Path(overrides))
-
-    def read(name: str) -> str | None:
-        for folder in folders:
-            try:
-                return (folder / name).read_text("utf-8-sig")  # editors on Windows begin files with a mark
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except (OSError, UnicodeDecodeError) as error:
-                why = error.strerror if isinstance(error, OSError) else error
-                raise InputError(f"cannot be read: {why}", subject=str(folder / name)) from error
-        return None
-
-    return read
-
-
-def template_names(overrides: str | None) -> list[str]:
-    """Return the names of all templates, those of a folder of overrides included."""
-    folders = [assets.TEMPLATES, *([Path(overrides)] if overrides is not None else ())]
-    return sorted({file.relative_to(folder).as_posix() for folder in folders for file in _templates(folder)})
-
-
-def locate_in_template(error: TemplateError, overrides: str, read: Callable[[str], str | None]) -> Location:
-    """Return where a template is wrong: the line that the error names, or the first with its word, or the beginning."""
-    lines = (read(error.template) or "").splitlines()
-    word = re.compile(rf"(?<![\w]){re.escape(error.word)}(?![\w])") if error.word else None
-    holding = (number for number, text in enumerate(lines, start=1) if word and word.search(text))
-    number = error.line or next(holding, 1)
-    text = lines[number - 1] if number <= len(lines) else ""
-    found = word.search(text) if word else None
-    column = found.start() if found else len(text) - len(text.lstrip())
-    own = Path(overrides) / error.template
-    return Location(str(own) if own.exists() else error.template, number, column + 1, text)
-
-
-def _check_overrides(folder: Path) -> None:
-    if not os.path.isdir(folder):  # noqa: PTH112  # as above
-        raise InputError("no such folder of templates", subject=str(folder))
-    known = {file.relative_to(assets.TEMPLATES).as_posix() for file in _templates(assets.TEMPLATES)}
-    own = {file.relative_to(folder).as_posix() for file in _templates(folder)}
-    if not own:
-        raise InputError("holds no *.yaml.j2 file", subject=str(folder), hint=f"It can replace {_listed(known)}.")
-    unknown = sorted(name for name in own - known if not name.startswith("parts/"))
-    if unknown:
-        raise InputError(
-            f"{unknown[0]} replaces no template of chronik's",
-            subject=str(folder),
-            hint=f"Known: {_listed(known)}; new parts go in parts/.",
-        )
-
-
-def _templates(folder: Path) -> Iterator[Path]:
-    """Yield the templates of a folder. One that cannot be read must not give way to chronik's own."""
-    for found in _walk(folder, recursive=True, wanted=lambda name: name.endswith(".j2")):
-        if isinstance(found, InputError):
-            raise found
-        yield found
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(name for name in names if not name.startswith("parts/")))

@@ -22,10 +22,11 @@ from chronik.operator.context import ReconcileContext
 from chronik.operator.definition import check_definition, watch_definition
 from chronik.operator.lease import LEASE_NAME, Leadership, Terms
 from chronik.operator.queue import WorkQueue
+from chronik.operator.rendering.rendering import Rendering
 from chronik.operator.telemetry.events import Recorder
 from chronik.operator.telemetry.metrics import Metrics
 from chronik.operator.telemetry.server import Probes, Serving, Watchdog, serving
-from chronik.operator.worker import RecentRenders, Workers, run_workers
+from chronik.operator.worker import Workers, run_workers
 from chronik.tasks import background, first_of
 from chronik.wording import counted
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from chronik.kube import Kube
     from chronik.manifest import ClusterKey
     from chronik.operator.context import ReconcileResult
+    from chronik.operator.rendering.feed import TemplatesFrom
 
 _log = logging.getLogger("chronik.operator")
 
@@ -64,6 +66,7 @@ class Options:
     workers: int = 16
     resync: float = 60.0
     templates: str | None = None
+    templates_from: TemplatesFrom | None = None
     domain: str = "cluster.local"
     host: str = ""
     health_port: int = 8081
@@ -93,15 +96,19 @@ class Operator:
                 connection = replace(connection, guard=leadership)
             kube = await stack.enter_async_context(connect(connection))
             cache = Cache(kube, self.options.selection, wake=self._queue.add, on_relist=self.metrics.relisted)
+            rendering = _rendering(self.options, kube, cache)
             probes = Probes(
                 live={"workers": self._watchdog.check},
-                ready={"caches": lambda: "" if cache.synced else cache.trouble or "not everything has been listed yet"},
+                ready={
+                    "caches": lambda: "" if cache.synced else cache.trouble or "not everything has been listed yet",
+                    **({"templates": lambda: rendering.missing} if rendering.feed else {}),
+                },
             )
             options = self.options
             serving_it = serving(probes, self.metrics, options.health_port, options.metrics_port, options.host)
             self.serving = await stack.enter_async_context(serving_it)
             _log.info("answers probes and gives out metrics", extra=asdict(self.serving))
-            await self._either(self._lead(kube, cache, leadership), cache.run())
+            await self._either(self._lead(kube, rendering, leadership), rendering.follow())
 
     async def _either(self, main: Coroutine[Any, Any, None], support: Coroutine[Any, Any, None]) -> None:
         """Run both until the first one ends; a failure of the second one before that is raised."""
@@ -120,26 +127,26 @@ class Operator:
             kube, namespace=options.namespace, name=options.lease, identity=options.identity, terms=options.terms
         )
 
-    async def _lead(self, kube: Kube, cache: Cache, leadership: Leadership | None) -> None:
+    async def _lead(self, kube: Kube, rendering: Rendering, leadership: Leadership | None) -> None:
         """Work whenever this replica may, until it is told to stop."""
-        await self._until_stopped(cache.wait_synced())  # before that, the lease is better with another replica
+        await self._until_stopped(rendering.wait_ready())  # before that, the lease is better with another replica
         if self.stop.is_set():
             return
         if leadership is None:
             self.metrics.leads(yes=True)
-            await self._work(kube, cache, self.stop)
+            await self._work(kube, rendering, self.stop)
         else:
-            await self._either(self._terms(kube, cache, leadership), leadership.run())
+            await self._either(self._terms(kube, rendering, leadership), leadership.run())
 
-    async def _terms(self, kube: Kube, cache: Cache, leadership: Leadership) -> None:
+    async def _terms(self, kube: Kube, rendering: Rendering, leadership: Leadership) -> None:
         """Work through one term after another; in the end give the lease away."""
         while not self.stop.is_set():
             await self._until_stopped(leadership.acquired())
             if leadership.holds:
-                await self._term(kube, cache, leadership)
+                await self._term(kube, rendering, leadership)
         await leadership.release()
 
-    async def _term(self, kube: Kube, cache: Cache, leadership: Leadership) -> None:
+    async def _term(self, kube: Kube, rendering: Rendering, leadership: Leadership) -> None:
         """Work for as long as the lease is held."""
         ending = asyncio.Event()
 
@@ -149,15 +156,16 @@ class Operator:
 
         self.metrics.leads(yes=True)
         async with background(end()):
-            await self._work(kube, cache, ending)
+            await self._work(kube, rendering, ending)
         self.metrics.leads(yes=False)
 
-    async def _work(self, kube: Kube, cache: Cache, ending: asyncio.Event) -> None:
+    async def _work(self, kube: Kube, rendering: Rendering, ending: asyncio.Event) -> None:
         """Pass over all clusters, and then over each whenever it may have changed, until `ending` is set."""
+        cache = rendering.cache
         recorder = Recorder(kube, self.options.identity or "chronik-operator")
         workers = Workers(
             context=replace(
-                _context(self.options, kube, cache, ending),
+                _context(self.options, kube, rendering, ending),
                 announce=lambda cluster, event: recorder.record(cluster, *event),
             ),
             queue=self._queue,
@@ -191,20 +199,27 @@ async def run_once(options: Options) -> list[tuple[ClusterKey, ReconcileResult]]
         await _look(kube, options.selection)
         await check_definition(kube)
         cache = Cache(kube, options.selection, wake=lambda _key: None)
-        async with background(cache.run()):
-            await cache.wait_synced()
-            context = _context(options, kube, cache, stop=asyncio.Event())
+        rendering = _rendering(options, kube, cache)
+        async with background(rendering.follow()):
+            await rendering.wait_looked()
+            context = _context(options, kube, rendering, stop=asyncio.Event())
             workers = Workers(context=context, queue=queue, metrics=metrics, clock=options.connect.clock)
             return [(key, await _fully(workers, key)) for key in sorted(cache.clusters())]
 
 
-def _context(options: Options, kube: Kube, cache: Cache, stop: asyncio.Event) -> ReconcileContext:
+def _rendering(options: Options, kube: Kube, cache: Cache) -> Rendering:
+    source = options.templates_from or options.templates
+    return Rendering(kube, cache, source, domain=options.domain, clock=options.connect.clock)
+
+
+def _context(options: Options, kube: Kube, rendering: Rendering, stop: asyncio.Event) -> ReconcileContext:
     """Return what passes work with until `stop` is set."""
     return ReconcileContext(
         kube=kube,
-        cache=cache,
+        cache=rendering.cache,
         validator=offline.validator(),
-        render=RecentRenders(offline.renderer(options.templates)),
+        render=rendering.render,
+        templates_trouble=lambda: rendering.trouble,
         now=timestamp,
         execution=Execution(kube=kube, stop=stop),
         domain=options.domain,

@@ -34,6 +34,7 @@ class ReconcileContext:
     `now` returns an RFC 3339 time in UTC. `announce` gets what is worth an Event. `flapping` are applies that did not
     help; losing them costs one such apply for each. `upgrading` are the clusters that this process has begun to bring
     to its own version, so that two passes side by side do not both begin; what began earlier is in their status.
+    `templates_trouble` tells what is wrong with the newest templates, while older ones are used, or is empty.
     `creation` is why pods of StatefulSets were not created, as far as that has been asked. `deadlines` are how long
     rolls have been without progress, in seconds of `monotonic`. `revisions` are pod templates that canaries go back to.
     """
@@ -53,6 +54,7 @@ class ReconcileContext:
     deadlines: Deadlines = field(default_factory=Deadlines)
     revisions: dict[tuple[ClusterKey, str], Manifest] = field(default_factory=dict)
     monotonic: Callable[[], float] = time.monotonic
+    templates_trouble: Callable[[], str] = str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from chronik.api.components import workload_name
 from chronik.apply.converge import converge
 from chronik.apply.executor import execute
-from chronik.apply.observe import named, others
-from chronik.errors import ChronikError, RenderError
-from chronik.manifest import KIND_BY_NAME, WORKLOAD_KINDS, is_paused
+from chronik.apply.observe import named, others, read_own
+from chronik.errors import ChronikError, KindMissing, RenderError
+from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef, is_paused, own_kinds
 from chronik.operator.context import status_of
 from chronik.operator.lifecycle import other_upgrade
 from chronik.operator.rollout import Rollout
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from chronik.api.spec import Cluster
     from chronik.apply.executor import Execution
-    from chronik.manifest import ClusterKey, Manifest, ObjectRef
+    from chronik.manifest import ClusterKey, Manifest
     from chronik.operator.context import ReconcileContext
     from chronik.plan.live import LiveCluster
     from chronik.plan.planner import RolloutGate
@@ -58,12 +58,14 @@ class Converged(NamedTuple):
     """What became of a pass: a report on every object, which Secrets pods run with or lack, and what is there now.
 
     `rollout` is what was decided about a canary.
+    `unread` is why it is not known what is left of templates that are gone.
     """
 
     report: Report
     secrets: Rotation
     live: LiveCluster
     rollout: Decision | None = None
+    unread: ChronikError | None = None
 
 
 class _Staging(NamedTuple):
@@ -84,7 +86,7 @@ async def converge_cluster(desired: Desired, context: ReconcileContext) -> Conve
     """Bring a cluster's objects to its manifests, in order, and restart the pods whose Secrets have changed."""
     key = desired.cluster.key
     context.cache.uses(key, {name for manifest in desired.manifests for name in required_secrets(manifest)})
-    found = context.cache.view(key, desired.document)
+    found, unread = await _with_left_over(key, context.cache.view(key, desired.document), context)
     staging = _Staging.of(desired, context)
     rollout = _rollout(desired, found, staging.replacing, context)
     report = NOTHING_DONE if desired.paused else await _apply(desired, found, rollout, staging, context)
@@ -94,7 +96,21 @@ async def converge_cluster(desired: Desired, context: ReconcileContext) -> Conve
     if secrets.restarts.stages and not desired.paused:
         report = (await execute(secrets.restarts, _execution(key, context))).after(report)
         live = context.cache.view(key)
-    return Converged(report, secrets, live, staging.canary.decision if staging.canary else None)
+    return Converged(report, secrets, live, staging.canary.decision if staging.canary else None, unread)
+
+
+async def _with_left_over(
+    key: ClusterKey, found: LiveCluster, context: ReconcileContext
+) -> tuple[LiveCluster, ChronikError | None]:
+    """Return a cluster with what is left of kinds that no template makes any more, which the cache does not follow."""
+    left = own_kinds(found.objects.values()) - context.cache.own.names
+    if not left:
+        return found, None
+    try:
+        own = await read_own(context.kube, left, key.namespace, f"{CLUSTER_LABEL}={key.name}")
+    except ChronikError as error:
+        return replace(found, unread=frozenset(left)), error
+    return replace(found, objects={**found.objects, **{ObjectRef.of(each): each for each in own.objects}}), None
 
 
 def first_digests(cluster: Cluster | None, context: ReconcileContext) -> Mapping[str, str]:
@@ -149,7 +165,7 @@ async def _applied(
         knowledge = replace(knowledge, gate=_staged_gate(canary, rollout, found))
     objects = dict(found.objects)
     with suppress(ChronikError):  # what cannot be read is reported when it cannot be created
-        objects |= await named(context.kube, others(manifests), objects)
+        objects |= await named(context.kube, others(manifests, found.uninstalled), objects)
     report = await converge(manifests, objects, knowledge, execution)
     better = await _better_informed(knowledge, report, context)
     if better is None:
@@ -184,6 +200,8 @@ def _knowledge(desired: Desired, found: LiveCluster, rollout: Rollout, context: 
         expandable=found.expandable,
         missing=found.missing,
         gate=rollout.gate,
+        uninstalled=found.uninstalled,
+        unread=found.unread,
     )
 
 
@@ -215,6 +233,8 @@ def _remember(key: ClusterKey, result: Result, context: ReconcileContext) -> Non
         context.cache.observe_write(result.answer)
     elif isinstance(result.action, Prune | ReplacePod) and result.outcome in {"pruned", "replaced"}:
         context.cache.observe_delete(result.ref, result.action.uid)
+    elif isinstance(result.error, KindMissing):
+        context.cache.own.look_again(result.ref.kind)
     if result.flapping:
         context.flapping.setdefault(key, {})[result.ref] = result.flapping
 

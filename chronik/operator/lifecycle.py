@@ -18,6 +18,7 @@ from chronik.plan.deletion import leftovers, when_deleted
 from chronik.status.assess import NOTHING_DONE, describe_error, pause
 from chronik.status.compute import deleting, pending, refused
 from chronik.status.events import Announcement, announcements
+from chronik.status.own import template_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +71,7 @@ async def claim(document: Manifest, secrets: Mapping[str, str], context: Reconci
 
 async def reject(document: Manifest, failure: Reason, context: ReconcileContext) -> ReconcileResult:
     """Say in the status that a spec cannot be used; nothing is created or changed for it."""
-    told = pause(paused=is_paused(document))
+    told = [*pause(paused=is_paused(document)), *template_conditions(context.templates_trouble())]
     status = refused(status_of(document), failure, context.now(), _generation(document), told)
     wrote = await write_status(document, status, context)
     record_events(document, NOTHING_DONE, status, context)

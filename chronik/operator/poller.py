@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from chronik.apply.creation import LONGEST_PAUSE, read_creation_failures
 from chronik.errors import ChronikError
-from chronik.manifest import KIND_BY_NAME
 from chronik.plan.actions import Foreign
 from chronik.tasks import side_by_side
 
@@ -60,7 +59,7 @@ class Poller:
         blocking = frozenset(
             each.ref
             for each in outcome.report.obstacles
-            if isinstance(each.action, Foreign) and each.ref.kind in KIND_BY_NAME
+            if isinstance(each.action, Foreign) and self.context.cache.kind(each.ref.kind)
         )
         uids: dict[ObjectRef, str] = {}
         self._want(key, "blocking", blocking, lambda: self._has_moved(blocking, uids), LONGEST_BLOCKED)
@@ -109,7 +108,8 @@ class Poller:
         """Tell whether one of the objects that were in the way is gone, or is another one by now."""
         moved = False
         for ref in sorted(refs):
-            live = await self.context.kube.get(KIND_BY_NAME[ref.kind], ref.namespace, ref.name)
+            kind = self.context.cache.kind(ref.kind)
+            live = await self.context.kube.get(kind, ref.namespace, ref.name) if kind else None
             uid = live["metadata"]["uid"] if live else ""
             moved = moved or not uid or uids.setdefault(ref, uid) != uid
         return moved

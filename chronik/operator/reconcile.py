@@ -19,6 +19,7 @@ from chronik.operator.membership.members import membership
 from chronik.status.assess import assess, describe_error, invalid, with_rollout
 from chronik.status.compute import Observation, derive
 from chronik.status.creation import with_creation_failures
+from chronik.status.own import own_conditions, template_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from chronik.plan.results import Report
     from chronik.problem import Problem
     from chronik.status.assess import Assessment
+    from chronik.status.compute import Condition
 
 
 async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
@@ -80,7 +82,10 @@ async def _update_status(
 ) -> ReconcileResult:
     """Derive the status from what is there now, write it, record Events, and return how the pass ended."""
     document, report = desired.document, converged.report
-    assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused)
+    extra = _about_templates(desired, converged, context)
+    assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused, extra=extra)
+    if converged.unread and assessment.failure is None and assessment.waiting is None:
+        assessment = replace(assessment, waiting=describe_error(converged.unread), retry="permanent")
     if assessment.failure is None and assessment.waiting is None:
         assessment = replace(assessment, waiting=group.waiting)
     if converged.rollout:
@@ -97,6 +102,18 @@ async def _update_status(
     rollout = (status.get("rollout") or {}).get("phase", "")
     wrote = wrote or bool(report.written)
     return replace(result, wrote=wrote, missing=missing, again_at=again_at, rollout=rollout)
+
+
+def _about_templates(desired: Desired, converged: Converged, context: ReconcileContext) -> list[Condition]:
+    """Return what is to be said of templates of the user's, and of what they make."""
+    own = own_conditions(
+        desired.cluster,
+        desired.manifests,
+        converged.live.objects,
+        converged.live.uninstalled,
+        converged.unread,
+    )
+    return [*own, *template_conditions(context.templates_trouble())]
 
 
 def _observation(
@@ -130,7 +147,7 @@ def _is_overdue(desired: Desired, live: LiveCluster, context: ReconcileContext) 
 def _details(document: Manifest, converged: Converged, context: ReconcileContext) -> dict[str, Any]:
     """Return what else the status says: which version of chronik did it, and what the Secrets were."""
     report = converged.report
-    version = context.version if report.ok and report.results else status_of(document).get("operatorVersion")
+    version = context.version if report.results and not report.hindered else status_of(document).get("operatorVersion")
     previous = status_of(document).get("rollout") if is_paused(document) else None
     rollout = converged.rollout.status if converged.rollout else previous
     details = {"operatorVersion": version, "secretDigests": converged.secrets.digests, "rollout": rollout}

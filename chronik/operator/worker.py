@@ -274,6 +274,11 @@ class RecentRenders:
         self._kept = kept
         self._recent: OrderedDict[tuple[str | bytes, ...], list[Manifest]] = OrderedDict()
 
+    def use(self, render: Callable[[Cluster], list[Manifest]]) -> None:
+        """Render by other templates from now on."""
+        self._render = render
+        self._recent.clear()
+
     def __call__(self, cluster: Cluster) -> list[Manifest]:
         """Return the manifests of a cluster."""
         metadata = orjson.dumps([cluster.labels, cluster.annotations])

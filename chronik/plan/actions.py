@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from chronik.manifest import KIND_BY_NAME
-
 if TYPE_CHECKING:
     from chronik.errors import FieldOwner
     from chronik.manifest import KindId, Manifest, ObjectRef
@@ -121,10 +119,11 @@ class GrowClaim(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prune(Action):
-    """Delete an object that is ours and no longer wanted, in the background."""
+    """Delete an object that is ours and no longer wanted, in the background; `api_version` is its own."""
 
     uid: str
     resource_version: str
+    api_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +196,11 @@ class Blocked(Obstacle):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KindUnavailable(Obstacle):
+    """The server does not know the object's kind, or may not be asked for it. Nothing else waits for that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wait(Obstacle):
     """It resolves itself: the object is being deleted, or the garbage collector is on its way."""
 
@@ -236,9 +240,4 @@ class Plan:
 
 
 STAGE_NAMES = ("rbac", "config", "network", "workloads", "disruption", "scaling", "monitoring", "other")
-
-
-def stage_of(kind: str) -> int:
-    """Return the position in `STAGE_NAMES` of a kind's stage; kinds that only a template override makes come last."""
-    known = KIND_BY_NAME.get(kind)
-    return known.stage if known else len(STAGE_NAMES) - 1
+"""The stages of `manifest.stage_of`, by number."""

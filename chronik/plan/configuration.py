@@ -1,21 +1,24 @@
-"""ConfigMaps that are named for their content: which one comes after which, and which are still read.
+"""ConfigMaps that are named for their content: which one comes after which, which are still read, what they remember.
 
 A pod of an earlier revision that restarts while a roll goes on, is halted or is undone has to find the configuration
 that it was made with. So a superseded ConfigMap stays until no pod names it and no roll is under way.
+
+The newest one remembers the kinds that templates of the user's make. A kind is forgotten once nothing of it is left:
+before that, what a template that is gone has made could never be found again.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.manifest import WORKLOAD_KINDS, ObjectRef, is_configuration
+from chronik.manifest import WORKLOAD_KINDS, ObjectRef, is_configuration, own_kinds, with_own_kinds
 from chronik.plan.changes import Change
 from chronik.problem import format_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from chronik.manifest import Manifest
+    from chronik.manifest import KindName, Manifest
     from chronik.plan.changes import Mask
 
 
@@ -78,3 +81,30 @@ def _is_rolling(workload: Manifest) -> bool:
     if status.get("currentRevision") != status.get("updateRevision") and not on_delete:  # which never brings it up
         return True
     return bool(status.get("updatedReplicas", 0) < status.get("replicas", 0))
+
+
+class Record(NamedTuple):
+    """The ConfigMap that remembers kinds: as rendered, as it is applied now, and as it is once all has been pruned."""
+
+    wanted: Manifest
+    now: Manifest
+    then: Manifest
+
+
+def record_of_kinds(
+    desired: Iterable[Manifest],
+    observed: Mapping[ObjectRef, Manifest],
+    kept: Collection[KindName],
+    going: Collection[KindName],
+) -> Record | None:
+    """Return how the record of kinds changes; None if it forgets none.
+
+    Of the `kept` kinds something stays that is not wanted, of those that are `going` it is pruned now.
+    """
+    wanted = next((each for each in desired if is_configuration(each)), None)
+    leaving = own_kinds(observed.values()) - own_kinds([wanted]) if wanted else set()
+    if wanted is None or not leaving:
+        return None
+    then = own_kinds([wanted]) | {kind for kind in leaving if kind in kept}
+    now = then | {kind for kind in leaving if kind in going}
+    return Record(wanted, with_own_kinds(wanted, now), with_own_kinds(wanted, then))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from chronik.api.components import claim_owner, workload_name
 from chronik.errors import ConflictError
-from chronik.manifest import WORKLOAD_KINDS, ClusterKey, ObjectRef, apply_order, component_of
-from chronik.plan.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step, stage_of
+from chronik.manifest import WORKLOAD_KINDS, ClusterKey, ObjectRef, apply_order, component_of, own_kinds, stage_of
+from chronik.plan.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step
 from chronik.plan.ownership import Owner, has_owner, ownership_of, pruned
 from chronik.plan.volumes import claim_retention
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from typing import Any
 
-    from chronik.manifest import Manifest
+    from chronik.manifest import KindName, Manifest
     from chronik.plan.live import LiveCluster
 
 # --- claims that nothing would take along -----------------------------------------------------------------------------
@@ -128,7 +128,8 @@ def deletion(key: ClusterKey, found: LiveCluster, retention: str | None = None) 
     if found.document is not None:
         retention = when_deleted(found.document)
     document_uid = found.document["metadata"]["uid"] if found.document else None
-    decided = [_decided(live, key, document_uid) for live in sorted(found.objects.values(), key=apply_order)]
+    own = own_kinds(found.objects.values())
+    decided = [_decided(live, key, document_uid, own) for live in sorted(found.objects.values(), key=apply_order)]
     kept = tuple(action for action in decided if isinstance(action, Skip))
     prunes = [action for action in reversed(decided) if isinstance(action, Prune)]
     staying = {action.ref.name for action in kept if action.ref.kind in WORKLOAD_KINDS}
@@ -156,15 +157,13 @@ def deletion(key: ClusterKey, found: LiveCluster, retention: str | None = None) 
     )
 
 
-def _decided(live: Manifest, key: ClusterKey, document_uid: str | None) -> Prune | Skip | None:
+def _decided(
+    live: Manifest, key: ClusterKey, document_uid: str | None, own: Collection[KindName]
+) -> Prune | Skip | None:
     if _goes_by_itself(live, key, document_uid):
         return None
-    found = pruned(live, key.name, None, prune=True)
-    return (
-        Prune(ref=found.ref, uid=found.uid, resource_version=found.resource_version)
-        if isinstance(found, Prune)
-        else found
-    )
+    found = pruned(live, key.name, None, prune=True, own=own)
+    return replace(found, reason="") if isinstance(found, Prune) else found
 
 
 def _goes_by_itself(live: Manifest, key: ClusterKey, document_uid: str | None) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from chronik.manifest import KindId, Manifest, ObjectRef
+    from chronik.manifest import KindId, KindName, Manifest, ObjectRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,9 @@ class LiveCluster:
 
     `document` is its ChronikCluster; `objects` are of the kinds that chronik renders, with their `managedFields`;
     `claims` are PersistentVolumeClaims. `expandable` tells of StorageClasses whether they expand volumes; of one that
-    is not in it, that is not known. `missing` are the optional kinds that are not installed.
+    is not in it, that is not known. `missing` are the optional kinds that are not installed. `uninstalled` says of
+    kinds of user templates, by name, why nothing of them can be made; `unread` are those of which it is not known what
+    there is.
     """
 
     document: Manifest | None = None
@@ -26,6 +28,8 @@ class LiveCluster:
     claims: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
     missing: Collection[KindId] = frozenset()
+    uninstalled: Mapping[str, str] = field(default_factory=dict)
+    unread: frozenset[KindName] = frozenset()
 
     @property
     def exists(self) -> bool:

@@ -18,6 +18,7 @@ from chronik.manifest import (
     KIND_BY_NAME,
     MANAGED_BY,
     WORKLOAD_KINDS,
+    KindName,
     ObjectRef,
 )
 from chronik.plan.actions import Prune, Skip
@@ -35,7 +36,7 @@ from chronik.plan.managed_fields import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from chronik.manifest import Manifest
     from chronik.plan.managed_fields import FieldPath, Fields
@@ -167,27 +168,38 @@ _UNWANTED = "is no longer part of the cluster"
 NEVER_PRUNED = frozenset({"PersistentVolumeClaim", "PersistentVolume", "Namespace", "CustomResourceDefinition"})
 
 
-def pruned(live: Manifest, cluster: str, owner_uid: str | None, *, prune: bool) -> Prune | Skip | None:
-    """Return what becomes of an object that is not wanted; None if it is none of this cluster's business."""
+def pruned(
+    live: Manifest, cluster: str, owner_uid: str | None, *, prune: bool, own: Collection[KindName] = ()
+) -> Prune | Skip | None:
+    """Return what becomes of an object that is not wanted; None if it is none of this cluster's business.
+
+    `own` are the kinds that templates of the user's make for the cluster, or made once.
+    """
     labels = live["metadata"].get("labels") or {}
     ref = ObjectRef.of(live)
     if labels.get(CLUSTER_LABEL) != cluster or ref.kind in NEVER_PRUNED:
         return None
-    kept = _why_kept(live, cluster, owner_uid)
+    kept = _why_kept(live, cluster, owner_uid, own)
     if kept:
         return Skip(ref=ref, why="kept", reason=kept)
     if not prune:
         return Skip(ref=ref, why="orphaned", reason=f"{_UNWANTED}, but pruning is off")
     metadata = live["metadata"]
-    return Prune(ref=ref, reason=_UNWANTED, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
+    return Prune(
+        ref=ref,
+        reason=_UNWANTED,
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        api_version=live.get("apiVersion", ""),
+    )
 
 
-def _why_kept(live: Manifest, cluster: str, owner_uid: str | None) -> str:
+def _why_kept(live: Manifest, cluster: str, owner_uid: str | None, own: Collection[KindName]) -> str:
     metadata = live["metadata"]
     whose = ownership_of(live, cluster, owner_uid)
     if whose.owner is not Owner.OURS:
         return whose.reason
-    if live["kind"] not in KIND_BY_NAME:
+    if live["kind"] not in KIND_BY_NAME and KindName.of(live) not in own:
         return f"is a {live['kind']}, which chronik by itself never makes; delete it by hand"
     if not (metadata.get("labels") or {}).items() >= MANAGED_BY.items() or not applied_by_us(live):
         return "is labelled as part of the cluster, but chronik did not make it"

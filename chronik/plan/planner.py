@@ -15,7 +15,17 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from chronik.manifest import FIELD_MANAGER, WORKLOAD_KINDS, KindId, ObjectRef, apply_order, as_stored
+from chronik.manifest import (
+    FIELD_MANAGER,
+    WORKLOAD_KINDS,
+    KindId,
+    KindName,
+    ObjectRef,
+    apply_order,
+    as_stored,
+    own_kinds,
+    stage_of,
+)
 from chronik.plan.actions import (
     KEPT_MANAGER,
     ROLLOUT_MANAGER,
@@ -26,6 +36,7 @@ from chronik.plan.actions import (
     Blocked,
     Create,
     Foreign,
+    KindUnavailable,
     Obstacle,
     Plan,
     Prune,
@@ -35,10 +46,9 @@ from chronik.plan.actions import (
     TransferOwnership,
     Wait,
     not_installed,
-    stage_of,
 )
 from chronik.plan.changes import NO_SECRETS, Mask, changes_of
-from chronik.plan.configuration import predecessor, replaced, why_still_read
+from chronik.plan.configuration import predecessor, record_of_kinds, replaced, why_still_read
 from chronik.plan.conflicts import (
     conflict,
     field_conflicts,
@@ -77,6 +87,7 @@ if TYPE_CHECKING:
     from chronik.errors import FieldOwner
     from chronik.manifest import Manifest
     from chronik.plan.changes import Change
+    from chronik.plan.configuration import Record
     from chronik.plan.drift import Difference
     from chronik.plan.volumes import Volumes
 
@@ -102,7 +113,9 @@ class PlanContext:
     `pods` its pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes.
     `gate` is asked before a workload is created or its pods restart, with the workloads of this plan of which that is
     already so; it names the one to wait for, if any. `unscaled` are workloads of which the server has said that no
-    autoscaler at all scales them. `missing` are kinds that are not installed: their objects are left out.
+    autoscaler at all scales them. `missing` are kinds that are not installed: their objects are left out. `uninstalled`
+    says of kinds of user templates, by name, why nothing of them can be made now; `unread` are those of which it is not
+    known what there is.
     """
 
     cluster: str
@@ -119,6 +132,8 @@ class PlanContext:
     missing: Collection[KindId] = frozenset()
     mask: Mask = NO_SECRETS
     gate: RolloutGate | None = None
+    uninstalled: Mapping[str, str] = field(default_factory=dict)
+    unread: Collection[KindName] = ()
 
 
 def plan(desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], context: PlanContext) -> Plan:
@@ -154,20 +169,43 @@ class _Planner:
         self.autoscalers = Autoscalers.among(desired, observed.values())
         self.started: list[ObjectRef] = []
         self.gone: set[ObjectRef] = set()
+        self.own = own_kinds([*desired, *observed.values()])
         self._operated = context.owner_uid is not None
 
     def plan(self) -> Plan:
+        record = self._record()
+        if record is not None:
+            self.desired = [record.now if each is record.wanted else each for each in self.desired]
         wanted = [(stage_of(manifest["kind"]), self._step(manifest)) for manifest in self.desired]
         unwanted = [(stage_of(step.ref.kind), step) for step in self._prunes()]
         numbers = range(len(STAGE_NAMES))
         applies = [Stage(STAGE_NAMES[number], _steps(wanted, number)) for number in numbers]
         prunes = [Stage(STAGE_NAMES[number], _steps(unwanted, number), prunes=True) for number in reversed(numbers)]
-        return Plan(tuple(stage for stage in (*applies, *prunes) if stage.steps))
+        last = Stage("config", self._forgotten(record) if record else (), prunes=True)
+        return Plan(tuple(stage for stage in (*applies, *prunes, last) if stage.steps))
+
+    def _record(self) -> Record | None:
+        """Return how the record of kinds changes that templates of the user's make; None if it forgets none."""
+        left = [(KindName.of(each), self._pruned(each)) for each in self._unwanted()]
+        kept = {kind for kind, action in left if isinstance(action, Skip)} | {*self.context.unread}
+        going = {kind for kind, action in left if isinstance(action, Prune)}
+        return record_of_kinds(self.desired, self.observed, kept, going)
+
+    def _forgotten(self, record: Record) -> tuple[Step, ...]:
+        """Return the apply that forgets the kinds of which the last objects have been pruned before it."""
+        ref = ObjectRef.of(record.wanted)
+        live = self.observed.get(ref)  # a new one is left to the next apply
+        action = self._action_for(record.then, live, "") if live and record.then != record.now else None
+        if not isinstance(action, Apply):
+            return ()
+        return (Step(ref, (replace(action, reason="the last objects of a kind are gone"),)),)
 
     def _step(self, manifest: Manifest) -> Step:
         ref = ObjectRef.of(manifest)
         if (kind := KindId.of(manifest)) in self.context.missing:
             return Step(ref, (not_installed(ref, kind),))
+        if why := self.context.uninstalled.get(ref.kind):
+            return Step(ref, (KindUnavailable(ref=ref, reason="its kind is not available here", hint=why),))
         live = self.observed.get(ref)
         if live is None:
             return Step(ref, tuple(self._created(manifest)))
@@ -316,15 +354,17 @@ class _Planner:
         return action
 
     def _prunes(self) -> list[Step]:
+        actions = [self._pruned(live) for live in sorted(self._unwanted(), key=apply_order, reverse=True)]
+        return [Step(action.ref, (action,)) for action in actions if action]
+
+    def _unwanted(self) -> list[Manifest]:
         wanted = {ObjectRef.of(manifest) for manifest in self.desired} | self.gone
         here = {ref: live for ref, live in self.observed.items() if ref.namespace == self.context.namespace}
-        unwanted = [live for ref, live in here.items() if ref not in wanted]
-        actions = [self._pruned(live) for live in sorted(unwanted, key=apply_order, reverse=True)]
-        return [Step(action.ref, (action,)) for action in actions if action]
+        return [live for ref, live in here.items() if ref not in wanted]
 
     def _pruned(self, live: Manifest) -> Prune | Skip | None:
         prune = self.context.prune and bool(self.desired)  # nothing rendered is a mistake, not a wish
-        action = pruned(live, self.context.cluster, self.context.owner_uid, prune=prune)
+        action = pruned(live, self.context.cluster, self.context.owner_uid, prune=prune, own=self.own)
         if action is None or (isinstance(action, Skip) and action.why == "kept"):
             return action
         read = why_still_read(live, self.desired, self.observed, self.context.pods)

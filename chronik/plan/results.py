@@ -15,6 +15,7 @@ from chronik.plan.actions import (
     Deferred,
     Foreign,
     GrowClaim,
+    KindUnavailable,
     NotInstalled,
     Obstacle,
     Prune,
@@ -101,6 +102,11 @@ class Report:
         """Whether everything is as it was wanted."""
         return not (self.failed or self.obstacles or self.untried or self.interrupted)
 
+    @property
+    def hindered(self) -> bool:
+        """Whether anything went wrong that matters to the rest: a kind that is not installed does not."""
+        return self.interrupted or any(map(hinders, self.results))
+
     def after(self, earlier: Report) -> Report:
         """Return what came earlier and this as one report."""
         interrupted = earlier.interrupted or self.interrupted
@@ -141,6 +147,11 @@ OUTCOMES: dict[type[Action], Outcome] = {
     Prune: "pruned",
 }
 """What becomes of each action that sends something, if the server does not refuse it."""
+
+
+def hinders(result: Result) -> bool:
+    """Return whether nothing may be pruned after this result: an object that is wanted may have come to harm."""
+    return result.outcome not in WROTE | LEFT_ALONE and not isinstance(result.action, KindUnavailable)
 
 
 def undone(action: Action) -> Result:

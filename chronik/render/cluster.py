@@ -14,13 +14,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chronik.api.components import Component, components, members, workload_name
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
-from chronik.manifest import CLUSTER_LABEL, COMPONENT_LABEL, CONFIGURATION, MANAGED_BY, Manifest, ObjectRef, apply_order
+from chronik.manifest import (
+    CLUSTER_LABEL,
+    COMPONENT_LABEL,
+    CONFIGURATION,
+    KIND_BY_NAME,
+    MANAGED_BY,
+    Manifest,
+    ObjectRef,
+    apply_order,
+    with_own_kinds,
+)
+from chronik.render.pods import pod_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from chronik.api.spec import Cluster, ClusterSpec, Monitor, NetworkPolicy
     from chronik.render.kubernetes import FieldTable
+    from chronik.render.own import OwnTemplate
     from chronik.render.patches import Patches
     from chronik.render.templates import Templates
 
@@ -57,7 +69,7 @@ CONFIG_TEMPLATE = "configmap.yaml.j2"
 _HASH_LENGTH = 8  # hexadecimal digits of the name: 32 bits, and a cluster has two or three at a time
 
 COMPONENT_TEMPLATES = (
-    _Use("serviceaccount.yaml.j2"),
+    _Use("serviceaccount.yaml.j2", lambda component: component.serviceAccount is None),
     _Use("role.yaml.j2"),
     _Use("rolebinding.yaml.j2"),
     _Use("service.yaml.j2"),
@@ -79,11 +91,12 @@ def render(
     templates: Templates,
     fields: FieldTable | None = None,
     patching: Callable[[Cluster], Patches] | None = None,
+    own: Sequence[OwnTemplate] = (),
 ) -> list[Manifest]:
     """Return all manifests of a cluster, in the order in which they are applied.
 
     With `fields` they are held to what Kubernetes knows, which chronik's own templates keep to. `patching` returns what
-    carries out `spec.patches`; a cluster without any does not need it.
+    carries out `spec.patches`; a cluster without any does not need it. `own` are templates that add objects.
 
     Raises:
         TemplateError: a template is broken or does not make a Kubernetes object; it names template and line.
@@ -91,7 +104,7 @@ def render(
     """
     patches = patching(cluster) if patching and cluster.spec["patches"] else None
     made: dict[ObjectRef, Manifest] = {}
-    for file, manifest in _manifests(cluster, templates, patches):
+    for file, manifest in (*_manifests(cluster, templates, patches, own), *_added(cluster, templates, patches, own)):
         for problem in fields.problems(manifest) if fields else ():
             about = problem.message if problem.path == "kind" else f"{problem.path} {problem.message}"
             message = f"{ObjectRef.of(manifest)}: {about}"
@@ -105,7 +118,9 @@ def render(
     return sorted(made.values(), key=apply_order)
 
 
-def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) -> Iterator[tuple[str, Manifest]]:
+def _manifests(
+    cluster: Cluster, templates: Templates, patches: Patches | None, own: Sequence[OwnTemplate]
+) -> Iterator[tuple[str, Manifest]]:
     patched = patches.patched if patches else lambda manifest: manifest
     group = members(cluster)
     shared = {"cluster": cluster, "spec": cluster.spec, "members": group}
@@ -121,12 +136,14 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
     config_hash = content_digest([hashed.get("data", {}), hashed.get("binaryData", {})])
     if config_map["metadata"]["name"] == base:  # an override may give it a name of its own
         config_map["metadata"]["name"] = f"{base}-{config_hash[:_HASH_LENGTH]}"
-    yield CONFIG_TEMPLATE, config_map
+    kinds = {each.kind for each in own if each.kind.name not in KIND_BY_NAME}
+    yield CONFIG_TEMPLATE, with_own_kinds(config_map, kinds) if kinds else config_map
     uses = [use for use in COMPONENT_TEMPLATES if use.asked(cluster.spec)]
     for component in components(cluster):
         variables = {
             **shared,
             "component": component,
+            "pod": pod_settings(cluster, component.name),
             "name": workload_name(cluster.name, component.name),
             "labels": _labels(cluster, component.name),
             "selector": _selector(cluster, component.name),
@@ -140,6 +157,25 @@ def _manifests(cluster: Cluster, templates: Templates, patches: Patches | None) 
                 with _rendering(f"component {component.name} of {cluster.key}"):
                     made = render_one(templates, use.template, {**variables, **more})
                 yield use.template, patched(made)
+
+
+def _added(
+    cluster: Cluster, templates: Templates, patches: Patches | None, own: Sequence[OwnTemplate]
+) -> Iterator[tuple[str, Manifest]]:
+    """Yield what templates of the user's add; one that prints nothing adds nothing."""
+    if not own:
+        return
+    from chronik.render.own import part_of, uses  # noqa: PLC0415  # most users have no such template
+
+    patched = patches.patched if patches else lambda manifest: manifest
+    shared = {"cluster": cluster, "spec": cluster.spec, "members": members(cluster)}
+    for each, more, component, words in uses(own, cluster):
+        variables = {**shared, **more, "labels": _labels(cluster, component), "selector": _selector(cluster, component)}
+        with _rendering(words):
+            made = templates.render(each.file, variables)
+            if made is not None:
+                manifest = _manifest(made, each.file)
+                yield each.file, patched(part_of(cluster, each, manifest, variables))
 
 
 @contextmanager
@@ -177,7 +213,11 @@ def render_one(templates: Templates, file: str, variables: dict[str, Any]) -> Ma
     Raises:
         TemplateError: the template is broken or does not make a Kubernetes object.
     """
-    made = templates.render(file, variables)
+    return _manifest(templates.render(file, variables), file)
+
+
+def _manifest(made: Any, file: str) -> Manifest:
+    """Return what a template has made, if it is a Kubernetes object."""
     if not isinstance(made, dict):
         raise TemplateError("the template does not make a map", template=file)
     if not _API_VERSION.fullmatch(str(made.get("apiVersion"))) or not isinstance(made.get("kind"), str):

@@ -39,5 +39,19 @@ def numbered(texts: Mapping[str, str], number: int) -> dict[str, str]:
     return {key: text.replace("{id}", str(number)) for key, text in texts.items()}
 
 
+_HANDLERS = frozenset({"exec", "grpc", "httpGet", "tcpSocket"})
+
+
+def reprobed(probe: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a probe over another field by field; what it asks takes the place of what the other one asks."""
+    asked = _HANDLERS if _HANDLERS & change.keys() else frozenset()
+    return {**{key: value for key, value in probe.items() if key not in asked}, **change}
+
+
 FILTERS: dict[str, Callable[..., Any]] = {"optional": optional, "quantity": quantity}
-FUNCTIONS: dict[str, Callable[..., Any]] = {"given": given, "merged": merged, "numbered": numbered}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "given": given,
+    "merged": merged,
+    "numbered": numbered,
+    "reprobed": reprobed,
+}

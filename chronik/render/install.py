@@ -7,19 +7,20 @@ do is `templates/install/role.yaml.j2`, and nowhere else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik import __version__
 from chronik.api import names
 from chronik.documents.writer import ordered
 from chronik.errors import InputError
-from chronik.manifest import FEATURES
+from chronik.manifest import FEATURES, KIND_BY_NAME
 from chronik.render.cluster import render_one
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from chronik.manifest import Manifest
+    from chronik.render.own import OwnTemplate
     from chronik.render.templates import Templates
 
 NAME = "chronik-operator"
@@ -30,6 +31,7 @@ _FEATURES = " or ".join(FEATURES)
 
 FOLDER = "install/"
 _RIGHTS = ("role", "rolebinding")
+_SOURCE_RIGHTS = ("templates-role", "templates-rolebinding")
 _PEOPLE = ("view-role", "edit-role")
 """What lets people who may view or edit a namespace do so with its clusters; it comes and goes with the CRD."""
 _THE_REST = ("leader-role", "leader-rolebinding", "service", "deployment", "poddisruptionbudget")
@@ -38,13 +40,22 @@ OPERATOR_NAME = names.CLUSTER_NAME._replace(longest=55, allowed=names.CLUSTER_NA
 """What an operator may be called: its Service is `<name>-metrics`, and a Service's name is a label of at most 63."""
 
 
+class TemplateSource(NamedTuple):
+    """A ConfigMap of templates, and its data, if it is to be printed as well."""
+
+    namespace: str
+    name: str
+    data: Mapping[str, str] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallOptions:
     """How the operator is installed.
 
     It watches `watch` (namespaces that exist), or all of them if that is empty, and of their clusters those that the
     label selector `shard` takes, or all. `features` are what it does beside that, each of which takes rights of its
-    own. `name` tells operators apart that share API server or namespace.
+    own. `name` tells operators apart that share API server or namespace. `own` are the templates that add objects, and
+    `source` is the ConfigMap that the operator reads templates from.
 
     Raises:
         InputError: a value is none that Kubernetes would take.
@@ -61,6 +72,8 @@ class InstallOptions:
     with_definitions: bool = True
     service_monitor: bool = False
     features: tuple[str, ...] = ()
+    own: tuple[OwnTemplate, ...] = ()
+    source: TemplateSource | None = None
 
     def __post_init__(self) -> None:
         _check("--name", self.name, OPERATOR_NAME)
@@ -112,9 +125,19 @@ def _objects(options: InstallOptions, templates: Templates, variables: dict[str,
         yield from (_made(name, templates, variables) for name in _PEOPLE)
     for scope in dict.fromkeys(options.watch) or (None,):
         yield from (_made(name, templates, variables | {"scope": scope}) for name in _RIGHTS)
+    if options.source:
+        yield from (_made(name, templates, variables | {"source": options.source}) for name in _SOURCE_RIGHTS)
+        yield from _texts(options.source, variables["labels"])
     yield from (_made(name, templates, variables) for name in _THE_REST)
     if options.service_monitor:
         yield _made("servicemonitor", templates, variables)
+
+
+def _texts(source: TemplateSource, labels: dict[str, str]) -> Iterator[Manifest]:
+    """Yield the ConfigMap of templates, if its data are known."""
+    if source.data:
+        metadata = {"name": source.name, "namespace": source.namespace, "labels": labels}
+        yield ordered({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(source.data)})
 
 
 def _made(name: str, templates: Templates, variables: dict[str, Any]) -> Manifest:
@@ -132,15 +155,26 @@ def _variables(options: InstallOptions) -> dict[str, Any]:
         "labels": {**selector, "app.kubernetes.io/component": "operator", "app.kubernetes.io/part-of": "chronik"},
         "pullSecrets": [{"name": name} for name in dict.fromkeys(options.pull_secrets)],
         "args": arguments(options),
+        "own": _groups(options.own),
     }
+
+
+def _groups(own: Sequence[OwnTemplate]) -> list[dict[str, Any]]:
+    """Return the kinds that only templates of the user's make, as access control spells them, by API group."""
+    found: dict[str, set[str]] = {}
+    for each in own:
+        if each.kind.name not in KIND_BY_NAME:
+            found.setdefault(each.kind.api_version.rpartition("/")[0], set()).add(each.resource)
+    return [{"group": group, "resources": sorted(resources)} for group, resources in sorted(found.items())]
 
 
 def arguments(options: InstallOptions) -> list[str]:
     """Return the command line of the operator's container, without `chronik`."""
     watched = [f"--namespace={name}" for name in dict.fromkeys(options.watch)]
     lease = [f"--lease-name={options.name}"] if options.name != NAME else []
+    source = [f"--templates-configmap={options.source.namespace}/{options.source.name}"] if options.source else []
     shard = [f"--selector={options.shard}"] if options.shard else []
-    return ["reconcile", *watched, *shard, *lease, *_feature_arguments(options)]
+    return ["reconcile", *watched, *shard, *lease, *source, *_feature_arguments(options)]
 
 
 def _feature_arguments(options: InstallOptions) -> list[str]:

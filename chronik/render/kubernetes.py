@@ -10,6 +10,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from chronik.api.kubernetes_types import ANY, FieldType, FieldTypes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -28,69 +30,6 @@ _SCALARS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 _BUILT_IN_GROUPS = frozenset({"", "apps", "autoscaling", "batch", "policy"})
 _MOST_NAMED = 12
-
-
-class FieldType(NamedTuple):
-    """The type of a value: a struct, a map or list of `element`s, or a scalar. `keys` tell the items of a list apart.
-
-    `flags` are those of the table: `atomic`, `set`, `required`, `embedded`, `kept`, `key=DEFAULT`, `merge=KEY`.
-    """
-
-    form: str
-    name: str
-    element: str
-    keys: tuple[str, ...]
-    flags: frozenset[str]
-
-    @classmethod
-    def parse(cls, text: str) -> FieldType:
-        """Read a type as the table spells it: `[Container] by=name required`."""
-        shape, *flags = text.split(" ")
-        by = next((flag[3:].split(",") for flag in flags if flag.startswith("by=")), ())
-        form = {"[": "list", "{": "map"}.get(shape[0], "struct" if shape[0].isupper() else "scalar")
-        element = shape[1:-1] if form in {"list", "map"} else ""
-        return cls(form, "" if element else shape, element, tuple(by), frozenset(flags))
-
-    @property
-    def default_key(self) -> str | None:
-        """What a key of a list's items is if it is not spelt out."""
-        return next((flag[4:] for flag in self.flags if flag.startswith("key=")), None)
-
-    @property
-    def merge_key(self) -> str | None:
-        """By which key a strategic merge patch merges a list: "" for a set, None if it replaces the list."""
-        found = next((flag for flag in self.flags if flag.partition("=")[0] == "merge"), None)
-        return None if found is None else found.partition("=")[2]
-
-
-ANY = FieldType("scalar", "any", "", (), frozenset())
-"""The type of what is not in the table."""
-
-
-class FieldTypes:
-    """The types of schema/kubernetes.json, each read once."""
-
-    def __init__(self, table: Mapping[str, Any]) -> None:
-        self._kinds: Mapping[str, str] = table["kinds"]
-        self._structs: Mapping[str, Mapping[str, str]] = table["structs"]
-        self._types: dict[str, FieldType] = {"": ANY}
-
-    def of_kind(self, manifest: Mapping[str, Any]) -> FieldType:
-        """Return the type of a whole object."""
-        return self.named(self._kinds.get(f"{manifest['apiVersion']}/{manifest['kind']}", ""))
-
-    def of(self, kind: FieldType, key: str) -> FieldType:
-        """Return the type of a field of a struct, or of a value of a map."""
-        if kind.form == "struct":
-            return self.named(self._structs[kind.name].get(key, ""))
-        return self.named(kind.element)
-
-    def named(self, text: str) -> FieldType:
-        """Return the type that the table spells so."""
-        found = self._types.get(text)
-        if found is None:
-            found = self._types[text] = FieldType.parse(text)
-        return found
 
 
 class FieldProblem(NamedTuple):

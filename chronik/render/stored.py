@@ -12,17 +12,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from chronik.api.kubernetes_types import ANY, FieldTypes
 from chronik.manifest import FIELD_MANAGER, ObjectRef, as_stored
 from chronik.plan.managed_fields import UNTRACKED, UNTRACKED_METADATA
 from chronik.quantity import QuantityError, canonical_quantity
-from chronik.render.kubernetes import ANY, FieldTypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from chronik.api.kubernetes_types import FieldType
     from chronik.manifest import Manifest
     from chronik.plan.managed_fields import Fields
-    from chronik.render.kubernetes import FieldType
 
 _ZEROES: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
 

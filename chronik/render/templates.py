@@ -131,6 +131,13 @@ class Templates:
             line = self._template_line(name, variables, error.line)
             raise TemplateError(error.message, template=name, line=line, hint=error.hint) from error
 
+    def check(self, name: str) -> None:
+        """Raise TemplateError for a template that is missing, or whose own syntax is wrong."""
+        try:
+            self._environment.get_template(name)
+        except (TemplateNotFound, TemplateSyntaxError) as error:
+            _raise_template_error(name, error, {"variable": [], "filter": [*self._environment.filters]})
+
     def _text(self, name: str, variables: dict[str, Any]) -> str:
         try:
             return _run(self._environment.get_template(name), variables)

@@ -56,15 +56,19 @@ def assess(
     missing: Mapping[ObjectRef, Sequence[str]] | None = None,
     *,
     paused: bool = False,
+    extra: Sequence[Condition] = (),
 ) -> Assessment:
-    """Judge what became of a plan. `missing` are Secrets that workloads need and that do not exist."""
+    """Judge what became of a plan. `missing` are Secrets that workloads need and that do not exist.
+
+    `extra` are conditions of other things than the plan.
+    """
     failure, retry = _failure(report)
     waiting = None
     if failure is None:
         waiting, retry = _waiting(report)
     found = [*pause(paused=paused), *_about_fields(report), *_held(report), *_not_installed(report)]
     found += _flapping(report)
-    return Assessment(failure, waiting, retry, (*found, *_about_secrets(missing or {}), *_about_spec(warnings)))
+    return Assessment(failure, waiting, retry, (*found, *_about_secrets(missing or {}), *_about_spec(warnings), *extra))
 
 
 def with_rollout(assessment: Assessment, failure: Reason | None, waiting: Reason | None) -> Assessment:

@@ -45,7 +45,7 @@ OWN_CONDITIONS = frozenset(
     {
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
         *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
-        *("SpecWarnings", "RolloutHalted"),
+        *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "RolloutHalted"),
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""
@@ -310,7 +310,7 @@ def merge_conditions(
     return merged
 
 
-_OF_THE_DOCUMENT = frozenset({"Paused", "SpecWarnings"})
+_OF_THE_DOCUMENT = frozenset({"Paused", "SpecWarnings", "TemplatesUsable"})
 
 
 def refused(

@@ -112,11 +112,15 @@ def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
     ]
 
 
-_GOOD = frozenset({"Ready", "StorageResizable", "KindsInstalled", "SecretsAvailable"})
+_GOOD = frozenset(
+    {"Ready", "StorageResizable", "KindsInstalled", "SecretsAvailable", "OwnObjectsReady", "TemplatesUsable"}
+)
 _TOLD_CONDITIONS = (
     *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
-    *("SpecWarnings", "RolloutHalted"),
+    *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "RolloutHalted"),
 )
+_NO_NEWS = frozenset({"ObjectsNotReady"})
+"""Reasons that come and go as objects start."""
 
 
 def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
@@ -132,6 +136,8 @@ def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
         found.append(Announcement("Warning", DEADLINE_EXCEEDED, f"{rolls['message']}. {new['Ready']['message']}"))
     for name in _TOLD_CONDITIONS:
         now, was = new.get(name), old.get(name)
+        if now and now["reason"] in _NO_NEWS:
+            continue
         if now and (was is None or was["message"] != now["message"]) and (now["status"] == "True") != (name in _GOOD):
             found.append(Announcement("Normal" if name == "Paused" else "Warning", now["reason"], now["message"]))
     return found

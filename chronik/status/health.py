@@ -50,12 +50,13 @@ def health(manifest: Manifest, pods: Iterable[Manifest] = ()) -> Health:
     if manifest["metadata"].get("deletionTimestamp"):
         return Health(State.TERMINATING, "is being deleted")
     status = manifest.get("status") or {}
+    if not isinstance(status, dict):  # as a custom resource may have it
+        return _CURRENT
     observed = status.get("observedGeneration")
     generation = manifest["metadata"].get("generation")
-    if observed is not None and generation is not None and observed < generation:
+    if isinstance(observed, int) and generation is not None and observed < generation:
         return _waiting("its controller has not seen the newest spec yet")
-    rule = _RULES.get(manifest["kind"])
-    found = rule(manifest, status) if rule else _CURRENT
+    found = _RULES.get(manifest["kind"], _by_conditions)(manifest, status)
     if found.state is not State.IN_PROGRESS:
         return found
     trouble = [text for pod in pods if not _replaced(manifest, pod) and (text := pod_trouble(pod))]
@@ -201,10 +202,56 @@ def _observed(manifest: Manifest, status: dict[str, Any]) -> Health:
     return _CURRENT if "observedGeneration" in status else _waiting("its controller has not seen it yet")
 
 
+def _daemon_set(manifest: Manifest, status: dict[str, Any]) -> Health:
+    del manifest
+    if "observedGeneration" not in status:
+        return _waiting("its controller has not seen it yet")
+    wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberAvailable", 0)
+    updated = status.get("updatedNumberScheduled", 0)
+    if updated < wanted:
+        return _waiting(f"{updated} of {wanted} pods run the newest revision")
+    return _CURRENT if ready >= wanted else _waiting(f"{ready} of {wanted} pods available")
+
+
+def _job(manifest: Manifest, status: dict[str, Any]) -> Health:
+    del manifest
+    for each in _true_conditions(status):
+        if each["type"] == "Failed":
+            return Health(State.FAILED, _words("it failed", each.get("reason"), each.get("message")))
+        if each["type"] in {"Complete", "Suspended"}:
+            return _CURRENT
+    return _waiting("it has not completed yet")
+
+
+def _by_conditions(manifest: Manifest, status: dict[str, Any]) -> Health:
+    """Return the health that an object's conditions tell, as most controllers write them; without any it is current."""
+    del manifest
+    for each in _true_conditions(status):
+        if each["type"] == "Stalled":
+            return Health(State.FAILED, _words(each.get("reason", "Stalled"), each.get("message")))
+        if each["type"] == "Reconciling":
+            return _waiting(_words(each.get("reason", "Reconciling"), each.get("message")))
+    conditions = status.get("conditions")
+    for each in conditions if isinstance(conditions, list) else ():
+        if isinstance(each, dict) and each.get("type") == "Ready" and each.get("status") in {"False", "Unknown"}:
+            return _waiting(_words(each.get("reason") or "not ready", each.get("message")))
+    return _CURRENT
+
+
+def _true_conditions(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the conditions that are true; in a status of any shape, those that are conditions."""
+    found = status.get("conditions")
+    conditions = found if isinstance(found, list) else []
+    return [each for each in conditions if isinstance(each, dict) and each.get("status") == "True" and "type" in each]
+
+
 _RULES: dict[str, Callable[[Manifest, dict[str, Any]], Health]] = {
     "StatefulSet": _stateful_set,
     "Deployment": _deployment,
     "Service": _service,
     "PersistentVolumeClaim": _claim,
     "PodDisruptionBudget": _observed,
+    "HorizontalPodAutoscaler": lambda _manifest, _status: _CURRENT,  # which is ready as soon as it is there
+    "DaemonSet": _daemon_set,
+    "Job": _job,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from chronik.manifest import CLUSTER_LABEL, POD, WORKLOAD_KINDS, ClusterKey, ObjectRef, component_of
+from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, WORKLOAD_KINDS, ClusterKey, ObjectRef, component_of
 from chronik.status.health import Health, State, health
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ def takes_time(manifest: Manifest) -> bool:
     """Return whether an object becomes ready only some time after it was applied."""
     if manifest["kind"] == "Service":
         return bool(manifest["spec"].get("type") == "LoadBalancer")
-    return manifest["kind"] in {*WORKLOAD_KINDS, "PodDisruptionBudget"}
+    return manifest["kind"] in _TAKE_TIME or manifest["kind"] not in KIND_BY_NAME  # whose conditions tell
+
+
+_TAKE_TIME = {*WORKLOAD_KINDS, "PodDisruptionBudget"}
 
 
 class Unready(NamedTuple):

@@ -13,6 +13,7 @@ from chronik.api.components import COMPONENTS, autoscaler_ref, component_types, 
 from chronik.manifest import API_VERSION, CLUSTER_KIND, FINALIZER, ClusterKey, Manifest, is_paused
 from chronik.plan.ownership import additions
 from chronik.status.compute import Observation, component_statuses, derive
+from chronik.status.own import own_health
 from chronik.status.view_parts import (
     Address,
     ComponentView,
@@ -137,7 +138,7 @@ def cluster_view(cluster: Cluster, origin: Origin, found: LiveCluster, now: str)
         status=status,
         components=parts,
         addresses=addresses,
-        waits_besides=tuple(_waits_besides(found.document, addresses)),
+        waits_besides=(*_waits_besides(found.document, addresses), *_own_waits(cluster, found)),
         notes=tuple(_notes(found, origin, ready=ready)),
         additions=tuple(
             Addition(ref, owner) for ref, each in sorted(found.objects.items()) for owner in additions(each)
@@ -206,6 +207,15 @@ def _waits_besides(document: Manifest | None, addresses: Iterable[Address]) -> I
     for address in addresses:
         if address.type == "LoadBalancer" and not address.external:
             yield f"{address.service}: the load balancer has no address yet"
+
+
+def _own_waits(cluster: Cluster, found: LiveCluster) -> Iterator[str]:
+    """Yield what templates of the user's have made that is not ready, or not there."""
+    if (found.document or {"metadata": {}})["metadata"].get("deletionTimestamp"):
+        return
+    for ref, each in own_health(cluster, found.objects).items():
+        if not each.ready:
+            yield f"{ref.kind}/{ref.name}: {each.message}"
 
 
 def _notes(found: LiveCluster, origin: Origin, *, ready: bool) -> Iterator[str]:

@@ -58,6 +58,7 @@ def found(**changes: Any) -> dict[str, Component]:
         "image": {"controller": "image/c", "ingest": "image/i", "search": "image/s"},
         "resources": None,
         "autoscaling": None,
+        "components": None,
         "podDisruptionBudget": None,
         "network": {"external": None},
         **changes,
@@ -107,6 +108,7 @@ def test_nodes():
 def test_members(external, address, node_port):
     """Each node has a number, a name in DNS for the others, and an address that clients are told."""
     spec: Any = {"topology": "Unified", "nodes": 3, "image": {"node": "i"}, "resources": None, "autoscaling": None}
+    spec["components"] = None
     spec |= {"podDisruptionBudget": None, "network": {"external": external}}
     found_members = members(Cluster("demo", "ns", spec))
 

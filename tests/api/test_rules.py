@@ -82,6 +82,75 @@ def test_transitions(before, after, expected):
     assert lines(found) == expected
 
 
+SHRINKS = "error: spec.components: the volumes of a component can grow, but never shrink"
+OWN_SIZE = {"ingest": {"storage": {"size": "100Gi"}}}
+LARGE, LESS = {"ingest": {"storage": {"size": "200Gi"}}}, {"ingest": {"storage": {"size": "50Gi"}}}
+CLASS = {"ingest": {"service": {"loadBalancerClass": "a/b"}}}
+CLASS_CHANGES = "error: spec.components: Kubernetes never changes the loadBalancerClass of a Service"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({"size": "100Gi"}, {"size": "100Gi", "components": OWN_SIZE}, []),
+        ({"size": "100Gi"}, {"size": "100Gi", "components": LARGE}, []),
+        ({"size": "100Gi"}, {"size": "100Gi", "components": LESS}, [SHRINKS]),
+        ({"size": "10Gi", "components": OWN_SIZE}, {"size": "10Gi", "components": LARGE}, []),
+        ({"size": "10Gi", "components": OWN_SIZE}, {"size": "10Gi", "components": LESS}, [SHRINKS]),
+        ({"size": "10Gi", "components": OWN_SIZE}, {"size": "10Gi"}, [SHRINKS]),
+        ({"size": "10Gi", "components": OWN_SIZE}, {"size": "100Gi"}, []),
+        ({"size": "10Gi", "components": OWN_SIZE}, {"size": "10Gi", "components": {"ingest": {"args": []}}}, [SHRINKS]),
+        ({"size": "10Gi"}, {"size": "10Gi", "components": {"search": {"storage": {"size": "1Gi"}}}}, []),
+        ({"size": "10Gi"}, {"size": "10Gi", "components": CLASS}, [CLASS_CHANGES]),
+        ({"size": "10Gi", "components": CLASS}, {"size": "10Gi"}, [CLASS_CHANGES]),
+        ({"size": "10Gi", "components": CLASS}, {"size": "10Gi", "components": CLASS}, []),
+    ],
+)
+def test_transitions_of_components(before, after, expected):
+    """The volume of a component never shrinks, whether its size comes from it or from all; nor does a class change."""
+    found = BOOK.check(changed(after), old=changed(before))
+
+    assert lines(found) == expected
+
+
+def changed(storage):
+    """Return the example, admitted, with a size for all components and settings of some."""
+    document = copy.deepcopy(EXAMPLE)
+    document["spec"]["storage"] = {"backend": "local", "size": storage["size"]}
+    document["spec"] |= {"components": storage["components"]} if "components" in storage else {}
+    return SCHEMA.admit(document).document
+
+
+def test_rules_of_a_section_are_read_with_it():
+    """The rules of a section are not read for documents without it, on either side of a change."""
+    text = (
+        "[{name: all, path: spec, rule: 'true', message: m, severity: error}]\n# section: part\n"
+        "[{name: late, path: spec.part, rule: 'false', message: m, severity: error}]\n"
+    )
+    for document, old, read in (
+        ({"spec": {}}, None, 1),
+        ({"spec": {"part": 1}}, None, 2),
+        ({"spec": {}}, {"spec": {"part": 1}}, 2),
+    ):
+        book = RuleBook(text)
+        found = book.check(document, old=old)
+
+        assert len(book._read) == read
+        assert [problem.code for problem in found] == ["late"] * ("part" in document["spec"])
+    assert [rule.name for rule in RuleBook(text).rules] == ["all", "late"]
+
+
+def test_values_of_a_map():
+    """A rule about the values of a map is asked about each, and compares each with the one of the same key."""
+    book = book_of(path="spec.map.*", rule="self.a >= oldSelf.a", fieldPath=".a")
+    new = {"spec": {"map": {"x": {"a": 1}, "y": {"a": 1}, "z": {"a": 0}}}}
+    old = {"spec": {"map": {"x": {"a": 2}, "y": {"a": 1}}}}
+
+    assert [format_path(p.path) for p in book.check(new, old=old)] == ["spec.map.x.a"]
+    with pytest.raises(RuleBookError, match="name the keys of maps"):
+        book_of(path="spec.map.*", rule="true", severity="warning")
+
+
 def test_transition_rules_need_an_old_document():
     """Without an old document nothing is compared, and an old document without the section compares nothing."""
     book = book_of(path="spec.storage", rule="self.size == oldSelf.size")

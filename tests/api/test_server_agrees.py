@@ -20,8 +20,10 @@ from support.spec_generator import TEXTS, Generator
 from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
 from chronik.api.validation import Validator
+from chronik.kube.requests import encode
 from chronik.manifest import KIND_BY_NAME
-from chronik.offline import assets, sources
+from chronik.offline import assets
+from chronik.offline.template_sets import template_reader
 from chronik.plan.rotation import ANNOTATION
 from chronik.problem import format_path
 from chronik.render.cluster import render
@@ -71,8 +73,8 @@ class Server:
     ) -> tuple[int, Any, frozenset[str]]:
         """Return the code, the answer and the texts of the warnings."""
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": kind}
-        text = json.dumps(body, ensure_ascii=not kind.endswith("yaml"))  # YAML has no escapes for surrogate pairs
-        self._connection.request(method, path, text.encode(), headers)
+        content = encode(body) if kind.endswith("yaml") else json.dumps(body).encode()
+        self._connection.request(method, path, content, headers)
         response = self._connection.getresponse()
         warnings = {_warning(text) for text in response.headers.get_all("Warning") or ()}
         answer = json.loads(response.read(), parse_int=_number)
@@ -303,7 +305,7 @@ def test_rendered_objects_are_accepted_with_the_largest_annotations(server: Serv
     document = named("large", podAnnotations={"a": "x" * ROOM}, monitoring={"prometheus": True})
     cluster = Validator(SCHEMA, BOOK).validate(document, namespace=server.namespace).cluster
     assert cluster
-    for manifest in render(cluster, Templates(sources.template_reader())):
+    for manifest in render(cluster, Templates(template_reader())):
         if "template" in manifest.get("spec", {}):
             added = {"kubectl.kubernetes.io/restartedAt": "2026-01-01T12:00:00Z", ANNOTATION: "0" * 64}
             manifest["spec"]["template"]["metadata"]["annotations"] |= added
@@ -313,7 +315,7 @@ def test_rendered_objects_are_accepted_with_the_largest_annotations(server: Serv
 
 def test_rendered_objects_are_accepted(server: Server):
     """Whatever is rendered from a valid document is accepted by the server: nothing passes here to fail later."""
-    validator, templates = Validator(SCHEMA, BOOK), Templates(sources.template_reader())
+    validator, templates = Validator(SCHEMA, BOOK), Templates(template_reader())
     refused, count = [], 0
     for document in Generator(RAW, BOOK, seed=3).documents(150):
         cluster = validator.validate(document, namespace=server.namespace).cluster

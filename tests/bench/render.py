@@ -27,7 +27,7 @@ import yaml
 from chronik.documents.writer import to_yaml_stream
 from chronik.offline import loading as offline
 from chronik.offline.output import write_folder
-from chronik.offline.sources import template_reader
+from chronik.offline.template_sets import template_reader
 from chronik.render.cluster import render
 from chronik.render.templates import Templates
 

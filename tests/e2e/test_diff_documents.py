@@ -75,6 +75,10 @@ def pairs(count: int, namespace: str, folder: Path, seed: int = 0) -> Iterator[P
         if random.random() < GROWING:
             new["spec"]["storage"] = old["spec"]["storage"] | {"size": "64Ti"}
         for document in (old, new):
+            for component in document["spec"].get("components", {}).values():
+                component.get("service", {}).pop("nodePort", None)  # which ports there are is the server's setting
+            external = document["spec"].get("network", {}).get("external", {})
+            external |= {"firstNodePort": 31000} if "firstNodePort" in external else {}  # likewise
             counts = document["spec"].keys() & {"controllers", "ingestNodes", "searchNodes"}
             document["spec"] |= {key: min(document["spec"][key], MOST_NODES) for key in counts}
         files = [folder / f"{made}-{side}.yaml" for side in ("old", "new")]

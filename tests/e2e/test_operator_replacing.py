@@ -225,6 +225,7 @@ async def test_the_leader_goes_last(place, monkeypatch):
                 return ready and status.get("phase") == "Running" and status.get("members") == [1, 2, 3]
 
             await eventually(lambda: running_with(":1.0"), 60)
+            nodes.leader = 3
             await place.change("u", image={"node": "chronik:2.0"})
             await eventually(lambda: running_with(":2.0"), 60)
 

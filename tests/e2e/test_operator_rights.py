@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import monitoring
 from support.operators import Namespace, controllers, eventually, in_phase, rendered, running, small, with_condition
+from support.own_templates import CONFIG, folder, install, new_kind, texts
 
 from chronik.kube import ConnectOptions
 from chronik.manifest import CLAIM, CLUSTER, KIND_BY_NAME, ObjectRef
-from chronik.offline.sources import template_reader
+from chronik.offline.template_sets import template_reader, template_set
 from chronik.operator.cache.cache import Selection
-from chronik.render.install import InstallOptions, install_manifests
+from chronik.operator.rendering.feed import TemplatesFrom
+from chronik.render.install import InstallOptions, TemplateSource, install_manifests
 from chronik.render.templates import Templates
 
 if TYPE_CHECKING:
@@ -43,9 +45,10 @@ UNSEEN = {
 }
 
 
-def rules(*, namespaced: str = "") -> list[Manifest]:
+def rules(*, namespaced: str = "", templates: str | None = None) -> list[Manifest]:
     """Return the rules that `chronik install` grants for the clusters themselves."""
-    options = InstallOptions(watch=(namespaced,) if namespaced else ())
+    own = template_set(templates).own
+    options = InstallOptions(watch=(namespaced,) if namespaced else (), own=own)
     made = install_manifests(options, Templates(template_reader(None), None), [])
     kind = "Role" if namespaced else "ClusterRole"
     return next(each["rules"] for each in made if (each["kind"], each["metadata"]["name"]) == (kind, options.name))
@@ -248,3 +251,70 @@ async def test_namespaced_rights_are_what_is_needed(real_server):
     assert [(each.verb, each.path) for each in requests if each.code == 403] == []
     assert {each.namespace for each in requests if not each.path.startswith("/openapi/")} == {place.name}
     assert granted(found) - used(requests) == set(UNSEEN)
+
+
+async def test_rights_to_kinds_of_templates(real_server, tmp_path):
+    """With the rights of `install --templates` nothing about an added kind is forbidden, and every right is used."""
+    place, kind = Namespace(real_server, real_server.new_namespace()), new_kind()
+    await asyncio.to_thread(install, real_server, kind)
+    templates = folder(tmp_path / "t", texts(kind))
+    found = rules(namespaced=place.name, templates=templates)
+    grant(real_server, found, place.name)
+    connect = ConnectOptions(kubeconfig=str(real_server.kubeconfig), context=USER)
+    stranger = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {"name": "c-ingest"}, "spec": {}}
+    await place.call("POST", place.path(kind), stranger)
+
+    async def spec() -> Any:
+        live = await place.get(kind, "c-ingest")
+        return live and live["spec"].get("size")
+
+    async def is_one() -> bool:
+        return await spec() == "one"
+
+    async def is_gone() -> bool:
+        return await place.get(kind, "c-ingest") is None
+
+    async with running(real_server, place.name, connect=connect, templates=templates), controllers(place):
+        await place.secret("first")
+        await place.create(small(place.name))
+        await in_phase(place, "c", "Failed")
+        await place.delete(kind, "c-ingest")
+        await eventually(is_one)
+        await place.edit(kind, "c-ingest", {"spec": {"size": "x"}})
+        await eventually(is_one)
+    without = folder(tmp_path / "without", {"extra.yaml.j2": texts(kind)["extra.yaml.j2"]})
+    async with running(real_server, place.name, connect=connect, templates=without), controllers(place):
+        await eventually(is_gone)
+    mine = [each for each in real_server.requests_of(place.name) if each.user == USER]
+
+    assert [(each.verb, each.path) for each in mine if each.code == 403] == []
+    used_of_it = {verb for resource, verb in used(mine) if resource == kind.plural}
+    assert used_of_it == {verb for resource, verb in granted(found) if resource == kind.plural}
+
+
+async def test_rights_to_a_configmap_of_templates(real_server):
+    """An operator in one namespace reads templates from a ConfigMap in another, with rights to that ConfigMap alone."""
+    place, home = (Namespace(real_server, real_server.new_namespace()) for _ in range(2))
+    grant(real_server, rules(namespaced=place.name), place.name)
+    options = InstallOptions(source=TemplateSource(home.name, "templates"))
+    made = install_manifests(options, Templates(template_reader(None), None), [])
+    (role,) = [each for each in made if each["kind"] == "Role" and each["metadata"]["name"].endswith("-templates")]
+    pods = {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}  # by which it is seen that rights are known
+    grant(real_server, [*role["rules"], pods], home.name)
+    data = {"extra.yaml.j2": CONFIG}
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "templates"}, "data": data}
+    await home.call("POST", home.path(KIND_BY_NAME["ConfigMap"]), body)
+    connect = ConnectOptions(kubeconfig=str(real_server.kubeconfig), context=USER)
+    source = TemplatesFrom(home.name, "templates")
+
+    async def made_it() -> bool:
+        return await place.get(KIND_BY_NAME["ConfigMap"], "c-extra") is not None
+
+    async with running(real_server, place.name, connect=connect, templates_from=source), controllers(place):
+        await place.create(small(place.name))
+        await eventually(made_it)
+    asked = [each for each in real_server.requests_of(home.name) if each.user == USER]
+    assert {(each.verb, each.resource, each.code) for each in asked} == {
+        ("list", "configmaps", 200),
+        ("watch", "configmaps", 200),
+    }

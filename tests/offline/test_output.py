@@ -19,7 +19,7 @@ from chronik.manifest import KINDS
 from chronik.offline import loading as offline
 from chronik.offline import output
 from chronik.offline.output import INDEX, NUMBERS, Written, file_names, write_folder
-from chronik.offline.sources import template_reader
+from chronik.offline.template_sets import template_reader
 from chronik.render.install import InstallOptions, install_manifests
 from chronik.render.templates import Templates
 

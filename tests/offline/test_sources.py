@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from chronik.cli import main as cli
-from chronik.errors import InputError
+from chronik.errors import InputError, TemplateError
 from chronik.offline import assets, sources
-from chronik.offline.sources import read_argument, template_reader
+from chronik.offline.sources import read_argument
+from chronik.offline.template_sets import template_reader
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -291,27 +292,44 @@ def test_overrides(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "message", "hint"),
+    ("file", "message", "hint"),
     [
-        (["services.yaml.j2"], "services.yaml.j2 replaces no template of chronik's", "service.yaml.j2, serviceaccount"),
-        (["env.yaml.j2"], "env.yaml.j2 replaces no template of chronik's", "new parts go in parts/"),
-        (["sub/role.yaml.j2"], "sub/role.yaml.j2 replaces no template of chronik's", "configmap.yaml.j2"),
-        (["role.yaml"], "holds no *.yaml.j2 file", "It can replace clientservice.yaml.j2, configmap.yaml.j2"),
-        ([], "holds no *.yaml.j2 file", "It can replace"),
+        ("services.yaml.j2", "replaces no template of chronik's, and its first line", "Did you mean service.yaml.j2?"),
+        ("env.yaml.j2", "does not say for what it adds an object", "{# for: cluster #} or {# for: component #}"),
+        (
+            "sub/role.yaml.j2",
+            "what adds an object lies at the top",
+            "New parts go in parts/. Known: clientservice.yaml",
+        ),
+        ("own.j2", "the name of a template ends in .yaml.j2", ""),
     ],
 )
-def test_overrides_that_override_nothing(tmp_path, files, message, hint):
-    """A template under a name that chronik never uses is an error that lists the names that it does use."""
+def test_overrides_that_override_nothing(tmp_path, file, message, hint):
+    """A template that replaces none and does not say what it adds is an error that says what to write."""
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("a: 1")
+
+    with pytest.raises(TemplateError) as caught:
+        template_reader(str(tmp_path))
+
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert caught.value.location is not None
+    assert caught.value.location.file == str(path)
+
+
+@pytest.mark.parametrize("files", [["role.yaml"], []])
+def test_overrides_without_a_template(tmp_path, files):
+    """A folder that holds no template is an error that lists the names that it can replace."""
     for name in files:
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("a: 1")
+        (tmp_path / name).write_text("a: 1")
 
     with pytest.raises(InputError) as caught:
         template_reader(str(tmp_path))
 
-    assert caught.value.message == message
-    assert hint in caught.value.hint
+    assert caught.value.message == "holds no *.yaml.j2 file"
+    assert "can replace clientservice.yaml.j2, configmap.yaml.j2" in caught.value.hint
     assert caught.value.subject == str(tmp_path)
 
 

@@ -14,7 +14,7 @@ from chronik.errors import TemplateError
 from chronik.manifest import KINDS, ObjectRef, apply_order
 from chronik.offline import assets
 from chronik.offline import loading as offline
-from chronik.offline.sources import template_reader
+from chronik.offline.template_sets import template_reader
 from chronik.render.cluster import render
 from chronik.render.templates import Templates
 

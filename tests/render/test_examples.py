@@ -115,6 +115,14 @@ def test_every_field_appears_in_an_example():
     assert {field for field in declared - used if not field.startswith(".autoscaling.controllers")} == set()
 
 
+def test_every_field_of_a_component_appears_in_an_example():
+    """No field of `spec.components.*` is without an example."""
+    documents = [yaml.safe_load(path.read_text()) for path in EXAMPLES]
+    used = {key for each in documents for own in each["spec"].get("components", {}).values() for key in own}
+
+    assert used == {*assets.schema()["$defs"]["component"]["properties"]}
+
+
 def pods_of(manifests):
     """Return the pod specs of all workloads."""
     return [m["spec"]["template"]["spec"] for m in manifests if m["kind"] in {"StatefulSet", "Deployment"}]

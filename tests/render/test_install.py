@@ -17,13 +17,14 @@ from support.operator_process import until
 
 from chronik.cli import main as cli
 from chronik.errors import InputError, TemplateError
-from chronik.manifest import CLUSTER, KINDS, LEASE, MANAGED_BY, OTHER_KINDS, ObjectRef
+from chronik.manifest import CLUSTER, KINDS, LEASE, MANAGED_BY, OTHER_KINDS, KindName, ObjectRef
 from chronik.offline import assets
 from chronik.offline import loading as offline
-from chronik.offline.sources import template_reader
+from chronik.offline.template_sets import template_reader
 from chronik.operator.lease import LEASE_NAME
 from chronik.render import install
-from chronik.render.install import InstallOptions, install_manifests
+from chronik.render.install import InstallOptions, TemplateSource, install_manifests
+from chronik.render.own import OwnTemplate
 from chronik.render.templates import Templates
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,15 @@ MODES = {
         shard="sharding.chronik.stream/key=a",
         priority_class="system-cluster-critical",
         service_monitor=True,
+    ),
+    "templates": InstallOptions(
+        with_definitions=False,
+        own=(
+            OwnTemplate("backup.yaml.j2", "cluster", KindName("batch/v1", "CronJob"), "cronjobs"),
+            OwnTemplate("policy.yaml.j2", "component", KindName("networking.k8s.io/v1", "Ingress"), "ingresses"),
+            OwnTemplate("extra.yaml.j2", "cluster", KindName("v1", "ConfigMap"), "configmaps"),
+        ),
+        source=TemplateSource("chronik", "templates", {"extra.yaml.j2": "a: b\n"}),
     ),
 }
 DEFINITIONS = ["CustomResourceDefinition", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]
@@ -165,7 +175,8 @@ def test_objects_are_told_apart(options):
 
     assert len(set(refs)) == len(refs)
     assert {ref.kind for ref in refs if not ref.namespace} <= CLUSTER_WIDE
-    assert {ref.namespace for ref in refs} == {"", options.namespace, *options.watch}
+    source = [options.source.namespace] if options.source else []
+    assert {ref.namespace for ref in refs} == {"", options.namespace, *options.watch, *source}
 
 
 def test_operator_may_watch_its_own_namespace():
@@ -208,6 +219,18 @@ def test_namespaced_mode_is_not_cluster_wide():
 
     assert roles == {"team-a": GOLDEN, "team-b": GOLDEN, install.NAMESPACE: GOLDEN_AT_HOME}
     assert {each["kind"] for each in made} & CLUSTER_WIDE == {"Namespace"}
+
+
+def test_rights_to_kinds_of_templates():
+    """Kinds that templates add are granted as chronik's own are, each once, and the ConfigMap of templates by name."""
+    made = make(MODES["templates"])
+    roles = {
+        each["metadata"]["name"]: rights(each["rules"]) for each in made if each["kind"] in {"Role", "ClusterRole"}
+    }
+    own = {"cronjobs.batch": ALL, "ingresses.networking.k8s.io": ALL}
+
+    assert roles["chronik-operator"] == GOLDEN | GOLDEN_CLUSTER_WIDE | own
+    assert roles["chronik-operator-templates"] == {"configmaps ['templates']": "list watch"}
 
 
 @per_mode
@@ -462,6 +485,25 @@ def test_overrides_folder(capfdbinary, tmp_path):
 
     assert "value: debug" in run(capfdbinary, "--templates", tmp_path)[1]
     assert cli.run(["render", "-f", str(ROOT / "examples" / "minimal.yaml"), "--templates", str(tmp_path)]) == 0
+
+
+def test_templates_of_a_configmap(capfdbinary, tmp_path):
+    """With --templates-configmap the folder's templates are printed as that ConfigMap, which the operator reads."""
+    text = "{# for: cluster #}\napiVersion: batch/v1\nkind: CronJob\n"
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "mine.yaml.j2").write_text("a: b\n")
+    (tmp_path / "backup.yaml.j2").write_text(text)
+    made = list(yaml.safe_load_all(run(capfdbinary, "--templates", tmp_path, "--templates-configmap=home/t")[1]))
+    alone = list(yaml.safe_load_all(run(capfdbinary, "--templates-configmap=home/t")[1]))
+    config = the("ConfigMap", made)
+
+    assert config["data"] == {"backup.yaml.j2": text, "parts__mine.yaml.j2": "a: b\n"}
+    assert (config["metadata"]["namespace"], config["metadata"]["name"]) == ("home", "t")
+    [container] = the("Deployment", made)["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["reconcile", "--templates-configmap=home/t"]
+    assert "cronjobs" in str(made)
+    assert "cronjobs" not in str(alone)
+    assert not [each for each in alone if each["kind"] == "ConfigMap"]
 
 
 def test_folder(capfdbinary, tmp_path):

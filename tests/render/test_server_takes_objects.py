@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,44 @@ def test_objects_of_generated_documents_are_accepted(real_server):
     assert taken > DOCUMENTS * 10  # most documents were valid, so the check was one
 
 
+@pytest.mark.real  # as above
+def test_settings_of_components_are_accepted(real_server):
+    """Whatever settings of components are valid, each object that has them can be created on a server."""
+    namespace = real_server.new_namespace()
+    generator = Generator(assets.schema(), offline.validator().rules, seed=12)
+    refused, used = [], Counter()
+    for number in range(DOCUMENTS):
+        document = generator.with_components(named("demo"), likely=(0.15, 0.4, 0.7)[number % 3])
+        cluster = offline.validator().validate(document, namespace=namespace).cluster
+        if cluster is None:
+            continue
+        for own in document["spec"].get("components", {}).values():
+            used.update(own.keys())
+        for manifest in offline.render_clusters([cluster]):
+            kind = KIND_BY_NAME[manifest["kind"]]
+            root = "apis" if "/" in kind.api_version else "api"
+            path = f"/{root}/{kind.api_version}/namespaces/{namespace}/{kind.plural}"
+            answer = real_server.call("POST", path, manifest, dryRun="All", fieldValidation="Strict")
+            if answer.code != HTTPStatus.CREATED:
+                refused.append((manifest["kind"], answer.body.get("message"), document["spec"]["components"]))
+
+    assert refused[:3] == []
+    assert used.keys() == {*assets.schema()["$defs"]["component"]["properties"]}
+
+
+def named(name: str) -> dict[str, Any]:
+    """Return a document of a cluster with all components and a load balancer."""
+    connection = {"host": "postgres", "database": "chronik", "credentialsSecret": "chronik-postgres"}
+    spec = {"storage": {"backend": "local"}, "metastore": {"connection": connection}, "searchNodes": 1}
+    spec["network"] = {"serviceType": "LoadBalancer"}
+    return {
+        "apiVersion": "chronik.stream/v1alpha1",
+        "kind": "ChronikCluster",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
 @pytest.mark.real  # admission by Pod Security is the server's
 @pytest.mark.parametrize("path", UNPRIVILEGED, ids=lambda path: path.stem)
 def test_pods_of_examples_pass_restricted(path, real_server):
@@ -58,7 +98,8 @@ def pod_of(workload: dict[str, Any], namespace: str) -> dict[str, Any]:
     """Return a pod as the workload's controller would make it, with a claim for a volume of the template's name."""
     template = workload["spec"]["template"]
     claims = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
-    spec = {**template["spec"]}
+    classes = {"priorityClassName", "runtimeClassName"}  # the test's server has none
+    spec = {key: value for key, value in template["spec"].items() if key not in classes}
     if workload["kind"] == "StatefulSet":
         spec["volumes"] = [*spec["volumes"], *claims]
     metadata = {**template["metadata"], "name": "probe", "namespace": namespace}

@@ -16,7 +16,7 @@ import yaml
 from support.metadata_texts import BEGINNINGS, CHARACTERS, NAMES, TIMES, VERSIONS
 
 from chronik.api.schema import Schema
-from chronik.api.structural import FREE, Compiler, inlined
+from chronik.api.structural import FREE, LIST_KEYS, Compiler, inlined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,7 +157,27 @@ class Generator:
             "metadata": {"name": self._text(properties["metadata"]["properties"]["name"])},
             "spec": self._object(properties["spec"], likely=self._random.choice((0.1, 0.4, 0.9))),
         }
-        for _ in range(8):
+        return self._mended(document)
+
+    def with_components(self, document: dict[str, Any], likely: float) -> dict[str, Any]:
+        """Return a good document with a section `components` that keeps to schema and rules, and is full of fields."""
+        raw = self._root["properties"]["spec"]["properties"]["components"]["additionalProperties"]
+        unified = document["spec"].get("topology") == "Unified"
+        names = ("node",) if unified else ("controller", "ingest", "search")
+        section = {
+            name: {
+                key: self._value(child, likely)
+                for key, child in raw["properties"].items()
+                if self._random.random() < 0.3
+            }
+            for name in names
+        }
+        for service in (own["service"] for own in section.values() if "service" in own):
+            service.pop("nodePort", None)  # which ports there are is the server's own setting
+        return self._mended({**document, "spec": {**document["spec"], "components": section}})
+
+    def _mended(self, document: dict[str, Any]) -> dict[str, Any]:
+        for _ in range(30):
             found = self._rules.check(self._schema.admit(document).document)
             errors = [problem for problem in found if problem.severity == "error"]
             if not errors or self._random.random() < LEAVE:
@@ -231,11 +251,17 @@ class Generator:
             count = self._random.choice((0, 1, 2, 4, 64, 65) if self._random.random() < LIKELY else (1, 2))
             return {f"{number}{self._random.choice(TEXTS)}": self._free() for number in range(count)}
         keys = {self._text(raw["propertyNames"]) for _ in range(self._random.choice((0, 1, 2, 4)))}
+        if "properties" in raw["additionalProperties"]:  # components: of their many fields, a few each
+            return {
+                key: self._object(raw["additionalProperties"], self._random.choice((0.05, 0.2))) for key in sorted(keys)
+            }
         return {key: self._text(raw["additionalProperties"]) for key in sorted(keys)}
 
     def _list(self, raw: dict[str, Any], likely: float) -> list[Any]:
         count = max(raw.get("minItems", 0), min(self._random.choice((0, 1, 1, 2, 3)), raw["maxItems"]))
         items = [self._value(raw["items"], likely) for _ in range(count)]
+        if LIST_KEYS in raw:
+            return list({tuple(item[key] for key in raw[LIST_KEYS]): item for item in items}.values())
         return list(dict.fromkeys(items)) if raw.get("uniqueItems") else items
 
     def _integer(self, raw: dict[str, Any]) -> int:
@@ -260,6 +286,9 @@ class Generator:
         if len(problem.path) == 1:
             return
         section = problem.path[1]
+        if section == "components":
+            _mend_component(spec, problem)
+            return
         try:
             place = _follow(spec, problem.path[1:])
             parent = _follow(spec, problem.path[1:-1])
@@ -324,6 +353,40 @@ class Generator:
             parent[key] = [*parent[key], *parent[key]]
         else:
             parent[key] = [parent[key]]
+
+
+def _mend_component(spec: dict[str, Any], problem: Problem) -> None:
+    """Leave out what broke a rule: a field of one component or of all, or an item, or else all components."""
+    name, field, *inside = (*problem.path[2:], None, None)
+    sections = spec.get("components", {})
+    if name and name not in sections:  # an earlier mend has removed it
+        return
+    if problem.code == "component-mount-unknown":
+        for holder in (sections[name], *sections[name].get("sidecars", ()), *sections[name].get("initContainers", ())):
+            for mount in holder.get("volumeMounts", ()):
+                mount["name"] = "data"
+    elif problem.code in _FIELDS:
+        for each in (sections[name],) if name else sections.values():
+            for key in _FIELDS[problem.code]:
+                each.pop(key, None)
+    elif field is None:
+        spec.pop("components", None)
+    elif inside[:1] and isinstance(inside[0], int) and len(sections[name].get(field, ())) > inside[0]:
+        del sections[name][field][inside[0]]
+    else:
+        sections.get(name, {}).pop(field, None)
+
+
+_FIELDS = {
+    "component-port-own": ("sidecars", "initContainers"),
+    "component-container-twice": ("sidecars",),
+    "lifecycle-sleep": ("lifecycle", "sidecars", "initContainers"),
+    "service-unused": ("service",),
+    "service-class-unused": ("service",),
+    "service-ports-unused": ("service",),
+    "component-env-credentials": ("env",),
+}
+"""Which fields of components a rule about all of them, or of one, is about."""
 
 
 def _paths(value: Any, path: Path) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from chronik.manifest import (
     ClusterKey,
     ObjectRef,
 )
+from chronik.operator.cache.own import PASSING, OwnKinds
 from chronik.operator.cache.packing import Packer
 from chronik.operator.cache.sink import PackingSink
 from chronik.operator.cache.store import Store
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from chronik.errors import ChronikError
     from chronik.kube import Kube
-    from chronik.manifest import KindId, Manifest
+    from chronik.manifest import Kind, KindId, Manifest
     from chronik.operator.cache.packing import Record
 
 _log = logging.getLogger("chronik.operator.cache")
@@ -100,6 +101,9 @@ class Cache:
             PackingSink(each, self._store, self._packers[each.kind.name], self._wake_all) for each in selectors
         ]
         self._reflectors = [Reflector(kube, sink.selector, sink, options) for sink in self._sinks]
+        self._epoch = 0
+        namespaces: list[str | None] = [*dict.fromkeys(selection.namespaces)] or [None]
+        self.own = OwnKinds(kube, namespaces, OURS, self._store, replace(options, retried=PASSING), self.wake_all)
         self._optional = [each for each in self._reflectors if each.selector.optional]
         self._waiting: dict[ClusterKey, frozenset[KindId]] = {}
         self._look_for_missing()
@@ -110,6 +114,7 @@ class Cache:
         ChronikClusters come first: without a server, the definition or rights one complaint is enough.
         """
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.own.run(), name="watch kinds of templates")
             for first in (True, False):
                 found = [each for each in self._reflectors if (each.selector.kind is CLUSTER) == first]
                 for reflector in found:
@@ -134,12 +139,19 @@ class Cache:
     @property
     def synced(self) -> bool:
         """Whether everything has been listed once: before that, an object that is not known may exist."""
-        return all(reflector.ready.is_set() for reflector in self._reflectors)
+        return self.own.is_settled and all(reflector.ready.is_set() for reflector in self._reflectors)
 
     async def wait_synced(self) -> None:
         """Wait until everything has been listed once."""
         for reflector in self._reflectors:
             await reflector.ready.wait()
+        await self.own.wait_settled()
+
+    def wake_all(self) -> None:
+        """Have a pass over every cluster, though none looks different: what they are rendered with has changed."""
+        self._epoch += 1
+        for key in self.clusters():
+            self._wake(key)
 
     def clusters(self) -> list[ClusterKey]:
         """Return which ChronikClusters there are."""
@@ -163,24 +175,29 @@ class Cache:
         objects: dict[ObjectRef, Manifest] = {}
         pods: list[Manifest] = []
         claims: list[Manifest] = []
+        own = self.own.packers
         for ref, record in self._store.of_cluster(key):
             if ref.kind == POD.name:
                 pods.append(record.manifest)
             elif ref.kind == CLAIM.name:
                 claims.append(record.manifest)
-            elif ref.kind in KIND_BY_NAME:
+            elif ref.kind in KIND_BY_NAME or ref.kind in own:
                 objects[ref] = record.manifest
-        return LiveCluster(
-            document or self.cluster(key), objects, pods, claims, self.expandable(), self.missing(key.namespace)
-        )
+        found = LiveCluster(document or self.cluster(key), objects, pods, claims, self.expandable())
+        return replace(found, uninstalled=self.own.unavailable, missing=self.missing(key.namespace))
+
+    def kind(self, name: str) -> Kind | None:
+        """Return a kind of objects that are followed; None if it is none, or cannot be had."""
+        return KIND_BY_NAME.get(name) or self.own.kind(name)
 
     def fingerprint(self, key: ClusterKey) -> Hashable:
         """Return what changes whenever something changes that a reconcile of this cluster reads, but for its status.
 
-        That is its spec and metadata, what belongs to it, the Secrets that it names, StorageClasses, and which kinds
-        are installed. It means nothing to another process.
+        That is its spec and metadata, what belongs to it, the Secrets that it names, StorageClasses, which kinds are
+        installed, and the templates. It means nothing to another process.
         """
-        return self.sees_secrets(key.namespace), self.missing(key.namespace), self._store.fingerprint(key)
+        missing = self.missing(key.namespace)
+        return self._epoch, self.sees_secrets(key.namespace), missing, self._store.fingerprint(key)
 
     def uses(self, key: ClusterKey, secrets: Iterable[str]) -> None:
         """Record which Secrets the pods of a cluster use: a change of one is a change of the cluster."""
@@ -194,10 +211,9 @@ class Cache:
         ref = ObjectRef.of(manifest)
         if ref.kind == CLUSTER.name and self._store.get(ref) is None:
             return
-        if ref.kind in self._packers and (
-            not self._selection.namespaces or ref.namespace in self._selection.namespaces
-        ):
-            self._store.observe_write(ref, self._packers[ref.kind].pack(manifest))
+        packer = self._packers.get(ref.kind) or self.own.packers.get(ref.kind)
+        if packer and (not self._selection.namespaces or ref.namespace in self._selection.namespaces):
+            self._store.observe_write(ref, packer.pack(manifest))
 
     def observe_delete(self, ref: ObjectRef, uid: str) -> None:
         """Observe that we have deleted an object; its event then wakes no cluster.

@@ -21,6 +21,7 @@ from chronik.manifest import (
     CLUSTER_LABEL,
     FIELD_MANAGER,
     INSTANCE_LABEL,
+    KIND_BY_NAME,
     POD,
     SECRET,
     STORAGE_CLASS,
@@ -211,13 +212,16 @@ def _shallow(manifest: Manifest) -> Manifest:
 
 def _child(manifest: Manifest) -> Manifest:
     kept = _without(manifest, "status") | {"metadata": _without(_metadata(manifest), "creationTimestamp")}
-    fields = _STATUS.get(manifest["kind"], ())
-    status = _only(manifest.get("status"), *fields)
+    fields = _STATUS.get(manifest["kind"], () if manifest["kind"] in KIND_BY_NAME else _GENERIC)
+    whole = manifest.get("status")
+    status = _only(whole if isinstance(whole, dict) else None, *fields)  # a custom resource may have anything there
     if status.get("conditions"):
         status["conditions"] = _conditions(status["conditions"])
     return kept | ({"status": status} if status else {})
 
 
+_GENERIC = ("observedGeneration", "conditions")
+"""What is read of the status of a kind that only templates of the user's make."""
 _STATUS: dict[str, tuple[str, ...]] = {
     "StatefulSet": (
         *("observedGeneration", "replicas", "readyReplicas", "updatedReplicas", "availableReplicas"),
@@ -227,6 +231,7 @@ _STATUS: dict[str, tuple[str, ...]] = {
         *("observedGeneration", "replicas", "readyReplicas", "updatedReplicas", "availableReplicas"),
         *("unavailableReplicas", "conditions"),
     ),
+    "DaemonSet": ("observedGeneration", "desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable"),
     "Service": ("loadBalancer",),
     "PodDisruptionBudget": ("observedGeneration",),  # the rest changes with every pod
     "HorizontalPodAutoscaler": ("currentReplicas", "desiredReplicas"),  # the rest changes four times a minute
@@ -273,8 +278,9 @@ def _volumes(spec: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
             yield {"name": volume["name"], "configMap": _only(volume["configMap"], "name")}
 
 
-def _conditions(conditions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [_only(condition, "type", "status", "reason", "message") for condition in conditions]
+def _conditions(conditions: Any) -> list[dict[str, Any]]:
+    found = conditions if isinstance(conditions, list) else []
+    return [_only(each, "type", "status", "reason", "message") for each in found if isinstance(each, dict)]
 
 
 def _container(status: Mapping[str, Any]) -> dict[str, Any]:

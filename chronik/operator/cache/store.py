@@ -131,6 +131,15 @@ class Store:
                 del self._gone[ref]
         self.reached(selection, version)
 
+    def forget_kind(self, kind: str) -> None:
+        """Forget all objects of a kind that is no longer followed; no cluster is woken."""
+        for ref, known in list(self._records[kind].items()):
+            self._drop(ref, known)
+        for ref in [ref for ref in self._gone if ref.kind == kind]:
+            del self._gone[ref]
+        for scope in [scope for scope in self._reached if scope[0] == kind]:
+            del self._reached[scope]
+
     def forget(self, selection: ListScope) -> None:
         """Forget all objects of a kind in a namespace, or all: the server does not know the kind any more."""
         kind, namespace = selection

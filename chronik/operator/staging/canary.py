@@ -16,6 +16,7 @@ from chronik.apply.executor import execute
 from chronik.errors import ObjectChanged
 from chronik.manifest import POD, ROLLOUT_ANNOTATION, ROLLOUTS, Kind, ObjectRef, component_of
 from chronik.operator.context import status_of
+from chronik.operator.staging.replacing import component_sets
 from chronik.plan.actions import Apply, Obstacle, Plan, ReplacePod, Stage, Step
 from chronik.plan.results import Report
 from chronik.plan.volumes import LASTING_ANNOTATIONS
@@ -47,7 +48,7 @@ class CanaryPass:
     def __init__(
         self, cluster: Cluster, document: Manifest, desired: Sequence[Manifest], context: ReconcileContext
     ) -> None:
-        sets = {ObjectRef.of(each): each for each in desired if each["kind"] == "StatefulSet"}
+        sets = component_sets(cluster, desired)
         self._sets = {ref: each for ref, each in sets.items() if leaves_rolls_to_us(each)}
         self._cluster = cluster
         self._document = document

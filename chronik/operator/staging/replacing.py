@@ -46,7 +46,7 @@ class Replacing:
     ) -> None:
         self._cluster = cluster
         self._document = document
-        self._desired = {ObjectRef.of(each): each for each in desired if each["kind"] == "StatefulSet"}
+        self._desired = component_sets(cluster, desired)
         self._context = context
         self._votes = {workload_ref(cluster.key, each.name) for each in components(cluster) if each.member}
         self._undecided: dict[ObjectRef, Apply] = {}
@@ -157,6 +157,12 @@ class Replacing:
 
 
 _NO_RIGHT = "`chronik install --features rollouts` gives the operator the right to replace the ill ones first."
+
+
+def component_sets(cluster: Cluster, desired: Iterable[Manifest]) -> dict[ObjectRef, Manifest]:
+    """Return the StatefulSets of a cluster's components; a template of the user's may make others."""
+    ours = {workload_ref(cluster.key, each.name) for each in components(cluster) if each.type.stateful}
+    return {ref: each for each in desired if (ref := ObjectRef.of(each)) in ours}
 
 
 def as_held(desired: Iterable[Manifest], objects: Mapping[ObjectRef, Manifest]) -> list[Manifest]:

@@ -10,7 +10,8 @@ A field reads `TYPE [flag…]`. TYPE is a scalar (`string`, `integer`, `quantity
 `{TYPE}` for a map, `[TYPE]` for a list. Flags: `atomic` (a map or struct that is owned as a whole), `set` and
 `by=name,…` (lists; without either a list is atomic), `required`, `embedded` (a struct that is never absent: `{}`),
 `kept` (a pointer in Go: false, 0 and "" stay instead of vanishing), `key=VALUE` (what a merge key defaults to),
-`merge=name` and `merge` (lists that a strategic merge patch merges, by that key or as a set; it replaces the others).
+`merge=name` and `merge` (lists that a strategic merge patch merges, by that key or as a set; it replaces the others),
+`enum=A|B` (the words that a string can be, or those of a list), `int64` (an integer of 64 bits; others have 32).
 """
 
 from __future__ import annotations
@@ -221,6 +222,11 @@ def _notation(schema: dict[str, Any], key: str, owner: dict[str, Any], short: di
     if "merge" in schema.get("x-kubernetes-patch-strategy", "").split(","):
         merge_key = schema.get("x-kubernetes-patch-merge-key")
         flags.append(f"merge={merge_key}" if merge_key else "merge")
+    words = schema.get("enum") or schema.get("items", {}).get("enum")
+    if words and all(words):
+        flags.append("enum=" + "|".join(words))
+    if schema.get("format") == "int64":
+        flags.append("int64")
     if key in owner.get("required", ()):
         flags.append("required")
     if schema.get("default") == {}:

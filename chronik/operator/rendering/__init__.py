@@ -1,0 +1,1 @@
+"""What the operator renders clusters with, which may change while it runs. Start with `rendering`."""

@@ -1,0 +1,127 @@
+"""What a component's pods are made with: `spec.components.<component>` laid over what the spec says for all of them.
+
+Pure, and in one place, so that templates read one value each and need not know which of the two it came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from chronik.quantity import canonical_quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chronik.api.spec import Cluster, ComponentOverrides, Quantity
+
+Parts = list[dict[str, Any]]
+
+_QUANTITIES = frozenset({("resources", "requests"), ("resources", "limits")})
+_QUANTITY = frozenset({("emptyDir", "sizeLimit")})
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """The size and the class of a data volume; None is the default class of the Kubernetes cluster."""
+
+    size: Quantity
+    storageClass: str | None  # noqa: N815  # templates see API spellings only
+
+
+@dataclass(frozen=True, slots=True)
+class ClientService:
+    """What clients' Service has beside chronik's own."""
+
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    loadBalancerClass: str | None = None  # noqa: N815  # as above
+    externalTrafficPolicy: str | None = None  # noqa: N815  # as above
+    nodePort: int | None = None  # noqa: N815  # as above
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """The settings of a component's pods. Templates see them as `pod`; what is absent is None, or empty.
+
+    `annotations` are those of this component alone, as they win over chronik's. `resources` have the shape of
+    Kubernetes, and take the place of `component.resources`. `startup`, `liveness` and `readiness` are what probes have
+    beside or instead of chronik's own.
+    """
+
+    # The names are the API's, as templates have them.
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    nodeSelector: dict[str, str]  # noqa: N815  # as above
+    tolerations: Parts
+    affinity: dict[str, Any] | None
+    topologySpreadConstraints: Parts  # noqa: N815  # as above
+    storage: Volume
+    serviceAccountAnnotations: dict[str, str]  # noqa: N815  # as above
+    service: ClientService
+    env: Parts
+    args: list[str]
+    resources: dict[str, Any] | None
+    priorityClassName: str | None  # noqa: N815  # as above
+    runtimeClassName: str | None  # noqa: N815  # as above
+    terminationGracePeriodSeconds: int  # noqa: N815  # as above
+    startup: dict[str, Any]
+    liveness: dict[str, Any]
+    readiness: dict[str, Any]
+    lifecycle: dict[str, Any]
+    volumes: Parts
+    volumeMounts: Parts  # noqa: N815  # as above
+    initContainers: Parts  # noqa: N815  # as above
+    sidecars: Parts
+
+
+def pod_settings(cluster: Cluster, component: str) -> Pod:
+    """Return the settings of a component's pods.
+
+    Labels are laid over each other key by key, probes field by field; any other field of the component takes the place
+    of the one for all, even if it is empty.
+    """
+    spec = cluster.spec
+    own: ComponentOverrides = (spec["components"] or {}).get(component, {})
+    storage, probes, service = own.get("storage", {}), own.get("probes", {}), own.get("service", {})
+    return Pod(
+        labels={**spec["podLabels"], **own.get("podLabels", {})},
+        annotations=own.get("podAnnotations", {}),
+        nodeSelector=own.get("nodeSelector", spec["nodeSelector"]),
+        tolerations=own.get("tolerations", spec["tolerations"]),
+        affinity=own.get("affinity", spec["affinity"]),
+        topologySpreadConstraints=own.get("topologySpreadConstraints", spec["topologySpreadConstraints"]),
+        storage=Volume(
+            storage.get("size", spec["storage"]["size"]), storage.get("storageClass", spec["storage"]["storageClass"])
+        ),
+        serviceAccountAnnotations=own.get("serviceAccount", {}).get("annotations", {}),
+        service=ClientService(**service),
+        env=own.get("env", []),
+        args=own.get("args", []),
+        resources=canonical({"resources": own["resources"]})["resources"] if "resources" in own else None,
+        priorityClassName=own.get("priorityClassName"),
+        runtimeClassName=own.get("runtimeClassName"),
+        terminationGracePeriodSeconds=own.get("terminationGracePeriodSeconds", 60),
+        startup=probes.get("startup", {}),
+        liveness=probes.get("liveness", {}),
+        readiness=probes.get("readiness", {}),
+        lifecycle=own.get("lifecycle", {}),
+        volumes=canonical(own.get("volumes", [])),
+        volumeMounts=own.get("volumeMounts", []),
+        initContainers=canonical(own.get("initContainers", [])),
+        sidecars=canonical(own.get("sidecars", [])),
+    )
+
+
+def canonical(value: Any, place: tuple[str, str] = ("", "")) -> Any:
+    """Return parts of a pod with quantities spelt as the API server does, so that they never look changed.
+
+    `place` is the name of the field that a value is in, and of the one around that.
+    """
+    if isinstance(value, dict):
+        if place in _QUANTITIES:
+            return {name: canonical_quantity(each) for name, each in value.items()}
+        return {name: canonical(each, (place[1], name)) for name, each in value.items()}
+    if isinstance(value, list):
+        return [canonical(each, place) for each in value]
+    return canonical_quantity(value) if place in _QUANTITY else value
