@@ -9,8 +9,8 @@ COPY templates templates
 COPY schema schema
 COPY deploy deploy
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
-# Extras of the package, in pip's spelling: --build-arg EXTRAS=[tracing]
-ARG EXTRAS=""
+# Extras of the package, in pip's spelling: --build-arg EXTRAS=[kafka,tracing]. Without kafka it is no probe of a mirror.
+ARG EXTRAS="[kafka]"
 # A pod never loads the client's thousands of models, so their bytecode, half of it all, is left out.
 RUN python -m venv --without-pip /opt/chronik \
     && pip --python /opt/chronik/bin/python install --no-cache-dir --no-compile "$(echo /wheels/*.whl)${EXTRAS}" \

@@ -5,6 +5,7 @@
     │   ├── InvalidDocuments              2   problems in documents, each with its place
     │   ├── InvalidTransition             2   the live document may not become this one: a rule compares the two
     │   ├── KubeconfigError               2   no usable kubeconfig, context or credentials
+    │   ├── LibraryMissing                2   an optional part of chronik is not installed
     │   └── RenderError                   2   a cluster cannot be rendered
     │       ├── TemplateError             2   a template is broken; names template and line
     │       └── PatchError                2   one of `spec.patches` does not fit; names its place in the document
@@ -30,6 +31,7 @@
     │   └── AlreadyExists                     409: create, and it is there
     ├── PartialFailure                    5   some objects were applied, some were not
     ├── WaitTimeout                       6   applied, but not ready in time
+    ├── BackupError                       8   a backup or a restore failed: backup/errors.py
     ├── InternalError                    70   chronik itself failed
     └── OutputError                      74   standard output cannot be written
 
@@ -149,6 +151,12 @@ class KubeconfigError(InputError):
     """No usable kubeconfig, context or credentials: no request was sent yet."""
 
     reason = "InvalidKubeconfig"
+
+
+class LibraryMissing(InputError):
+    """An optional part of chronik is not installed."""
+
+    reason = "LibraryMissing"
 
 
 class Cause(NamedTuple):

@@ -30,17 +30,26 @@ INSTANCE_LABEL = "app.kubernetes.io/instance"
 """Volume claims are found by it: a StatefulSet labels them with its selector alone."""
 CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
+MIRROR_PREFIX = "mirror-"
+"""What the component label of a mirror's objects and pods begins with; the name of its source follows."""
+BACKUP_LABEL = "chronik.stream/backup"
+"""On what a backup consists of, and on the Jobs that work for it."""
+SCHEDULE_LABEL = "chronik.stream/schedule"
+"""On the backups that a schedule made."""
 CONFIGURATION = "config"
 """The component that a cluster's ConfigMaps bear: pods of all components read them."""
 
 ROLLOUT_ANNOTATION = "chronik.stream/rollout"
 """What a person asks of a canary: `verb@candidate`, or with the number of a step or attempt `verb@candidate/number`."""
 ROLLOUTS = "rollouts"
-FEATURES = (ROLLOUTS,)
-"""What the operator does on top, where `chronik install --features` has given it the rights."""
 
 API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"
+BACKUP_KIND = "ChronikBackup"
+
+
+FEATURES = ("backups", ROLLOUTS)
+"""What an operator does if it is asked to, and is given the rights for it: `chronik install --features`."""
 
 
 class KindId(NamedTuple):
@@ -102,6 +111,7 @@ WORKLOAD_KINDS = tuple(kind.name for kind in KINDS if kind.stage == WORKLOADS)
 """What keeps pods, and has a replica count."""
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 CLUSTER = Kind(API_VERSION, CLUSTER_KIND, "chronikclusters", stage=-1)
+BACKUP = Kind(API_VERSION, BACKUP_KIND, "chronikbackups", stage=-1)
 
 # What chronik reads, or writes by the way, but does not render.
 POD = Kind("v1", "Pod", "pods", stage=-1)
@@ -110,7 +120,12 @@ SECRET = Kind("v1", "Secret", "secrets", stage=-1)
 EVENT = Kind("v1", "Event", "events", stage=-1)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases", stage=-1)
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", stage=-1, namespaced=False)
-OTHER_KINDS = (CLUSTER, POD, CLAIM, SECRET, EVENT, LEASE, STORAGE_CLASS)
+JOB = Kind("batch/v1", "Job", "jobs", stage=-1)
+SNAPSHOT = Kind("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "volumesnapshots", stage=-1)
+SNAPSHOT_CONTENT = Kind(
+    "snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", "volumesnapshotcontents", stage=-1, namespaced=False
+)
+OTHER_KINDS = (CLUSTER, BACKUP, JOB, SNAPSHOT, SNAPSHOT_CONTENT, POD, CLAIM, SECRET, EVENT, LEASE, STORAGE_CLASS)
 
 OWN_KINDS_ANNOTATION = "chronik.stream/own-kinds"
 """On a cluster's ConfigMap: the kinds beyond `KINDS` that templates of the user's make for it."""
@@ -176,9 +191,35 @@ class ClusterKey(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
+class WorkKey(NamedTuple):
+    """Which document a pass is over: printed `Kind/namespace/name`."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, cluster: ClusterKey) -> WorkKey:
+        """Return the key of a ChronikCluster."""
+        return cls(CLUSTER_KIND, cluster.namespace, cluster.name)
+
+    @property
+    def place(self) -> ClusterKey:
+        """Namespace and name: of a ChronikCluster, its key."""
+        return ClusterKey(self.namespace, self.name)
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
 def is_paused(document: Manifest) -> bool:
     """Return whether the operator is to change none of a ChronikCluster's objects."""
     return (document["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true"
+
+
+def is_mirror(manifest: Manifest) -> bool:
+    """Return whether an object is part of a mirror, without which a cluster is ready all the same."""
+    return component_of(manifest).startswith(MIRROR_PREFIX)
 
 
 def component_of(manifest: Manifest) -> str:
@@ -188,8 +229,8 @@ def component_of(manifest: Manifest) -> str:
 
 
 def is_configuration(manifest: Manifest) -> bool:
-    """Return whether an object is a version of a cluster's configuration."""
-    return manifest["kind"] == "ConfigMap" and component_of(manifest) == CONFIGURATION
+    """Return whether an object is a version of a configuration: a cluster's, or that of one of its mirrors."""
+    return manifest["kind"] == "ConfigMap" and (component_of(manifest) == CONFIGURATION or is_mirror(manifest))
 
 
 _CONTENT = re.compile(r"-[0-9a-f]{8}")
@@ -204,7 +245,7 @@ def lasting_name(manifest: Manifest) -> str:
     labels = manifest["metadata"].get("labels")
     if not isinstance(labels, dict) or not is_configuration(manifest):  # a file that is read may say anything
         return name
-    base = f"{labels.get(CLUSTER_LABEL)}-{CONFIGURATION}"
+    base = f"{labels.get(CLUSTER_LABEL)}-{component_of(manifest)}"
     return base if _CONTENT.fullmatch(name.removeprefix(base)) else name
 
 
@@ -237,7 +278,7 @@ def stage_of(kind: str) -> int:
 
 
 def apply_order(manifest: Manifest) -> tuple[int, int, int, str, str]:
-    """Sort key: by stage, kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then by name.
+    """Sort key: by stage, kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then mirrors, by name.
 
     Kinds that chronik does not render by itself come last in their stage.
     """
@@ -245,7 +286,7 @@ def apply_order(manifest: Manifest) -> tuple[int, int, int, str, str]:
     return (
         stage_of(manifest["kind"]),
         _KIND_ORDER.get(manifest["kind"], len(_KIND_ORDER)),
-        _COMPONENT_ORDER.get(component_of(manifest), -1),
+        _COMPONENT_ORDER.get(component_of(manifest), len(_COMPONENT_ORDER) if is_mirror(manifest) else -1),
         metadata.get("namespace", ""),
         metadata["name"],
     )

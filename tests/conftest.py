@@ -21,10 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; this is 
 
 from support import real_server as real
 
-from chronik.api.crd import crd, warning_policy
-from chronik.api.rules import RuleBook
 from chronik.manifest import CLUSTER
-from chronik.offline import assets
+from chronik.offline import loading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,8 +42,10 @@ sys.dont_write_bytecode = False  # nor does each worker rewrite the asserts of a
 MOST_WORKERS = 4  # each may start servers of its own
 
 LONGEST_FIRST = (
+    "backup/test_archive.py",
     "e2e/test_operator_ha.py",
     "cli/test_reconcile_command.py",
+    "backup/test_metastore.py",
     "e2e/test_cli_apply.py",
     "testing/test_testing.py",
     "cli/test_cli_streams.py",
@@ -99,8 +99,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _definitions() -> list[Manifest]:
-    rules = RuleBook(assets.rules_text())
-    return [crd(assets.schema(), rules), *warning_policy(rules)]
+    return loading.definitions()
 
 
 def _real(controllers: str | None) -> Iterator[ApiServer]:

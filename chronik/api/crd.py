@@ -8,12 +8,12 @@ Source: structural schemas, kubernetes.io/docs/tasks/extend-kubernetes/custom-re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.kubernetes_types import referenced
 from chronik.api.rules import ITEMS, VALUES, RuleBookError
 from chronik.api.structural import DEFERRED, FREE, LIST_KEYS, Raw, SchemaError, inlined, types_of
-from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_KIND, Manifest
+from chronik.kubernetes_types import referenced
+from chronik.manifest import API_VERSION, BACKUP, CLUSTER, Kind, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,16 @@ _TURNED = frozenset({"properties", "items", "additionalProperties", "propertyNam
 _PARTS_OF_PODS = ("spec", "components", "*")
 """Where below each field there are types of Kubernetes: described by Kubernetes, they are too many to describe here."""
 
-_COLUMNS = (
+
+class _Shown(NamedTuple):
+    """How kubectl shows a kind: its short name, and the columns of a list, each with its type and where it is."""
+
+    short: str
+    columns: tuple[tuple[str, str, str], ...]
+
+
+_SHOWN = {
+    CLUSTER.name: _Shown("ck", (
     ("Phase", "string", ".status.phase"),
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
     ("Controllers", "integer", ".status.readyReplicas.controllers"),
@@ -44,11 +53,20 @@ _COLUMNS = (
     ("Search", "integer", ".status.readyReplicas.searchNodes"),
     ("Rollout", "string", ".status.rollout.phase"),
     ("Age", "date", ".metadata.creationTimestamp"),
-)
+    )),
+    BACKUP.name: _Shown("ckb", (
+    ("Cluster", "string", ".spec.cluster"),
+    ("Phase", "string", ".status.phase"),
+    ("Usable", "boolean", ".status.usable"),
+    ("Cut", "date", ".status.cutAt"),
+    ("Size", "string", ".status.size"),
+    ("Age", "date", ".metadata.creationTimestamp"),
+    )),
+}  # fmt: skip
 
 
-def crd(schema: Mapping[str, Any], rules: RuleBook) -> Manifest:
-    """Return the CustomResourceDefinition of a ChronikCluster.
+def crd(schema: Mapping[str, Any], rules: RuleBook, kind: Kind = CLUSTER) -> Manifest:
+    """Return the CustomResourceDefinition of a kind, a ChronikCluster by default; `rules` are those of this kind.
 
     Raises:
         SchemaError: the schema says something that a structural schema cannot.
@@ -57,15 +75,15 @@ def crd(schema: Mapping[str, Any], rules: RuleBook) -> Manifest:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{CLUSTER.plural}.{GROUP}"},
+        "metadata": {"name": f"{kind.plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "names": {
-                "kind": CLUSTER_KIND,
-                "listKind": f"{CLUSTER_KIND}List",
-                "plural": CLUSTER.plural,
-                "singular": CLUSTER_KIND.lower(),
-                "shortNames": ["ck"],
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.name.lower(),
+                "shortNames": [_SHOWN[kind.name].short],
             },
             "scope": "Namespaced",
             "versions": [
@@ -76,7 +94,8 @@ def crd(schema: Mapping[str, Any], rules: RuleBook) -> Manifest:
                     "schema": {"openAPIV3Schema": _root(schema, rules)},
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [
-                        {"name": name, "type": kind, "jsonPath": path} for name, kind, path in _COLUMNS
+                        {"name": name, "type": type_, "jsonPath": path}
+                        for name, type_, path in _SHOWN[kind.name].columns
                     ],
                 }
             ],

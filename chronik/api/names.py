@@ -43,6 +43,7 @@ DNS_DOMAIN = Form(
     253,
     f"at most 253 lower-case letters, digits, - and ., each part between dots at most 63 and {_ENDS}",
 )
+BACKUP_NAME = Form(_LABEL, 180, f"at most 180 lower-case letters, digits and -, {_ENDS}")
 IMAGE = Form(
     r"(?:[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?)*(?::[0-9]{1,5})?/)?"
     r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
@@ -55,6 +56,13 @@ ADDRESS = Form(
     r"|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?",
     253,
     "a host name, or an IP address",
+)
+SOURCE_NAME = Form(_LABEL, 20, f"at most 20 lower-case letters, digits and -, {_ENDS}")
+SERVER = Form(
+    r"(?:[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:.]+\])"
+    r":(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})",
+    261,
+    "it looks like east-kafka.example.com:9092",
 )
 LABEL_NAME = Form("[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?", 63, f"at most 63 letters, digits, -, _ and ., {_ENDS}")
 """A label's key, without the DNS name and the slash that can stand before it; and its value, unless that is empty."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chronik.api.kubernetes_types import kubernetes_type
 from chronik.api.rules import ITEMS
 from chronik.api.structural import FREE, Raw, inlined, resolved, types_of
+from chronik.kubernetes_types import kubernetes_type
+from chronik.manifest import BACKUP_KIND, CLUSTER_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,6 +40,25 @@ spec:
 
 A field that is `null` counts as absent. A field that is not listed here is an error.
 """
+_BACKUP_INTRO = """\
+# The spec of a ChronikBackup
+
+<!-- Generated from schema/chronikbackup.schema.json and schema/rules.yaml by `chronik schema docs`. Do not edit. -->
+
+One backup of a cluster. Schedules make them, `chronik backup create` does, and so does this document:
+
+```yaml
+apiVersion: chronik.stream/v1alpha1
+kind: ChronikBackup
+metadata:
+  name: demo-before-upgrade
+spec:
+  cluster: demo
+```
+
+What it consists of, and how it is made and deleted, is in [backup.md](backup.md).
+"""
+_INTROS = {CLUSTER_KIND: _INTRO, BACKUP_KIND: _BACKUP_INTRO}
 _RULES = """\
 ## Rules
 
@@ -49,14 +69,15 @@ _LONG_PATH = 100
 _TABLE = "| Field | Type | Default | Meaning |\n|---|---|---|---|\n"
 
 
-def reference_page(schema: Mapping[str, Any], rules: RuleBook) -> str:
-    """Return the page as Markdown."""
+def reference_page(schema: Mapping[str, Any], rules: RuleBook, kind: str = CLUSTER_KIND) -> str:
+    """Return the page of a kind as Markdown; `rules` are those of this kind."""
     sections = [section for top in ("spec", "metadata", "status") for section in _sections(schema, top)]
     tables = [
         f"### {title}\n\n" + "".join(f"- {_rule_line(rule)}\n" for rule in rules.rules if rule.severity == severity)
         for severity, title in (("error", "Errors"), ("warning", "Warnings"))
+        if kind == CLUSTER_KIND or severity == "error"
     ]
-    return "\n".join([_INTRO, *sections, _RULES, *tables])
+    return "\n".join([_INTROS[kind], *sections, _RULES, *tables])
 
 
 def _sections(schema: Mapping[str, Any], top: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import yaml
 
 from chronik.api.cel import environment
+from chronik.manifest import BACKUP_KIND, CLUSTER_KIND
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ SchemaPath = tuple[str, ...]
 _SECTION = re.compile(r"^# section: (\w+)$", re.MULTILINE)
 _GUARD = re.compile(r"!has\(self\.(\w+)\) \|\| ")
 _NEEDED = {"name", "path", "rule", "message", "severity"}
-_KNOWN = _NEEDED | {"hint", "fieldPath", "reason"}
+_KNOWN = _NEEDED | {"hint", "fieldPath", "reason", "kind"}
 _REASONS = {"", "FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"}
 
 
@@ -54,6 +55,7 @@ class Rule(NamedTuple):
     hint: str = ""
     field_path: str = ""
     reason: str = ""
+    kind: str = CLUSTER_KIND
 
     @property
     def compares(self) -> bool:
@@ -76,7 +78,7 @@ class Rule(NamedTuple):
 
 
 class RuleBook:
-    """The rules, by place.
+    """The rules about one kind of document, by place; the text is the whole book.
 
     `kept` keeps compiled expressions by their text, from one process to the next: reading one back takes a seventh of
     the time of compiling it. What stands behind `# section: NAME` in the text is about that section of the spec, and is
@@ -86,7 +88,8 @@ class RuleBook:
         RuleBookError: an entry lacks something, says too much, or contradicts itself.
     """
 
-    def __init__(self, text: str, kept: MutableMapping[str, bytes] | None = None) -> None:
+    def __init__(self, text: str, kept: MutableMapping[str, bytes] | None = None, *, kind: str = CLUSTER_KIND) -> None:
+        self._kind = kind
         common, *sections = _SECTION.split(text)
         self._unread = dict(zip(sections[::2], sections[1::2], strict=True))
         self._read: tuple[Rule, ...] = ()
@@ -102,7 +105,7 @@ class RuleBook:
 
     def _add(self, text: str) -> None:
         entries = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
-        added = tuple(map(_rule, entries))
+        added = tuple(rule for rule in map(_rule, entries or ()) if rule.kind == self._kind)
         self._read += added
         for rule in added:
             for place in rule.places:
@@ -226,7 +229,7 @@ def _rule(entry: Any) -> Rule:
     name = entry.get("name", entry) if isinstance(entry, dict) else entry
     if not isinstance(entry, dict) or not _NEEDED <= entry.keys() <= _KNOWN:
         raise RuleBookError(
-            f"rule {name}: must have {', '.join(sorted(_NEEDED))}, and can have hint, fieldPath, reason"
+            f"rule {name}: must have {', '.join(sorted(_NEEDED))}, and can have hint, fieldPath, reason, kind"
         )
     rule = Rule(
         name=entry["name"],
@@ -238,6 +241,7 @@ def _rule(entry: Any) -> Rule:
         hint=entry.get("hint", ""),
         field_path=entry.get("fieldPath", ""),
         reason=entry.get("reason", ""),
+        kind=entry.get("kind", CLUSTER_KIND),
     )
     fault = _fault(rule)
     if fault:
@@ -246,6 +250,10 @@ def _rule(entry: Any) -> Rule:
 
 
 def _fault(rule: Rule) -> str | None:
+    if rule.kind not in {CLUSTER_KIND, BACKUP_KIND}:
+        return f"kind must be {CLUSTER_KIND} or {BACKUP_KIND}, not {rule.kind}"
+    if rule.severity == "warning" and rule.kind != CLUSTER_KIND:
+        return f"only a {CLUSTER_KIND} has warnings: there is no policy for other kinds"
     if rule.severity not in {"error", "warning"}:
         return f"severity must be error or warning, not {rule.severity}"
     if rule.reason not in _REASONS:

@@ -14,6 +14,9 @@ from chronik.manifest import ClusterKey
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chronik.api.sections.backup import Backup
+    from chronik.api.sections.replication import Replication
+
 Quantity = str | int
 
 
@@ -333,12 +336,14 @@ class ClusterSpec(TypedDict):
     autoscaling: ComponentAutoscaling | None
     podDisruptionBudget: DisruptionBudget | None
     rollout: Rollout | None
+    backup: Backup | None
     podAnnotations: dict[str, str]
     podLabels: dict[str, str]
     nodeSelector: dict[str, str]
     tolerations: list[dict[str, Any]]
     affinity: dict[str, Any] | None
     topologySpreadConstraints: list[dict[str, Any]]
+    replication: Replication | None
     components: dict[str, ComponentOverrides] | None
     patches: list[Patch]
     templateValues: dict[str, Any]

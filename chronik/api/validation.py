@@ -6,18 +6,18 @@ import json
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from chronik.api.spec import Cluster
-from chronik.manifest import API_VERSION, CLUSTER_KIND
+from chronik.manifest import API_VERSION, BACKUP_KIND, CLUSTER_KIND
 from chronik.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from chronik.api.rules import RuleBook
     from chronik.api.schema import Schema
     from chronik.api.spec import ClusterSpec
 
-Concern = Literal["cluster", "object", "data"]
-"""What a document is to chronik: to be read as a ChronikCluster, another API's object, or no Kubernetes object."""
+Concern = Literal["cluster", "backup", "object", "data"]
+"""What a document is to chronik: to be read as one of its kinds, another API's object, or no Kubernetes object."""
 
 _GROUP = API_VERSION.partition("/")[0]
 _OBJECT_KEYS = {"apiVersion", "kind", "metadata", "spec"}
@@ -33,10 +33,11 @@ class Validated(NamedTuple):
 
 
 class Validator:
-    """The schema and the rule book together: what a ChronikCluster document may say."""
+    """The schema and the rule book together: what a document of one kind may say, a ChronikCluster by default."""
 
-    def __init__(self, schema: Schema, rules: RuleBook) -> None:
+    def __init__(self, schema: Schema, rules: RuleBook, kind: str = CLUSTER_KIND) -> None:
         self._schema = schema
+        self._kind = kind
         self.rules = rules
 
     def validate(
@@ -54,9 +55,25 @@ class Validator:
         `fallback`. `old` is the document that this one replaces, if there is one: transition rules compare the two. A
         document that is `stored` came from the API server, which has checked more than its spec.
         """
-        mistaken = _type_problems(raw)
+        document, problems = self.check(raw, namespace=namespace, old=old, stored=stored)
+        if document is None:
+            return Validated(None, problems)
+        metadata = document["metadata"]
+        spec: ClusterSpec = self._schema.completed_spec(document["spec"])
+        return Validated(_cluster(metadata, metadata.get("namespace") or namespace or fallback, spec), problems)
+
+    def check(
+        self,
+        raw: Any,
+        *,
+        namespace: str | None = None,
+        old: Mapping[str, Any] | None = None,
+        stored: bool = False,
+    ) -> tuple[dict[str, Any] | None, tuple[Problem, ...]]:
+        """Return a document with its defaults, None if it is in error, and what there is to say; as `validate`."""
+        mistaken = _type_problems(raw, self._kind)
         if mistaken:
-            return Validated(None, mistaken)
+            return None, mistaken
         admitted = self._schema.admit(raw, stored=stored)
         broken = [problem.path for problem in admitted.problems]
         problems = (*admitted.problems, *self.rules.check(admitted.document, skip=broken, old=old))
@@ -64,10 +81,10 @@ class Validator:
         declared = metadata.get("namespace")
         if declared and namespace and declared != namespace:
             problems += (_other_namespace(declared, namespace),)
+        problems += tuple(_itself(metadata, admitted.document.get("spec"))) if not broken else ()
         if any(problem.severity == "error" for problem in problems):
-            return Validated(None, problems)
-        spec: ClusterSpec = self._schema.completed_spec(admitted.document["spec"])
-        return Validated(_cluster(metadata, declared or namespace or fallback, spec), problems)
+            return None, problems
+        return admitted.document, problems
 
     def transition(self, cluster: Cluster, old: Mapping[str, Any]) -> tuple[Problem, ...]:
         """Return the errors of a valid cluster that come from what it replaces, the live document `old`, alone."""
@@ -77,6 +94,18 @@ class Validator:
         alone = self.rules.check(document)
         both = self.rules.check(document, old=self._schema.admit(old).document)
         return tuple(each for each in both if each.severity == "error" and each not in alone)
+
+
+def _itself(metadata: Mapping[str, Any], spec: Any) -> Iterator[Problem]:
+    """Yield that a source is called as the cluster itself is, which no rule sees: rules do not know metadata."""
+    replication = spec.get("replication")
+    if not replication or replication.get("alias"):
+        return
+    for index, source in enumerate(replication["sources"]):
+        if source["name"] == metadata["name"]:
+            message = f"a source must not be called as this cluster itself is, which is {metadata['name']}"
+            hint = "Give this cluster another name for replication: write spec.replication.alias."
+            yield Problem("error", "source-is-itself", ("spec", "replication", "sources", index, "name"), message, hint)
 
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -102,6 +131,8 @@ def concern(raw: Any) -> Concern:
         return "cluster"
     if not _OBJECT_KEYS & {*raw}:
         return "data"
+    if raw.get("kind") == BACKUP_KIND and str(raw.get("apiVersion")).partition("/")[0] == _GROUP:
+        return "backup"
     typed = all(isinstance(raw.get(key), str) and raw[key] for key in ("kind", "apiVersion"))
     return "object" if typed and not _is_meant(raw) and not _has_clusters(raw) else "cluster"
 
@@ -130,11 +161,11 @@ def _is_like(found: str, wanted: str) -> bool:
     return matcher.quick_ratio() >= _ALIKE and matcher.ratio() >= _ALIKE
 
 
-def _type_problems(raw: Any) -> tuple[Problem, ...]:
+def _type_problems(raw: Any, kind: str) -> tuple[Problem, ...]:
     """Say that a document is something else, and no more; its every field would be wrong otherwise."""
     if not isinstance(raw, dict):
         return (Problem("error", "type", (), "a document must be a map that begins with apiVersion and kind"),)
-    wanted = {"kind": CLUSTER_KIND, "apiVersion": API_VERSION}
+    wanted = {"kind": kind, "apiVersion": API_VERSION}
     return tuple(_wrong_type(raw, key, value) for key, value in wanted.items() if raw.get(key) != value)
 
 

@@ -188,14 +188,24 @@ def print_manifests(manifests: Sequence[Manifest], output: str, output_dir: str 
 
 LAZY_COMMANDS = {
     "apply": ("chronik.cli.apply:apply", "Apply clusters to the API server, changing only what must change."),
+    "backup": (
+        "chronik.cli.backup.group:backup",
+        "Back up what a cluster keeps, and look after what was backed up.",
+    ),
     "delete": ("chronik.cli.delete:delete", "Delete clusters in reverse order; volumes as their retention says."),
     "diff": ("chronik.cli.diff:diff", "Show what apply would change, field by field."),
     "install": ("chronik.cli.install:install", "Print the manifests of the operator itself."),
+    "mirror-probe": (
+        "chronik.cli.mirrors.probe:mirror_probe",
+        "Measure how far a mirror is behind its source, and answer probes and metrics.",
+    ),
     "render": ("chronik.cli.offline:render", "Print every Kubernetes object of the clusters."),
     "reconcile": (
         "chronik.cli.reconcile:reconcile",
         "Run the operator: keep all ChronikClusters as their documents say.",
     ),
+    "replication": ("chronik.cli.mirrors.status:replication", "Show the mirrors that copy topics from other clusters."),
+    "restore": ("chronik.cli.backup.group:restore", "Restore what was backed up."),
     "rollout": ("chronik.cli.rollouts:rollout", "Show a canary, and have it go on, wait or go back."),
     "schema": ("chronik.cli.offline:schema", "Print the CRD, the editor schema or the reference page."),
     "status": ("chronik.cli.status:status", "Show how clusters are, and what they wait for."),

@@ -20,6 +20,7 @@ from chronik.cli.main import (
     templates_option,
 )
 from chronik.errors import InputError, InvalidDocuments
+from chronik.manifest import BACKUP_KIND, CLUSTER_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,7 +110,7 @@ def schema() -> None:
 
 @schema.command("crd")
 def schema_crd() -> None:
-    """Print the CustomResourceDefinition, and the policy that makes the API server warn.
+    """Print the CustomResourceDefinitions, and the policy that makes the API server warn.
 
     Install with: chronik schema crd | kubectl apply --server-side -f -
     """
@@ -119,17 +120,24 @@ def schema_crd() -> None:
     print_data(to_yaml_stream(offline.definitions()))
 
 
+_kind_option = click.option(
+    "--kind", type=click.Choice([CLUSTER_KIND, BACKUP_KIND]), default=CLUSTER_KIND, show_default=True, help="Of what."
+)
+
+
 @schema.command("json")
-def schema_json() -> None:
-    """Print the JSON Schema of a ChronikCluster document, for editors."""
+@_kind_option
+def schema_json(kind: str) -> None:
+    """Print the JSON Schema of a document, for editors."""
     from chronik.offline import loading as offline  # noqa: PLC0415
 
-    print_data(offline.editor_schema())
+    print_data(offline.editor_schema(kind))
 
 
 @schema.command("docs")
-def schema_docs() -> None:
+@_kind_option
+def schema_docs(kind: str) -> None:
     """Print the reference page of the spec, in Markdown."""
     from chronik.offline import loading as offline  # noqa: PLC0415
 
-    print_data(offline.reference())
+    print_data(offline.reference(kind))

@@ -79,6 +79,13 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
     default=(),
     help=f"What to do on top: {', '.join(FEATURES)}. `chronik install --features` gives the rights.  [default: none]",
 )
+@click.option(
+    "--backup-image",
+    type=parameters.IMAGE,
+    metavar="IMAGE",
+    help="Image of the Jobs of backups, where spec.backup.metastore.image names none.",
+)
+@click.option("--backup-poll", type=parameters.Seconds(0.05, 600), default=5.0, hidden=True)
 @templates_option
 @templates_configmap_option
 @domain_option
@@ -120,6 +127,7 @@ def _options(
     namespaces: tuple[str, ...],
     selector: str | None,
     features: tuple[str, ...],
+    backup_image: str | None,
     lease_duration: int,
     renew_deadline: float,
     retry_period: float,
@@ -146,6 +154,7 @@ def _options(
         terms=_terms(lease_duration, renew_deadline, retry_period),
         domain=cluster_domain,
         host=host or "",
+        backup_image=backup_image or "",
         **same,
     )
 

@@ -18,14 +18,14 @@ from chronik.api.schema import Schema
 from chronik.api.validation import Validator, concern
 from chronik.documents.reader import parse_documents
 from chronik.errors import InvalidDocuments, PatchError, TemplateError
-from chronik.manifest import CLUSTER_KIND, ClusterKey
+from chronik.manifest import BACKUP, BACKUP_KIND, CLUSTER, CLUSTER_KIND, ClusterKey
 from chronik.offline import assets, sources
 from chronik.offline.caches import KeptRules, bytecode_cache
 from chronik.problem import Problem
 from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
     from chronik.documents.reader import Document
@@ -48,6 +48,13 @@ _KUSTOMIZATION = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kust
 def validator() -> Validator:
     """Return the schema and the rules that every document is held to."""
     return Validator(Schema(assets.schema()), RuleBook(assets.rules_text(), _kept_rules()))
+
+
+@cache
+def backup_validator() -> Validator:
+    """Return the schema and the rules that every ChronikBackup is held to."""
+    rules = RuleBook(assets.rules_text(), _kept_rules(), kind=BACKUP_KIND)
+    return Validator(Schema(assets.schema(BACKUP_KIND)), rules, BACKUP_KIND)
 
 
 @cache
@@ -93,8 +100,11 @@ def check(
     for name in files:
         loading.take(name, read(name, recursive=recursive), recursive=recursive)
     _kept_rules().save()
+    loading.check_loops()
     if loading.others or loading.data:
         note(_passed_over(loading.others, loading.data))
+    if loading.backups:
+        note(f"{counted(loading.backups, BACKUP_KIND)} checked, which makes no objects of its own")
     return list(loading.clusters.values()), loading.problems
 
 
@@ -102,6 +112,7 @@ class _Loading:
     """What was found in files so far: clusters, problems, and what is none of chronik's business.
 
     That is `others`, the kinds of other APIs' objects, and `data`, how many documents are no Kubernetes objects.
+    `backups` is how many ChronikBackups are valid.
     """
 
     def __init__(self, namespace: str | None, fallback: str) -> None:
@@ -109,20 +120,36 @@ class _Loading:
         self.problems: list[Problem] = []
         self.others: list[str] = []
         self.data = 0
+        self.backups = 0
         self._namespace = namespace
         self._fallback = fallback
 
     def take(self, name: str, argument: Argument, *, recursive: bool) -> None:
         """Read a file or a folder. One that holds nothing for us is an error: it was named in vain."""
         self.problems += [error.as_problem() for error in argument.errors]
-        ours, others, data = len(self.clusters) + len(self.problems), len(self.others), self.data
+        ours, others, data = self._ours(), len(self.others), self.data
         for source in argument.sources:
             self._read(source, in_folder=argument.is_folder)
-        if not argument.errors and not argument.absent and len(self.clusters) + len(self.problems) == ours:
+        if not argument.errors and not argument.absent and self._ours() == ours:
             message = _nothing(self.others[others:], self.data - data)
             hint = "-R looks into folders below it." if argument.is_folder and not recursive else ""
             shown = sources.STDIN if name == "-" else name
             self.problems.append(Problem("error", "empty", (), message, hint, subject=shown))
+
+    def check_loops(self) -> None:
+        """Hold the clusters to each other: copies that go round in a circle would never end."""
+        if not any(cluster.spec["replication"] for cluster in self.clusters.values()):
+            return
+        from chronik.api.replication.loops import loops  # noqa: PLC0415  # most documents have no replication
+
+        for loop in loops(self.clusters.values()):
+            message = f"topics would be copied for ever: {' to '.join((*loop.around[-1:], *loop.around))}"
+            hint = "Give each source on the way naming Prefixed, or topics by plain names that others do not copy."
+            problem = Problem("error", "replication-loop", loop.path, message, hint)
+            self.problems.append(_placed(_documents[loop.cluster.key], problem))
+
+    def _ours(self) -> int:
+        return len(self.clusters) + len(self.problems) + self.backups
 
     def _read(self, source: Source, *, in_folder: bool) -> None:
         foreign_kind = partial(_foreign_kind, file=source.name, in_folder=in_folder)
@@ -140,6 +167,11 @@ class _Loading:
                 self.data += 1
 
     def _take(self, document: Document) -> None:
+        if concern(document.tree) == "backup":
+            valid, problems = backup_validator().check(document.tree, namespace=self._namespace)
+            self.problems += [_placed(document, problem) for problem in problems]
+            self.backups += valid is not None
+            return
         cluster, found = parse_document(document, self._namespace, self._fallback)
         self.problems += found
         if cluster is None:
@@ -239,6 +271,18 @@ def renderer_of(templates: TemplateSet) -> Callable[[Cluster], list[Manifest]]:
     return _placing(checked)
 
 
+def template_renderer(templates: str | None = None) -> Callable[[str, Mapping[str, Any]], Manifest]:
+    """Return the function that renders one template of that name to a manifest, as `renderer` finds them."""
+    from chronik.documents.writer import ordered  # noqa: PLC0415  # most commands render no single template
+    from chronik.offline.template_sets import template_set  # noqa: PLC0415
+    from chronik.render.cluster import render_one  # noqa: PLC0415
+    from chronik.render.templates import Templates  # noqa: PLC0415
+
+    found = template_set(templates)
+    compiled = Templates(found.read, bytecode_cache(), lambda: found.all_names)
+    return lambda name, variables: ordered(render_one(compiled, name, dict(variables)))
+
+
 def compile_templates(templates: TemplateSet) -> None:
     """Raise TemplateError, with its place, for the first of the user's templates that cannot be compiled."""
     from chronik.render.templates import Templates  # noqa: PLC0415
@@ -278,22 +322,27 @@ def _patching(cluster: Cluster) -> Patches:
 
 
 def definitions() -> list[Manifest]:
-    """Return the CustomResourceDefinition, and the admission policy that carries the warnings."""
+    """Return the CustomResourceDefinitions, a ChronikCluster's first, and the policy that carries the warnings."""
     from chronik.api.crd import crd, warning_policy  # noqa: PLC0415
 
     rules = validator().rules
-    return [crd(assets.schema(), rules), *warning_policy(rules)]
+    return [
+        crd(assets.schema(CLUSTER.name), rules),
+        crd(assets.schema(BACKUP.name), backup_validator().rules, BACKUP),
+        *warning_policy(rules),
+    ]
 
 
-def editor_schema() -> str:
-    """Return the JSON Schema of a whole document, as text."""
+def editor_schema(kind: str = CLUSTER_KIND) -> str:
+    """Return the JSON Schema of a whole document of a kind, as text."""
     from chronik.api.crd import editor_schema  # noqa: PLC0415
 
-    return json.dumps(editor_schema(assets.schema()), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(editor_schema(assets.schema(kind)), indent=2, ensure_ascii=False) + "\n"
 
 
-def reference() -> str:
-    """Return the reference page of the spec, in Markdown."""
+def reference(kind: str = CLUSTER_KIND) -> str:
+    """Return the reference page of a kind, in Markdown."""
     from chronik.api.reference import reference_page  # noqa: PLC0415
 
-    return reference_page(assets.schema(), validator().rules)
+    rules = validator().rules if kind == CLUSTER_KIND else backup_validator().rules
+    return reference_page(assets.schema(kind), rules, kind)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from chronik.apply.executor import Execution
 from chronik.clock import timestamp
 from chronik.kube import ConnectOptions, connect
-from chronik.manifest import CLUSTER
+from chronik.manifest import CLUSTER, WorkKey
 from chronik.offline import loading as offline
-from chronik.operator.cache.cache import Cache, Selection
-from chronik.operator.context import ReconcileContext
+from chronik.operator.cache.cache import BACKUPS, Cache, Selection
+from chronik.operator.context import BackupTools, ReconcileContext
 from chronik.operator.definition import check_definition, watch_definition
 from chronik.operator.lease import LEASE_NAME, Leadership, Terms
 from chronik.operator.queue import WorkQueue
@@ -66,6 +66,10 @@ class Options:
     workers: int = 16
     resync: float = 60.0
     templates: str | None = None
+    backup_image: str = ""
+    """Image of the Jobs of backups, where a cluster names none."""
+    backup_poll: float = 5.0
+    """Seconds between two looks at a backup that is on its way."""
     templates_from: TemplatesFrom | None = None
     domain: str = "cluster.local"
     host: str = ""
@@ -175,7 +179,7 @@ class Operator:
             watchdog=self._watchdog,
         )
         self._queue.begin()
-        for key in cache.clusters():
+        for key in (*map(WorkKey.of, cache.clusters()), *cache.all_backups()):
             self._queue.add(key)
         async with background(recorder.run()), background(watch_definition(kube, self._clock)):
             _log.info("reconciles %s", counted(len(cache.clusters()), "cluster"))
@@ -224,7 +228,16 @@ def _context(options: Options, kube: Kube, rendering: Rendering, stop: asyncio.E
         execution=Execution(kube=kube, stop=stop),
         domain=options.domain,
         monotonic=options.connect.clock.now,
+        backups=_backup_tools(options),
     )
+
+
+def _backup_tools(options: Options) -> BackupTools | None:
+    """Return what makes the parts of backups, if this operator does that."""
+    if BACKUPS not in options.selection.features:
+        return None
+    render = offline.template_renderer(options.templates)
+    return BackupTools(render=render, image=options.backup_image, poll=options.backup_poll)
 
 
 async def _look(kube: Kube, selection: Selection) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.api.validation import Validator
     from chronik.apply.executor import Execution
+    from chronik.backups.cluster import Backups
     from chronik.errors import RetryClass
     from chronik.kube import Kube
     from chronik.manifest import ClusterKey, Manifest, ObjectRef
@@ -25,6 +26,24 @@ if TYPE_CHECKING:
     from chronik.plan.results import Report
     from chronik.status.compute import Reason
     from chronik.status.events import Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupTools:
+    """What makes the parts of backups.
+
+    `render` renders one template by its name. `image` is that of their Jobs, where a cluster names none. `poll` is how
+    many seconds lie between two looks at a backup that is on its way.
+    """
+
+    render: Callable[[str, Mapping[str, Any]], Manifest]
+    image: str = ""
+    poll: float = 5.0
+
+    def image_of(self, cluster: Cluster) -> str:
+        """Return the image of the Jobs of a cluster's backups; empty if none is known."""
+        settings = cluster.spec["backup"]
+        return (settings["metastore"]["image"] if settings else None) or self.image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +73,7 @@ class ReconcileContext:
     deadlines: Deadlines = field(default_factory=Deadlines)
     revisions: dict[tuple[ClusterKey, str], Manifest] = field(default_factory=dict)
     monotonic: Callable[[], float] = time.monotonic
+    backups: BackupTools | None = None
     templates_trouble: Callable[[], str] = str
 
 
@@ -71,6 +91,8 @@ class ReconcileResult:
     """Whether anything was written, the status included."""
     rollout: str = ""
     """The phase of its canary, if it has one."""
+    backups: Backups | None = None
+    """What its schedules want and how they stand; None if the pass did not come so far."""
     again_at: str = ""
     """When to look again though nothing has changed, in RFC 3339 and UTC; empty if time alone changes nothing."""
     missing: frozenset[tuple[ObjectRef, int, int]] = frozenset()

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from chronik.apply.executor import execute
 from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
-from chronik.manifest import CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, ClusterKey, ObjectRef, is_paused
+from chronik.manifest import BACKUP, CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, ClusterKey, ObjectRef, is_paused
 from chronik.operator.context import ReconcileContext, ReconcileResult, status_of
 from chronik.operator.deadline import is_overdue
-from chronik.plan.deletion import leftovers, when_deleted
+from chronik.plan.deletion import backups_go, leftovers, when_deleted
 from chronik.status.assess import NOTHING_DONE, describe_error, pause
 from chronik.status.compute import deleting, pending, refused
 from chronik.status.events import Announcement, announcements
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from chronik.manifest import Manifest
+    from chronik.manifest import Kind, Manifest
     from chronik.plan.results import Report
     from chronik.status.compute import Reason
 
@@ -101,7 +101,7 @@ async def finalize(document: Manifest, context: ReconcileContext) -> ReconcileRe
         )
         context.announce(document, Announcement("Warning", *failure))
         raise
-    await _let_go(document, context)
+    await let_go(document, context, CLUSTER)
     _log.info("lets the cluster go; the garbage collector deletes its objects")
     return ReconcileResult("deleted", phase="Deleting", report=report)
 
@@ -117,6 +117,8 @@ async def _write_if_possible(document: Manifest, status: Mapping[str, Any], cont
 async def _cleared(document: Manifest, context: ReconcileContext) -> Report:
     """Delete the volumes that are to go with a cluster and that nothing else would take along."""
     key = ClusterKey.of(document)
+    for backup in context.cache.backups(key) if backups_go(document) else ():
+        await context.kube.delete(BACKUP, ObjectRef.of(backup), uid=backup["metadata"]["uid"])
     children = await _children(key, context) if when_deleted(document) == "Delete" else []
     report = await execute(leftovers(document, context.cache.view(key, document).claims, children), context.execution)
     error = report.error()
@@ -129,14 +131,14 @@ def _generation(document: Manifest) -> int:
     return int(document["metadata"]["generation"])
 
 
-async def _let_go(document: Manifest, context: ReconcileContext) -> None:
+async def let_go(document: Manifest, context: ReconcileContext, kind: Kind) -> None:
     """Remove our finalizer, even if others own it too, and leave those of others.
 
     An apply without it is not enough: a person who once applied an exported document owns it as well.
     """
     ref = ObjectRef.of(document)
     for _ in range(_TRIES):
-        live = await context.kube.get(CLUSTER, ref.namespace, ref.name)
+        live = await context.kube.get(kind, ref.namespace, ref.name)
         if live is None or live["metadata"]["uid"] != document["metadata"]["uid"]:
             return
         finalizers = live["metadata"].get("finalizers") or ()
@@ -146,7 +148,7 @@ async def _let_go(document: Manifest, context: ReconcileContext) -> None:
         version = live["metadata"]["resourceVersion"]
         with suppress(ObjectMissing, ObjectChanged):
             patch = {"metadata": {"resourceVersion": version, "finalizers": kept}}
-            context.cache.observe_write(await context.kube.merge(CLUSTER, ref, patch))
+            context.cache.observe_write(await context.kube.merge(kind, ref, patch))
             return
     raise ObjectChanged("keeps being changed by others, so it could not be let go of", subject=str(ref))
 

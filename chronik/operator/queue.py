@@ -1,7 +1,8 @@
-"""Which cluster is worked on next: one entry for each, however often it is asked for, and pauses after failures.
+"""Which document is worked on next: one entry for each, however often it is asked for, and pauses after failures.
 
-No cluster is worked on twice at the same time; what is added while it is worked on is worked on again afterwards. First
-come, first served, so that one busy cluster never holds up another.
+Most are clusters, and all are called so here; backups queue up among them. No cluster is worked on twice at the same
+time; what is added while it is worked on is worked on again afterwards. First come, first served, so that one busy
+cluster never holds up another.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from chronik.clock import Clock
     from chronik.errors import RetryClass
-    from chronik.manifest import ClusterKey
+    from chronik.manifest import WorkKey
 
 RETRY_SECONDS: dict[RetryClass, tuple[float, float]] = {
     "transient": (30.0, 60.0),
@@ -35,13 +36,13 @@ class WorkQueue:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._ready: OrderedDict[ClusterKey, float] = OrderedDict()  # whose first is found at once, unlike a dict's
-        self._working: set[ClusterKey] = set()
-        self._again: set[ClusterKey] = set()
-        self._due: dict[ClusterKey, float] = {}
-        self._heap: list[tuple[float, int, ClusterKey]] = []
+        self._ready: OrderedDict[WorkKey, float] = OrderedDict()  # whose first is found at once, unlike a dict's
+        self._working: set[WorkKey] = set()
+        self._again: set[WorkKey] = set()
+        self._due: dict[WorkKey, float] = {}
+        self._heap: list[tuple[float, int, WorkKey]] = []
         self._serial = count()
-        self._failures: dict[ClusterKey, tuple[RetryClass, int]] = {}
+        self._failures: dict[WorkKey, tuple[RetryClass, int]] = {}
         self._timer: asyncio.Task[None] | None = None
         self._timer_due = 0.0
         self._filled = asyncio.Event()
@@ -60,7 +61,7 @@ class WorkQueue:
         """Count from now on how long clusters have been ready: until now, no worker was there."""
         self._ready = OrderedDict.fromkeys(self._ready, self._clock.now())
 
-    def add(self, key: ClusterKey) -> None:
+    def add(self, key: WorkKey) -> None:
         """Have a cluster worked on as soon as it is its turn, whatever it waits for."""
         self._due.pop(key, None)
         if key in self._working:
@@ -69,7 +70,7 @@ class WorkQueue:
             self._ready[key] = self._clock.now()
             self._filled.set()
 
-    def add_after(self, key: ClusterKey, seconds: float) -> None:
+    def add_after(self, key: WorkKey, seconds: float) -> None:
         """Requeue a cluster in so many seconds, unless it is due earlier already."""
         due = self._clock.now() + seconds
         if seconds <= 0:
@@ -77,7 +78,7 @@ class WorkQueue:
         elif due < self._due.get(key, float("inf")):
             self._schedule(key, due)
 
-    def retry(self, key: ClusterKey, retry_class: RetryClass) -> float:
+    def retry(self, key: WorkKey, retry_class: RetryClass) -> float:
         """Requeue a cluster that failed, later each time, and return in how many seconds.
 
         What was added since it was taken comes first: that may be what it failed for.
@@ -91,11 +92,11 @@ class WorkQueue:
         self._schedule(key, self._clock.now() + seconds)
         return seconds
 
-    def forget(self, key: ClusterKey) -> None:
+    def forget(self, key: WorkKey) -> None:
         """Forget the failures of a cluster: it succeeded, or is no more."""
         self._failures.pop(key, None)
 
-    async def get(self) -> ClusterKey:
+    async def get(self) -> WorkKey:
         """Wait for the next cluster and return it; `done` has to follow."""
         while not self._ready:
             self._filled.clear()
@@ -104,14 +105,14 @@ class WorkQueue:
         self._working.add(key)
         return key
 
-    def done(self, key: ClusterKey) -> None:
+    def done(self, key: WorkKey) -> None:
         """Say that a cluster is no longer worked on; if it was added meanwhile, it queues up again."""
         self._working.discard(key)
         if key in self._again:
             self._again.remove(key)
             self.add(key)
 
-    def _schedule(self, key: ClusterKey, due: float) -> None:
+    def _schedule(self, key: WorkKey, due: float) -> None:
         self._due[key] = due
         if len(self._heap) > 2 * len(self._due) + 64:  # most entries are of waits that were cut short
             self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]

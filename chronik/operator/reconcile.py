@@ -10,9 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from chronik.apply.creation import missing_pods
+from chronik.backups.times import later
 from chronik.errors import RenderError
 from chronik.manifest import is_paused
 from chronik.operator import lifecycle
+from chronik.operator.backups.tend import tend_backups
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
 from chronik.operator.membership.members import membership
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from chronik.backups.cluster import Backups
     from chronik.manifest import ClusterKey, Manifest
     from chronik.operator.context import ReconcileContext
     from chronik.operator.convergence import Converged
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
     from chronik.problem import Problem
     from chronik.status.assess import Assessment
     from chronik.status.compute import Condition
+
+
+_BACKUP_AGAIN = 60.0
+"""Seconds until a backup is tried again that could not be made or deleted."""
 
 
 async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
@@ -69,14 +76,16 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
     if converged.report.interrupted:  # the next pass, ours or another leader's, finds out how far this one came
         return ReconcileResult("waiting", report=converged.report, wrote=bool(converged.report.written))
 
-    # 5. Status (client): one write, if it says anything new.
-    return await _update_status(desired, converged, group, validated.problems, context)
+    # 5. Status (client): one write, if it says anything new. What schedules want comes first, if there are any.
+    backups = await tend_backups(cluster, document, context)
+    return await _update_status(desired, converged, group, backups, validated.problems, context)
 
 
 async def _update_status(
     desired: Desired,
     converged: Converged,
     group: Membership,
+    backups: Backups,
     problems: Sequence[Problem],
     context: ReconcileContext,
 ) -> ReconcileResult:
@@ -91,6 +100,9 @@ async def _update_status(
     if converged.rollout:
         assessment = with_rollout(assessment, converged.rollout.failure, converged.rollout.waiting)
     observation = _observation(desired, converged, assessment, context)
+    if backups.conditions or backups.status:
+        details = {**observation.details, **({"backup": backups.status} if backups.status else {})}
+        observation = replace(observation, extra=(*observation.extra, *backups.conditions), details=details)
     if group.voters:
         observation = replace(observation, details={**observation.details, "members": [*group.voters]})
     status = derive(desired.cluster, observation, context.now())
@@ -98,10 +110,12 @@ async def _update_status(
     lifecycle.record_events(document, report, status, context)
     result = _result(report, assessment, status, paused=desired.paused)
     missing = missing_pods(converged.live.objects)
-    again_at = converged.rollout.again_at if converged.rollout else ""
+    backup_again = later(context.now(), _BACKUP_AGAIN) if backups.failed else backups.again_at
+    times = (backup_again, converged.rollout.again_at if converged.rollout else "")
+    again_at = min(filter(None, times), default="")
     rollout = (status.get("rollout") or {}).get("phase", "")
-    wrote = wrote or bool(report.written)
-    return replace(result, wrote=wrote, missing=missing, again_at=again_at, rollout=rollout)
+    done = wrote or bool(report.written)
+    return replace(result, wrote=done, missing=missing, backups=backups, again_at=again_at, rollout=rollout)
 
 
 def _about_templates(desired: Desired, converged: Converged, context: ReconcileContext) -> list[Condition]:

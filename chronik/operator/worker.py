@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import orjson
 
 from chronik.errors import ChronikError
+from chronik.manifest import CLUSTER_KIND, WorkKey
+from chronik.operator.backups.worker import BackupWorker
 from chronik.operator.context import ReconcileResult
 from chronik.operator.fence import NotLeading
 from chronik.operator.poller import Poller
@@ -66,8 +68,10 @@ class Workers:
     rights: MissingRights = field(default_factory=MissingRights)
     running: int = 0
     poller: Poller = field(init=False)
+    backups: BackupWorker = field(init=False)
 
     def __post_init__(self) -> None:
+        self.backups = BackupWorker(context=self.context, queue=self.queue, metrics=self.metrics)
         self.poller = Poller(context=self.context, clock=self.clock, wake=self.wake)
 
     async def work(self) -> None:
@@ -77,13 +81,20 @@ class Workers:
             try:
                 if self.context.execution.stop.is_set():
                     return  # the next leader begins with every cluster
-                await self.take(key)
+                await self._take(key)
             except Exception as error:  # noqa: BLE001  # a worker that ended silently would never be replaced
                 self.metrics.failed(error)
                 _log.exception("a bug in chronik stopped the work on %s; please report it", key)
                 self.queue.retry(key, "unknown")
             finally:
                 self.queue.done(key)
+
+    async def _take(self, key: WorkKey) -> None:
+        """Pass over one document, of whatever kind."""
+        if key.kind == CLUSTER_KIND:
+            await self.take(key.place)
+        else:
+            await self.backups.take(key)
 
     async def take(self, key: ClusterKey) -> ReconcileResult | None:
         """Pass over one cluster, and requeue it for the next look.
@@ -93,7 +104,7 @@ class Workers:
         """
         cooldown = self._cooldown(key)
         if cooldown > 0:
-            self.queue.add_after(key, cooldown)
+            self.queue.add_after(WorkKey.of(key), cooldown)
             return None
         looks = self._looks(key)
         due = self.again.get(key, float("inf"))
@@ -142,7 +153,7 @@ class Workers:
     def wake(self, key: ClusterKey) -> None:
         """Have a pass over a cluster, though it looks as it did: something has changed that its looks do not show."""
         self.clean.pop(key, None)
-        self.queue.add(key)
+        self.queue.add(WorkKey.of(key))
 
     def _remember_logged(self, key: ClusterKey, outcome: ReconcileResult) -> None:
         """Remember what was logged of a cluster, so that it is not logged again with each pass."""
@@ -178,6 +189,8 @@ class Workers:
                 self.metrics.failed(result.error)
         if outcome.result == "failed" and outcome.phase and outcome.reason and not outcome.report.failed:
             self.metrics.not_done(outcome.retry or "unknown", outcome.reason.reason)  # no request has failed
+        if outcome.backups is not None:
+            self.metrics.backed_up(key, outcome.backups.since, overdue=outcome.backups.overdue)
         if outcome.result == "gone":
             self.ended.pop(key, None)
             self.again.pop(key, None)
@@ -202,17 +215,17 @@ class Workers:
         if outcome.again_at:
             self.again[key] = self.clock.now() + seconds_until(outcome.again_at, self.context.now())
         if outcome.retry is not None:
-            seconds = self.queue.retry(key, outcome.retry)
+            seconds = self.queue.retry(WorkKey.of(key), outcome.retry)
             if refused and self.rights.tries(key):
                 seconds = min(seconds, SOONEST + SPREAD * self.clock.chance())
-                self.queue.add_after(key, seconds)
+                self.queue.add_after(WorkKey.of(key), seconds)
             self._by_time(key)
             level = logging.INFO if refused and not known else logging.DEBUG
             _log.log(level, "%s: tries again in %.0f s, or when something changes", key, seconds)
             return
-        self.queue.forget(key)
+        self.queue.forget(WorkKey.of(key))
         if outcome.result == "claimed":
-            self.queue.add(key)
+            self.queue.add(WorkKey.of(key))
         elif outcome.result == "waiting":
             self._later(key, _LOOK_AGAIN)
         elif outcome.result in {"ok", "paused"}:
@@ -220,12 +233,12 @@ class Workers:
 
     def _later(self, key: ClusterKey, seconds: float) -> None:
         """Requeue a cluster after some time, with jitter, or when it wants to be looked at again."""
-        self.queue.add_after(key, seconds * (1 + _JITTER * (2 * self.clock.chance() - 1)))
+        self.queue.add_after(WorkKey.of(key), seconds * (1 + _JITTER * (2 * self.clock.chance() - 1)))
         self._by_time(key)
 
     def _by_time(self, key: ClusterKey) -> None:
         if key in self.again:
-            self.queue.add_after(key, self.again[key] - self.clock.now())
+            self.queue.add_after(WorkKey.of(key), self.again[key] - self.clock.now())
 
 
 def seconds_until(then: str, now: str) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.manifest import WORKLOAD_KINDS, ObjectRef, is_configuration, own_kinds, with_own_kinds
+from chronik.manifest import WORKLOAD_KINDS, ObjectRef, component_of, is_configuration, own_kinds, with_own_kinds
 from chronik.plan.changes import Change
 from chronik.problem import format_path
 
@@ -27,7 +27,9 @@ def predecessor(desired: Manifest, observed: Mapping[ObjectRef, Manifest]) -> Ma
     if not is_configuration(desired):
         return None
     named = [name for live in observed.values() for name in _named_by(live)]
-    older = {live["metadata"]["name"]: live for live in observed.values() if is_configuration(live)}
+    of = component_of(desired)
+    versions = (live for live in observed.values() if is_configuration(live) and component_of(live) == of)
+    older = {live["metadata"]["name"]: live for live in versions}
     return next((older[name] for name in named if name in older), None)
 
 
@@ -51,12 +53,13 @@ def why_still_read(
     if not is_configuration(live):
         return ""
     name = live["metadata"]["name"]
-    workloads = [each for each in observed.values() if each["kind"] in WORKLOAD_KINDS]
+    wanted = {ObjectRef.of(each) for each in desired if each["kind"] in WORKLOAD_KINDS}
+    workloads = [observed[ref] for ref in wanted if ref in observed]  # others go, and make no pods any more
     if any(name in _names(pod.get("spec")) for pod in pods):
         return "is an earlier configuration, which pods still read"
     if any(name in _named_by(each) or _is_rolling(each) for each in workloads):
         return "is an earlier configuration, which pods may still read until the roll is over"
-    if any(each["kind"] in WORKLOAD_KINDS and ObjectRef.of(each) not in observed for each in desired):
+    if len(workloads) < len(wanted):
         return "is an earlier configuration, which pods may still read that an earlier workload left"
     return ""
 

@@ -58,6 +58,14 @@ def when_deleted(document: Manifest) -> str:
     return "Delete" if found == "Delete" else "Retain"
 
 
+def backups_go(document: Manifest) -> bool:
+    """Return whether the backups of a cluster go with it: only if the spec clearly says so."""
+    found: Any = document
+    for key in ("spec", "backup", "onClusterDeletion"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return bool(found == "Delete")
+
+
 def _deleted(claim: Manifest) -> Prune:
     """Return the deletion of a claim that nothing else takes along."""
     metadata = claim["metadata"]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.components import Component, components, members, workload_name
+from chronik.api.replication.mirrors import Mirror, mirrors
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
 from chronik.manifest import (
@@ -85,6 +86,10 @@ COMPONENT_TEMPLATES = (
     _Use("podmonitor.yaml.j2", asked=lambda spec: _enabled(spec["monitoring"]["podMonitor"])),
 )
 
+MIRROR_CONFIG_TEMPLATE = "mirrorconfigmap.yaml.j2"
+MIRROR_TEMPLATES = ("serviceaccount.yaml.j2", "mirrordeployment.yaml.j2", "poddisruptionbudget.yaml.j2")
+"""Each runs once for each source of `spec.replication`."""
+
 
 def render(
     cluster: Cluster,
@@ -133,9 +138,7 @@ def _manifests(
         # restart every node of a cluster that is to grow from 3 to 5. What is said of the first alone is all the rest.
         if group:
             hashed = patched(render_one(templates, CONFIG_TEMPLATE, {**config, "members": group[:1]}))
-    config_hash = content_digest([hashed.get("data", {}), hashed.get("binaryData", {})])
-    if config_map["metadata"]["name"] == base:  # an override may give it a name of its own
-        config_map["metadata"]["name"] = f"{base}-{config_hash[:_HASH_LENGTH]}"
+    configuration = _named_for_content(config_map, hashed, base)
     kinds = {each.kind for each in own if each.kind.name not in KIND_BY_NAME}
     yield CONFIG_TEMPLATE, with_own_kinds(config_map, kinds) if kinds else config_map
     uses = [use for use in COMPONENT_TEMPLATES if use.asked(cluster.spec)]
@@ -147,8 +150,7 @@ def _manifests(
             "name": workload_name(cluster.name, component.name),
             "labels": _labels(cluster, component.name),
             "selector": _selector(cluster, component.name),
-            "configHash": config_hash,
-            "configName": config_map["metadata"]["name"],
+            **configuration,
         }
         for use in uses:
             if not use.wanted(component):
@@ -157,6 +159,37 @@ def _manifests(
                 with _rendering(f"component {component.name} of {cluster.key}"):
                     made = render_one(templates, use.template, {**variables, **more})
                 yield use.template, patched(made)
+    for mirror in mirrors(cluster):
+        with _rendering(f"the mirror of {mirror.source['name']} in {cluster.key}"):
+            yield from _mirror_manifests(shared, mirror, templates, patched)
+
+
+def _mirror_manifests(
+    shared: dict[str, Any], mirror: Mirror, templates: Templates, patched: Callable[[Manifest], Manifest]
+) -> Iterator[tuple[str, Manifest]]:
+    cluster = shared["cluster"]
+    variables = {
+        **shared,
+        "component": mirror,
+        "mirror": mirror,
+        "pod": pod_settings(cluster, mirror.name),
+        "name": workload_name(cluster.name, mirror.name),
+        "labels": _labels(cluster, mirror.name),
+        "selector": _selector(cluster, mirror.name),
+    }
+    config_map = patched(render_one(templates, MIRROR_CONFIG_TEMPLATE, variables))
+    variables |= _named_for_content(config_map, config_map, variables["name"])
+    yield MIRROR_CONFIG_TEMPLATE, config_map
+    for template in MIRROR_TEMPLATES:
+        yield template, patched(render_one(templates, template, variables))
+
+
+def _named_for_content(config_map: Manifest, hashed: Manifest, base: str) -> dict[str, str]:
+    """Name a ConfigMap for what is `hashed` of its content, and return what its pods' templates say of it."""
+    config_hash = content_digest([hashed.get("data", {}), hashed.get("binaryData", {})])
+    if config_map["metadata"]["name"] == base:  # an override may give it a name of its own
+        config_map["metadata"]["name"] = f"{base}-{config_hash[:_HASH_LENGTH]}"
+    return {"configHash": config_hash, "configName": config_map["metadata"]["name"]}
 
 
 def _added(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chronik.quantity import canonical_quantity
+from chronik.render.properties import properties
 from chronik.render.skeleton import OMIT
 
 if TYPE_CHECKING:
@@ -53,5 +54,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "given": given,
     "merged": merged,
     "numbered": numbered,
+    "properties": properties,
     "reprobed": reprobed,
 }

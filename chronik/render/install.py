@@ -179,7 +179,8 @@ def arguments(options: InstallOptions) -> list[str]:
 
 def _feature_arguments(options: InstallOptions) -> list[str]:
     features = [*dict.fromkeys(options.features)]
-    return [f"--features={','.join(features)}"] if features else []
+    image = [f"--backup-image={options.image}"] if "backups" in features else []
+    return [f"--features={','.join(features)}", *image] if features else []
 
 
 def _placed(alert: Manifest, options: InstallOptions, labels: dict[str, str]) -> Manifest:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.kubernetes_types import ANY, FieldType, FieldTypes
+from chronik.kubernetes_types import ANY, FieldType, FieldTypes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from chronik.api.kubernetes_types import ANY, FieldTypes
+from chronik.kubernetes_types import ANY, FieldTypes
 from chronik.manifest import FIELD_MANAGER, ObjectRef, as_stored
 from chronik.plan.managed_fields import UNTRACKED, UNTRACKED_METADATA
 from chronik.quantity import QuantityError, canonical_quantity
@@ -20,7 +20,7 @@ from chronik.quantity import QuantityError, canonical_quantity
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chronik.api.kubernetes_types import FieldType
+    from chronik.kubernetes_types import FieldType
     from chronik.manifest import Manifest
     from chronik.plan.managed_fields import Fields
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from chronik.api.kubernetes_types import FieldType, FieldTypes
+    from chronik.kubernetes_types import FieldType, FieldTypes
 
 _DIRECTIVE = "$patch"
 _RETAIN = "$retainKeys"

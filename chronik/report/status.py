@@ -56,7 +56,7 @@ def picture(
     return "".join([*lines[: height - end - 1], "…\n", *lines[len(lines) - end :]])
 
 
-_SPARED = ("addresses", "conditions", "volumes", "additions")
+_SPARED = ("addresses", "conditions", "volumes", "additions", "backups")
 """The sections of a picture that can be left out, the first to go first."""
 
 
@@ -73,6 +73,7 @@ class _Picture:
             "volumes": self._volumes,
             "addresses": self._addresses,
             "additions": self._additions,
+            "backups": self._backups,
             "conditions": self._conditions,
         }
         for name, draw in rest.items():
@@ -144,6 +145,21 @@ class _Picture:
             self._section("Added by others")
         for label, texts in found.items():
             self._row(label, listed(texts, _MOST_ADDED))
+
+    def _backups(self) -> None:
+        """Write which backup is the newest, which failed last, and when the next one of each schedule is due."""
+        backup = self.view.status.get("backup") or {}
+        if not backup:
+            return
+        self._section("Backups")
+        for label, key in (("last usable", "lastUsable"), ("last failed", "lastFailed")):
+            if found := backup.get(key):
+                self._row(label, f"{found['name']}, {age(found['at'], self.now)} ago")
+        if not backup.get("lastUsable"):
+            self._row("last usable", "none yet")
+        for each in backup.get("schedules") or ():
+            rests = "rests" if each.get("suspended") else f"next at {each.get('next', 'no time')}"
+            self._row(each["name"], rests)
 
     def _conditions(self) -> None:
         conditions = self.view.status.get("conditions") or ()

@@ -20,6 +20,7 @@ from chronik.api.components import (
 )
 from chronik.manifest import Manifest, ObjectRef, component_of
 from chronik.status.health import Health, State, health, pod_ready
+from chronik.status.replication import mirror_statuses, summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +46,8 @@ OWN_CONDITIONS = frozenset(
     {
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
         *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
-        *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "RolloutHalted"),
+        *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
+        "RolloutHalted",
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""
@@ -145,7 +147,10 @@ def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
         **{each.count_field: _endpoints_of(found, each) for each in types},
         "readyReplicas": {each.count_field: _ready_of(found, each) for each in types},
         "conditions": merge_conditions(
-            observed.previous.get("conditions") or (), _conditions(found, observed), now, observed.generation
+            observed.previous.get("conditions") or (),
+            [*_conditions(found, observed), *_replication(cluster, observed)],
+            now,
+            observed.generation,
         ),
         **observed.details,
     }
@@ -266,6 +271,15 @@ def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Con
 
 
 _OVERDUE = "No pod has come further for 10 minutes; upgrades of other clusters do not wait for this one any longer"
+
+
+def _replication(cluster: Cluster, observed: Observation) -> list[Condition]:
+    """Return whether the mirrors replicate, if there are any. It is no part of Ready: a source may be down for long."""
+    found = mirror_statuses(cluster, observed.objects, observed.pods)
+    if not found:
+        return []
+    reason, message = summary(found)
+    return [condition("Replicating", met=reason == "Replicating", reason=reason, message=message)]
 
 
 def _waiting(unready: Iterable[ComponentStatus]) -> str:

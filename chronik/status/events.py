@@ -18,6 +18,7 @@ from chronik.plan.actions import (
 from chronik.plan.replicas import is_scaled
 from chronik.plan.rotation import ROTATION_MANAGER
 from chronik.status.compute import DEADLINE_EXCEEDED
+from chronik.status.replication import EXPECTED
 from chronik.wording import MOST_NAMED
 
 if TYPE_CHECKING:
@@ -113,11 +114,21 @@ def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
 
 
 _GOOD = frozenset(
-    {"Ready", "StorageResizable", "KindsInstalled", "SecretsAvailable", "OwnObjectsReady", "TemplatesUsable"}
+    {
+        "Ready",
+        "StorageResizable",
+        "KindsInstalled",
+        "SecretsAvailable",
+        "OwnObjectsReady",
+        "TemplatesUsable",
+        "Replicating",
+        "BackupsCurrent",
+    }
 )
 _TOLD_CONDITIONS = (
     *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
-    *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "RolloutHalted"),
+    *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
+    "RolloutHalted",
 )
 _NO_NEWS = frozenset({"ObjectsNotReady"})
 """Reasons that come and go as objects start."""
@@ -139,7 +150,8 @@ def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
         if now and now["reason"] in _NO_NEWS:
             continue
         if now and (was is None or was["message"] != now["message"]) and (now["status"] == "True") != (name in _GOOD):
-            found.append(Announcement("Normal" if name == "Paused" else "Warning", now["reason"], now["message"]))
+            expected = name == "Paused" or (name == "Replicating" and now["reason"] in EXPECTED)
+            found.append(Announcement("Normal" if expected else "Warning", now["reason"], now["message"]))
     return found
 
 

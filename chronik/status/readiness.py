@@ -9,7 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, POD, WORKLOAD_KINDS, ClusterKey, ObjectRef, component_of
+from chronik.manifest import (
+    CLUSTER_LABEL,
+    KIND_BY_NAME,
+    POD,
+    WORKLOAD_KINDS,
+    ClusterKey,
+    ObjectRef,
+    component_of,
+    is_mirror,
+)
 from chronik.status.health import Health, State, health
 
 if TYPE_CHECKING:
@@ -19,7 +28,12 @@ if TYPE_CHECKING:
 
 
 def takes_time(manifest: Manifest) -> bool:
-    """Return whether an object becomes ready only some time after it was applied."""
+    """Return whether an object becomes ready only some time after it was applied, and its cluster waits for that.
+
+    A mirror is ready while its source is there: no cluster waits for another.
+    """
+    if is_mirror(manifest):
+        return False
     if manifest["kind"] == "Service":
         return bool(manifest["spec"].get("type") == "LoadBalancer")
     return manifest["kind"] in _TAKE_TIME or manifest["kind"] not in KIND_BY_NAME  # whose conditions tell

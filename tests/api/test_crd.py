@@ -23,6 +23,7 @@ from chronik.api.reference import reference_page
 from chronik.api.rules import RuleBook, RuleBookError
 from chronik.api.structural import FREE, SchemaError
 from chronik.documents.writer import to_yaml, to_yaml_stream
+from chronik.manifest import BACKUP
 from chronik.offline import assets
 
 ROOT = Path(__file__).parents[2]
@@ -33,10 +34,15 @@ HEAD = (
     "# Made from chronikcluster.schema.json and rules.yaml by tests/api/test_crd.py,"
     " as `chronik schema crd` prints it.\n"
 )
+BACKUP_SCHEMA = assets.schema(BACKUP.name)
+BACKUP_RULES = RuleBook(assets.rules_text(), kind=BACKUP.name)
+BACKUP_HEAD = HEAD.replace("chronikcluster", "chronikbackup")
 GENERATED = {
     "schema/chronikcluster.crd.yaml": lambda: HEAD + to_yaml(crd(SCHEMA, RULES)),
     "schema/warnings.policy.yaml": lambda: HEAD + to_yaml_stream(warning_policy(RULES)),
     "docs/spec-reference.md": lambda: reference_page(SCHEMA, RULES),
+    "schema/chronikbackup.crd.yaml": lambda: BACKUP_HEAD + to_yaml(crd(BACKUP_SCHEMA, BACKUP_RULES, BACKUP)),
+    "docs/backup-reference.md": lambda: reference_page(BACKUP_SCHEMA, BACKUP_RULES, BACKUP.name),
 }
 
 

@@ -480,7 +480,7 @@ def test_valid_documents_never_load_jsonschema():
         ({"ingestNode": 3}, "Did you mean ingestNodes?"),
         ({"ingest_nodes": 3}, "Did you mean ingestNodes?"),
         ({"tlsSecret": "a"}, "It belongs in spec.security."),
-        ({"bucket": "a"}, "It belongs in spec.storage.s3 or spec.storage.gcs."),
+        ({"bucket": "a"}, "It belongs in spec.storage.s3 or spec.storage.gcs or spec.backup.destination.s3."),
         (
             {"monitoring": {"grafana": True}},
             "Known here: prometheus, tracing, otlpEndpoint, serviceMonitor, podMonitor.",

@@ -37,7 +37,7 @@ def test_help_lists_every_command_and_loads_none():
     assert (code, loaded) == (0, "")
     for name, (_, words) in cli.LAZY_COMMANDS.items():
         assert f" {name} {words} " in " ".join([*out.split(), ""])
-    assert "render     Print every Kubernetes object of the clusters.\n" in out
+    assert "render        Print every Kubernetes object of the clusters.\n" in out
 
 
 def test_completion_lists_every_command_and_loads_none():
@@ -46,7 +46,7 @@ def test_completion_lists_every_command_and_loads_none():
     code, out, loaded = modules_loaded_by(env=words)
 
     assert (code, loaded) == (0, "")
-    assert out.splitlines() == ["plain,reconcile", "plain,render"]
+    assert out.splitlines() == ["plain,reconcile", "plain,render", "plain,replication", "plain,restore"]
 
 
 def test_completion_knows_options():

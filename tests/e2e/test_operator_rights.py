@@ -11,9 +11,10 @@ import pytest
 from support import monitoring
 from support.operators import Namespace, controllers, eventually, in_phase, rendered, running, small, with_condition
 from support.own_templates import CONFIG, folder, install, new_kind, texts
+from support.snapshots import Played, backup_of, install_snapshots
 
 from chronik.kube import ConnectOptions
-from chronik.manifest import CLAIM, CLUSTER, KIND_BY_NAME, ObjectRef
+from chronik.manifest import BACKUP, CLAIM, CLUSTER, KIND_BY_NAME, ObjectRef
 from chronik.offline.template_sets import template_reader, template_set
 from chronik.operator.cache.cache import Selection
 from chronik.operator.rendering.feed import TemplatesFrom
@@ -30,10 +31,12 @@ pytestmark = pytest.mark.real  # rights are the real server's to judge
 USER = "alice"
 SHARD = {"rights": "examined"}
 AUTOSCALED = {"searchNodes": {"minReplicas": 2, "maxReplicas": 4, "targetCpuUtilizationPercentage": 70}}
+EAST = {"name": "east", "bootstrapServers": ["east:9092"], "topics": {"include": ["orders"]}}
 FULL = {
     "searchNodes": 2,
     "autoscaling": AUTOSCALED,
     "podDisruptionBudget": {"maxUnavailable": 1},
+    "replication": {"sources": [EAST]},
     "networkPolicy": {"enabled": True},
     "monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
 }
@@ -45,10 +48,18 @@ UNSEEN = {
 }
 
 
-def rules(*, namespaced: str = "", templates: str | None = None) -> list[Manifest]:
+UNSEEN_OF_BACKUPS = {
+    ("chronikbackups/finalizers", "update"): "admission asks for it where an owner reference blocks deletion",
+    ("volumesnapshots", "get"): "one that is there already when it is to be made is read",
+    ("volumesnapshots", "patch"): "server-side apply asks for it beside create",
+    ("jobs", "patch"): "server-side apply asks for it beside create",
+}
+
+
+def rules(*, namespaced: str = "", templates: str | None = None, features: tuple[str, ...] = ()) -> list[Manifest]:
     """Return the rules that `chronik install` grants for the clusters themselves."""
     own = template_set(templates).own
-    options = InstallOptions(watch=(namespaced,) if namespaced else (), own=own)
+    options = InstallOptions(watch=(namespaced,) if namespaced else (), own=own, features=features)
     made = install_manifests(options, Templates(template_reader(None), None), [])
     kind = "Role" if namespaced else "ClusterRole"
     return next(each["rules"] for each in made if (each["kind"], each["metadata"]["name"]) == (kind, options.name))
@@ -251,6 +262,45 @@ async def test_namespaced_rights_are_what_is_needed(real_server):
     assert [(each.verb, each.path) for each in requests if each.code == 403] == []
     assert {each.namespace for each in requests if not each.path.startswith("/openapi/")} == {place.name}
     assert granted(found) - used(requests) == set(UNSEEN)
+
+
+async def test_rights_of_backups_are_what_is_needed(real_server):
+    """With --features backups nothing is forbidden from the first backup to the last, and every right is used."""
+    install_snapshots(real_server)
+    found = rules(features=("backups",))
+    grant(real_server, found)
+    place = Namespace(real_server, real_server.new_namespace())
+    before = len(real_server.requests())
+    scope = Selection(selector="rights=examined", features=frozenset({"backups"}))
+    options = {"selection": scope, "backup_image": "chronik/operator:1", "backup_poll": 0.1}
+    connect = ConnectOptions(kubeconfig=str(real_server.kubeconfig), context=USER)
+    played = Played(place)
+    async with running(real_server, place.name, connect=connect, **options), controllers(place), played.playing():
+        await _backed_up(place, played)
+    requests = [each for each in real_server.requests()[before:] if each.user == USER]
+
+    assert [(each.verb, each.path) for each in requests if each.code == 403] == []
+    extra = granted(found) - granted(rules())
+    assert extra - used(requests) <= set(UNSEEN_OF_BACKUPS)
+
+
+async def _backed_up(place: Namespace, played: Played) -> None:
+    """Have a schedule make a backup, let go of the one before, and delete what it made."""
+    backup = {"destination": {"claim": {"name": "backups"}}}
+    backup["schedules"] = [{"name": "often", "cron": "* * * * *", "keep": {"last": 1}}]
+    await played.claim("c", "ingest", 0)
+    document = small(place.name, backup=backup)
+    document["metadata"]["labels"] = SHARD
+    earlier = backup_of(place, "earlier")
+    earlier["metadata"]["labels"] = {"chronik.stream/schedule": "often", **SHARD}
+    await place.create(earlier)
+    await place.launch(document)
+
+    async def let_go() -> bool:
+        names = {each["metadata"]["name"] for each in await place.list(BACKUP)}
+        return bool(names) and "earlier" not in names
+
+    await eventually(let_go, 150)
 
 
 async def test_rights_to_kinds_of_templates(real_server, tmp_path):

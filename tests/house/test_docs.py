@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from chronik import errors
+from chronik.backup import errors as backup_errors
 from chronik.cli.main import main
 from chronik.errors import ChronikError
 from chronik.offline import loading as offline
@@ -155,7 +156,9 @@ def command(name: str) -> click.Command:
 
 def options(of: click.Command) -> set[str]:
     """Return the options that a command takes."""
-    return {"--help", "-h"} | {name for each in of.params for name in (*each.opts, *each.secondary_opts)}
+    below = of.commands.values() if isinstance(of, click.Group) else ()
+    own = {"--help", "-h"} | {name for each in of.params for name in (*each.opts, *each.secondary_opts)}
+    return own.union(*map(options, below))
 
 
 def calls(page: Path) -> list[list[str]]:
@@ -221,7 +224,7 @@ def test_exit_codes():
 
 def test_readme_has_the_exit_codes_of_all_commands():
     """What any command can end with, the README says below its table."""
-    codes = {each.exit_code for each in error_classes() if each.exit_code > errors.WaitTimeout.exit_code}
+    codes = {each.exit_code for each in error_classes() if each.exit_code > backup_errors.BackupInterrupted.exit_code}
 
     assert codes
     assert all(re.search(rf"\b{code}\b", prose(ROOT / "README.md")) for code in codes)
@@ -232,7 +235,9 @@ def test_readme_has_the_exit_codes_of_all_commands():
 
 def error_classes() -> list[type[ChronikError]]:
     """Return every class of errors that names a reason of its own."""
-    found = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ChronikError)]
+    modules = (errors, backup_errors)
+    there = [each for module in modules for each in vars(module).values()]
+    found = dict.fromkeys(each for each in there if isinstance(each, type) and issubclass(each, ChronikError))
     return [each for each in (*found, NotLeading) if "reason" in vars(each) and each is not ChronikError]
 
 
@@ -270,6 +275,8 @@ def test_conditions():
     components = {"ControllersReady", "IngestNodesReady", "SearchNodesReady", "NodesReady"}
     modules = ("status/compute", "status/assess", "status/own")
     set_somewhere = {name for module in modules for name in literals(module, "condition", 0)}
+
+    set_somewhere |= literals("backups/cluster", "condition", 0)
 
     assert first_names(section("operating.md", "Conditions")) == components | set_somewhere
 

@@ -17,13 +17,13 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "chronik"
 
 LAYERS = (
-    ("errors", "manifest", "problem", "quantity", "clock", "tasks", "wording"),
+    ("errors", "kubernetes_types", "manifest", "problem", "quantity", "clock", "tasks", "wording"),
     ("api", "documents"),
-    ("plan", "kube"),
+    ("plan", "kube", "backup"),
     ("status", "render"),
     ("rollout",),
-    ("apply", "report", "offline"),
-    ("operator",),
+    ("apply", "report", "offline", "backups"),
+    ("operator", "probe"),
     ("cli", "testing"),
 )
 """From the bottom up: a package imports from itself and from layers below. The first row is chronik's own modules."""
@@ -32,6 +32,7 @@ OUTSIDE = ("__init__", "__main__")
 
 PURE = {
     "errors",
+    "kubernetes_types",
     "manifest",
     "problem",
     "quantity",
@@ -43,19 +44,24 @@ PURE = {
     "status",
     "rollout",
     "report",
+    "backups",
 }
 """What may read no file, talk to nobody, look at no clock and print nothing."""
 
 ONLY_IN = {
     "kubernetes": ("kube",),
-    "aiohttp": ("kube", "operator.telemetry", "operator.membership"),  # the last asks nodes, not the API server
+    # Of the operator, telemetry serves, and membership asks nodes, not the API server.
+    "aiohttp": ("kube", "operator.telemetry", "operator.membership", "probe"),
+    "aiokafka": ("probe",),
     "click": ("cli",),
     "rich": ("report", "cli"),
     "structlog": ("operator.telemetry",),
     "pytest": ("testing",),
     "syrupy": ("testing",),
-    "prometheus_client": ("operator.telemetry",),
+    "prometheus_client": ("operator.telemetry", "probe"),
     "opentelemetry": ("operator.telemetry",),
+    "obstore": ("backup",),
+    "cryptography": ("backup",),
 }
 IO_LIBRARIES = {
     *("os", "sys", "io", "pathlib", "shutil", "tempfile", "glob", "fileinput"),
@@ -65,7 +71,7 @@ IO_LIBRARIES = {
 }
 IO_CALLS = {"open", "print", "input", "exec", "eval", "breakpoint"}
 CLOCK_CALLS = {"now", "utcnow", "today"}
-CORE_LIBRARIES = {"jinja2", "yaml", "jsonschema", "jsonpatch", "jsonpointer", "cel_expr_python", "rich"}
+CORE_LIBRARIES = {"jinja2", "yaml", "jsonschema", "jsonpatch", "jsonpointer", "cel_expr_python", "rich", "cronsim"}
 MOST_MODULES, MOST_ROOT_MODULES = 14, 12
 
 
@@ -252,7 +258,7 @@ print("loaded:", *sys.modules, file=sys.stderr)
 sys.exit(code)
 """
 SLOW = {"kubernetes", "aiohttp", "rich", "asyncio", "jsonschema", "ssl", "multiprocessing", "pytest", "http"}
-OF_THE_OPERATOR = {"prometheus_client", "opentelemetry", "structlog"}
+OF_THE_OPERATOR = {"prometheus_client", "opentelemetry", "structlog", "aiokafka"}
 SLOW |= OF_THE_OPERATOR
 EXAMPLE = str(ROOT / "examples" / "production.yaml")
 

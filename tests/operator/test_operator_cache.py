@@ -74,7 +74,7 @@ async def running(
     found.cache = Cache(
         kube,  # type: ignore[arg-type]  # what is missing is not asked for
         scope,
-        wake=found.woken.append,
+        wake=lambda key: found.woken.append(key.place),
         clock=FakeClock().clock,
         on_relist=lambda kind, why: found.relists.append((kind, why)),
     )
@@ -809,7 +809,7 @@ class _World:
         self.kube = kube
         self.cache = cache
         self.seen: dict[ClusterKey, Any] = {}
-        cache._store._wake = lambda key: self.seen.__setitem__(key, cache.fingerprint(key))
+        cache._store._wake = lambda key: self.seen.__setitem__(key.place, cache.fingerprint(key.place))
 
     def _object(self, number: int, serial: int) -> tuple[ClusterKey, dict[str, Any]]:
         name = "cd"[number % 2]

@@ -16,6 +16,8 @@ from chronik import __version__
 from chronik.errors import Forbidden, Unreachable
 from chronik.manifest import ClusterKey
 from chronik.operator.telemetry.metrics import PHASES, Metrics
+from chronik.probe.measure import Measure
+from chronik.probe.server import Lag
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NAMES = re.compile(r"\b(?:chronik|process)_[a-z0-9_]+\b")
@@ -228,6 +230,12 @@ def names_of(metrics: Metrics) -> set[str]:
     return {name for name, _ in exposed(metrics)}
 
 
+def of_mirrors() -> dict[str, set[str]]:
+    """Return the labels of each metric that the probe of a mirror gives out."""
+    measure = Measure("east", 60, Time())
+    return {sample.name: set(sample.labels) for family in Lag(measure).collect() for sample in family.samples}
+
+
 @pytest.mark.parametrize("expression", expressions())
 def test_expressions_are_promql(expression):
     """Every expression of alerts and dashboard can be parsed."""
@@ -238,9 +246,9 @@ def test_expressions_are_promql(expression):
 
 @pytest.mark.parametrize("expression", expressions())
 def test_expressions_ask_for_metrics_that_exist(expression):
-    """Every expression names metrics, and all of them are given out by the operator."""
+    """Every expression names metrics, and all of them are given out by the operator, or by the probe of a mirror."""
     assert NAMES.findall(expression)
-    assert set(NAMES.findall(expression)) <= names_of(used())
+    assert set(NAMES.findall(expression)) <= {*names_of(used()), *of_mirrors()}
 
 
 @pytest.mark.parametrize("expression", expressions())
@@ -248,7 +256,7 @@ def test_expressions_ask_for_labels_that_exist(expression):
     """Every label in an expression is one of a metric in it, or one that scraping adds."""
     scraped = {"namespace", "job", "pod", "instance", "le"}
     text = used().expose()[0].decode()
-    known = set(scraped)
+    known = scraped.union(*(labels for name, labels in of_mirrors().items() if name in NAMES.findall(expression)))
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             known |= set(sample.labels) if sample.name in NAMES.findall(expression) else set()

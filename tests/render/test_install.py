@@ -49,7 +49,12 @@ MODES = {
         source=TemplateSource("chronik", "templates", {"extra.yaml.j2": "a: b\n"}),
     ),
 }
-DEFINITIONS = ["CustomResourceDefinition", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]
+DEFINITIONS = [
+    "CustomResourceDefinition",
+    "CustomResourceDefinition",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+]
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "Namespace", *DEFINITIONS}
 
 ALL = "create delete get list patch watch"
@@ -75,10 +80,22 @@ GOLDEN = {
     "statefulsets.apps": ALL,
 }
 """What the operator may do where it watches, by resource."""
+GOLDEN_BACKUPS = {
+    "chronikbackups.chronik.stream": ALL,
+    "chronikbackups/finalizers.chronik.stream": "update",
+    "chronikbackups/status.chronik.stream": "patch",
+    "jobs.batch": "create delete get patch",
+    "volumesnapshots.snapshot.storage.k8s.io": "create delete get list patch",
+}
+"""What it may do on top of that with --features backups."""
+GOLDEN_BACKUPS_CLUSTER_WIDE = {"volumesnapshotcontents.snapshot.storage.k8s.io": "get"}
 GOLDEN_CLUSTER_WIDE = {"storageclasses.storage.k8s.io": "list watch"}
 """What it may do on top of that if it watches all namespaces."""
 GOLDEN_AT_HOME = {"leases.coordination.k8s.io ['chronik-operator']": "create get patch"}
 """What it may do in its own namespace."""
+
+
+EVERYTHING = GOLDEN | GOLDEN_BACKUPS | GOLDEN_BACKUPS_CLUSTER_WIDE | GOLDEN_CLUSTER_WIDE | GOLDEN_AT_HOME
 
 
 def make(options: InstallOptions, **texts: str) -> list[dict[str, Any]]:
@@ -162,7 +179,7 @@ def test_nothing_comes_before_what_it_needs(options):
     kinds = [manifest["kind"] for manifest in make(options)]
 
     assert kinds[0] == "Namespace"
-    assert kinds[1:4] == DEFINITIONS or not options.with_definitions
+    assert kinds[1:5] == DEFINITIONS or not options.with_definitions
     first = kinds.index("Deployment")
     assert first > max(position for position, kind in enumerate(kinds) if "Role" in kind or kind == "ServiceAccount")
     assert kinds.index("ServiceAccount") < min(position for position, kind in enumerate(kinds) if "Role" in kind)
@@ -199,8 +216,8 @@ def test_definitions():
     """The CRD and its policy are those that `chronik schema crd` prints."""
     made = make(InstallOptions())
 
-    assert made[1:4] == offline.definitions()
-    assert [each for each in make(InstallOptions(with_definitions=False)) if each in made[1:4]] == []
+    assert made[1:5] == offline.definitions()
+    assert [each for each in make(InstallOptions(with_definitions=False)) if each in made[1:5]] == []
 
 
 def test_what_it_may_do_everywhere():
@@ -210,6 +227,27 @@ def test_what_it_may_do_everywhere():
     operators = [each for each in made if not each["metadata"]["name"].startswith("chronikclusters-")]
     assert rights(the("ClusterRole", operators)["rules"]) == GOLDEN | GOLDEN_CLUSTER_WIDE
     assert rights(the("Role", made)["rules"]) == GOLDEN_AT_HOME
+
+
+def test_backups_take_rights_of_their_own():
+    """With --features backups the operator gets just what backups take, is told so, and has nothing of it without."""
+    made = make(InstallOptions(features=("backups",), image="registry.example.com/chronik:1"))
+    operators = [each for each in made if not each["metadata"]["name"].startswith("chronikclusters-")]
+    found = rights(the("ClusterRole", operators)["rules"])
+
+    assert found == GOLDEN | GOLDEN_CLUSTER_WIDE | GOLDEN_BACKUPS | GOLDEN_BACKUPS_CLUSTER_WIDE
+    (container,) = the("Deployment", made)["spec"]["template"]["spec"]["containers"]
+    assert container["args"][-2:] == ["--features=backups", "--backup-image=registry.example.com/chronik:1"]
+
+    bound = make(InstallOptions(features=("backups",), watch=("team-a",)))
+    (role,) = [each for each in bound if each["kind"] == "Role" and each["metadata"]["namespace"] == "team-a"]
+    assert rights(role["rules"]) == GOLDEN | GOLDEN_BACKUPS
+
+
+def test_an_unknown_feature_is_refused():
+    """A feature that there is not is an error that names those that there are."""
+    with pytest.raises(InputError, match="there is no feature 'backup'"):
+        InstallOptions(features=("backup",))
 
 
 def test_namespaced_mode_is_not_cluster_wide():
@@ -253,7 +291,7 @@ def test_every_rendered_kind_can_be_managed(kind):
 def test_every_right_is_to_a_kind_that_chronik_knows():
     """No rule is about a resource that appears nowhere in the table of kinds."""
     known = {kind.plural for kind in (*KINDS, *OTHER_KINDS)}
-    granted = {name.partition(".")[0].partition("/")[0] for name in GOLDEN | GOLDEN_CLUSTER_WIDE | GOLDEN_AT_HOME}
+    granted = {name.partition(".")[0].partition("/")[0] for name in EVERYTHING}
 
     assert granted == known
 

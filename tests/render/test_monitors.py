@@ -23,7 +23,7 @@ def rendered(example: str, kind: str, **spec: Any) -> dict[str, dict[str, Any]]:
     """Return an example's objects of a kind by component, with some fields of its spec replaced."""
     [cluster], _ = offline.load_clusters([str(EXAMPLES / f"{example}.yaml")])
     monitoring = {**cluster.spec["monitoring"], **spec.pop("monitoring", {})}
-    changed = replace(cluster, spec={**cluster.spec, **spec, "monitoring": monitoring})  # type: ignore[arg-type]
+    changed = replace(cluster, spec={**cluster.spec, **spec, "monitoring": monitoring})  # type: ignore[arg-type]  # parts of a spec, by their names
     made = [each for each in offline.render_clusters([changed]) if each["kind"] == kind]
     return {each["metadata"]["labels"]["chronik.stream/component"]: each for each in made}
 

@@ -279,6 +279,8 @@ def every_pod() -> list[dict[str, Any]]:
         {"backend": "local"},
     ]
     made = [each for store in stores for each in rendered(storage=store, **secured).values()]
+    by_url = {"existingUrlSecret": "url", "sslMode": "verify-full", "sslRootCertSecret": "root"}
+    made += rendered(metastore={"connection": by_url}).values()
     for path in sorted((ROOT / "examples").glob("unified*.yaml")):
         clusters, _ = offline.load_clusters([str(path)])
         made += offline.render_clusters(clusters)

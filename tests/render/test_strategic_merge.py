@@ -13,7 +13,7 @@ from support.clusters import small_cluster
 from support.patches_of import strategic_patch
 from support.real_server import find_binary
 
-from chronik.api.kubernetes_types import FieldTypes
+from chronik.kubernetes_types import FieldTypes
 from chronik.offline import assets, loading
 from chronik.render.strategic_merge import MergeError, strategic_merge
 

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 from chronik.apply.executor import Execution
 from chronik.kube import ConnectOptions, connect
 from chronik.manifest import (
-    CLAIM,
     CLUSTER,
     EVENT,
     KIND_BY_NAME,
     KINDS,
+    OTHER_KINDS,
     POD,
-    SECRET,
-    STORAGE_CLASS,
     ClusterKey,
     Kind,
     ObjectRef,
@@ -47,7 +45,7 @@ if TYPE_CHECKING:
 
 STATEFUL_SET, DEPLOYMENT = KIND_BY_NAME["StatefulSet"], KIND_BY_NAME["Deployment"]
 SERVICE, SERVICE_ACCOUNT, CONFIG_MAP = (KIND_BY_NAME[name] for name in ("Service", "ServiceAccount", "ConfigMap"))
-_BY_NAME = {kind.name: kind for kind in (*KINDS, CLUSTER, POD, CLAIM, SECRET, EVENT, STORAGE_CLASS)}
+_BY_NAME = {kind.name: kind for kind in (*KINDS, *OTHER_KINDS)}
 
 
 @asynccontextmanager

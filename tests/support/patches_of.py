@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from random import Random
 
-    from chronik.api.kubernetes_types import FieldType, FieldTypes
+    from chronik.kubernetes_types import FieldType, FieldTypes
 
 _TEXTS = ("a", "b-1", "x.y/z", "10", "")
 

@@ -105,6 +105,7 @@ _CONTAINERS = list_of(
         {
             "name": text,
             "ready": flag,
+            "started": flag,
             "restartCount": whole,
             "state": fields({"waiting": fields({"reason": text, "message": text})}),
             "lastState": fields({"terminated": fields({"reason": text, "exitCode": whole})}),

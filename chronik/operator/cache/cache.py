@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from chronik.clock import Clock
 from chronik.kube.reflector import KindSelector, Reflector, ReflectorOptions
 from chronik.manifest import (
+    BACKUP,
     CLAIM,
     CLUSTER,
     COMPONENT_NAMES,
@@ -31,6 +32,7 @@ from chronik.manifest import (
     STORAGE_CLASS,
     ClusterKey,
     ObjectRef,
+    WorkKey,
 )
 from chronik.operator.cache.own import PASSING, OwnKinds
 from chronik.operator.cache.packing import Packer
@@ -57,6 +59,8 @@ MISSING_PAUSE = 15.0
 OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
 CLAIMS = f"{INSTANCE_LABEL},app.kubernetes.io/component in ({','.join(COMPONENT_NAMES)})"
 """Claims bear the labels of their StatefulSet's selector, and those only."""
+BACKUPS = "backups"
+"""The feature of those who watch and make ChronikBackups: `chronik install --features`."""
 NO_HELM = "type!=helm.sh/release.v1"
 """Helm keeps its releases in Secrets, up to a megabyte each."""
 
@@ -79,7 +83,7 @@ class Cache:
         kube: Kube,
         selection: Selection,
         *,
-        wake: Callable[[ClusterKey], None],
+        wake: Callable[[WorkKey], None],
         clock: Clock | None = None,
         on_relist: Callable[[str, str], None] = lambda _kind, _why: None,
     ) -> None:
@@ -129,7 +133,7 @@ class Cache:
     def _wake_all(self) -> None:
         """Wake every cluster: a kind of which each may want an object has come, or gone."""
         for key in self.clusters():
-            self._wake(key)
+            self._wake(WorkKey.of(key))
 
     @property
     def trouble(self) -> str:
@@ -151,7 +155,7 @@ class Cache:
         """Have a pass over every cluster, though none looks different: what they are rendered with has changed."""
         self._epoch += 1
         for key in self.clusters():
-            self._wake(key)
+            self._wake(WorkKey.of(key))
 
     def clusters(self) -> list[ClusterKey]:
         """Return which ChronikClusters there are."""
@@ -161,6 +165,25 @@ class Cache:
         """Return a ChronikCluster, or None if there is none of that name."""
         record = self._store.get(ObjectRef(CLUSTER.name, key.namespace, key.name))
         return record.manifest if record else None
+
+    def backup(self, key: WorkKey) -> Manifest | None:
+        """Return a ChronikBackup, or None if there is none of that name."""
+        record = self._store.get(ObjectRef(*key))
+        return record.manifest if record else None
+
+    def all_backups(self) -> list[WorkKey]:
+        """Return which ChronikBackups there are, of whatever cluster."""
+        return [WorkKey(*ref) for ref in self._store.of_kind(BACKUP.name)]
+
+    def backups(self, key: ClusterKey) -> list[Manifest]:
+        """Return the ChronikBackups of a cluster, by name."""
+        found = (record for ref, record in self._store.of_cluster(key) if ref.kind == BACKUP.name)
+        return [record.manifest for record in found]
+
+    @property
+    def is_namespaced(self) -> bool:
+        """Whether nothing may be asked that lies outside of namespaces."""
+        return bool(self._selection.namespaces)
 
     def has_feature(self, name: str) -> bool:
         """Return whether the operator looks after something that not every one does."""
@@ -280,6 +303,8 @@ def _selectors(selection: Selection) -> Iterator[KindSelector]:
     """Yield what to follow; nothing that lies outside of namespaces if the selection names some."""
     for namespace in dict.fromkeys(selection.namespaces) or (None,):
         yield KindSelector(CLUSTER, namespace, selection.selector)
+        if BACKUPS in selection.features:
+            yield KindSelector(BACKUP, namespace, selection.selector)  # else operators of other shards would see it
         for kind in (*KINDS, POD):
             yield KindSelector(kind, namespace, OURS, optional=kind.optional)
         yield KindSelector(CLAIM, namespace, CLAIMS)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from chronik.manifest import (
+    BACKUP,
     CLAIM,
     CLUSTER,
     CLUSTER_KIND,
@@ -26,6 +27,7 @@ from chronik.manifest import (
     SECRET,
     STORAGE_CLASS,
     ClusterKey,
+    is_mirror,
 )
 from chronik.plan.ownership import is_cluster
 from chronik.plan.volumes import LASTING_ANNOTATIONS
@@ -37,7 +39,10 @@ if TYPE_CHECKING:
 
 
 _SECRET_FIELDS = frozenset(
-    {"credentialsSecret", "tlsSecret", "adminKeySecret", "sslRootCertSecret", "existingUrlSecret"}
+    {
+        *("credentialsSecret", "tlsSecret", "adminKeySecret", "sslRootCertSecret", "existingUrlSecret"),
+        *("caSecret", "certSecret", "secret"),
+    }
 )
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _SAMPLES, _LONGEST_DICTIONARY = 3, 16_384
@@ -150,6 +155,8 @@ def _cluster_of(manifest: Manifest) -> ClusterKey | None:
     metadata = manifest["metadata"]
     name = next((owner["name"] for owner in metadata.get("ownerReferences") or () if is_cluster(owner)), None)
     labels = metadata.get("labels") or {}
+    if manifest["kind"] == BACKUP.name:
+        name = (manifest.get("spec") or {}).get("cluster")
     # All that identifies a claim's cluster: a StatefulSet gives its claims no labels but those of its selector.
     name = name or labels.get(CLUSTER_LABEL) or (labels.get(INSTANCE_LABEL) if manifest["kind"] == CLAIM.name else None)
     namespace = metadata.get("namespace")
@@ -252,11 +259,12 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
 def _pod(manifest: Manifest) -> Manifest:
     status = manifest.get("status")
     kept = _only(status, "phase", "reason", "message", "startTime")
+    more = ("started",) if is_mirror(manifest) else ()
     if status and status.get("conditions"):
         kept["conditions"] = _conditions(status["conditions"])
     for field in ("containerStatuses", "initContainerStatuses"):
         if status and status.get(field):
-            kept[field] = [_container(container) for container in status[field]]
+            kept[field] = [_container(container, *more) for container in status[field]]
     identity = _identity(manifest)
     lasting = _only(manifest["metadata"].get("annotations"), *LASTING_ANNOTATIONS)
     identity["metadata"] |= {"annotations": lasting} if lasting else {}
@@ -283,9 +291,9 @@ def _conditions(conditions: Any) -> list[dict[str, Any]]:
     return [_only(each, "type", "status", "reason", "message") for each in found if isinstance(each, dict)]
 
 
-def _container(status: Mapping[str, Any]) -> dict[str, Any]:
+def _container(status: Mapping[str, Any], *more: str) -> dict[str, Any]:
     """Return how a container is: ready, or why it waits, and how it last ended."""
-    kept = _only(status, "name", "ready")
+    kept = _only(status, "name", "ready", *more)
     waiting = (status.get("state") or {}).get("waiting")
     ended = (status.get("lastState") or {}).get("terminated")
     kept |= {"state": {"waiting": _only(waiting, "reason", "message")}} if waiting else {}
@@ -297,6 +305,13 @@ def _claim(manifest: Manifest) -> Manifest:
     if status.get("conditions"):
         status["conditions"] = _conditions(status["conditions"])
     return _identity(manifest, "annotations", "finalizers") | _only(manifest, "spec") | {"status": status}
+
+
+def _backup(manifest: Manifest) -> Manifest:
+    """Return a whole backup: its status is what retention and recovery go by."""
+    metadata = _metadata(manifest)
+    metadata.pop("managedFields", None)
+    return manifest | {"metadata": metadata}
 
 
 def _secret(manifest: Manifest) -> Manifest:
@@ -311,6 +326,7 @@ def _storage_class(manifest: Manifest) -> Manifest:
 
 
 _REDUCERS: dict[str, Callable[[Manifest], Manifest]] = {
+    BACKUP.name: _backup,
     CLUSTER.name: _cluster,
     POD.name: _pod,
     CLAIM.name: _claim,

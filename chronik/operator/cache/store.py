@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chronik.manifest import CLUSTER, SECRET, STORAGE_CLASS, ClusterKey, ObjectRef
+from chronik.manifest import BACKUP, CLUSTER, SECRET, STORAGE_CLASS, ClusterKey, ObjectRef, WorkKey
 from chronik.operator.cache.packing import by_others
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class _Group:
 
 
 class Store:
-    """All records. `wake` gets the cluster of whatever changes, if there is a ChronikCluster of that name."""
+    """All records. `wake` gets the cluster of whatever changes, if there is one, and each backup that changes."""
 
-    def __init__(self, wake: Callable[[ClusterKey], None]) -> None:
+    def __init__(self, wake: Callable[[WorkKey], None]) -> None:
         self._wake = wake
         self._records: dict[str, dict[ObjectRef, Record]] = defaultdict(dict)
         self._groups: dict[ClusterKey, _Group] = {}
@@ -161,6 +161,8 @@ class Store:
         if record.version <= (known.version if known else self._told(ref)):
             return  # if it is not known, it has been deleted since, and that event has come already
         self._put(ref, record)
+        if known is None and ref.kind == BACKUP.name:  # made for a schedule, in its cluster's pass
+            self._wake(WorkKey(*ref))
         if known is not None and by_others(known.manifest) != by_others(record.manifest):
             self._notify(ref, known, record)
 
@@ -200,11 +202,13 @@ class Store:
     def _notify(self, ref: ObjectRef, *states: Record | None) -> None:
         """Wake the clusters that have to do with an object that was and is in these states."""
         if ref.kind == CLUSTER.name:
-            self._wake(ClusterKey(ref.namespace, ref.name))
+            self._wake(WorkKey(*ref))
             return
+        if ref.kind == BACKUP.name:
+            self._wake(WorkKey(*ref))
         for key in self._concerned(ref, states):
             if self.get(_cluster_ref(key)) is not None:
-                self._wake(key)
+                self._wake(WorkKey.of(key))
 
     def _concerned(self, ref: ObjectRef, states: Iterable[Record | None]) -> list[ClusterKey]:
         if ref.kind == SECRET.name:

@@ -16,6 +16,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 
 from chronik import __version__
+from chronik.backups.document import PHASES as BACKUP_PHASES
+from chronik.backups.times import moment
 from chronik.errors import ChronikError
 
 if TYPE_CHECKING:
@@ -23,12 +25,13 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from chronik.manifest import ClusterKey
+    from chronik.manifest import ClusterKey, WorkKey
 
 PHASES = ("Pending", "Creating", "Running", "Updating", "Failed", "Deleting")
 ROLLOUT_PHASES = ("Complete", "Progressing", "Paused", "Promoting", "Halted", "Aborting", "Aborted")
 ROLLOUT_ENDS = {"Complete": "complete", "Halted": "halted", "Aborted": "aborted"}
 RESULTS = ("ok", "failed")
+BACKUP_RESULTS = ("completed", "failed")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -74,6 +77,33 @@ def _family(name: str, text: str, values: dict[str, float] | dict[str, int]) -> 
     return family
 
 
+class _Backups:
+    """The phase of each backup, and of clusters with schedules when they were last backed up."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.phases: dict[WorkKey, str] = {}
+        self.clusters: dict[ClusterKey, tuple[str, bool]] = {}
+
+    def clear(self) -> None:
+        self.phases.clear()
+        self.clusters.clear()
+
+    def collect(self) -> Iterable[Metric]:
+        counts = dict.fromkeys(BACKUP_PHASES, 0)
+        for phase in self.phases.values():
+            counts[phase] = counts.get(phase, 0) + 1
+        yield _family("chronik_backups", "Backups that this operator knows, by phase.", counts)
+        overdue = sum(late for _, late in self.clusters.values())
+        text = "Clusters that lack the backup of a due time."
+        yield GaugeMetricFamily("chronik_clusters_backup_overdue", text, overdue)
+        times = [moment(since).timestamp() for since, _ in self.clusters.values() if since]
+        text = "How old the newest usable backup is of the cluster whose newest is oldest."
+        yield GaugeMetricFamily(
+            "chronik_clusters_backup_oldest_seconds", text, max(0.0, self._now() - min(times)) if times else 0.0
+        )
+
+
 class Metrics:
     """All metrics of one operator, in a registry of their own. `now` is wall-clock time in seconds since 1970."""
 
@@ -114,6 +144,11 @@ class Metrics:
         self._rollouts: dict[ClusterKey, str] = {}
         self._clusters = _Clusters(now)
         registry.register(self._clusters)
+        self._backup_runs = Counter(
+            "chronik_backup_runs", "Backups that ended, by result.", ["result"], registry=registry
+        )
+        self._backups = _Backups(now)
+        registry.register(self._backups)
         ProcessCollector(registry=registry)
         self._begin()
 
@@ -127,6 +162,8 @@ class Metrics:
             self._rollout_gauge.labels(phase).set_function(partial(self._in_rollout_phase, phase))
         for result in ROLLOUT_ENDS.values():
             self._rollout_ends.labels(result)
+        for result in BACKUP_RESULTS:
+            self._backup_runs.labels(result)
 
     def reconciled(self, result: str, seconds: float) -> None:
         """Count a reconcile and its seconds, by how it ended: `ok`, `failed`, `waiting` and so on."""
@@ -182,6 +219,23 @@ class Metrics:
         """Forget a cluster."""
         self._clusters.phases.pop(key, None)
         self._rollouts.pop(key, None)
+        self._backups.clusters.pop(key, None)
+
+    def backup(self, key: WorkKey, phase: str) -> None:
+        """Note a backup's phase; without one it is gone."""
+        self._backups.phases[key] = phase
+        if not phase:
+            del self._backups.phases[key]
+
+    def backup_ended(self, phase: str) -> None:
+        """Count a backup that was completed, or has failed."""
+        self._backup_runs.labels(phase.lower()).inc()
+
+    def backed_up(self, key: ClusterKey, since: str, *, overdue: bool) -> None:
+        """Note when the newest usable backup of a cluster was cut, if any was, and whether there should be a newer."""
+        self._backups.clusters[key] = (since, overdue)
+        if not since and not overdue:
+            del self._backups.clusters[key]
 
     def leads(self, *, yes: bool) -> None:
         """Note whether this process leads; one that no longer does forgets all clusters."""
@@ -189,6 +243,7 @@ class Metrics:
         if not yes:
             self._clusters.phases.clear()
             self._rollouts.clear()
+            self._backups.clear()
 
     def watch(self, *, depth: Callable[[], float], oldest: Callable[[], float]) -> None:
         """Ask these when metrics are read: the depth of the queue, and the age of its first entry in seconds."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from support.api_errors import Named
 from support.defaulting import decode, empty
 from support.ssa.field_sets import FieldSet, without_prefixes
-from support.ssa.field_types import Type, kind_type
+from support.ssa.field_types import Type, kind_type, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -85,6 +85,17 @@ class Kind:
 _STATUS_RESETS = {"Deployment": [("f:metadata", "f:labels")]}
 
 _RBAC = "rbac.authorization.k8s.io"
+_JOB = Type(
+    "struct",
+    own_fields={
+        "apiVersion": parse("string"),
+        "kind": parse("string"),
+        "metadata": parse("ObjectMeta embedded"),
+        "spec": parse("any"),
+        "status": parse("any"),
+    },
+)
+"""Jobs are no part of the table of kinds that people render; what is in them is not checked here."""
 BUILT_IN: tuple[Kind, ...] = (
     Kind("", "v1", "configmaps", "ConfigMap"),
     Kind("", "v1", "events", "Event"),
@@ -109,6 +120,7 @@ BUILT_IN: tuple[Kind, ...] = (
     Kind("apps", "v1", "deployments", "Deployment", status=True, scale=True, generation=True),
     Kind("apps", "v1", "statefulsets", "StatefulSet", status=True, scale=True, generation=True),
     Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", status=True),
+    Kind("batch", "v1", "jobs", "Job", status=True, generation=True, custom_type=_JOB),
     Kind("coordination.k8s.io", "v1", "leases", "Lease", unconditional=False),
     Kind("events.k8s.io", "v1", "events", "Event"),
     Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", generation=True),

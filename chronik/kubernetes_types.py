@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from chronik.api.structural import Raw
-
+Raw = dict[str, Any]
 PREFIX = "kubernetes."
 """How the definitions of Kubernetes' types begin."""
 LEFT_OUT = "x-left-out"

@@ -1,0 +1,1 @@
+"""The shapes of the larger sections of a ChronikCluster's spec, as `api/spec.py` has those of the rest."""

@@ -1,0 +1,160 @@
+"""What a store holds: whole backups, what dead runs left, and how one is checked or forgotten."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chronik.backup.archive import Archive, parse_lsn
+from chronik.backup.dump import check_dump, count_rows, key_of, plain_dump
+from chronik.backup.errors import BackupDamaged
+from chronik.backup.manifest import DUMP, MANIFEST, Manifest
+from chronik.backup.restore import load_dump, mark
+from chronik.backup.runs import RECORD, WAL_FOLDER, find_manifest, get_manifest
+from chronik.backup.streams import read_file
+from chronik.backup.tools import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chronik.backup.encryption import Key
+    from chronik.backup.manifest import WalRange
+    from chronik.backup.runs import Context
+    from chronik.backup.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One folder of a store. `leftovers` are objects that no manifest names, with their sizes in bytes."""
+
+    id: str
+    manifest: Manifest | None
+    problem: str
+    started_at: str
+    leftovers: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as programs read it."""
+        known: dict[str, Any] = {"id": self.id, "complete": self.manifest is not None, "startedAt": self.started_at}
+        if self.problem:
+            known["problem"] = self.problem
+        if self.manifest:
+            known |= {
+                "method": self.manifest.method,
+                "cluster": self.manifest.cluster,
+                "cutAt": self.manifest.cut_at,
+                "completedAt": self.manifest.completed_at,
+                "bytes": self.manifest.total_bytes,
+                "server": self.manifest.server,
+                "encrypted": self.manifest.encryption is not None,
+            }
+        return known | {"leftovers": [{"name": name, "bytes": size} for name, size in sorted(self.leftovers.items())]}
+
+
+def list_backups(store: Store) -> list[Entry]:
+    """Return what the store holds, by id, the parts of dead runs among it."""
+    unfinished = store.unfinished()
+    folders = {*store.folders(), *(name.partition("/")[0] for name in unfinished)} - {WAL_FOLDER}
+    entries = [_entry(store, folder, unfinished) for folder in sorted(folders)]
+    return [entry for entry in entries if entry.manifest or entry.problem or entry.leftovers]  # a folder may be empty
+
+
+def _entry(store: Store, folder: str, unfinished: dict[str, int]) -> Entry:
+    there = store.names(f"{folder}/")
+    there |= {name: size for name, size in unfinished.items() if name.startswith(f"{folder}/")}
+    manifest, problem = None, ""
+    try:
+        manifest = find_manifest(store, folder)
+    except BackupDamaged as error:
+        problem = error.message
+    named = {f"{folder}/{MANIFEST}", f"{folder}/{RECORD}"}
+    named |= {f"{folder}/{file.name}" for file in manifest.files} if manifest else set()
+    if manifest:
+        missing = sorted(f"{folder}/{file.name}" for file in manifest.files if f"{folder}/{file.name}" not in there)
+        problem = f"gone from the store: {', '.join(missing)}" if missing else ""
+    leftovers = {name: size for name, size in there.items() if name not in named}
+    started = manifest.started_at if manifest else _began(store, leftovers)
+    return Entry(folder, manifest, problem, started, leftovers)
+
+
+def _began(store: Store, names: dict[str, int]) -> str:
+    """Return when the last of the runs began that left a note."""
+    times = [""]
+    for name in names:
+        if name.rpartition("/")[2].startswith("started-"):
+            with suppress(ValueError, KeyError, TypeError):
+                times.append(json.loads(b"".join(store.read(name)))["startedAt"])
+    return max(times)
+
+
+def verify_backup(store: Store, identity: str, keys: Sequence[Key]) -> Manifest:
+    """Read all of a backup back and hold it to its manifest.
+
+    Raises:
+        BackupNotFound: there is no such backup.
+        BackupDamaged: it is not what was stored.
+    """
+    manifest = get_manifest(store, identity)
+    key = key_of(store, manifest, keys)
+    for file in manifest.files:
+        if manifest.method == DUMP:
+            check_dump(store, identity, file, key)
+        else:
+            for _piece in read_file(store, identity, file, key):
+                pass
+    return manifest
+
+
+def forget_backup(store: Store, identity: str) -> int:
+    """Remove all parts of a backup, the manifest first, so that no half looks whole; return how many there were."""
+    there = store.names(f"{identity}/")
+    known = find_manifest(store, identity)
+    manifest = f"{identity}/{MANIFEST}"
+    store.delete([name for name in there if name == manifest])
+    store.delete([name for name in there if name != manifest])
+    pruned = _prune_archive(store, known.wal) if known and known.wal else 0
+    return len(there) + pruned + store.drop_unfinished(f"{identity}/")
+
+
+def _prune_archive(store: Store, wal: WalRange) -> int:
+    """Remove the WAL that no base of that server needs any more: all that is older than the oldest of them."""
+    manifests = [find_manifest(store, folder) for folder in store.folders() if folder != WAL_FOLDER]
+    others = [
+        each.wal for each in manifests if each and each.wal and each.wal.system_identifier == wal.system_identifier
+    ]
+    oldest = min((parse_lsn(each.start) for each in others), default=None)
+    return Archive(store, wal.system_identifier, ()).prune(oldest, wal.segment_bytes)
+
+
+def restore_test(store: Store, manifest: Manifest, keys: Sequence[Key], context: Context) -> dict[str, int]:
+    """Restore a backup into a server of its own; return the rows of each table, which are held to the manifest's.
+
+    Raises:
+        BackupDamaged: a table has another number of rows than it had.
+        BackupError: it cannot be restored.
+    """
+    from chronik.backup import recovery  # noqa: PLC0415  # PostgreSQL's server is wanted here alone
+
+    if manifest.wal:
+        frozen = recovery.FrozenArchive(Archive(store, manifest.wal.system_identifier, keys), manifest.wal)
+        plan = recovery.plan_recovery(manifest, frozen, None, exact=False)
+        with (
+            recovery.recovered_server(store, manifest, keys, frozen, plan, context) as server,
+            Session(server.environment(manifest.database)) as session,
+        ):
+            return count_rows(session)
+    with recovery.scratch_server() as server:
+        server.create()
+        server.start({})
+        environment = server.environment("postgres")
+        context.tell("restoring into a server of its own")
+        load_dump(environment, plain_dump(store, manifest, keys), mark(manifest.id), manifest.cut_at)
+        with Session(environment) as session:
+            rows = count_rows(session)
+    if rows != manifest.rows:
+        wrong = sorted(name for name in rows.keys() | manifest.rows if rows.get(name) != manifest.rows.get(name))
+        counts = [f"{name}: {rows.get(name)} instead of {manifest.rows.get(name)}" for name in wrong[:3]]
+        raise BackupDamaged(f"other numbers of rows than when it was made: {'; '.join(counts)}", subject=manifest.id)
+    return rows

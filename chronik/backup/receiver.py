@@ -1,0 +1,217 @@
+"""Receives the WAL of a server as it is written, and puts it into the store.
+
+pg_receivewal writes segments into a folder; each goes to the store when it is whole, and the one that is being written
+at intervals. The replication slot is not pg_receivewal's: it is moved on only when the store has a segment. So the
+folder may be lost at any time, with the pod and its node, and the server still has what the store lacks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chronik.backup.archive import (
+    HISTORY,
+    PARTIAL,
+    SEGMENT,
+    Archive,
+    ArchiveState,
+    format_lsn,
+    parse_lsn,
+    segment_name,
+    segment_start,
+)
+from chronik.backup.base import Server, identify
+from chronik.backup.errors import BackupError, BackupInterrupted
+from chronik.backup.tools import Session, Tool, quoted, require_version
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from chronik.backup.encryption import Key
+    from chronik.backup.runs import Context
+    from chronik.backup.store import Store
+
+_TICK = 0.5
+"""Seconds between looks at the folder."""
+_LONGEST_PAUSE = 30.0
+_CATCH_UP = 10.0
+"""Seconds for pg_receivewal to have what the server had a moment ago."""
+_SLOT = """SELECT coalesce(restart_lsn::text, ''), wal_status
+    FROM pg_catalog.pg_replication_slots WHERE slot_name = {slot};"""
+_NEW_SLOT = "SELECT lsn FROM pg_catalog.pg_create_physical_replication_slot({slot}, true);"
+_DROP_SLOT = "SELECT pg_catalog.pg_drop_replication_slot({slot});"
+_MOVE_SLOT = "SELECT end_lsn FROM pg_catalog.pg_replication_slot_advance({slot}, {position});"
+_POSITION = """SELECT pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.to_char(
+    (pg_catalog.clock_timestamp() - interval '1 second') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');"""
+"""A transaction takes the time of its commit a moment before it writes it: a second before now, all are written."""
+_RECEIVED = (
+    "SELECT coalesce(max(flush_lsn), '0/0') FROM pg_catalog.pg_stat_replication WHERE application_name = {name};"
+)
+_REMOVED = "has already been removed"
+
+
+@dataclass
+class Receiver:
+    """A receiver for one slot. `folder` is its own; `interval` is in seconds; `stop` ends it when all is stored."""
+
+    store: Store
+    environment: Mapping[str, str]
+    keys: Sequence[Key]
+    slot: str
+    folder: Path
+    interval: float
+    context: Context
+    stop: threading.Event
+
+    def run(self) -> None:
+        """Receive until `stop`; when the store or the server goes away, begin anew from what the store has.
+
+        Raises:
+            BackupError: it cannot go on, and trying again would not help.
+        """
+        pause = 1.0
+        while not self.stop.is_set():
+            began = time.monotonic()
+            try:
+                self._receive()
+            except BackupInterrupted as error:
+                pause = 1.0 if time.monotonic() - began > _LONGEST_PAUSE else min(pause * 2, _LONGEST_PAUSE)
+                self.context.tell(f"{error.subject}: {error.message}; trying again in {pause:.0f} s")
+                self.stop.wait(pause)
+
+    def _receive(self) -> None:
+        with Session(self.environment) as session:
+            server = identify(session, self.environment)
+            require_version("pg_receivewal", server.major, server.version)
+            stream = _Stream(self, session, server, Archive(self.store, server.system, self.keys))
+            stream.open()
+            name = {"PGAPPNAME": stream.name}
+            arguments = ["-D", str(self.folder), "--synchronous", "--no-loop", "--no-password"]
+            with Tool("pg_receivewal", arguments, {**self.environment, **name}) as receiving:
+                try:
+                    self._follow(stream, receiving)
+                except BackupError as error:
+                    if _REMOVED in error.message:
+                        stream.restart_after_gap()
+                        raise BackupInterrupted(error.message, subject=error.subject) from error
+                    raise
+
+    def _follow(self, stream: _Stream, receiving: Tool) -> None:
+        due = 0.0
+        while True:
+            stopping = self.stop.wait(_TICK)
+            stream.upload_whole()
+            if receiving.process.poll() is not None:
+                failure = receiving.failure()
+                raise (
+                    failure if receiving.process.returncode else BackupInterrupted("it ended", subject="pg_receivewal")
+                )
+            if stopping or time.monotonic() >= due:
+                stream.note_progress()
+                due = time.monotonic() + self.interval
+            if stopping:
+                receiving.process.send_signal(signal.SIGINT)
+                return
+
+
+class _Stream:
+    """One stretch of receiving: from the slot's position until something goes away."""
+
+    def __init__(self, receiver: Receiver, session: Session, server: Server, archive: Archive) -> None:
+        self._receiver, self._session, self._server, self._archive = receiver, session, server, archive
+        self._slot = quoted(receiver.slot)
+        self._folder = receiver.folder
+        self._position = 0
+        self._timeline = server.timeline
+        self._sent = ("", b"")
+        self.name = f"chronik-{receiver.slot}"
+
+    def open(self) -> None:
+        """Make the slot, if there is none, and have pg_receivewal begin at what the store lacks."""
+        state = self._archive.state()
+        rows = self._session.ask(_SLOT.format(slot=self._slot))
+        if rows and rows[0][1] == "lost":
+            self._tell_gap("the server has given up the slot, as its WAL had grown too large")
+            self._session.ask(_DROP_SLOT.format(slot=self._slot))
+            rows, state = [], None
+        if rows:
+            start = parse_lsn(rows[0][0])
+        else:
+            ((made,),) = self._session.ask(_NEW_SLOT.format(slot=self._slot))
+            start = min(parse_lsn(made), parse_lsn(state.position) if state else parse_lsn(made))
+        size = self._server.segment_bytes
+        self._position = start - start % size
+        self._timeline = state.timeline if state else self._server.timeline
+        self._seed(size)
+
+    def _seed(self, size: int) -> None:
+        """Leave nothing in the folder but an empty segment: pg_receivewal goes on after the last one that it finds."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for path in self._folder.iterdir():
+            path.unlink()
+        self._last = segment_name(self._timeline, self._position - size, size)
+        with (self._folder / self._last).open("wb") as file:
+            file.truncate(size)
+
+    def restart_after_gap(self) -> None:
+        """Give up what the server has removed: begin at what it still has."""
+        self._tell_gap("the server has removed WAL that the store lacks")
+        self._session.ask(_DROP_SLOT.format(slot=self._slot))
+        ((made,),) = self._session.ask(_NEW_SLOT.format(slot=self._slot))
+        self._archive.save(ArchiveState(self._server.timeline, made, ""))
+
+    def _tell_gap(self, why: str) -> None:
+        self._receiver.context.tell(
+            f"warning: {why}: the archive has a gap. Make a base backup now: chronik backup base"
+        )
+
+    def upload_whole(self) -> None:
+        """Put every whole segment into the store, and let the server forget it."""
+        for path in sorted(self._folder.iterdir()):
+            if HISTORY.fullmatch(path.name):
+                self._archive.put(path.name, path.read_bytes())
+                path.unlink()
+            elif SEGMENT.fullmatch(path.name) and path.name > self._last:
+                self._archive.put(path.name, path.read_bytes())
+                self._archive.delete([path.name + PARTIAL])
+                size = self._server.segment_bytes
+                self._position, self._timeline = segment_start(path.name, size) + size, int(path.name[:8], 16)
+                self._session.ask(_MOVE_SLOT.format(slot=self._slot, position=quoted(format_lsn(self._position))))
+                previous, self._last = self._last, path.name
+                (self._folder / previous).unlink(missing_ok=True)  # the last one stays: it says where to go on
+
+    def note_progress(self) -> None:
+        """Put what is there of the segment that is being written into the store, and note up to when all is there."""
+        ((position, now),) = self._session.ask(_POSITION)
+        until = time.monotonic() + _CATCH_UP
+        while self._received() < parse_lsn(position):
+            if time.monotonic() > until:
+                return  # it is behind; the note of the last time still holds
+            time.sleep(_TICK / 10)
+        self.upload_whole()
+        while self._upload_partial():
+            self.upload_whole()
+        self._archive.save(ArchiveState(self._timeline, format_lsn(self._position), now))
+
+    def _received(self) -> int:
+        ((position,),) = self._session.ask(_RECEIVED.format(name=quoted(self.name)))
+        return parse_lsn(position)
+
+    def _upload_partial(self) -> bool:
+        """Store the segment that is being written; True if one became whole meanwhile, so all is to be done again."""
+        for path in sorted(self._folder.glob(f"*{PARTIAL}")):
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                return True
+            sent = (path.name, hashlib.sha256(content).digest())
+            if sent != self._sent:
+                self._archive.put(path.name, content)
+                self._sent = sent
+        return any(SEGMENT.fullmatch(path.name) and path.name > self._last for path in self._folder.iterdir())

@@ -1,0 +1,76 @@
+"""Make the manifests of a backup's parts from their templates: snapshots, Jobs, and the identity of the Jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from chronik.backups.parts import labels
+from chronik.backups.times import seconds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chronik.api.spec import Cluster
+    from chronik.backups.parts import Volume
+    from chronik.manifest import Manifest
+
+    Render = Callable[[str, Mapping[str, Any]], Manifest]
+    """Renders one template by its name."""
+
+SNAPSHOT_TEMPLATE = "volumesnapshot.yaml.j2"
+JOB_TEMPLATE = "backup-job.yaml.j2"
+ACCOUNT_TEMPLATE = "backup-serviceaccount.yaml.j2"
+
+DUMP_COMMAND = ("backup", "metastore")
+FORGET_COMMAND = ("backup", "forget")
+
+
+def snapshot(backup: Manifest, cluster: Cluster, volume: Volume, render: Render) -> Manifest:
+    """Return the snapshot of a volume; one that is to outlive its backup has no owner."""
+    return render(
+        SNAPSHOT_TEMPLATE,
+        {
+            **_shared(backup, cluster, volume["component"]),
+            "name": volume["snapshot"],
+            "volume": volume,
+            "owned": backup["spec"]["onDelete"] == "Delete",
+        },
+    )
+
+
+class JobOf(NamedTuple):
+    """A Job of a backup: its name, the command of chronik that it runs, and the image with it."""
+
+    backup: Manifest
+    cluster: Cluster
+    name: str
+    command: tuple[str, ...]
+    image: str
+
+
+def job(wanted: JobOf, render: Render) -> list[Manifest]:
+    """Return a Job, and before it the ServiceAccount that it runs under."""
+    args = [*wanted.command, "--id", wanted.backup["metadata"]["uid"]]
+    if wanted.command == DUMP_COMMAND:
+        args += ["--cluster", str(wanted.cluster.key)]
+    variables = {
+        **_shared(wanted.backup, wanted.cluster, "backup"),
+        "name": wanted.name,
+        "args": args,
+        "image": wanted.image,
+        "database": wanted.command == DUMP_COMMAND,
+        "seconds": seconds_of(wanted.backup["spec"]["deadline"]),
+        "owned": True,
+    }
+    return [render(ACCOUNT_TEMPLATE, variables), render(JOB_TEMPLATE, variables)]
+
+
+def _shared(backup: Manifest, cluster: Cluster, component: str) -> dict[str, Any]:
+    metadata = backup["metadata"]
+    return {
+        "cluster": cluster,
+        "spec": cluster.spec,
+        "backup": {key: metadata[key] for key in ("name", "namespace", "uid")},
+        "labels": labels(backup, component),
+        "account": f"{cluster.name}-backup",
+    }

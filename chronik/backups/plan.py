@@ -1,0 +1,319 @@
+"""Decide what a backup needs next: the one place where its phases, their order and its ends are.
+
+`plan_backup` is called again and again with what is there, and returns what to make, what to remove and what to say.
+Everything that a later pass needs stands in the status or in the cluster, so an operator may be killed between any two
+steps. The order is the metastore, then the controllers' volumes, then those of the ingest nodes, each cut whole before
+the next: metadata that names data which is not there is worse than data that no metadata names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from chronik.backups.document import DONE, schedule_of, status_of
+from chronik.backups.parts import Volume, job_name, size_of, stages, volumes_of
+from chronik.backups.snapshots import Lost, with_snapshot
+from chronik.backups.tell import SNAPSHOTS_UNAVAILABLE, conditions, progress_of, unhealthy
+from chronik.backups.times import later, seconds_of
+from chronik.status.compute import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from chronik.api.spec import Cluster
+    from chronik.manifest import Manifest
+
+DUMP = "metastore"
+"""What the name of the Job ends with that dumps the metastore."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What is there of a backup, and of its cluster.
+
+    `document` is its ChronikCluster, and `cluster` the valid cluster in it. `other` is the name of a backup that goes
+    first, `result` what the Job's container said at its end. `contents` are the snapshots' contents by name; one that
+    may not be read is not in it.
+    """
+
+    document: Manifest | None = None
+    cluster: Cluster | None = None
+    claims: Sequence[Manifest] = ()
+    other: str = ""
+    job: Manifest | None = None
+    result: Mapping[str, Any] | None = None
+    snapshots: Mapping[str, Manifest] = field(default_factory=dict)
+    contents: Mapping[str, Manifest] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+    """Why parts could not be made, by their names."""
+    has_snapshots: bool = True
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Make:
+    """Make a part: the Job that dumps the metastore, or the snapshot of a volume."""
+
+    part: Literal["job", "snapshot"]
+    name: str
+    volume: Volume | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Delete an object that is needed no longer, if it still is this one."""
+
+    kind: Literal["Job", "VolumeSnapshot"]
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPlan:
+    """What to do now, in this order: make parts, write the status, remove what is needed no longer.
+
+    `waits`: nothing changes but by time or by others, so it is looked at again after a while.
+    """
+
+    status: dict[str, Any]
+    makes: tuple[Make, ...] = ()
+    removes: tuple[Remove, ...] = ()
+    waits: bool = True
+
+
+def plan_backup(backup: Manifest, seen: Seen, now: str) -> BackupPlan:
+    """Return what a backup needs next; `now` is an RFC 3339 time in UTC."""
+    status = {**status_of(backup)}
+    if status.get("phase") in DONE:
+        return BackupPlan(status, waits=False)
+    if not status.get("startedAt"):
+        return _begin(backup, status, seen, now)
+    failure = failure_of(status)
+    if failure is not None:
+        return _fail(backup, status, failure, seen, now)
+    return _go_on(backup, status, seen, now)
+
+
+# --- the beginning ----------------------------------------------------------------------------------------------------
+
+
+def _begin(backup: Manifest, status: dict[str, Any], seen: Seen, now: str) -> BackupPlan:
+    """Fix what the backup is to have, if nothing keeps it from beginning; nothing is made yet."""
+    wait = _wait(backup, seen)
+    if wait is None and seen.document is not None and seen.cluster is not None:
+        return _started(backup, seen.document, seen.cluster, seen, now)
+    assert wait is not None
+    if now >= _deadline(backup, backup["metadata"].get("creationTimestamp") or now):
+        message = f"It did not begin within {backup['spec']['deadline']}: {wait.message}"
+        status |= {"phase": "Failed", "usable": False, "completedAt": now}
+        return _told(backup, status, Reason("DeadlineExceeded", message), now, waits=False)
+    return _told(backup, status | {"phase": "Pending", "usable": False}, wait, now)
+
+
+def _wait(backup: Manifest, seen: Seen) -> Reason | None:
+    """Return what keeps a backup from beginning, if anything does."""
+    name = backup["spec"]["cluster"]
+    if seen.document is None:
+        return Reason("ClusterMissing", f"There is no ChronikCluster {name} in this namespace")
+    if seen.cluster is None:
+        return Reason("ClusterInvalid", f"The spec of ChronikCluster {name} is in error: see its status")
+    settings = seen.cluster.spec["backup"]
+    if settings is None:
+        return Reason(
+            "NotConfigured", f"ChronikCluster {name} has no spec.backup, which says what is backed up, and where"
+        )
+    if seen.other:
+        return Reason("AnotherBackup", f"ChronikBackup {seen.other} of this cluster goes first")
+    if _is_rolling(seen.document):
+        return Reason("RolloutInProgress", f"Pods of ChronikCluster {name} are being replaced")
+    if settings["volumes"]["method"] != "None":
+        if not seen.has_snapshots:
+            return Reason("SnapshotsUnavailable", SNAPSHOTS_UNAVAILABLE)
+        if not volumes_of(backup["metadata"]["name"], seen.cluster, seen.claims):
+            return Reason("NoVolumes", f"ChronikCluster {name} has no volumes yet")
+    if settings["metastore"]["method"] == "Dump" and not seen.image:
+        text = "No image is known for the Job that dumps the metastore: name one in spec.backup.metastore.image"
+        return Reason("NoImage", text)
+    return None
+
+
+def _is_rolling(document: Manifest) -> bool:
+    """Return whether a roll is on its way and comes further: one that does not is not waited for."""
+    status = document.get("status") or {}
+    progress: dict[str, Any] = next(
+        (each for each in status.get("conditions") or () if each["type"] == "Progressing"), {}
+    )
+    rolls = progress.get("status") == "True" and progress.get("reason") == "RolloutInProgress"
+    return status.get("phase") == "Updating" and rolls
+
+
+def _started(backup: Manifest, document: Manifest, cluster: Cluster, seen: Seen, now: str) -> BackupPlan:
+    """Return the status that says what the backup is to have. It is written before any part is made."""
+    settings = cluster.spec["backup"]
+    assert settings is not None
+    was = document.get("status") or {}
+    about = {
+        "uid": document["metadata"]["uid"],
+        "generation": document["metadata"]["generation"],
+        "phase": was.get("phase", ""),
+        "unhealthy": unhealthy(document),
+        "spec": document["spec"],
+    }
+    status: dict[str, Any] = {
+        "phase": "Running",
+        "usable": False,
+        "startedAt": now,
+        "cluster": {key: value for key, value in about.items() if value != ""},
+        "volumes": volumes_of(backup["metadata"]["name"], cluster, seen.claims),
+    }
+    if settings["metastore"]["method"] == "Dump":
+        status["metastore"] = {"ready": False}
+    return _told(backup, status, None, now, waits=False)
+
+
+# --- on its way -------------------------------------------------------------------------------------------------------
+
+
+def _go_on(backup: Manifest, status: dict[str, Any], seen: Seen, now: str) -> BackupPlan:
+    """Note how the parts are, make those whose turn it is, and find out whether all are there."""
+    metastore, makes, removes, failure = _dump(backup, status, seen)
+    if metastore is not None:
+        status["metastore"] = metastore
+    try:
+        status["volumes"] = [with_snapshot(_with_error(each, seen), backup, seen) for each in status["volumes"]]
+    except Lost as lost:
+        failure = Reason("SnapshotLost", str(lost))
+    if failure is None and now >= _deadline(backup, status["startedAt"]):
+        failure = Reason("DeadlineExceeded", f"It took longer than {backup['spec']['deadline']}: {progress_of(status)}")
+    if failure is not None:
+        return _told(backup, status | {"phase": "Finalizing"}, failure, now, waits=False)
+    if metastore is None or metastore["ready"]:
+        turn = next((each for each in stages(status["volumes"]) if not all(map(_is_cut, each))), [])
+        missing = [each for each in turn if each["snapshot"] not in seen.snapshots]
+        present = {claim["metadata"]["name"] for claim in seen.claims}
+        gone = next((each for each in missing if each["claim"] not in present), None)
+        if gone is not None:
+            lost_claim = Reason("ClaimGone", f"The claim {gone['claim']} is gone, and was not cut yet")
+            return _told(backup, status | {"phase": "Finalizing"}, lost_claim, now, waits=False)
+        makes = (*makes, *(Make("snapshot", each["snapshot"], each) for each in missing))
+    return _found(backup, status, makes, removes, seen, now)
+
+
+def _found(
+    backup: Manifest, status: dict[str, Any], makes: tuple[Make, ...], removes: tuple[Remove, ...], seen: Seen, now: str
+) -> BackupPlan:
+    """Return the status of a backup that may have all its parts by now."""
+    metastore, volumes = status.get("metastore"), status["volumes"]
+    cut = all(map(_is_cut, volumes)) and (metastore is None or metastore["ready"])
+    if cut:
+        times = [each["createdAt"] for each in volumes] + ([metastore["cutAt"]] if metastore else [])
+        status |= {"phase": "Finalizing", "cutAt": max(times)}
+    if not cut or not all(each.get("ready") for each in volumes) or seen.job is not None:
+        return _told(backup, status, None, now, makes=makes, removes=removes)
+    status |= {"phase": "Completed", "usable": True, "completedAt": now}
+    status |= {"size": size_of(volumes)} if size_of(volumes) else {}
+    age = _longest_age(backup, status)
+    status |= {"expiresAt": later(status["cutAt"], seconds_of(age))} if age else {}
+    return _told(backup, status, None, now, waits=False)
+
+
+def _longest_age(backup: Manifest, status: Mapping[str, Any]) -> str:
+    """Return how old the schedule of a backup lets it become; empty if it does not go by age."""
+    schedules = (status["cluster"]["spec"].get("backup") or {}).get("schedules") or ()
+    found: dict[str, Any] = next((each for each in schedules if each["name"] == schedule_of(backup)), {})
+    return str((found.get("keep") or {}).get("maxAge") or "")
+
+
+def _with_error(volume: Volume, seen: Seen) -> Volume:
+    error = seen.errors.get(volume["snapshot"])
+    return {**volume, "error": error[:4096]} if error else volume
+
+
+def _is_cut(volume: Volume) -> bool:
+    return "createdAt" in volume
+
+
+_RESULT = ("object", "bytes", "sha256", "server", "cutAt", "verified")
+
+
+def _dump(
+    backup: Manifest, status: Mapping[str, Any], seen: Seen
+) -> tuple[dict[str, Any] | None, tuple[Make, ...], tuple[Remove, ...], Reason | None]:
+    """Return how the dump is, what to do for it, and why it has failed, if it has."""
+    before = status.get("metastore")
+    if before is None:
+        return None, (), (), None
+    if before["ready"]:
+        return before, (), _removal(seen.job), None
+    if seen.job is None:
+        name = job_name(backup["metadata"]["name"], DUMP)
+        return before | ({"error": seen.errors[name]} if name in seen.errors else {}), (Make("job", name),), (), None
+    result = seen.result or {}
+    if _has(seen.job, "Failed"):
+        text = " ".join(filter(None, (result.get("message"), result.get("hint")))) or _message(seen.job)
+        return {**before, "error": text}, (), (), Reason("DumpFailed", f"The metastore was not dumped: {text}")
+    if not _has(seen.job, "Complete"):
+        error = {"error": str(result["message"])} if result.get("message") else {}
+        return {**{key: value for key, value in before.items() if key != "error"}, **error}, (), (), None
+    if result.get("result") != "ok" or not result.get("verified"):  # its pod is gone: what it wrote is not known
+        return {**before, "error": "What the Job said is lost, so it runs again"}, (), _removal(seen.job), None
+    return {"ready": True, **{key: result[key] for key in _RESULT if key in result}}, (), (), None
+
+
+def _has(job: Manifest, condition: str) -> bool:
+    found = (job.get("status") or {}).get("conditions") or ()
+    return any((each["type"], each["status"]) == (condition, "True") for each in found)
+
+
+def _message(job: Manifest) -> str:
+    found = (job.get("status") or {}).get("conditions") or ()
+    return next((str(each.get("message", "")) for each in found if each["type"] == "Failed"), "") or "its Job failed"
+
+
+def _removal(job: Manifest | None) -> tuple[Remove, ...]:
+    if job is None or "deletionTimestamp" in job["metadata"]:
+        return ()
+    return (Remove("Job", job["metadata"]["name"], job["metadata"]["uid"]),)
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def failure_of(status: Mapping[str, Any]) -> Reason | None:
+    """Return why a backup is failing: this stands in its status before anything is taken away for it."""
+    if status.get("phase") not in {"Finalizing", "Failed"}:
+        return None
+    said = (each for each in status.get("conditions") or () if each["type"] == "Completed")
+    return next((Reason(each["reason"], each["message"]) for each in said if each["reason"] in FAILURES), None)
+
+
+FAILURES = frozenset({"DeadlineExceeded", "DumpFailed", "SnapshotLost", "ClaimGone"})
+
+
+def _fail(backup: Manifest, status: dict[str, Any], failure: Reason, seen: Seen, now: str) -> BackupPlan:
+    """Stop the Job; once it is gone, the backup has failed. Snapshots stay until it is deleted."""
+    if seen.job is not None:
+        return _told(backup, status, failure, now, removes=_removal(seen.job))
+    status |= {"phase": "Failed", "usable": False, "completedAt": now}
+    return _told(backup, status, failure, now, waits=False)
+
+
+def _deadline(backup: Manifest, since: str) -> str:
+    return later(since, seconds_of(backup["spec"]["deadline"]))
+
+
+def _told(  # noqa: PLR0913  # all but the first four are mostly left out
+    backup: Manifest,
+    status: dict[str, Any],
+    why: Reason | None,
+    now: str,
+    *,
+    makes: tuple[Make, ...] = (),
+    removes: tuple[Remove, ...] = (),
+    waits: bool = True,
+) -> BackupPlan:
+    """Return a plan whose status says all that is known in its conditions."""
+    generation = int(backup["metadata"].get("generation", 1))
+    said = conditions(status, status_of(backup).get("conditions") or (), why, now, generation)
+    return BackupPlan({**status, "conditions": said}, makes, removes, waits)

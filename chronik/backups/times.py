@@ -1,0 +1,32 @@
+"""Times of backups, in RFC 3339 and UTC and durations as documents write them: `30m`, `2h`, `7d`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+_UNITS = {"m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds_of(duration: str) -> int:
+    """Return how many seconds a duration is: a number, and m, h or d."""
+    return int(duration[:-1]) * _UNITS[duration[-1]]
+
+
+def moment(text: str) -> datetime:
+    """Return a time, in UTC."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def written(time: datetime) -> str:
+    """Return a time as the API server writes it, in whole seconds."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def later(text: str, seconds: float) -> str:
+    """Return the time so many seconds after another one."""
+    return written(moment(text) + timedelta(seconds=seconds))
+
+
+def from_nanoseconds(value: int) -> str:
+    """Return the time that a VolumeSnapshotContent writes as nanoseconds since 1970."""
+    return written(datetime.fromtimestamp(value // 1_000_000_000, UTC))

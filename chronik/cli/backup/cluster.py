@@ -1,0 +1,262 @@
+"""`chronik backup create|list|describe|delete`: ChronikBackups in a cluster, which its operator makes and deletes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chronik.api import names
+from chronik.backup.errors import BackupError
+from chronik.cli import parameters
+from chronik.cli.common import cluster_options, missing_cluster, timeout_option
+from chronik.cli.interrupt import run_async
+from chronik.cli.main import print_data
+from chronik.cli.streams import look
+from chronik.clock import timestamp
+from chronik.errors import ObjectMissing, WaitTimeout
+from chronik.kube import connect
+from chronik.manifest import BACKUP, CLUSTER, CLUSTER_LABEL, ClusterKey, ObjectRef
+
+if TYPE_CHECKING:
+    from chronik.cli.interrupt import Interruption
+    from chronik.kube import ConnectOptions, Kube
+    from chronik.manifest import Manifest
+
+MANAGER = "chronik-backup"
+"""Owns the spec of the backups that people make."""
+_LOOK = 1.0
+"""Seconds between two looks at a backup that is waited for."""
+_NAME = parameters.form("name", names.BACKUP_NAME, "name of a backup")
+_output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml"]),
+    default="table",
+    show_default=True,
+    help="For people, or for programs.",
+)
+
+
+@click.command()
+@click.argument("cluster", type=parameters.CLUSTER_NAME, metavar="CLUSTER")
+@cluster_options
+@click.option("--name", type=_NAME, metavar="NAME", help="Its name.  [default: the cluster's, and the time]")
+@click.option(
+    "--on-delete",
+    type=click.Choice(["Delete", "Keep"]),
+    default="Delete",
+    show_default=True,
+    help="What becomes of its data when it is deleted.",
+)
+@click.option("--wait/--no-wait", default=False, show_default=True, help="Wait until it is completed, or has failed.")
+@timeout_option
+def create(cluster: str, options: ConnectOptions, name: str | None, on_delete: str, wait: bool, timeout: float) -> int:
+    """Have an operator make a backup of a cluster.
+
+    What is backed up, and where to, is in spec.backup of the cluster. Exits with 0 if it was asked for or, with --wait,
+    if it can be used; 3 if the API server refused; 6 if it took too long; 8 if the backup failed.
+    """
+
+    async def main(interruption: Interruption) -> int:
+        async with connect(options) as kube:
+            document = await interruption.until_asked(kube.get(CLUSTER, kube.namespace, cluster))
+            if document is None:
+                raise await missing_cluster(kube, [ClusterKey(kube.namespace, cluster)])
+            theirs = document["metadata"].get("labels") or {}  # by which an operator of a shard finds it
+            wanted: Manifest = {
+                "apiVersion": BACKUP.api_version,
+                "kind": BACKUP.name,
+                "metadata": {
+                    "name": name or f"{cluster}-{timestamp().replace('-', '').replace(':', '').lower()}",
+                    "namespace": kube.namespace,
+                    "labels": {**theirs, CLUSTER_LABEL: cluster},
+                    "resourceVersion": "1",  # creates, and changes nothing that is there
+                },
+                "spec": {"cluster": cluster, "onDelete": on_delete},
+            }
+            made = await kube.apply(wanted, manager=MANAGER)
+            ref = ObjectRef.of(made)
+            click.echo(f"{ref}: asked for")
+            if wait:
+                return await interruption.until_asked(_completed(kube, ref, timeout))
+            return 0
+
+    return run_async(main)
+
+
+async def _completed(kube: Kube, ref: ObjectRef, seconds: float) -> int:
+    """Wait until a backup is completed, and say on stderr whatever it waits for."""
+    deadline, said = time.monotonic() + seconds, ""
+    while True:
+        backup = await _existing(kube, ref)
+        phase, message = _phase(backup), _message(backup)
+        if phase == "Completed":
+            click.echo(f"{ref}: completed")
+            return 0
+        if phase == "Failed":
+            raise BackupError(message, subject=str(ref))
+        if message and message != said:
+            said = message
+            click.echo(f"{ref}: {phase}: {message}", err=True)
+        if time.monotonic() >= deadline:
+            raise WaitTimeout(f"it is {phase}, and not completed yet: {message}", subject=str(ref))
+        await asyncio.sleep(_LOOK)
+
+
+@click.command("list")
+@click.argument("cluster", required=False, type=parameters.CLUSTER_NAME, metavar="[CLUSTER]")
+@cluster_options
+@click.option("-A", "--all-namespaces", is_flag=True, help="Backups of all namespaces.")
+@_output_option
+def list_backups(cluster: str | None, options: ConnectOptions, all_namespaces: bool, output: str) -> int:
+    """List the backups of a cluster, or of all, the newest first."""
+
+    async def main(interruption: Interruption) -> int:
+        async with connect(options) as kube:
+            namespace = None if all_namespaces else kube.namespace
+            found = (await interruption.until_asked(kube.list(BACKUP, namespace))).items
+            shown = [each for each in found if cluster in {None, each["spec"]["cluster"]}]
+            shown.sort(key=lambda each: str(each["metadata"].get("creationTimestamp")), reverse=True)
+            if output != "table":
+                _print(shown, output)
+            elif shown:
+                print_data(_table(shown, namespaced=all_namespaces))
+            else:
+                click.echo("no backups", err=True)
+        return 0
+
+    return run_async(main)
+
+
+@click.command()
+@click.argument("name", type=_NAME, metavar="NAME")
+@cluster_options
+@_output_option
+def describe(name: str, options: ConnectOptions, output: str) -> int:
+    """Show what a backup consists of, part by part."""
+
+    async def main(interruption: Interruption) -> int:
+        async with connect(options) as kube:
+            ref = ObjectRef(BACKUP.name, kube.namespace, name)
+            backup = await interruption.until_asked(_existing(kube, ref))
+            if output == "table":
+                print_data(_described(backup))
+            else:
+                _print([backup], output)
+        return 0
+
+    return run_async(main)
+
+
+@click.command()
+@click.argument("backups", nargs=-1, required=True, type=_NAME, metavar="NAME...")
+@cluster_options
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--leave-data", is_flag=True, help="Leave the dump where it is, if it cannot be removed.")
+def delete(backups: tuple[str, ...], options: ConnectOptions, yes: bool, leave_data: bool) -> int:
+    """Delete backups, and what they consist of unless they say onDelete: Keep.
+
+    The operator deletes the snapshots and the dump, and then the backup goes; this does not wait for it.
+    """
+    if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise click.UsageError("there is no terminal to ask on: confirm with --yes")
+
+    async def main(interruption: Interruption) -> int:
+        del interruption
+        async with connect(options) as kube:
+            refs = [ObjectRef(BACKUP.name, kube.namespace, name) for name in backups]
+            found = [await _existing(kube, ref) for ref in refs]
+            if not yes:
+                print_data(_table(found, namespaced=False))
+                if not click.confirm("Delete them, for good?", err=True):
+                    click.echo("nothing was deleted", err=True)
+                    return 0
+            for ref, backup in zip(refs, found, strict=True):
+                if leave_data:
+                    await kube.merge(BACKUP, ref, {"metadata": {"annotations": {"chronik.stream/leave-data": "true"}}})
+                await kube.delete(BACKUP, ref, uid=backup["metadata"]["uid"])
+                click.echo(f"{ref}: is being deleted")
+        return 0
+
+    return run_async(main)
+
+
+async def _existing(kube: Kube, ref: ObjectRef) -> Manifest:
+    found = await kube.get(BACKUP, ref.namespace, ref.name)
+    if found is None:
+        hint = "`chronik backup list -A` shows all backups."
+        raise ObjectMissing("there is no such backup", subject=str(ref), hint=hint)
+    return found
+
+
+def _print(backups: list[Manifest], output: str) -> None:
+    from chronik.documents.writer import to_json_list, to_yaml_stream  # noqa: PLC0415  # most people read tables
+
+    print_data(to_json_list(backups) if output == "json" else to_yaml_stream(backups))
+
+
+def _table(backups: list[Manifest], *, namespaced: bool) -> str:
+    from chronik.report.page import BOLD, Page  # noqa: PLC0415  # programs read no tables
+
+    head = [*(["NAMESPACE"] if namespaced else []), "NAME", "CLUSTER", "PHASE", "USABLE", "CUT", "SIZE"]
+    rows = [[(name, BOLD) for name in head]]
+    for each in backups:
+        status = each.get("status") or {}
+        usable = "yes" if status.get("usable") else "no"
+        cells = [each["metadata"]["name"], each["spec"]["cluster"], _phase(each), usable]
+        cells += [status.get("cutAt", "-"), status.get("size", "-")]
+        rows.append([(cell, "") for cell in ([each["metadata"]["namespace"]] if namespaced else []) + cells])
+    page = Page(look(sys.stdout)["width"], color=look(sys.stdout)["color"])
+    page.columns(rows, cut=True)
+    return page.text
+
+
+def _described(backup: Manifest) -> str:
+    """Return a backup for people: what it is, what it waits for, and each part."""
+    from chronik.report.page import BOLD, Page  # noqa: PLC0415  # programs read no pages
+
+    status = backup.get("status") or {}
+    page = Page(look(sys.stdout)["width"], color=look(sys.stdout)["color"])
+    about = {
+        "Backup": str(ObjectRef.of(backup)),
+        "Cluster": backup["spec"]["cluster"],
+        "Phase": _phase(backup),
+        "Usable": "yes" if status.get("usable") else "no",
+        "Started": status.get("startedAt"),
+        "Cut": status.get("cutAt"),
+        "Completed": status.get("completedAt"),
+        "Expires": status.get("expiresAt"),
+        "When deleted": backup["spec"].get("onDelete"),
+    }
+    page.columns([[(f"{key}:", BOLD), (value, "")] for key, value in about.items() if value])
+    if _message(backup):
+        page.paragraph(_message(backup))
+    metastore: dict[str, Any] | None = status.get("metastore")
+    parts = []
+    if metastore is not None:
+        where = metastore.get("object") or metastore.get("error") or "not dumped yet"
+        parts.append(["metastore", "ready" if metastore.get("ready") else "not ready", str(where)])
+    for each in status.get("volumes") or ():
+        how = each.get("error") or each.get("handle") or ("cut, not ready" if each.get("createdAt") else "not cut yet")
+        parts.append([each["claim"], "ready" if each.get("ready") else "not ready", how])
+    if parts:
+        rows = [[(name, BOLD) for name in ("PART", "STATE", "WHERE, OR WHY NOT")]]
+        page.columns([*rows, *([(cell, "") for cell in part] for part in parts)])
+    return page.text
+
+
+def _phase(backup: Manifest) -> str:
+    if "deletionTimestamp" in backup["metadata"]:
+        return "Deleting"
+    return str((backup.get("status") or {}).get("phase") or "Pending")
+
+
+def _message(backup: Manifest) -> str:
+    found = (backup.get("status") or {}).get("conditions") or ()
+    bad = [each for each in found if each["type"] == "ForgetFailed"]
+    said = bad or [each for each in found if each["type"] == "Completed"]
+    return str(said[0]["message"]) if said else ""

@@ -1,0 +1,26 @@
+"""The groups `chronik backup` and `chronik restore`, and which commands are in them."""
+
+from __future__ import annotations
+
+import click
+
+from chronik.cli.backup.cluster import create, delete, describe, list_backups
+from chronik.cli.backup.jobs import base, metastore, receive, restore_metastore
+from chronik.cli.backup.stored import catalog, forget, record, verify
+
+
+@click.group()
+def backup() -> None:
+    """Back up what a cluster keeps, and look after what was backed up."""
+
+
+@click.group()
+def restore() -> None:
+    """Restore what was backed up."""
+
+
+for _command in (create, list_backups, describe, delete):
+    backup.add_command(_command)
+for _command in (metastore, base, receive, catalog, verify, forget, record):
+    backup.add_command(_command)
+restore.add_command(restore_metastore)

@@ -1,0 +1,217 @@
+"""What runs inside of Jobs: a backup of a metastore, and its restore. No cluster is asked anything."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chronik.api.names import Form
+from chronik.cli import parameters
+from chronik.cli.backup.options import (
+    StoreAccess,
+    context,
+    id_option,
+    report,
+    request,
+    request_options,
+    result_option,
+    store_options,
+    with_options,
+)
+
+if TYPE_CHECKING:
+    from chronik.backup.manifest import Manifest
+
+_SLOT = Form(r"[a-z0-9_]{1,63}", 63, "lower-case letters, digits and _, at most 63")
+_SLOT_NAME = parameters.form("name", _SLOT, "name of a slot")
+
+
+@click.command()
+@id_option
+@with_options(*request_options, result_option)
+@store_options
+def metastore(
+    access: StoreAccess, identity: str, cluster: str, description: str | None, termination_log: str | None
+) -> None:
+    """Dump the metastore's database into a store.
+
+    The database is the one of PGHOST, PGDATABASE, PGUSER and PGPASSWORD, or of CHRONIK_DATABASE_URL. The dump is
+    streamed, read back and checked; its manifest is written last. A run after one that was cut off begins anew; one
+    after a run that ended finds the backup, and does nothing.
+
+    Exits with 0 if the backup is whole, 2 if an option or a file cannot be used, 8 if it failed and the same again will
+    not help, 9 if it may.
+    """
+
+    def work() -> dict[str, Any]:
+        from chronik.backup.dump import back_up_metastore  # noqa: PLC0415  # `--help` stays quick
+        from chronik.backup.tools import database_environment  # noqa: PLC0415
+
+        wanted, keys, store = request(identity, cluster, description), access.keys(), access.open()
+        manifest, already = back_up_metastore(store, database_environment(os.environ), keys, wanted, context())
+        return {"already": already, **told_of(manifest, store.url)}
+
+    report("backup metastore", identity, termination_log, work)
+
+
+def told_of(manifest: Manifest, url: str) -> dict[str, Any]:
+    """Return what the result says of a backup."""
+    file = manifest.files[0]
+    told = {
+        "method": manifest.method,
+        "object": f"{url}/{manifest.id}/{file.name}",
+        "bytes": file.bytes,
+        "sha256": file.sha256,
+        "server": manifest.server,
+        "startedAt": manifest.started_at,
+        "cutAt": manifest.cut_at,
+        "completedAt": manifest.completed_at,
+        "encrypted": manifest.encryption is not None,
+        "verified": True,
+    }
+    if manifest.encryption:
+        told["keyId"] = manifest.encryption.key_id
+    if manifest.wal:
+        told["wal"] = {
+            "systemIdentifier": manifest.wal.system_identifier,
+            "timeline": manifest.wal.timeline,
+            "start": manifest.wal.start,
+            "end": manifest.wal.end,
+        }
+    return told | {"rows": sum(manifest.rows.values())}
+
+
+@click.command()
+@id_option
+@with_options(*request_options, result_option)
+@store_options
+def base(
+    access: StoreAccess, identity: str, cluster: str, description: str | None, termination_log: str | None
+) -> None:
+    """Copy the metastore's whole server.
+
+    It can be recovered to the moment the copy ended, and to later ones by the WAL that `chronik backup receive` stores.
+    The user has to be allowed to replicate.
+
+    Exits with 0 if the backup is whole, 2 if an option or a file cannot be used, 8 if it failed and the same again will
+    not help, 9 if it may.
+    """
+
+    def work() -> dict[str, Any]:
+        from chronik.backup.base import back_up_base  # noqa: PLC0415  # `--help` stays quick
+        from chronik.backup.tools import database_environment  # noqa: PLC0415
+
+        wanted, keys, store = request(identity, cluster, description), access.keys(), access.open()
+        manifest, already = back_up_base(store, database_environment(os.environ), keys, wanted, context())
+        return {"already": already, **told_of(manifest, store.url)}
+
+    report("backup base", identity, termination_log, work)
+
+
+@click.command()
+@click.option("--slot", required=True, type=_SLOT_NAME, metavar="NAME", help="The replication slot. It is made.")
+@click.option(
+    "--interval",
+    type=parameters.Duration(),
+    default="10s",
+    show_default=True,
+    metavar="DURATION",
+    help="How often the segment that is being written is stored.",
+)
+@click.option(
+    "--folder", type=parameters.FOLDER, metavar="DIR", help="For what is under way.  [default: a temporary one]"
+)
+@result_option
+@store_options
+def receive(access: StoreAccess, slot: str, interval: float, folder: str | None, termination_log: str | None) -> None:
+    """Receive the metastore's WAL, for ever.
+
+    It is put into a store as it is written: whole segments, and at intervals the one that is being written.
+    It runs until it is stopped, by SIGTERM or SIGINT. The slot is moved on only when the store has the WAL, so nothing
+    is lost while it is away; the server keeps what the store lacks.
+
+    Exits with 0 if it was stopped, 2 if an option or a file cannot be used, 8 if it cannot go on.
+    """
+
+    def work() -> dict[str, Any]:
+        from chronik.backup.receiver import Receiver  # noqa: PLC0415  # `--help` stays quick
+        from chronik.backup.tools import database_environment  # noqa: PLC0415
+
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        store, keys, environment = access.open(), access.keys(), database_environment(os.environ)
+        with tempfile.TemporaryDirectory(prefix="chronik-") as temporary:
+            place = Path(folder or temporary)
+            Receiver(store, environment, keys, slot, place, interval, context(), stop).run()
+        return {"slot": slot}
+
+    report("backup receive", "", termination_log, work)
+
+
+class _Moment(click.ParamType[datetime]):
+    """A point in time as RFC 3339 has it, with its zone."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the time."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            self.fail(f"{value!r} is no time with a zone; write 2026-11-29T08:30:00Z", param, ctx)
+        return moment
+
+
+@click.command("metastore")
+@id_option
+@click.option(
+    "--target-time",
+    "target",
+    type=_Moment(),
+    metavar="TIME",
+    help="Recover a base to this moment: 2026-11-29T08:30:00Z.",
+)
+@click.option("--exact", is_flag=True, help="Fail if the archive ends before that, rather than recover to its end.")
+@click.option("--allow-overwrite", is_flag=True, help="Drop everything in the database first, if it is not empty.")
+@result_option
+@store_options
+def restore_metastore(
+    access: StoreAccess,
+    identity: str,
+    target: datetime | None,
+    exact: bool,
+    allow_overwrite: bool,
+    termination_log: str | None,
+) -> None:
+    """Restore a backup into the metastore's database, which has to be empty.
+
+    All in one transaction, with a row in the table chronik_recovery: after a run that was cut off the database is as it
+    was, and a run after one that ended finds the row, and does nothing. A base is recovered by a PostgreSQL of its own,
+    and its database then loaded in the same way.
+
+    Exits with 0 if the database is restored, 2 if an option or a file cannot be used, 8 if it failed and the same again
+    will not help, 9 if it may.
+    """
+
+    def work() -> dict[str, Any]:
+        from chronik.backup.restore import Wish, restore_backup  # noqa: PLC0415  # `--help` stays quick
+        from chronik.backup.runs import check_id  # noqa: PLC0415
+        from chronik.backup.tools import database_environment  # noqa: PLC0415
+
+        wish = Wish(check_id(identity), target, exact=exact, overwrite=allow_overwrite)
+        store, keys, environment = access.open(), access.keys(), database_environment(os.environ)
+        return restore_backup(store, keys, environment, wish, context())
+
+    report("restore metastore", identity, termination_log, work)

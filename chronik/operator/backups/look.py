@@ -1,0 +1,156 @@
+"""Look at what a backup consists of by now: its cluster from the caches, its Job and snapshots from the server."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from chronik.backups.document import cluster_of, phase_of, status_of
+from chronik.backups.parts import job_name
+from chronik.backups.plan import DUMP, Seen
+from chronik.errors import InvalidDocuments, KindMissing
+from chronik.manifest import BACKUP_LABEL, CLUSTER, JOB, POD, SNAPSHOT, SNAPSHOT_CONTENT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chronik.api.spec import Cluster
+    from chronik.manifest import Manifest
+    from chronik.operator.context import BackupTools, ReconcileContext
+
+_JOB_LABEL = "batch.kubernetes.io/job-name"
+
+
+async def look(backup: Manifest, tools: BackupTools, context: ReconcileContext) -> Seen:
+    """Return what is there of a backup, and of its cluster.
+
+    Raises:
+        ApiError: the server could not be asked.
+    """
+    return await (_on_its_way if status_of(backup).get("startedAt") else _before)(backup, tools, context)
+
+
+async def _before(backup: Manifest, tools: BackupTools, context: ReconcileContext) -> Seen:
+    """Return what decides whether a backup can begin."""
+    key = cluster_of(backup)
+    document = context.cache.cluster(key)
+    cluster = context.validator.validate(document, stored=True).cluster if document else None
+    settings = cluster.spec["backup"] if cluster else None
+    has_snapshots = True
+    if settings and settings["volumes"]["method"] != "None":
+        has_snapshots = await snapshots_of(backup, context) is not None
+    return Seen(
+        document=document,
+        cluster=cluster,
+        claims=context.cache.view(key).claims,
+        other=_first(backup, context),
+        has_snapshots=has_snapshots,
+        image=tools.image_of(cluster) if cluster and settings else "",
+    )
+
+
+def _first(backup: Manifest, context: ReconcileContext) -> str:
+    """Return the name of a backup of the same cluster that goes first; empty if none does."""
+    others = [each for each in context.cache.backups(cluster_of(backup)) if each["metadata"] != backup["metadata"]]
+    others = [each for each in others if each["metadata"]["name"] != backup["metadata"]["name"]]
+    running = [each for each in others if phase_of(each) in {"Running", "Finalizing"}]
+    before = [each for each in others if phase_of(each) == "Pending" and _age(each) < _age(backup)]
+    return next((each["metadata"]["name"] for each in (*running, *before)), "")
+
+
+def _age(backup: Manifest) -> tuple[str, str]:
+    return backup["metadata"].get("creationTimestamp", ""), backup["metadata"]["name"]
+
+
+async def _on_its_way(backup: Manifest, tools: BackupTools, context: ReconcileContext) -> Seen:
+    """Return how the parts of a backup are that has begun."""
+    status = status_of(backup)
+    job = result = None
+    if status.get("metastore") is not None:
+        job, result = await see_job(backup, job_name(backup["metadata"]["name"], DUMP), context)
+    snapshots = await snapshots_of(backup, context) if status.get("volumes") else {}
+    cluster = None
+    with suppress(InvalidDocuments):  # it is told when a part is made
+        cluster = recorded_cluster(backup, context)
+    return Seen(
+        claims=context.cache.view(cluster_of(backup)).claims,
+        job=job,
+        result=result,
+        snapshots=snapshots or {},
+        contents=await _contents(snapshots or {}, context),
+        image=tools.image_of(cluster) if cluster else "",
+    )
+
+
+async def snapshots_of(backup: Manifest, context: ReconcileContext) -> dict[str, Manifest] | None:
+    """Return the snapshots of a backup by name; None if this Kubernetes has none."""
+    metadata = backup["metadata"]
+    try:
+        selector = f"{BACKUP_LABEL}={metadata['uid']}"
+        found = await context.kube.list(SNAPSHOT, metadata["namespace"], label_selector=selector)
+    except KindMissing:
+        return None
+    return {each["metadata"]["name"]: each for each in found.items}
+
+
+async def _contents(snapshots: Mapping[str, Manifest], context: ReconcileContext) -> dict[str, Manifest]:
+    """Return the contents that snapshots are bound to; none in namespaced mode, where they may not be read."""
+    if context.cache.is_namespaced:
+        return {}
+    names = (str((each.get("status") or {}).get("boundVolumeSnapshotContentName") or "") for each in snapshots.values())
+    found: dict[str, Manifest] = {}
+    for name in filter(None, names):
+        content = await context.kube.get(SNAPSHOT_CONTENT, "", name)
+        if content is not None:
+            found[name] = content
+    return found
+
+
+async def see_job(
+    backup: Manifest, name: str, context: ReconcileContext
+) -> tuple[Manifest | None, dict[str, Any] | None]:
+    """Return a Job of a backup, and what its container said, once it has ended."""
+    namespace = backup["metadata"]["namespace"]
+    job = await context.kube.get(JOB, namespace, name)
+    if job is None or not (job.get("status") or {}).get("conditions"):
+        return job, None
+    pods = await context.kube.list(POD, namespace, label_selector=f"{_JOB_LABEL}={name}")
+    said = [each for pod in pods.items if _is_of(pod, job) for each in _results(pod)]
+    good = [each for each in said if each.get("result") == "ok"]
+    found = good or said
+    return job, found[-1] if found else None
+
+
+def _is_of(pod: Manifest, job: Manifest) -> bool:
+    return any(each.get("uid") == job["metadata"]["uid"] for each in pod["metadata"].get("ownerReferences") or ())
+
+
+def _results(pod: Manifest) -> list[dict[str, Any]]:
+    """Return what containers of a pod said at their end: one JSON object each, if it can be read."""
+    found = []
+    for each in (pod.get("status") or {}).get("containerStatuses") or ():
+        message = ((each.get("state") or {}).get("terminated") or {}).get("message") or ""
+        with suppress(ValueError):
+            said = json.loads(message.strip().splitlines()[-1] if message.strip() else "")
+            found += [said] if isinstance(said, dict) else []
+    return found
+
+
+def recorded_cluster(backup: Manifest, context: ReconcileContext) -> Cluster:
+    """Return the cluster as it was when a backup began, which holds for the whole of it.
+
+    Raises:
+        InvalidDocuments: this version of chronik does not take its spec.
+    """
+    key = cluster_of(backup)
+    document = {
+        "apiVersion": CLUSTER.api_version,
+        "kind": CLUSTER.name,
+        "metadata": {"name": key.name, "namespace": key.namespace},
+        "spec": status_of(backup)["cluster"]["spec"],
+    }
+    validated = context.validator.validate(document, stored=True)
+    if validated.cluster is None:
+        raise InvalidDocuments(validated.problems, subject=f"the spec of {key} that the backup has recorded")
+    return validated.cluster

@@ -1,0 +1,295 @@
+"""What a backup needs next, by what is there: beginnings, deadlines, lost parts, and passes cut off anywhere."""
+
+from __future__ import annotations
+
+import pytest
+from support.snapshots import result
+
+from chronik.backups.deletion import Remains, plan_deletion
+from chronik.backups.parts import job_name, size_of
+from chronik.backups.plan import Make, Remove, Seen, plan_backup
+from chronik.manifest import BACKUP_LABEL
+from chronik.offline import loading
+
+NOW, SOON, LATE = "2026-11-29T02:00:00Z", "2026-11-29T02:10:00Z", "2026-11-29T03:00:00Z"
+CLAIMS = [{"metadata": {"name": f"data-c-{name}"}} for name in ("ingest-10", "ingest-9", "controller-0", "search-0")]
+CLAIMS.append({"metadata": {"name": "data-other-ingest-0"}})
+
+
+def document(phase="Running", conditions=(), **backup):
+    """Return a ChronikCluster that is to be backed up."""
+    section = {"destination": {"claim": {"name": "backups"}}} | backup
+    return {
+        "apiVersion": "chronik.stream/v1alpha1",
+        "kind": "ChronikCluster",
+        "metadata": {"name": "c", "namespace": "n", "uid": "uid-c", "generation": 3},
+        "spec": {
+            "storage": {"backend": "local"},
+            "metastore": {"connection": {"host": "db", "database": "d", "credentialsSecret": "s"}},
+            "backup": section,
+        },
+        "status": {"phase": phase, "conditions": [{"type": "Ready", "status": "True", "message": ""}, *conditions]},
+    }
+
+
+def backup(status=None, **spec):
+    """Return a ChronikBackup."""
+    metadata = {"name": "b", "namespace": "n", "uid": "uid-b", "generation": 1, "creationTimestamp": NOW}
+    found = {"metadata": metadata, "spec": {"cluster": "c", "deadline": "1h", "onDelete": "Delete"} | spec}
+    return found | ({"status": status} if status else {})
+
+
+def seen(live=None, **more):
+    """Return what is there before a backup begins."""
+    live = live or document()
+    cluster = loading.validator().validate(live, stored=True).cluster
+    assert cluster
+    return Seen(**{"document": live, "cluster": cluster, "claims": CLAIMS, "image": "x"} | more)
+
+
+def begun(**more):
+    """Return the backup just begun, and what is there of it."""
+    return backup(plan_backup(backup(), seen(**more), NOW).status)
+
+
+def job(*conditions, name="b-metastore"):
+    """Return a Job in a state."""
+    told = [{"type": each, "status": "True", "message": "in its words"} for each in conditions]
+    return {"metadata": {"name": name, "uid": "uid-j"}, "status": {"conditions": told}}
+
+
+def snapshot(name, uid="uid-b", **status):
+    """Return a snapshot of this backup, or of another."""
+    metadata = {"name": name, "namespace": "n", "uid": f"uid-{name}", "labels": {BACKUP_LABEL: uid}}
+    return {"metadata": metadata, "status": status}
+
+
+def completed(plan):
+    """Return reason and message of the condition Completed."""
+    found = next(each for each in plan.status["conditions"] if each["type"] == "Completed")
+    return found["reason"], found["message"]
+
+
+def test_the_first_step_writes_down_what_there_is_to_do():
+    """Nothing is made before the status says which volumes are cut, in which order, and what the cluster is."""
+    plan = plan_backup(backup(), seen(), NOW)
+
+    assert plan.makes == ()
+    assert [each["snapshot"] for each in plan.status["volumes"]] == ["b-controller-0", "b-ingest-9", "b-ingest-10"]
+    assert plan.status["metastore"] == {"ready": False}
+    assert (plan.status["phase"], plan.status["startedAt"]) == ("Running", NOW)
+    assert plan.status["cluster"]["generation"] == 3
+
+
+@pytest.mark.parametrize(
+    ("there", "reason"),
+    [
+        (Seen(), "ClusterMissing"),
+        (Seen(document=document()), "ClusterInvalid"),
+        (seen(other="a"), "AnotherBackup"),
+        (seen(has_snapshots=False), "SnapshotsUnavailable"),
+        (seen(claims=[]), "NoVolumes"),
+        (seen(image=""), "NoImage"),
+        (
+            seen(document("Updating", [{"type": "Progressing", "status": "True", "reason": "RolloutInProgress"}])),
+            "RolloutInProgress",
+        ),
+    ],
+)
+def test_what_keeps_a_backup_from_beginning(there, reason):
+    """A backup that cannot begin waits and says why; after its deadline it has failed, and says so."""
+    waiting = plan_backup(backup(), there, SOON)
+    assert (waiting.status["phase"], completed(waiting)[0], waiting.makes) == ("Pending", reason, ())
+
+    over = plan_backup(backup(), there, LATE)
+    assert (over.status["phase"], completed(over)[0]) == ("Failed", "DeadlineExceeded")
+    assert "did not begin within 1h" in completed(over)[1]
+
+
+def test_a_roll_that_comes_no_further_is_not_waited_for():
+    """A roll that makes no progress keeps no backup from beginning."""
+    stuck = document("Updating", [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}])
+
+    assert plan_backup(backup(), seen(stuck), SOON).status["phase"] == "Running"
+
+
+def test_each_step_waits_for_the_one_before():
+    """The dump, then the controllers, then the ingest nodes: nothing is begun before the last step is whole."""
+    begins = begun()
+    plan = plan_backup(begins, Seen(claims=CLAIMS), NOW)
+    assert plan.makes == (Make("job", "b-metastore"),)
+
+    plan = plan_backup(begins, Seen(claims=CLAIMS, job=job()), NOW)
+    assert plan.makes == ()
+
+    dumped = plan_backup(begins, Seen(claims=CLAIMS, job=job("Complete"), result=result()), NOW)
+    assert [each.name for each in dumped.makes] == ["b-controller-0"]
+
+    cut = {"b-controller-0": snapshot("b-controller-0", creationTime=SOON)}
+    plan = plan_backup(backup(dumped.status), Seen(claims=CLAIMS, job=job("Complete"), snapshots=cut), NOW)
+    assert [each.name for each in plan.makes] == ["b-ingest-9", "b-ingest-10"]
+    assert plan.removes == (Remove("Job", "b-metastore", "uid-j"),)
+
+
+def test_a_deadline_tells_what_is_missing_and_then_stops_the_job():
+    """Beyond the deadline the status says what is missing first; only then the Job goes, and the backup has failed."""
+    begins = begun()
+    there = Seen(claims=CLAIMS, job=job())
+    failing = plan_backup(begins, there, LATE)
+    assert (failing.status["phase"], failing.removes) == ("Finalizing", ())
+    assert completed(failing)[0] == "DeadlineExceeded"
+    assert "the metastore is not dumped yet; 0 of 3 snapshots are ready" in completed(failing)[1]
+
+    stopping = plan_backup(backup(failing.status), there, LATE)
+    assert stopping.removes == (Remove("Job", "b-metastore", "uid-j"),)
+    failed = plan_backup(backup(stopping.status), Seen(claims=CLAIMS), LATE)
+    assert (failed.status["phase"], failed.makes, failed.status["usable"]) == ("Failed", (), False)
+    assert completed(failed) == completed(failing)
+
+
+@pytest.mark.parametrize(
+    ("there", "reason", "said"),
+    [
+        ({"job": job("Failed")}, "DumpFailed", "in its words"),
+        ({"job": job("Failed"), "result": {"message": "full", "hint": "Empty it."}}, "DumpFailed", "full Empty it."),
+    ],
+)
+def test_a_failed_dump_fails_in_its_own_words(there, reason, said):
+    """What the Job's container said is what the backup says; without it, what the Job says."""
+    plan = plan_backup(begun(), Seen(claims=CLAIMS, **there), NOW)
+
+    assert completed(plan) == (reason, f"The metastore was not dumped: {said}")
+
+
+def test_a_dump_whose_result_is_lost_runs_again():
+    """A Job that ended well, and whose pod is gone, has told nothing: it is made anew."""
+    plan = plan_backup(begun(), Seen(claims=CLAIMS, job=job("Complete")), NOW)
+
+    assert plan.removes == (Remove("Job", "b-metastore", "uid-j"),)
+    assert plan.status["metastore"]["ready"] is False
+
+
+@pytest.mark.parametrize("said", [result(verified=False), result(result="failed")])
+def test_a_dump_that_was_not_read_back_is_none(said):
+    """Only a result that says ok and verified counts."""
+    plan = plan_backup(begun(), Seen(claims=CLAIMS, job=job("Complete"), result=said), NOW)
+
+    assert plan.status["metastore"]["ready"] is False
+
+
+def cut(metastore="None"):
+    """Return a backup of volumes alone, all of them cut, and their snapshots."""
+    live = document(metastore={"method": metastore})
+    begins = backup(plan_backup(backup(), seen(live), NOW).status)
+    names = [each["snapshot"] for each in begins["status"]["volumes"]]
+    snapshots = {name: snapshot(name, creationTime=SOON, restoreSize="1Gi") for name in names}
+    return backup(plan_backup(begins, Seen(claims=CLAIMS, snapshots=snapshots), NOW).status), snapshots
+
+
+def test_a_snapshot_that_vanishes_fails_the_backup():
+    """A snapshot that was cut and is gone is not cut again, for that would break the order."""
+    begins, snapshots = cut()
+    snapshots.pop("b-controller-0")
+    plan = plan_backup(begins, Seen(claims=CLAIMS, snapshots=snapshots), NOW)
+
+    assert completed(plan) == ("SnapshotLost", "The VolumeSnapshot b-controller-0 was cut, and is gone")
+    assert plan.makes == ()
+
+
+def test_a_snapshot_of_somebody_else_is_not_taken():
+    """A snapshot of the wanted name that is none of this backup's fails it, and is left alone."""
+    begins = backup(plan_backup(backup(), seen(document(metastore={"method": "None"})), NOW).status)
+    strange = {"b-controller-0": snapshot("b-controller-0", uid="other", creationTime=SOON)}
+    plan = plan_backup(begins, Seen(claims=CLAIMS, snapshots=strange), NOW)
+
+    assert completed(plan)[0] == "SnapshotLost"
+    assert "is not of this backup" in completed(plan)[1]
+
+
+def test_a_claim_that_is_gone_before_it_was_cut_fails_the_backup():
+    """There is nothing to cut any more, and that is said at once."""
+    begins = backup(plan_backup(backup(), seen(document(metastore={"method": "None"})), NOW).status)
+    plan = plan_backup(begins, Seen(claims=[]), NOW)
+
+    assert completed(plan) == ("ClaimGone", "The claim data-c-controller-0 is gone, and was not cut yet")
+
+
+def test_all_parts_ready_complete_a_backup():
+    """Cut is not ready: only snapshots that are ready and bound complete it, and cutAt is the last cut."""
+    begins, snapshots = cut()
+    assert (begins["status"]["phase"], begins["status"]["cutAt"]) == ("Finalizing", SOON)
+    for name, each in snapshots.items():
+        each["status"] |= {"readyToUse": True, "boundVolumeSnapshotContentName": f"content-{name}"}
+    plan = plan_backup(begins, Seen(claims=CLAIMS, snapshots=snapshots), NOW)
+
+    assert (plan.status["phase"], plan.status["usable"], plan.status["size"]) == ("Completed", True, "3Gi")
+    assert plan_backup(backup(plan.status), Seen(), LATE).status == plan.status
+
+
+def test_an_error_of_the_server_is_told_of_its_part():
+    """What keeps one snapshot from being made is said of it, and is no end."""
+    begins = backup(plan_backup(backup(), seen(document(metastore={"method": "None"})), NOW).status)
+    plan = plan_backup(begins, Seen(claims=CLAIMS, errors={"b-controller-0": "quota"}), NOW)
+
+    assert plan.status["volumes"][0]["error"] == "quota"
+    assert "data-c-controller-0 (quota)" in completed(plan)[1]
+    assert [each.name for each in plan.makes] == ["b-controller-0"]
+
+
+def test_names_of_jobs_fit_a_label():
+    """A long name is cut, and stays unlike others that begin alike."""
+    names = {job_name(f"{'a' * 100}{number}", "metastore") for number in range(10)}
+
+    assert len(names) == 10
+    assert all(len(name) <= 63 and name.endswith("-metastore") for name in names)
+
+
+def test_sizes_are_added_up():
+    """Sizes add up in whole GiB, rounded up; without any there is none."""
+    assert size_of([{"restoreSize": "1Gi"}, {"restoreSize": "512Mi"}, {}]) == "2Gi"
+    assert size_of([{}]) == ""
+
+
+# --- deletion ---------------------------------------------------------------------------------------------------------
+
+DUMPED = {"phase": "Completed", "metastore": {"ready": True}}
+
+
+def test_a_backup_that_never_began_goes_at_once():
+    """There is nothing of it, and no Job is made."""
+    plan = plan_deletion(backup(), Remains(image="x"), NOW)
+
+    assert (plan.done, plan.forget, plan.removes) == (True, "", ())
+
+
+def test_the_dump_is_forgotten_after_the_job_that_makes_it():
+    """A Job under way is stopped before another removes what it wrote; then the backup goes."""
+    stopping = plan_deletion(backup(DUMPED), Remains(dump=job(), image="x"), NOW)
+    assert (stopping.removes, stopping.forget, stopping.done) == ((Remove("Job", "b-metastore", "uid-j"),), "", False)
+
+    forgetting = plan_deletion(backup(DUMPED), Remains(image="x"), NOW)
+    assert (forgetting.forget, forgetting.done) == ("b-forget", False)
+    done = plan_deletion(backup(DUMPED), Remains(forget=job("Complete", name="b-forget"), image="x"), NOW)
+    assert done.done
+
+
+def test_a_failed_removal_is_tried_again_after_a_while():
+    """A Job that could not remove the dump is told, and made anew after five minutes."""
+    failed = job("Failed", name="b-forget")
+    failed["status"]["conditions"][0]["lastTransitionTime"] = NOW
+    now = plan_deletion(backup(DUMPED), Remains(forget=failed, image="x"), NOW)
+    assert (now.removes, now.done) == ((), False)
+    assert any(each["type"] == "ForgetFailed" for each in now.status["conditions"])
+
+    later = plan_deletion(backup(DUMPED), Remains(forget=failed, image="x"), SOON)
+    assert later.removes == (Remove("Job", "b-forget", "uid-j"),)
+
+
+@pytest.mark.parametrize("remains", [Remains(), Remains(valid=False, image="x")])
+def test_what_cannot_be_forgotten_is_told(remains):
+    """Without an image, or a cluster's spec that can be read, the dump stays, and that is said with a way out."""
+    plan = plan_deletion(backup(DUMPED), remains, NOW)
+
+    assert not plan.done
+    told = next(each for each in plan.status["conditions"] if each["type"] == "ForgetFailed")
+    assert "chronik backup delete --leave-data b" in told["message"]

@@ -1,0 +1,424 @@
+"""Backups by the operator: their order, their ends, what is told of them, and how they go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.cli_place import run
+from support.operator_process import OperatorProcess
+from support.operators import Namespace, eventually, running, small, with_condition
+from support.snapshots import Played, backup_of, install_snapshots
+
+from chronik.manifest import BACKUP, CLUSTER, JOB, SNAPSHOT, SNAPSHOT_CONTENT
+from chronik.offline import loading
+from chronik.operator.cache.cache import Selection
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chronik.manifest import Manifest
+
+SECTION = {
+    "destination": {"s3": {"bucket": "acme-backups", "region": "eu-central-1", "credentialsSecret": "backup-s3"}},
+}
+IMAGE = "chronik/operator:1.0"
+
+
+@pytest.fixture
+def place(server, namespace) -> Namespace:
+    """Return a fresh namespace on a server that knows snapshots."""
+    install_snapshots(server)
+    return Namespace(server, namespace)
+
+
+def backing_up(place: Namespace, **options: Any) -> Any:
+    """Run an operator that makes backups, and looks at them more often than in real life."""
+    selection = Selection(namespaces=(place.name,), features=frozenset({"backups"}))
+    return running(place.server, place.name, selection=selection, backup_image=IMAGE, backup_poll=0.1, **options)
+
+
+async def launched(place: Namespace, played: Played, **backup: Any) -> None:
+    """Have a cluster run that is to be backed up, with a volume for each of its two nodes."""
+    for part in ("controller", "ingest"):
+        await played.claim("c", part, 0)
+    await place.launch(small(place.name, backup=SECTION | backup))
+
+
+async def ended(place: Namespace, name: str, phase: str, seconds: float = 40) -> Manifest:
+    """Wait until a backup is in a phase, and return it."""
+    seen = [None]
+
+    async def there() -> Manifest | None:
+        seen.append(await place.get(BACKUP, name))
+        return seen[-1] if seen[-1] and (seen[-1].get("status") or {}).get("phase") == phase else None
+
+    try:
+        return dict(await eventually(there, seconds))
+    except AssertionError:
+        raise AssertionError(seen[-1]) from None
+
+
+async def saying(place: Namespace, name: str, text: str) -> Manifest:
+    """Wait until a backup's condition Completed says something, and return it."""
+
+    async def there() -> Manifest | None:
+        found = await place.get(BACKUP, name)
+        return found if found and text in str((found.get("status") or {}).get("conditions")) else None
+
+    return dict(await eventually(there))
+
+
+async def gone(place: Namespace, name: str) -> None:
+    """Wait until a backup is gone."""
+
+    async def there() -> bool:
+        return await place.get(BACKUP, name) is None
+
+    await eventually(there)
+
+
+def condition(backup: Manifest, kind: str) -> tuple[str, str, str]:
+    """Return status, reason and message of a condition."""
+    found = next(each for each in backup["status"]["conditions"] if each["type"] == kind)
+    return found["status"], found["reason"], found["message"]
+
+
+async def test_a_backup_has_all_parts_in_their_order(place):
+    """The dump comes first, then the controllers' volumes, then those of the ingest nodes; then it can be used."""
+    played = Played(place)
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        await place.create(backup_of(place))
+        backup = await ended(place, "b", "Completed")
+
+        status = backup["status"]
+        assert played.order == ["metastore", "data-c-controller-0", "data-c-ingest-0"]
+        assert status["usable"] is True
+        assert [each["snapshot"] for each in status["volumes"]] == ["b-controller-0", "b-ingest-0"]
+        assert all(each["ready"] and each["createdAt"] for each in status["volumes"])
+        assert status["metastore"]["verified"] is True
+        assert status["size"] == "2Gi"
+        assert status["cluster"]["spec"]["backup"]["destination"] == SECTION["destination"]
+        assert await place.list(JOB) == []
+
+        async def told() -> bool:
+            return {"BackupStarted", "BackupCompleted"} <= (await place.events()).keys()
+
+        await eventually(told)
+
+
+async def test_what_a_driver_says_is_told_part_by_part(place):
+    """A snapshot that fails is named with the driver's words, is tried until it works, and then all is well."""
+    played = Played(place)
+    played.failing["data-c-ingest-0"] = "the array is busy"
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        await place.create(backup_of(place))
+        backup = await saying(place, "b", "data-c-ingest-0 (the array is busy)")
+        assert condition(backup, "SnapshotsReady")[2].startswith("1 of 2 snapshots are ready")
+        assert backup["status"]["usable"] is False
+
+        played.failing.clear()
+        backup = await ended(place, "b", "Completed")
+        assert "error" not in backup["status"]["volumes"][1]
+
+
+async def test_a_content_that_names_another_snapshot_is_never_usable(place):
+    """A snapshot whose content belongs to another is told and completes no backup; those of other shards are let be."""
+    played = Played(place)
+    played.lying.add("data-c-ingest-0")
+    shard = {"example.com/shard": place.name}
+    everywhere = Selection(selector=f"example.com/shard={place.name}", features=frozenset({"backups"}))
+    options = {"selection": everywhere, "backup_image": IMAGE, "backup_poll": 0.1}
+    async with played.playing(), running(place.server, place.name, **options):
+        for part in ("controller", "ingest"):
+            await played.claim("c", part, 0)
+        cluster, wanted = small(place.name, backup=SECTION), backup_of(place)
+        cluster["metadata"]["labels"] = wanted["metadata"]["labels"] = shard
+        await place.launch(cluster)
+        await place.create(wanted)
+        await place.create(backup_of(place, "strange"))
+        backup = await saying(place, "b", "names another snapshot")
+        assert (backup["status"]["phase"], backup["status"]["usable"]) == ("Finalizing", False)
+        await asyncio.sleep(1)
+        await ended(place, "b", "Finalizing")
+        strange = await place.get(BACKUP, "strange")
+        assert "status" not in strange, "it is another shard's"
+
+
+async def test_a_dump_that_fails_fails_the_backup(place):
+    """If the Job fails for good, the backup has failed in the Job's own words, and no volume was cut for it."""
+    played = Played(place)
+    played.jobs["metastore"] = "failed"
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        await place.create(backup_of(place))
+        backup = await ended(place, "b", "Failed")
+
+        assert condition(backup, "Completed")[1:] == ("DumpFailed", "The metastore was not dumped: the store is full")
+        assert await place.list(JOB) == []
+        assert await place.list(SNAPSHOT) == []
+
+
+async def test_a_cluster_that_is_not_healthy_is_backed_up_and_said_so(place):
+    """A cluster with a node down is backed up all the same, and the backup says how it was."""
+    played = Played(place)
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        for ref in await place.workloads():
+            if ref.name == "c-ingest":
+                await place.roll_out(ref, ready=0)
+        await with_condition(place, "c", "Ready", "False")
+        await place.create(backup_of(place))
+        backup = await ended(place, "b", "Completed")
+
+        assert "was not healthy when it began: ingest nodes" in condition(backup, "Completed")[2]
+
+
+async def test_backups_of_a_cluster_go_one_after_the_other(place):
+    """A second backup waits for the first, and says for which."""
+    played = Played(place)
+    played.jobs["metastore"] = "never"
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        await place.create(backup_of(place, "first"))
+        await ended(place, "first", "Running")
+        await place.create(backup_of(place, "second"))
+        backup = await saying(place, "second", "AnotherBackup")
+        assert condition(backup, "Completed")[2] == "ChronikBackup first of this cluster goes first"
+
+        played.jobs["metastore"] = "ok"
+        await ended(place, "first", "Completed")
+        await ended(place, "second", "Completed")
+
+
+async def test_a_cluster_that_is_not_to_be_backed_up_is_said(place):
+    """A backup of a cluster without spec.backup, or of none, waits and says why."""
+    async with backing_up(place):
+        await place.launch(small(place.name))
+        await place.create(backup_of(place))
+        await place.create(backup_of(place, "stray", cluster="other"))
+
+        assert condition(await saying(place, "b", "NotConfigured"), "Completed")[2].startswith(
+            "ChronikCluster c has no"
+        )
+        await saying(place, "stray", "ClusterMissing")
+
+
+async def test_without_snapshots_it_is_said_what_to_install(bare_server):
+    """A server without VolumeSnapshots: the backup waits, and says what to install and what to set instead."""
+    bare_server.install(loading.definitions())
+    for kind in (CLUSTER, BACKUP):
+        bare_server.wait_served(f"/apis/{kind.api_version}/{kind.plural}")
+    place = Namespace(bare_server, bare_server.new_namespace())
+    async with backing_up(place):
+        await place.launch(small(place.name, backup=SECTION))
+        await place.create(backup_of(place))
+        backup = await saying(place, "b", "SnapshotsUnavailable")
+
+        assert "external-snapshotter" in condition(backup, "Completed")[2]
+
+
+async def test_a_deleted_backup_takes_its_parts_along(place):
+    """Snapshots are deleted, a Job removes the dump, and only then the backup goes."""
+    played = Played(place)
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        await place.create(backup_of(place))
+        await ended(place, "b", "Completed")
+        played.order.clear()
+        await place.delete(BACKUP, "b")
+        await gone(place, "b")
+
+        assert played.order == ["forget"]
+        assert await place.list(SNAPSHOT) == []
+        assert await place.list(JOB) == []
+
+
+async def test_a_backup_that_is_to_be_kept_leaves_its_parts(place):
+    """With onDelete Keep the document goes, its snapshots belong to nobody and stay, and nothing is forgotten."""
+    played = Played(place)
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        await place.create(backup_of(place, onDelete="Keep"))
+        await ended(place, "b", "Completed")
+        played.order.clear()
+        await place.delete(BACKUP, "b")
+        await gone(place, "b")
+
+        assert played.order == []
+        kept = await place.list(SNAPSHOT)
+        assert [each["metadata"]["name"] for each in kept] == ["b-controller-0", "b-ingest-0"]
+        assert not any(each["metadata"].get("ownerReferences") for each in kept)
+
+
+async def test_a_dump_that_cannot_be_removed_is_told_and_can_be_left(place):
+    """If the dump cannot be removed, the backup stays and says how to let it go; then it goes."""
+    played = Played(place)
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        await place.create(backup_of(place))
+        await ended(place, "b", "Completed")
+        played.jobs["forget"] = "failed"
+        await place.delete(BACKUP, "b")
+        backup = await saying(place, "b", "ForgetFailed")
+        assert "--leave-data" in condition(backup, "ForgetFailed")[2]
+
+        await place.edit(BACKUP, "b", {"metadata": {"annotations": {"chronik.stream/leave-data": "true"}}})
+        await gone(place, "b")
+        assert await place.list(JOB) == []
+
+
+async def test_deleting_a_cluster_deletes_no_backup(place):
+    """Backups outlive their cluster with all their parts, and can be deleted after it."""
+    played = Played(place)
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        await place.create(backup_of(place))
+        await ended(place, "b", "Completed")
+        await place.delete(CLUSTER, "c")
+
+        async def cluster_gone() -> bool:
+            return await place.get(CLUSTER, "c") is None
+
+        await eventually(cluster_gone)
+        await asyncio.sleep(0.5)
+        assert (await ended(place, "b", "Completed"))["status"]["usable"] is True
+        assert len(await place.list(SNAPSHOT)) == 2
+
+        await place.delete(BACKUP, "b")
+        await gone(place, "b")
+        assert played.order[-1] == "forget"
+
+
+async def test_backups_go_with_a_cluster_that_says_so(place):
+    """With onClusterDeletion Delete, backups are deleted when their cluster is."""
+    played = Played(place)
+    async with played.playing(), backing_up(place):
+        await launched(place, played, onClusterDeletion="Delete")
+        await place.create(backup_of(place))
+        await ended(place, "b", "Completed")
+        await place.delete(CLUSTER, "c")
+        await gone(place, "b")
+        assert await place.list(SNAPSHOT) == []
+
+
+async def test_a_schedule_makes_backups_and_lets_them_go(place):
+    """A schedule of every minute makes the backup of the minute, and what is beyond keep.last goes."""
+    played = Played(place)
+    schedule = {"name": "often", "cron": "* * * * *", "keep": {"last": 1}}
+    async with played.playing(), backing_up(place):
+        await launched(place, played, schedules=[schedule])
+        cluster = await with_condition(place, "c", "BackupsCurrent", "True")
+        assert cluster["status"]["backup"]["schedules"][0]["next"]
+
+        async def one() -> list[Manifest]:
+            return [each for each in await place.list(BACKUP) if (each.get("status") or {}).get("usable")]
+
+        (first,) = await eventually(one, 90)
+        assert first["metadata"]["labels"]["chronik.stream/schedule"] == "often"
+
+        async def another() -> bool:
+            found = await one()
+            return len(found) == 1 and found[0]["metadata"]["name"] != first["metadata"]["name"]
+
+        await eventually(another, 90)
+        cluster = await place.cluster("c")
+        assert cluster["status"]["backup"]["lastUsable"]["name"] != first["metadata"]["name"]
+        assert "BackupExpired" in await place.events()
+        shown = await asyncio.to_thread(
+            run, "status", "c", "--kubeconfig", str(place.server.kubeconfig), "-n", place.name
+        )
+        assert all(each in shown.out for each in ("Backups", "last usable", "c-often-", "next at"))
+
+
+async def test_an_operator_without_the_feature_says_so_and_asks_nothing(place):
+    """Without --features backups a document that asks for them is told, runs, and costs no request about them."""
+    async with running(place.server, place.name):
+        await place.launch(small(place.name, backup=SECTION))
+        cluster = await with_condition(place, "c", "FeatureMissing", "True")
+        assert cluster["status"]["phase"] == "Running"
+
+        asked = {resource for _, resource in await place.asked()}
+        assert not asked & {"chronikbackups", "volumesnapshots", "jobs"}
+
+
+async def test_kills_leave_no_half_backup(place, tmp_path: Path):
+    """An operator that is killed at any moment: in the end each backup is whole, cut once and in order."""
+    chance = random.Random(13)
+    played = Played(place)
+    arguments = ("-n", place.name, "--no-leader-elect", "--features", "backups", "--backup-image", IMAGE)
+    arguments += ("--backup-poll", "0.1")
+    async with played.playing():
+        async with backing_up(place):
+            await launched(place, played)
+        for number in range(5):
+            played.order.clear()
+            name = f"b{number}"
+            await place.create(backup_of(place, name))
+            for _ in range(4):
+                operator = await asyncio.to_thread(
+                    OperatorProcess, place.server.kubeconfig, tmp_path / "log", *arguments
+                )
+                with operator:
+                    await asyncio.to_thread(operator.wait_said, "reconciles", 60)
+                    await asyncio.sleep(chance.uniform(0, 0.6))
+                found = await place.get(BACKUP, name)
+                status = found.get("status") or {}
+                parts = status.get("volumes") or []
+                whole = all(each.get("ready") for each in parts) and status.get("metastore", {}).get("verified")
+                assert not status.get("usable") or whole
+                assert {each["metadata"]["name"] for each in await place.list(SNAPSHOT)} <= {
+                    *(f"b{each}-{part}-0" for each in range(number + 1) for part in ("controller", "ingest"))
+                }
+            async with backing_up(place):
+                await ended(place, name, "Completed")
+            assert played.order == ["metastore", "data-c-controller-0", "data-c-ingest-0"]
+        assert await place.list(JOB) == []
+        await place.delete(BACKUP, "b0")
+        for _ in range(4):
+            operator = await asyncio.to_thread(OperatorProcess, place.server.kubeconfig, tmp_path / "log", *arguments)
+            with operator:
+                await asyncio.to_thread(operator.wait_said, "reconciles", 60)
+                await asyncio.sleep(chance.uniform(0, 0.4))
+        async with backing_up(place):
+            await gone(place, "b0")
+        assert not [each for each in await place.list(SNAPSHOT) if each["metadata"]["name"].startswith("b0")]
+        assert await place.list(JOB) == []
+        assert SNAPSHOT_CONTENT.namespaced is False
+
+
+async def test_commands_make_show_and_delete_backups(place):
+    """`chronik backup create --wait`, `list`, `describe` and `delete`, as a person at a terminal uses them."""
+    played = Played(place)
+    flags = ("--kubeconfig", str(place.server.kubeconfig), "-n", place.name)
+
+    async def chronik(*arguments: str) -> Any:
+        return await asyncio.to_thread(run, "backup", *arguments, *flags)
+
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        made = await chronik("create", "c", "--name", "b", "--wait")
+        assert (made.code, made.out.splitlines()) == (
+            0,
+            [f"ChronikBackup/{place.name}/b: asked for", f"ChronikBackup/{place.name}/b: completed"],
+        )
+        head, row = (await chronik("list", "c")).out.splitlines()
+        assert head.split() == ["NAME", "CLUSTER", "PHASE", "USABLE", "CUT", "SIZE"]
+        assert row.split()[:4] == ["b", "c", "Completed", "yes"]
+        told = (await chronik("describe", "b")).out
+        assert all(each in told for each in ("data-c-ingest-0", "s3://acme-backups/x/metastore.dump", "Usable:"))
+        assert (await chronik("describe", "x")).code == 3
+
+        played.jobs["metastore"] = "failed"
+        failed = await chronik("create", "c", "--name", "bad", "--wait")
+        assert failed.code == 8
+        assert "the store is full" in failed.err
+        assert (await chronik("delete", "b", "bad")).code == 2
+        assert (await chronik("delete", "b", "bad", "--yes")).code == 0
+        await gone(place, "b")
+        await gone(place, "bad")
+        assert "no backups" in (await chronik("list")).err

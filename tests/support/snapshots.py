@@ -1,0 +1,272 @@
+"""What backups need of a Kubernetes and a bare API server lacks: snapshots of volumes, and Jobs that run.
+
+The definitions are written by hand, with the fields that are used, by their names in the public documentation
+(https://kubernetes.io/docs/concepts/storage/volume-snapshots/). `Played` plays the snapshot controller, a driver, and
+what runs Jobs; it can fail, hang, and lie about what a snapshot is bound to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from chronik.manifest import BACKUP, CLAIM, JOB, POD, SNAPSHOT, SNAPSHOT_CONTENT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from support.api import ApiServer
+    from support.operators import Namespace
+
+    from chronik.manifest import Manifest
+
+_GROUP = "snapshot.storage.k8s.io"
+_TEXT, _ANY = {"type": "string"}, {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+_TIME, _WHOLE = {"type": "string", "format": "date-time"}, {"type": "integer", "format": "int64"}
+_QUANTITY = {
+    "anyOf": [{"type": "integer"}, {"type": "string"}],
+    "x-kubernetes-int-or-string": True,
+}
+_ERROR = {"type": "object", "properties": {"time": _TIME, "message": _TEXT}}
+
+
+def _crd(kind: str, plural: str, scope: str, spec: dict[str, Any], status: dict[str, Any]) -> Manifest:
+    fields = {name: {"type": "object", "properties": found} for name, found in (("spec", spec), ("status", status))}
+    schema = {"type": "object", "properties": {"apiVersion": _TEXT, "kind": _TEXT, "metadata": {"type": "object"}}}
+    schema["properties"] |= fields
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": {"status": {}},
+    }
+    # The API server asks for it in every group that ends with k8s.io.
+    approved = {"api-approved.kubernetes.io": "https://github.com/kubernetes-csi/external-snapshotter/pull/814"}
+    names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{_GROUP}", "annotations": approved},
+        "spec": {"group": _GROUP, "names": names, "scope": scope, "versions": [version]},
+    }
+
+
+DEFINITIONS = [
+    _crd(
+        "VolumeSnapshot",
+        "volumesnapshots",
+        "Namespaced",
+        {
+            "volumeSnapshotClassName": _TEXT,
+            "source": {
+                "type": "object",
+                "properties": {"persistentVolumeClaimName": _TEXT, "volumeSnapshotContentName": _TEXT},
+            },
+        },
+        {
+            "boundVolumeSnapshotContentName": _TEXT,
+            "creationTime": _TIME,
+            "readyToUse": {"type": "boolean"},
+            "restoreSize": _QUANTITY,
+            "error": _ERROR,
+        },
+    ),
+    _crd(
+        "VolumeSnapshotContent",
+        "volumesnapshotcontents",
+        "Cluster",
+        {
+            "driver": _TEXT,
+            "deletionPolicy": _TEXT,
+            "volumeSnapshotClassName": _TEXT,
+            "source": {"type": "object", "properties": {"volumeHandle": _TEXT, "snapshotHandle": _TEXT}},
+            "volumeSnapshotRef": {
+                "type": "object",
+                "properties": {"name": _TEXT, "namespace": _TEXT, "uid": _TEXT, "kind": _TEXT, "apiVersion": _TEXT},
+            },
+        },
+        {
+            "snapshotHandle": _TEXT,
+            "creationTime": _WHOLE,
+            "restoreSize": _WHOLE,
+            "readyToUse": {"type": "boolean"},
+            "error": _ERROR,
+        },
+    ),
+]
+
+
+def install_snapshots(server: ApiServer) -> None:
+    """Teach a server what snapshots are."""
+    server.install(DEFINITIONS)
+    for kind in (SNAPSHOT, SNAPSHOT_CONTENT):
+        server.wait_served(f"/apis/{kind.api_version}/{kind.plural}")
+
+
+def result(command: str = "backup metastore", **more: Any) -> dict[str, Any]:
+    """Return what the container of a Job says at its end."""
+    said = {
+        "result": "ok",
+        "command": command,
+        "object": "s3://acme-backups/x/metastore.dump",
+        "bytes": 4711,
+        "sha256": "ab" * 32,
+        "server": "15.18",
+        "cutAt": _now(),
+        "verified": True,
+    }
+    return said | more
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class Played:
+    """Plays what makes snapshots and runs Jobs in a namespace.
+
+    `failing` are claims whose snapshots fail, with what the driver says; `hanging` are those whose snapshots are never
+    cut, `unready` those that are cut and never ready, `lying` those whose content names another snapshot. `jobs` is how
+    Jobs end by their command: ok, failed or never. `order` is what was cut and dumped, in that order.
+    """
+
+    def __init__(self, place: Namespace) -> None:
+        self.place = place
+        self.failing: dict[str, str] = {}
+        self.hanging: set[str] = set()
+        self.unready: set[str] = set()
+        self.lying: set[str] = set()
+        self.jobs = {"metastore": "ok", "forget": "ok"}
+        self.order: list[str] = []
+
+    @asynccontextmanager
+    async def playing(self) -> AsyncIterator[Played]:
+        """Play as long as the block runs."""
+        task = asyncio.create_task(self._play())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _play(self) -> None:
+        while True:
+            try:
+                for each in await self.place.list(JOB):
+                    await self._job(each)
+                for each in await self.place.list(SNAPSHOT):
+                    await self._snapshot(each)
+            except AssertionError:  # it was deleted a moment ago
+                pass
+            await asyncio.sleep(0.05)
+
+    async def claim(self, cluster: str, component: str, ordinal: int) -> str:
+        """Create a claim as a StatefulSet would."""
+        name = f"data-{cluster}-{component}-{ordinal}"
+        labels = {"app.kubernetes.io/instance": cluster, "app.kubernetes.io/component": component}
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+        metadata = {"name": name, "namespace": self.place.name, "labels": labels}
+        await self.place.create({"apiVersion": "v1", "kind": CLAIM.name, "metadata": metadata, "spec": spec})
+        return name
+
+    async def _job(self, job: Manifest) -> None:
+        if (job.get("status") or {}).get("conditions") or "deletionTimestamp" in job["metadata"]:
+            return
+        args = job["spec"]["template"]["spec"]["containers"][0]["args"]
+        how = self.jobs[args[1]]
+        if how == "never":
+            return
+        good = how == "ok"
+        said = result(f"backup {args[1]}") if good else {"result": "failed", "message": "the store is full"}
+        self.order.append(args[1])
+        await self._pod(job, json.dumps(said), code=0 if good else 8)
+        first, last = ("SuccessCriteriaMet", "Complete") if good else ("FailureTarget", "Failed")
+        reason = {"reason": "CompletionsReached" if good else "PodFailurePolicy", "message": "it ended"}
+        conditions = [
+            {"type": kind, "status": "True", "lastTransitionTime": _now(), "lastProbeTime": _now(), **reason}
+            for kind in (first, last)
+        ]
+        status: dict[str, Any] = {"conditions": conditions, "startTime": _now()}
+        status |= {"succeeded": 1, "completionTime": _now()} if good else {"failed": 1}
+        await self.place.call(
+            "PATCH", self.place.path(JOB, job["metadata"]["name"], "status"), {"status": status}, patch="merge"
+        )
+
+    async def _pod(self, job: Manifest, message: str, code: int) -> None:
+        name = f"{job['metadata']['name']}-x"
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "controller": True, "blockOwnerDeletion": True}
+        owner |= {key: job["metadata"][key] for key in ("name", "uid")}
+        labels = {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
+        metadata = {"name": name, "namespace": self.place.name, "labels": labels, "ownerReferences": [owner]}
+        spec = {"containers": [{"name": "backup", "image": "x"}]}
+        if await self.place.get(POD, name) is not None:
+            await self.place.call("DELETE", self.place.path(POD, name), {"gracePeriodSeconds": 0})
+        await self.place.create({"apiVersion": "v1", "kind": POD.name, "metadata": metadata, "spec": spec})
+        ended = {"exitCode": code, "message": message, "startedAt": _now(), "finishedAt": _now()}
+        container = {
+            "name": "backup",
+            "image": "x",
+            "imageID": "x",
+            "ready": False,
+            "restartCount": 0,
+            "state": {"terminated": ended},
+        }
+        status = {"phase": "Failed" if code else "Succeeded", "containerStatuses": [container]}
+        await self.place.call("PATCH", self.place.path(POD, name, "status"), {"status": status}, patch="merge")
+
+    async def _snapshot(self, snapshot: Manifest) -> None:
+        claim = snapshot["spec"]["source"]["persistentVolumeClaimName"]
+        status = snapshot.get("status") or {}
+        if claim in self.hanging or (status.get("readyToUse") and claim not in self.lying):
+            return
+        if claim in self.failing:
+            if not status.get("error"):
+                error = {"time": _now(), "message": self.failing[claim]}
+                await self._say(snapshot, {"readyToUse": False, "error": error})
+            return
+        if not status.get("creationTime"):
+            self.order.append(claim)
+        await self._content(snapshot, claim)
+        bound = f"snapcontent-{snapshot['metadata']['uid']}"
+        said = {"boundVolumeSnapshotContentName": bound, "creationTime": status.get("creationTime") or _now()}
+        ready = claim not in self.unready
+        if status.get("readyToUse") != ready or not status.get("creationTime") or status.get("error"):
+            await self._say(snapshot, {**said, "readyToUse": ready, "restoreSize": "1Gi", "error": None})
+
+    async def _content(self, snapshot: Manifest, claim: str) -> None:
+        metadata = snapshot["metadata"]
+        uid = "somebody-elses" if claim in self.lying else metadata["uid"]
+        name = f"snapcontent-{metadata['uid']}"
+        path = f"/apis/{SNAPSHOT_CONTENT.api_version}/{SNAPSHOT_CONTENT.plural}/{name}"
+        content = {
+            "apiVersion": SNAPSHOT_CONTENT.api_version,
+            "kind": SNAPSHOT_CONTENT.name,
+            "metadata": {"name": name},
+            "spec": {
+                "driver": "played.csi.example.com",
+                "deletionPolicy": "Delete",
+                "source": {"volumeHandle": claim},
+                "volumeSnapshotRef": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": uid},
+            },
+        }
+        await self.place.call("PATCH", path, content, fieldManager="snapshotter", force=True)
+        status = {"snapshotHandle": f"handle-{claim}", "readyToUse": True, "creationTime": time.time_ns()}
+        await self.place.call("PATCH", f"{path}/status", {"status": status}, patch="merge", fieldManager="snapshotter")
+
+    async def _say(self, snapshot: Manifest, status: dict[str, Any]) -> None:
+        path = self.place.path(SNAPSHOT, snapshot["metadata"]["name"], "status")
+        await self.place.call("PATCH", path, {"status": status}, patch="merge", fieldManager="snapshotter")
+
+
+def backup_of(place: Namespace, name: str = "b", cluster: str = "c", **spec: Any) -> Manifest:
+    """Return a ChronikBackup."""
+    return {
+        "apiVersion": BACKUP.api_version,
+        "kind": BACKUP.name,
+        "metadata": {"name": name, "namespace": place.name},
+        "spec": {"cluster": cluster, **spec},
+    }
