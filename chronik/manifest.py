@@ -39,12 +39,16 @@ SCHEDULE_LABEL = "chronik.stream/schedule"
 CONFIGURATION = "config"
 """The component that a cluster's ConfigMaps bear: pods of all components read them."""
 
+ROLLOUT_ANNOTATION = "chronik.stream/rollout"
+"""What a person asks of a canary: `verb@candidate`, or with the number of a step or attempt `verb@candidate/number`."""
+ROLLOUTS = "rollouts"
+
 API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"
 BACKUP_KIND = "ChronikBackup"
 
 
-FEATURES = ("backups",)
+FEATURES = ("backups", ROLLOUTS)
 """What an operator does if it is asked to, and is given the rights for it: `chronik install --features`."""
 
 

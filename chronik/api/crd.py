@@ -51,6 +51,7 @@ _SHOWN = {
     ("Controllers", "integer", ".status.readyReplicas.controllers"),
     ("Ingest", "integer", ".status.readyReplicas.ingestNodes"),
     ("Search", "integer", ".status.readyReplicas.searchNodes"),
+    ("Rollout", "string", ".status.rollout.phase"),
     ("Age", "date", ".metadata.creationTimestamp"),
     )),
     BACKUP.name: _Shown("ckb", (

@@ -92,21 +92,24 @@ class RuleBook:
         self._kind = kind
         common, *sections = _SECTION.split(text)
         self._unread = dict(zip(sections[::2], sections[1::2], strict=True))
+        self._order = {section: number for number, section in enumerate(("", *self._unread))}
+        self._section_of: dict[str, int] = {}
         self._read: tuple[Rule, ...] = ()
         self._root = _RuleNode(kept if kept is not None else {})
-        self._add(common)
+        self._add("", common)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """All rules, in the order of the book."""
         for section in tuple(self._unread):
-            self._add(self._unread.pop(section))
+            self._add(section, self._unread.pop(section))
         return self._read
 
-    def _add(self, text: str) -> None:
+    def _add(self, section: str, text: str) -> None:
         entries = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
         added = tuple(rule for rule in map(_rule, entries or ()) if rule.kind == self._kind)
-        self._read += added
+        self._section_of.update(dict.fromkeys((rule.name for rule in added), self._order[section]))
+        self._read = tuple(sorted((*self._read, *added), key=lambda rule: self._section_of[rule.name]))
         for rule in added:
             for place in rule.places:
                 self._root.at(place).add(rule)
@@ -124,8 +127,8 @@ class RuleBook:
         only with `old`, the document being replaced, and only where that has a value too.
         """
         for spec in (document.get("spec"), old and old.get("spec")):
-            for section in self._unread.keys() & spec.keys() if isinstance(spec, dict) else ():
-                self._add(self._unread.pop(section))
+            for section in [name for name in self._unread if name in spec] if isinstance(spec, dict) else ():
+                self._add(section, self._unread.pop(section))
         spoilt = {path[:length] for path in skip for length in range(len(path) + 1)}
         return [
             problem

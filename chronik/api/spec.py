@@ -215,6 +215,34 @@ class DisruptionBudget(TypedDict):
     maxUnavailable: int | str | None
 
 
+class Pause(TypedDict):
+    """`spec.rollout.canary.steps[].pause`."""
+
+    duration: str | None
+
+
+class CanaryStep(TypedDict):
+    """An item of `spec.rollout.canary.steps`."""
+
+    pods: int | str
+    pause: Pause | None
+
+
+class Canary(TypedDict):
+    """`spec.rollout.canary`."""
+
+    steps: list[CanaryStep]
+    progressDeadlineSeconds: int
+    onFailure: Literal["Halt", "Rollback"]
+
+
+class Rollout(TypedDict):
+    """`spec.rollout`."""
+
+    strategy: Literal["RollingUpdate", "Canary"]
+    canary: Canary | None
+
+
 class ComponentStorage(TypedDict, total=False):
     """`spec.components.*.storage`."""
 
@@ -307,6 +335,7 @@ class ClusterSpec(TypedDict):
     security: Security
     autoscaling: ComponentAutoscaling | None
     podDisruptionBudget: DisruptionBudget | None
+    rollout: Rollout | None
     backup: Backup | None
     podAnnotations: dict[str, str]
     podLabels: dict[str, str]

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
-from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, KindId, ObjectRef
+from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, POD, KindId, ObjectRef
 from chronik.plan.actions import (
     Apply,
     Create,
     GrowClaim,
     Prune,
     Recreate,
+    ReplacePod,
     TransferOwnership,
     not_installed,
 )
@@ -164,14 +165,17 @@ class _Run:
                     version = action.resource_version
                 pinned = _at(action.manifest, version if force else None, action.uid)
                 return await kube.apply(pinned, force=force, dry_run=dry_run)
-            case TransferOwnership(manifest=manifest, manager=manager):
-                return await kube.apply(manifest, manager=manager, dry_run=dry_run)
+            case TransferOwnership(manifest=manifest, manager=manager, force=force):
+                return await kube.apply(manifest, manager=manager, force=force, dry_run=dry_run)
             case GrowClaim():
                 return await kube.apply(_claim(action), manager=FIELD_MANAGER, force=True, dry_run=dry_run)
             case Prune(ref=ref, uid=uid, resource_version=version):
                 version = version if latest is None else latest["metadata"]["resourceVersion"]
                 kind = _KNOWN.get(ref.kind) or await kube.kind(action.api_version, ref.kind)
                 await kube.delete(kind, ref, uid=uid, resource_version=version, dry_run=dry_run)
+                return None
+            case ReplacePod(ref=ref, uid=uid, resource_version=version):
+                await kube.delete(POD, ref, uid=uid, resource_version=version, dry_run=dry_run)
                 return None
             case Recreate():
                 return await self._recreate(action, latest)

@@ -55,7 +55,7 @@ class ReconcileContext:
     to its own version, so that two passes side by side do not both begin; what began earlier is in their status.
     `templates_trouble` tells what is wrong with the newest templates, while older ones are used, or is empty.
     `creation` is why pods of StatefulSets were not created, as far as that has been asked. `deadlines` are how long
-    rolls have been without progress, in seconds of `monotonic`.
+    rolls have been without progress, in seconds of `monotonic`. `revisions` are pod templates that canaries go back to.
     """
 
     kube: Kube
@@ -71,6 +71,7 @@ class ReconcileContext:
     upgrading: set[ClusterKey] = field(default_factory=set)
     creation: dict[ClusterKey, Mapping[ObjectRef, str]] = field(default_factory=dict)
     deadlines: Deadlines = field(default_factory=Deadlines)
+    revisions: dict[tuple[ClusterKey, str], Manifest] = field(default_factory=dict)
     monotonic: Callable[[], float] = time.monotonic
     backups: BackupTools | None = None
     templates_trouble: Callable[[], str] = str
@@ -88,6 +89,8 @@ class ReconcileResult:
     """Why it failed, or what it waits for."""
     wrote: bool = False
     """Whether anything was written, the status included."""
+    rollout: str = ""
+    """The phase of its canary, if it has one."""
     backups: Backups | None = None
     """What its schedules want and how they stand; None if the pass did not come so far."""
     again_at: str = ""

@@ -19,10 +19,13 @@ from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, WORKLOAD_KINDS, Object
 from chronik.operator.context import status_of
 from chronik.operator.lifecycle import other_upgrade
 from chronik.operator.rollout import Rollout
-from chronik.plan.actions import Create, Prune
+from chronik.operator.staging.canary import CanaryPass
+from chronik.operator.staging.replacing import Replacing, as_held
+from chronik.plan.actions import Apply, Create, Prune, ReplacePod
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
 from chronik.plan.replicas import disputed, without_autoscaler
 from chronik.plan.rotation import Rotation, required_secrets, rotation
+from chronik.rollout.facts import is_held
 from chronik.status.assess import NOTHING_DONE, missing_kinds, rigid_classes
 
 if TYPE_CHECKING:
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
     from chronik.manifest import ClusterKey, Manifest
     from chronik.operator.context import ReconcileContext
     from chronik.plan.live import LiveCluster
+    from chronik.plan.planner import RolloutGate
     from chronik.plan.results import Report, Result
+    from chronik.rollout.canary import Decision
 
 
 class Desired(NamedTuple):
@@ -52,13 +57,29 @@ class Desired(NamedTuple):
 class Converged(NamedTuple):
     """What became of a pass: a report on every object, which Secrets pods run with or lack, and what is there now.
 
+    `rollout` is what was decided about a canary.
     `unread` is why it is not known what is left of templates that are gone.
     """
 
     report: Report
     secrets: Rotation
     live: LiveCluster
+    rollout: Decision | None = None
     unread: ChronikError | None = None
+
+
+class _Staging(NamedTuple):
+    """How pods are replaced in a pass: in which order, and by a canary, if the document asks for one."""
+
+    replacing: Replacing
+    canary: CanaryPass | None
+
+    @classmethod
+    def of(cls, desired: Desired, context: ReconcileContext) -> _Staging:
+        about = desired.cluster, desired.document, desired.manifests, context
+        wanted = desired.cluster.spec["rollout"]
+        canary = CanaryPass(*about) if wanted and wanted["strategy"] == "Canary" and not desired.paused else None
+        return cls(Replacing(*about), canary)
 
 
 async def converge_cluster(desired: Desired, context: ReconcileContext) -> Converged:
@@ -66,15 +87,16 @@ async def converge_cluster(desired: Desired, context: ReconcileContext) -> Conve
     key = desired.cluster.key
     context.cache.uses(key, {name for manifest in desired.manifests for name in required_secrets(manifest)})
     found, unread = await _with_left_over(key, context.cache.view(key, desired.document), context)
-    rollout = _rollout(desired, found, context)
-    report = NOTHING_DONE if desired.paused else await _apply(desired, found, rollout, context)
+    staging = _Staging.of(desired, context)
+    rollout = _rollout(desired, found, staging.replacing, context)
+    report = NOTHING_DONE if desired.paused else await _apply(desired, found, rollout, staging, context)
     context.cache.waits_for(key, missing_kinds(report))
     live = context.cache.view(key)
     secrets = _rotation(desired, live, rollout, report, context)
     if secrets.restarts.stages and not desired.paused:
         report = (await execute(secrets.restarts, _execution(key, context))).after(report)
         live = context.cache.view(key)
-    return Converged(report, secrets, live, unread)
+    return Converged(report, secrets, live, staging.canary.decision if staging.canary else None, unread)
 
 
 async def _with_left_over(
@@ -107,10 +129,40 @@ def first_digests(cluster: Cluster | None, context: ReconcileContext) -> Mapping
 # --- objects ---------------------------------------------------------------------------------------------------------
 
 
-async def _apply(desired: Desired, found: LiveCluster, rollout: Rollout, context: ReconcileContext) -> Report:
+async def _apply(
+    desired: Desired, found: LiveCluster, rollout: Rollout, staging: _Staging, context: ReconcileContext
+) -> Report:
+    """Plan and apply, and take the next step in what is held or staged."""
+    execution = _execution(desired.cluster.key, context)
+    replacing, canary = staging
+    if canary is not None:
+        try:
+            desired = desired._replace(manifests=await canary.manifests(found))
+        except ChronikError as error:
+            return canary.give_in(error)
+    report = await _applied(desired, found, rollout, canary, context)
+    held = await (canary.hold(execution) if canary else replacing.decide(execution))
+    if held is not None and not held.failed:
+        now = context.cache.view(desired.cluster.key, desired.document)
+        again = await _applied(desired, now, rollout, canary, context)
+        report = replace(again, results=(*report.written, *held.results, *again.results))
+    if report.interrupted:
+        return report
+    if canary is not None:
+        return (await canary.go_on(report, execution)).after(report)
+    if any(is_held(live) for live in found.objects.values()):
+        report = (await replacing.go_on(execution, lambda ref: rollout.before(ref) is None)).after(report)
+    return report
+
+
+async def _applied(
+    desired: Desired, found: LiveCluster, rollout: Rollout, canary: CanaryPass | None, context: ReconcileContext
+) -> Report:
     """Plan and apply, and once more if the server knows what the caches could not."""
-    key, manifests = desired.cluster.key, desired.manifests
+    key, manifests = desired.cluster.key, as_held(desired.manifests, found.objects)
     knowledge, execution = _knowledge(desired, found, rollout, context), _execution(key, context)
+    if canary is not None:
+        knowledge = replace(knowledge, gate=_staged_gate(canary, rollout, found))
     objects = dict(found.objects)
     with suppress(ChronikError):  # what cannot be read is reported when it cannot be created
         objects |= await named(context.kube, others(manifests, found.uninstalled), objects)
@@ -121,6 +173,17 @@ async def _apply(desired: Desired, found: LiveCluster, rollout: Rollout, context
     now = context.cache.view(key, desired.document).objects
     again = await converge(manifests, {**objects, **now}, better, execution)
     return replace(again, results=(*report.written, *again.results))
+
+
+def _staged_gate(canary: CanaryPass, rollout: Rollout, found: LiveCluster) -> RolloutGate:
+    """Return what is asked before pods restart: of what has a canary, only whether it is held."""
+
+    def gate(action: Create | Apply, started: tuple[ObjectRef, ...]) -> ObjectRef | None:
+        if isinstance(action, Create):
+            return rollout.gate(action, started)
+        return canary.gate(action, started, rollout, found)
+
+    return gate
 
 
 def _knowledge(desired: Desired, found: LiveCluster, rollout: Rollout, context: ReconcileContext) -> PlanContext:
@@ -168,7 +231,7 @@ def _remember(key: ClusterKey, result: Result, context: ReconcileContext) -> Non
     """Let the cache see at once what was written, so that its own event wakes no cluster and the next pass sees it."""
     if result.answer is not None:
         context.cache.observe_write(result.answer)
-    elif isinstance(result.action, Prune) and result.outcome == "pruned":
+    elif isinstance(result.action, Prune | ReplacePod) and result.outcome in {"pruned", "replaced"}:
         context.cache.observe_delete(result.ref, result.action.uid)
     elif isinstance(result.error, KindMissing):
         context.cache.own.look_again(result.ref.kind)
@@ -179,7 +242,7 @@ def _remember(key: ClusterKey, result: Result, context: ReconcileContext) -> Non
 # --- restarts and Secrets --------------------------------------------------------------------------------------------
 
 
-def _rollout(desired: Desired, found: LiveCluster, context: ReconcileContext) -> Rollout:
+def _rollout(desired: Desired, found: LiveCluster, replacing: Replacing, context: ReconcileContext) -> Rollout:
     """Return the order of restarts, as the cluster was when the pass began."""
     secret = _secret_of(desired.cluster, context)
 
@@ -189,7 +252,10 @@ def _rollout(desired: Desired, found: LiveCluster, context: ReconcileContext) ->
     def turn() -> ClusterKey | None:
         return other_upgrade(desired.document, context)
 
-    return Rollout(desired.cluster, found.objects, found.pods, turn, missing)
+    def may_start(action: Apply) -> bool:
+        return replacing.may_start(action, found)
+
+    return Rollout(desired.cluster, found.objects, found.pods, turn, missing, may_start)
 
 
 def _rotation(
@@ -212,7 +278,7 @@ def _rotation(
 
     def may_restart(ref: ObjectRef, started: Sequence[ObjectRef]) -> bool:
         free = rollout.is_restarting(ref) or rollout.before(ref, started) is None
-        return free and ref not in not_done
+        return free and ref not in not_done and not any(map(is_held, live.objects.values()))
 
     return rotation(desired.manifests, live.objects, made_with, secret, may_restart)
 

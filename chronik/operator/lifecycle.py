@@ -48,6 +48,8 @@ def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
     context.flapping.pop(key, None)
     context.creation.pop(key, None)
     context.deadlines.forget(key)
+    for known in [each for each in context.revisions if each[0] == key]:
+        del context.revisions[known]
     context.cache.uses(key, ())
     context.cache.waits_for(key, ())
     return ReconcileResult("gone")
@@ -208,6 +210,8 @@ def _is_updating(key: ClusterKey, context: ReconcileContext) -> bool:
         return False
     status = status_of(document)
     if is_overdue(status):  # what does not come further must not keep all others from the new version
+        return False
+    if (status.get("rollout") or {}).get("phase") == "Paused":  # for as long as a person wants, too
         return False
     begun = key in context.upgrading and status.get("operatorVersion") != context.version
     return status.get("phase") == "Updating" or (begun and status.get("phase") == "Running")

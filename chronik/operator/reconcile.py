@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Literal
 from chronik.apply.creation import missing_pods
 from chronik.backups.times import later
 from chronik.errors import RenderError
+from chronik.manifest import is_paused
 from chronik.operator import lifecycle
 from chronik.operator.backups.tend import tend_backups
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
 from chronik.operator.membership.members import membership
-from chronik.status.assess import assess, describe_error, invalid
+from chronik.status.assess import assess, describe_error, invalid, with_rollout
 from chronik.status.compute import Observation, derive
 from chronik.status.creation import with_creation_failures
 from chronik.status.own import own_conditions, template_conditions
@@ -96,6 +97,8 @@ async def _update_status(
         assessment = replace(assessment, waiting=describe_error(converged.unread), retry="permanent")
     if assessment.failure is None and assessment.waiting is None:
         assessment = replace(assessment, waiting=group.waiting)
+    if converged.rollout:
+        assessment = with_rollout(assessment, converged.rollout.failure, converged.rollout.waiting)
     observation = _observation(desired, converged, assessment, context)
     if backups.conditions or backups.status:
         details = {**observation.details, **({"backup": backups.status} if backups.status else {})}
@@ -107,9 +110,12 @@ async def _update_status(
     lifecycle.record_events(document, report, status, context)
     result = _result(report, assessment, status, paused=desired.paused)
     missing = missing_pods(converged.live.objects)
-    again_at = later(context.now(), _BACKUP_AGAIN) if backups.failed else backups.again_at
+    backup_again = later(context.now(), _BACKUP_AGAIN) if backups.failed else backups.again_at
+    times = (backup_again, converged.rollout.again_at if converged.rollout else "")
+    again_at = min(filter(None, times), default="")
+    rollout = (status.get("rollout") or {}).get("phase", "")
     done = wrote or bool(report.written)
-    return replace(result, wrote=done, missing=missing, backups=backups, again_at=again_at)
+    return replace(result, wrote=done, missing=missing, backups=backups, again_at=again_at, rollout=rollout)
 
 
 def _about_templates(desired: Desired, converged: Converged, context: ReconcileContext) -> list[Condition]:
@@ -156,7 +162,9 @@ def _details(document: Manifest, converged: Converged, context: ReconcileContext
     """Return what else the status says: which version of chronik did it, and what the Secrets were."""
     report = converged.report
     version = context.version if report.results and not report.hindered else status_of(document).get("operatorVersion")
-    details = {"operatorVersion": version, "secretDigests": converged.secrets.digests}
+    previous = status_of(document).get("rollout") if is_paused(document) else None
+    rollout = converged.rollout.status if converged.rollout else previous
+    details = {"operatorVersion": version, "secretDigests": converged.secrets.digests, "rollout": rollout}
     return {key: value for key, value in details.items() if value}
 
 

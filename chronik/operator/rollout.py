@@ -26,7 +26,8 @@ class Rollout:
     """The order of one cluster's restarts, in one pass.
 
     `turn` is asked last: it names another cluster that has to be through with its restarts first, or None. `missing`
-    names a Secret that a workload needs and that does not exist, or None: pods that run would not start again.
+    names a Secret that a workload needs and that does not exist, or None: pods that run would not start again. A
+    workload that `may_start` says no to waits for itself: it has to be held first.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class Rollout:
         pods: Sequence[Manifest],
         turn: Callable[[], ClusterKey | None] = lambda: None,
         missing: Callable[[Manifest], str | None] = lambda _workload: None,
+        may_start: Callable[[Apply], bool] = lambda _action: True,
     ) -> None:
         self._cluster = cluster
         self._pods = pods
         self._found = component_statuses(cluster, Observation(objects, pods))
         self._turn = turn
         self._missing = missing
+        self._may_start = may_start
         self._started: set[ObjectRef] = set()
 
     def gate(self, action: Create | Apply, started: tuple[ObjectRef, ...]) -> ObjectRef | None:
@@ -50,9 +53,19 @@ class Rollout:
         A pass may plan more than once: what was let through once stays so, however it looks by then.
         """
         blocker = None if isinstance(action, Create) else self._blocker(action, started)
+        if blocker is None and isinstance(action, Apply) and not self._may_start(action):
+            return action.ref
         if blocker is None:
             self._started.add(action.ref)
         return blocker
+
+    def outside(self, action: Apply) -> ObjectRef | None:
+        """Return what a workload waits for that is no part of its cluster's order: a Secret, or another cluster."""
+        secret = self._missing(action.manifest)
+        if secret:
+            return ObjectRef(SECRET.name, action.ref.namespace, secret)
+        other = self._turn()
+        return ObjectRef(CLUSTER_KIND, other.namespace, other.name) if other else None
 
     def _blocker(self, action: Apply, started: tuple[ObjectRef, ...]) -> ObjectRef | None:
         # A new pod of a mirror takes nothing from the one that runs, so it may wait for its Secret by itself.

@@ -196,7 +196,8 @@ class Workers:
             self.again.pop(key, None)
             self.metrics.cluster_gone(key)
         elif outcome.phase:
-            self.metrics.cluster(key, outcome.phase, self._since(key))
+            self.metrics.rollout(key, outcome.rollout)
+            self.metrics.cluster(key, outcome.phase, None if outcome.rollout == "Paused" else self._since(key))
 
     def _since(self, key: ClusterKey) -> float | None:
         """Return since when a cluster is ready or not, in seconds since 1970: our own restart changes nothing."""

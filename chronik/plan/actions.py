@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 REPLICAS_MANAGER = "chronik-operator-replicas"
 """The field manager that holds a replica count while it is handed to an autoscaler, or back."""
+ROLLOUT_MANAGER = "chronik-operator-rollout"
+"""The field manager that holds how a StatefulSet replaces its pods, while the operator has a say in it."""
 KEPT_MANAGER = "chronik-operator-kept"
 """The field manager that holds what others had set on an object that was created anew."""
 
@@ -88,12 +90,21 @@ class Recreate(Action):
 class TransferOwnership(Action):
     """Apply `manifest`, a few fields only, as the field manager `manager`, to hold them while others let go of them.
 
-    A manifest without fields lets go of all. Never forced: if a value has changed since, the server answers with a
-    conflict, and everything is planned anew.
+    A manifest without fields lets go of all. Not forced unless it says so: if a value has changed since, the server
+    answers with a conflict, and everything is planned anew.
     """
 
     manager: str
     manifest: Manifest
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplacePod(Action):
+    """Delete a pod of a StatefulSet, which makes another of its newest revision in its place."""
+
+    uid: str
+    resource_version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from chronik.manifest import (
 )
 from chronik.plan.actions import (
     KEPT_MANAGER,
+    ROLLOUT_MANAGER,
     STAGE_NAMES,
     Action,
     Adopt,
@@ -65,6 +66,7 @@ from chronik.plan.replicas import (
     after_apply,
     before_apply,
     creation,
+    handover,
     is_coming_back,
     taking_back,
 )
@@ -262,7 +264,13 @@ class _Planner:
         after = after_apply(
             manifest, live, self.autoscalers, holds=any(isinstance(each, TransferOwnership) for each in before)
         )
-        return [*before, main, *([after] if after else ())]
+        return [*before, main, *([after] if after else ()), *self._released(manifest, live)]
+
+    def _released(self, manifest: Manifest, live: Manifest) -> list[Action]:
+        """Return how a hold of an operator that is no longer there ends: without one, a StatefulSet rolls by itself."""
+        if self._operated or applied_fields(live, ROLLOUT_MANAGER) is None:
+            return []
+        return [handover(manifest, ROLLOUT_MANAGER, {}, "rolls by itself again, as no operator leads it")]
 
     def _resized(self, found: Volumes, live: Manifest, adoption: str) -> list[Action]:
         """Return how a StatefulSet gets larger claim templates; its claims must not hang on it when it is deleted."""
@@ -328,7 +336,7 @@ class _Planner:
 
     def _may_take(self, owner: FieldOwner, live: Manifest, autoscaler: Manifest | None) -> bool:
         """Return whether a field may be taken from another manager: one of our own, or one that we were told to."""
-        patterns = (FIELD_MANAGER, KEPT_MANAGER, *self.context.take_back_managers)
+        patterns = (FIELD_MANAGER, KEPT_MANAGER, ROLLOUT_MANAGER, *self.context.take_back_managers)
         return (
             self.context.force_conflicts
             or any(fnmatchcase(owner.manager, pattern) for pattern in patterns)

@@ -20,6 +20,7 @@ from chronik.plan.actions import (
     Obstacle,
     Prune,
     Recreate,
+    ReplacePod,
     Skip,
     TransferOwnership,
     Wait,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest, ObjectRef
     from chronik.plan.planner import Flapping
 
-Wrote = Literal["created", "changed", "adopted", "recreated", "handed-over", "grown", "pruned"]
+Wrote = Literal["created", "changed", "adopted", "recreated", "handed-over", "grown", "replaced", "pruned"]
 Untouched = Literal["unchanged", "settled", "orphaned", "kept", "held", "not-installed"]
 BlockedOutcome = Literal["conflict", "foreign", "blocked", "waiting"]
 Outcome = Wrote | Untouched | BlockedOutcome | Literal["failed", "not-tried"]
@@ -142,6 +143,7 @@ OUTCOMES: dict[type[Action], Outcome] = {
     Recreate: "recreated",
     TransferOwnership: "handed-over",
     GrowClaim: "grown",
+    ReplacePod: "replaced",
     Prune: "pruned",
 }
 """What becomes of each action that sends something, if the server does not refuse it."""

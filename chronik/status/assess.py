@@ -5,7 +5,7 @@ Pure: from what became of the plan.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chronik.errors import FieldConflict, Forbidden, KindMissing
@@ -69,6 +69,22 @@ def assess(
     found = [*pause(paused=paused), *_about_fields(report), *_held(report), *_not_installed(report)]
     found += _flapping(report)
     return Assessment(failure, waiting, retry, (*found, *_about_secrets(missing or {}), *_about_spec(warnings), *extra))
+
+
+def with_rollout(assessment: Assessment, failure: Reason | None, waiting: Reason | None) -> Assessment:
+    """Return what is to be told of a pass and of its canary, which `failure` or `waiting` is about.
+
+    What went wrong in the pass comes first, and what it waits for else comes last.
+    """
+    if failure:
+        told = condition("RolloutHalted", met=True, reason=failure.reason, message=failure.message)
+        assessment = replace(assessment, conditions=(*assessment.conditions, told))
+    if assessment.failure is not None or assessment.retry is not None:
+        return assessment
+    if failure:
+        return replace(assessment, failure=failure, waiting=None, retry="permanent")
+    waits_for_turn = assessment.waiting is not None and assessment.waiting.reason == TURN
+    return assessment if waiting is None or waits_for_turn else replace(assessment, waiting=waiting)
 
 
 def invalid(problems: Iterable[Problem]) -> Reason:

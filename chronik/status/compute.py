@@ -47,6 +47,7 @@ OWN_CONDITIONS = frozenset(
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
         *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
         *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
+        "RolloutHalted",
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""
@@ -197,9 +198,16 @@ def _is_on_its_way(observed: Observation) -> bool:
     """
     if observed.waiting and observed.waiting.reason == TURN:
         return False
+    if is_rollout(observed.waiting):
+        return True
     last = observed.previous.get("observedGeneration", observed.generation)
     fresh = observed.previous.get("phase") != "Running" or last != observed.generation
     return bool(observed.waiting) and fresh
+
+
+def is_rollout(waiting: Reason | None) -> bool:
+    """Return whether what is waited for is a step of a canary: until its last one the spec is not what runs."""
+    return waiting is not None and waiting.reason.startswith("Rollout")
 
 
 def _ran_before(previous: Mapping[str, Any]) -> bool:
@@ -215,7 +223,8 @@ def _conditions(found: Sequence[ComponentStatus], observed: Observation) -> list
         ready = condition("Ready", met=False, reason=observed.failure.reason, message=observed.failure.message)
     elif waiting or _is_on_its_way(observed):
         message = waiting or (observed.waiting.message if observed.waiting else "")
-        ready = condition("Ready", met=False, reason="ComponentsNotReady", message=message)
+        reason = observed.waiting.reason if observed.waiting and is_rollout(observed.waiting) else "ComponentsNotReady"
+        ready = condition("Ready", met=False, reason=reason, message=message)
     else:
         ready = condition(
             "Ready", met=True, reason="AllComponentsReady", message="All Chronik Stream components are running"
@@ -248,6 +257,8 @@ def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Con
     """Return whether a roll-out goes on or is through; a cluster that ran and lost pods since does neither (A12)."""
     if observed.failure:
         return condition("Progressing", met=False, reason=observed.failure.reason, message="")
+    if observed.waiting and is_rollout(observed.waiting):
+        return condition("Progressing", met=True, reason=observed.waiting.reason, message="")
     ill = [each.component.type.plural for each in found if not each.is_ready and not each.rolling]
     if all(each.is_ready for each in found):
         return condition("Progressing", met=True, reason="RolloutComplete", message="")

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from chronik.manifest import FIELD_MANAGER
-from chronik.plan.actions import REPLICAS_MANAGER, Apply, GrowClaim, Prune, Recreate, TransferOwnership
+from chronik.plan.actions import (
+    REPLICAS_MANAGER,
+    ROLLOUT_MANAGER,
+    Apply,
+    GrowClaim,
+    Prune,
+    Recreate,
+    ReplacePod,
+    TransferOwnership,
+)
 from chronik.plan.replicas import is_scaled
 from chronik.plan.rotation import ROTATION_MANAGER
 from chronik.status.compute import DEADLINE_EXCEEDED
@@ -31,7 +40,28 @@ class Announcement(NamedTuple):
 
 def announcements(report: Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
     """Return the Events of a pass: for what it did, and for what it changed in the status."""
-    return [*_of_actions(report.written), *_of_conditions(before, after)]
+    return [*_of_actions(report.written), *_of_rollout(before, after), *_of_conditions(before, after)]
+
+
+_ROLLOUT_PHASES = {
+    "Progressing": "RolloutStep",
+    "Promoting": "RolloutStep",
+    "Paused": "RolloutPaused",
+    "Complete": "RolloutComplete",
+}
+
+
+def _of_rollout(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
+    """Return what is new in a canary: a step, a pause, its end. What went wrong is a condition's to tell."""
+    was, now = before.get("rollout") or {}, after.get("rollout") or {}
+    place = ("phase", "candidate", "step", "attempt")
+    new = [now.get(each) for each in place] != [was.get(each) for each in place]
+    reason = _ROLLOUT_PHASES.get(now.get("phase", ""))
+    if not new or not reason or (reason == "RolloutComplete" and was.get("phase") in {None, "Complete"}):
+        return []
+    step = f", step {now['step']} of {now['of']}" if 0 < now.get("step", 0) <= now.get("of", 0) else ""
+    message = f": {now['message']}" if now.get("message") else ""
+    return [Announcement("Normal", reason, f"Candidate {now['candidate']}{step}{message}")]
 
 
 def _of_actions(written: Iterable[Result]) -> list[Announcement]:
@@ -49,6 +79,7 @@ def _of_actions(written: Iterable[Result]) -> list[Announcement]:
                 found.append(Announcement("Normal", "VolumeGrows", f"{each.ref}: {was} to {storage}"))
             case Prune(reason=reason):
                 found.append(Announcement("Normal", "Pruned", f"{each.ref} {reason}"))
+        found += _of_roll(each)
         if isinstance(each.action, Apply) and each.action.removes:
             keys = ", ".join(f"{owner.field} (set by {owner.manager})" for owner in each.action.removes)
             found.append(Announcement("Warning", "KeysRemoved", f"{each.ref}: removed {keys}"))
@@ -56,6 +87,17 @@ def _of_actions(written: Iterable[Result]) -> list[Announcement]:
             paths = ", ".join(change.path for change in each.action.restarts[:MOST_NAMED])
             found.append(Announcement("Normal", "PodsRestart", f"{each.ref}: {paths} changed"))
     return found
+
+
+def _of_roll(result: Result) -> list[Announcement]:
+    """Return what was done to lead a roll: a StatefulSet was held or let go, or one of its pods replaced."""
+    action = result.action
+    if isinstance(action, ReplacePod):
+        return [Announcement("Normal", "PodReplaced", f"{action.ref} {action.reason}")]
+    if isinstance(action, TransferOwnership) and action.manager == ROLLOUT_MANAGER:
+        reason = "RollHeld" if "spec" in action.manifest else "RollReleased"
+        return [Announcement("Normal", reason, f"{action.ref}: {action.reason}")]
+    return []
 
 
 def _taken_unasked(takes: Iterable[FieldOwner]) -> list[FieldOwner]:
@@ -86,6 +128,7 @@ _GOOD = frozenset(
 _TOLD_CONDITIONS = (
     *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
     *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
+    "RolloutHalted",
 )
 _NO_NEWS = frozenset({"ObjectsNotReady"})
 """Reasons that come and go as objects start."""

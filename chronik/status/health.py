@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from chronik.plan.actions import ROLLOUT_MANAGER
+from chronik.plan.drift import applied_fields
 from chronik.status.creation import replica_failure
 
 if TYPE_CHECKING:
@@ -150,7 +152,8 @@ def _stateful_set(manifest: Manifest, status: dict[str, Any]) -> Health:
         return _waiting(f"{existing - wanted} more than wanted, on the way out")
     strategy = spec.get("updateStrategy") or {}
     partition = (strategy.get("rollingUpdate") or {}).get("partition", 0)
-    updated, rolls = status.get("updatedReplicas", 0), strategy.get("type") != "OnDelete"
+    updated = status.get("updatedReplicas", 0)
+    rolls = strategy.get("type") != "OnDelete" or applied_fields(manifest, ROLLOUT_MANAGER) is not None
     if rolls and updated < wanted - partition:
         return _waiting(f"{updated} of {wanted - partition} pods run the newest revision")
     if ready < wanted:

@@ -109,7 +109,7 @@ def test_the_kind_is_what_kubectl_users_expect():
     assert made["spec"]["names"]["shortNames"] == ["ck"]
     assert version["subresources"] == {"status": {}}
     assert [column["name"] for column in version["additionalPrinterColumns"]] == [
-        *("Phase", "Ready", "Controllers", "Ingest", "Search", "Age")
+        *("Phase", "Ready", "Controllers", "Ingest", "Search", "Rollout", "Age")
     ]
     assert (conditions["x-kubernetes-list-type"], conditions["x-kubernetes-list-map-keys"]) == ("map", ["type"])
 

@@ -21,6 +21,7 @@ LAYERS = (
     ("api", "documents"),
     ("plan", "kube", "backup"),
     ("status", "render"),
+    ("rollout",),
     ("apply", "report", "offline", "backups"),
     ("operator", "probe"),
     ("cli", "testing"),
@@ -41,6 +42,7 @@ PURE = {
     "render",
     "plan",
     "status",
+    "rollout",
     "report",
     "backups",
 }

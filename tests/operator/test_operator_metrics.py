@@ -135,6 +135,30 @@ def test_clusters_by_phase():
     assert found["chronik_clusters", ("Running",)] == 1
 
 
+def test_canaries_by_phase():
+    """Canaries are counted by phase, and each end of one once, by how it ended; one that pauses gets no older."""
+    now = [0.0]
+    metrics = Metrics(lambda: now[0])
+    one, two = ClusterKey("n", "one"), ClusterKey("n", "two")
+    for phase in ("Progressing", "Paused", "Paused", "Halted", "Halted", "Aborting", "Aborted"):
+        metrics.rollout(one, phase)
+        metrics.cluster(one, "Updating", None)
+        if phase == "Paused":
+            now[0] += 5000
+    metrics.rollout(two, "Complete")
+    found = exposed(metrics)
+
+    assert (found["chronik_rollouts", ("Aborted",)], found["chronik_rollouts", ("Complete",)]) == (1, 1)
+    ends = [found["chronik_rollouts_ended_total", (result,)] for result in ("complete", "halted", "aborted")]
+    assert ends == [0, 1, 1]
+    assert found["chronik_clusters_longest_seconds", ("Updating",)] == 5000
+    metrics.rollout(one, "Paused")
+    metrics.cluster(one, "Updating", None)
+    assert exposed(metrics)["chronik_clusters_longest_seconds", ("Updating",)] == 0
+    metrics.cluster_gone(two)
+    assert exposed(metrics)["chronik_rollouts", ("Complete",)] == 0
+
+
 def test_standby_has_no_clusters():
     """Who no longer leads tells nothing of clusters, so that two replicas do not count them twice."""
     metrics = used()

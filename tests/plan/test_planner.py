@@ -14,6 +14,7 @@ from chronik.offline import loading as offline
 from chronik.plan.actions import (
     KEPT_MANAGER,
     REPLICAS_MANAGER,
+    ROLLOUT_MANAGER,
     Adopt,
     Apply,
     Blocked,
@@ -1044,3 +1045,22 @@ def test_known_secrets_are_masked():
     (apply,) = decide(running(), desired, replace(OPERATOR, mask=Mask(["hunter2-hunter2"])))[INGEST]
 
     assert [change.new for change in apply.changes] == ["*** (after)"]
+
+
+def test_without_an_operator_nothing_is_held():
+    """What an operator held that is gone, the command line takes back and lets go of: the set rolls by itself again."""
+    world = World()
+    manifests = rendered(uid=None)
+    world.carry_out(plan(manifests, {}, CLI))
+    held = {"updateStrategy": {"type": "OnDelete"}}
+    metadata = {"name": INGEST.name, "namespace": NAMESPACE}
+    world.apply(
+        [{"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": held}], manager=ROLLOUT_MANAGER
+    )
+    done = world.carry_out(plan(manifests, world.observed, CLI))
+    live = world.observed[INGEST]
+
+    assert [type(each) for each in done] == [Apply, TransferOwnership]
+    assert live["spec"]["updateStrategy"]["type"] == "RollingUpdate"
+    assert applied_fields(live, ROLLOUT_MANAGER) is None
+    assert not world.carry_out(plan(manifests, world.observed, CLI))

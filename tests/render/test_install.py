@@ -138,6 +138,23 @@ def own_manifests(options: InstallOptions) -> list[dict[str, Any]]:
     return [manifest for manifest in make(options) if manifest["kind"] not in DEFINITIONS]
 
 
+def test_features_have_rights_of_their_own():
+    """A feature adds its rights and its argument, and nothing else; without one there is neither."""
+    plain, made = (make(InstallOptions(features=features)) for features in ((), ("rollouts",)))
+    before, after = (rights(the("ClusterRole", _operators(each))["rules"]) for each in (plain, made))
+
+    assert {resource: verbs for resource, verbs in after.items() if before.get(resource) != verbs} == {
+        "controllerrevisions.apps": "get",
+        "pods": "delete list watch",
+    }
+    container = the("Deployment", made)["spec"]["template"]["spec"]["containers"][0]
+    assert container["args"] == ["reconcile", "--features=rollouts"]
+
+
+def _operators(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [each for each in manifests if each["metadata"]["name"] == install.NAME]
+
+
 per_mode = pytest.mark.parametrize("options", MODES.values(), ids=MODES)
 
 

@@ -68,8 +68,8 @@ class World:
                 if action.clearing:
                     self.edit(action.ref, action.clearing, "chronik-operator")
                 self._apply(manifest, "chronik-operator", force=force)
-            case TransferOwnership(manifest=manifest, manager=manager):
-                self._apply(manifest, manager, force=False)
+            case TransferOwnership(manifest=manifest, manager=manager, force=force):
+                self._apply(manifest, manager, force=force)
             case Recreate(manifest=manifest):
                 del self.models[action.ref]
                 self._apply(manifest, "chronik-operator", force=False)

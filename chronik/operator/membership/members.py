@@ -122,6 +122,18 @@ async def _change(
     raise Refused(f"node {node} was to {'join' if step.add else 'leave'}, and the others have not agreed on it yet")
 
 
+async def leader(cluster: Cluster, live: LiveCluster) -> str:
+    """Return the name of the pod that says that it leads; empty if none does, or more than one."""
+    import aiohttp  # noqa: PLC0415  # as above
+
+    from chronik.operator.membership.admin import AdminClient  # noqa: PLC0415  # with it
+
+    names = {pod["metadata"]["name"] for pod in live.pods if pod_ready(pod)}
+    async with aiohttp.ClientSession() as session:
+        told = await AdminClient(session).group(each for each in members(cluster) if each.name in names)
+    return told[1].name if told else ""
+
+
 def addresses(member: Member) -> dict[str, str]:
     """Return what the others are told of a member that joins."""
     ports = {port.name: port.number for each in COMPONENTS.values() if each.members for port in each.ports}

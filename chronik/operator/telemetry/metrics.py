@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from chronik.manifest import ClusterKey, WorkKey
 
 PHASES = ("Pending", "Creating", "Running", "Updating", "Failed", "Deleting")
+ROLLOUT_PHASES = ("Complete", "Progressing", "Paused", "Promoting", "Halted", "Aborting", "Aborted")
+ROLLOUT_ENDS = {"Complete": "complete", "Halted": "halted", "Aborted": "aborted"}
 RESULTS = ("ok", "failed")
 BACKUP_RESULTS = ("completed", "failed")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -47,6 +50,10 @@ class _Clusters:
         if since is None:
             since = before[1] if before is not None and before[0] == phase else self._now()
         self.phases[key] = (phase, since)
+
+    def begin_again(self, key: ClusterKey) -> None:
+        """Count the time of a cluster in its phase from now on."""
+        self.phases.pop(key, None)
 
     def collect(self) -> Iterable[Metric]:
         counts = dict.fromkeys(PHASES, 0)
@@ -130,6 +137,11 @@ class Metrics:
         self._relists = Counter(
             "chronik_cache_relists", "Lists after the first, by kind and cause.", ["kind", "why"], registry=registry
         )
+        self._rollout_gauge = Gauge("chronik_rollouts", "Canaries, by phase.", ["phase"], registry=registry)
+        self._rollout_ends = Counter(
+            "chronik_rollouts_ended", "Canaries that ended, by how.", ["result"], registry=registry
+        )
+        self._rollouts: dict[ClusterKey, str] = {}
         self._clusters = _Clusters(now)
         registry.register(self._clusters)
         self._backup_runs = Counter(
@@ -146,6 +158,10 @@ class Metrics:
         build.labels(__version__, platform.python_version()).set(1)
         for result in RESULTS:
             self._reconciles.labels(result)
+        for phase in ROLLOUT_PHASES:
+            self._rollout_gauge.labels(phase).set_function(partial(self._in_rollout_phase, phase))
+        for result in ROLLOUT_ENDS.values():
+            self._rollout_ends.labels(result)
         for result in BACKUP_RESULTS:
             self._backup_runs.labels(result)
 
@@ -186,9 +202,23 @@ class Metrics:
         """Note a cluster's phase; `since` is when it got there, by default when it was first noted."""
         self._clusters.note(key, phase, since)
 
+    def _in_rollout_phase(self, phase: str) -> float:
+        return sum(each == phase for each in self._rollouts.values())
+
+    def rollout(self, key: ClusterKey, phase: str) -> None:
+        """Note the phase of a cluster's canary, "" if it has none; one that is paused gets no older by that."""
+        before = self._rollouts.pop(key, "")
+        if phase:
+            self._rollouts[key] = phase
+        if before and phase != before and phase in ROLLOUT_ENDS:
+            self._rollout_ends.labels(ROLLOUT_ENDS[phase]).inc()
+        if phase == "Paused":
+            self._clusters.begin_again(key)
+
     def cluster_gone(self, key: ClusterKey) -> None:
         """Forget a cluster."""
         self._clusters.phases.pop(key, None)
+        self._rollouts.pop(key, None)
         self._backups.clusters.pop(key, None)
 
     def backup(self, key: WorkKey, phase: str) -> None:
@@ -212,6 +242,7 @@ class Metrics:
         self._leader.set(int(yes))
         if not yes:
             self._clusters.phases.clear()
+            self._rollouts.clear()
             self._backups.clear()
 
     def watch(self, *, depth: Callable[[], float], oldest: Callable[[], float]) -> None:

@@ -1,0 +1,156 @@
+"""`chronik rollout`: shows how far a canary is, and asks the operator to go on, to wait or to go back.
+
+It writes one annotation of the ChronikCluster, `chronik.stream/rollout`, which `kubectl annotate` can do as well. Each
+request names the candidate that it is for, so that none is ever taken for a later one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chronik.cli import parameters
+from chronik.cli.common import cluster_options, missing_cluster
+from chronik.cli.interrupt import Interruption, run_async
+from chronik.errors import InputError
+from chronik.kube import ConnectOptions, connect
+from chronik.manifest import CLUSTER, ROLLOUT_ANNOTATION, ClusterKey, ObjectRef
+from chronik.report.page import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chronik.kube import Kube
+    from chronik.manifest import Manifest
+
+_name = click.argument("name", type=parameters.CLUSTER_NAME)
+
+
+@click.group()
+def rollout() -> None:
+    """Show a canary, and have it go on, wait or go back."""
+
+
+@rollout.command()
+@_name
+@cluster_options
+def status(name: str, options: ConnectOptions) -> int:
+    """Show how far the canary of a cluster is.
+
+    Exits with 0 if it is through or under way, and with 1 if it was halted or taken back.
+    """
+
+    async def show(_interruption: Interruption) -> int:
+        async with connect(options) as kube:
+            document = await _document(kube, options.namespace or kube.namespace, name)
+        found = (document.get("status") or {}).get("rollout") or {}
+        for line in _lines(ClusterKey.of(document), found):
+            click.echo(visible(line))
+        return 1 if found.get("phase") in {"Halted", "Aborting", "Aborted"} else 0
+
+    return run_async(show)
+
+
+@rollout.command()
+@_name
+@cluster_options
+@click.option("--full", is_flag=True, help="End all pauses that are still to come, too.")
+def promote(name: str, options: ConnectOptions, full: bool) -> int:
+    """End the pause of a canary, so that its next step begins."""
+
+    def text(found: Mapping[str, Any]) -> str:
+        if found["phase"] != "Paused" and not full:
+            raise InputError(f"is {found['phase']}, and not Paused", subject=name, hint=_SHOW.format(name=name))
+        return f"promote@{found['candidate']}" + ("" if full else f"/{found['step']}")
+
+    return _asked(name, options, text)
+
+
+@rollout.command()
+@_name
+@cluster_options
+def pause(name: str, options: ConnectOptions) -> int:
+    """Have a canary wait where it is, until `resume` or `promote`."""
+    return _asked(name, options, lambda found: f"pause@{found['candidate']}")
+
+
+@rollout.command()
+@_name
+@cluster_options
+def resume(name: str, options: ConnectOptions) -> int:
+    """Have a canary go on that `pause` has stopped."""
+    return _asked(name, options, lambda found: f"resume@{found['candidate']}")
+
+
+@rollout.command()
+@_name
+@cluster_options
+def abort(name: str, options: ConnectOptions) -> int:
+    """Take a canary back: its pods go back to what the others run. The document stays as it is."""
+    return _asked(name, options, lambda found: f"abort@{found['candidate']}")
+
+
+@rollout.command()
+@_name
+@cluster_options
+def retry(name: str, options: ConnectOptions) -> int:
+    """Try a canary again that was halted or taken back."""
+
+    def text(found: Mapping[str, Any]) -> str:
+        if found["phase"] not in {"Halted", "Aborted"}:
+            raise InputError(
+                f"is {found['phase']}, neither Halted nor Aborted", subject=name, hint=_SHOW.format(name=name)
+            )
+        return f"retry@{found['candidate']}/{found.get('attempt', 1)}"
+
+    return _asked(name, options, text)
+
+
+_SHOW = "`chronik rollout status {name}` shows what it waits for."
+
+
+def _asked(name: str, options: ConnectOptions, text: Callable[[Mapping[str, Any]], str]) -> int:
+    """Write a request into the annotation, for the candidate that is under way now."""
+
+    async def ask(_interruption: Interruption) -> int:
+        async with connect(options) as kube:
+            document = await _document(kube, options.namespace or kube.namespace, name)
+            found = (document.get("status") or {}).get("rollout") or {}
+            if found.get("phase", "Complete") == "Complete":
+                raise InputError("has no canary under way", subject=name, hint="A change of its pods begins one.")
+            wanted = text(found)
+            metadata = {
+                "annotations": {ROLLOUT_ANNOTATION: wanted},
+                "resourceVersion": document["metadata"]["resourceVersion"],
+            }
+            await kube.merge(CLUSTER, ObjectRef.of(document), {"metadata": metadata})
+        click.echo(f"{ClusterKey.of(document)}: asked the operator to {wanted}")
+        return 0
+
+    return run_async(ask)
+
+
+async def _document(kube: Kube, namespace: str, name: str) -> Manifest:
+    """Return a ChronikCluster.
+
+    Raises:
+        ObjectMissing: there is none of that name.
+    """
+    found = await kube.get(CLUSTER, namespace, name)
+    if found is None:
+        raise await missing_cluster(kube, [ClusterKey(namespace, name)])
+    return found
+
+
+def _lines(key: ClusterKey, found: Mapping[str, Any]) -> list[str]:
+    """Return how far a canary is, in lines."""
+    if not found:
+        return [f"{key}: no canary: spec.rollout asks for none, or no operator has seen it yet"]
+    step = f", step {found['step']} of {found['of']}" if 0 < found.get("step", 0) <= found.get("of", 0) else ""
+    message = f": {found['message']}" if found.get("message") else ""
+    lines = [f"{key}: {found.get('phase')}{step}, candidate {found.get('candidate')}{message}"]
+    return lines + [
+        f"  {each['name']}: {each['updated']} of {each['of']} pods on it, {each['ready']} of them ready"
+        for each in found.get("components") or ()
+    ]

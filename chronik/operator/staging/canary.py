@@ -1,0 +1,206 @@
+"""Leads a canary: holds StatefulSets, lets them go step by step, and takes a candidate back.
+
+What comes next, `chronik.rollout.canary` decides. In a pass the templates are written first, into sets that are held so
+that no pod moves; then one decision is made by what is there, and carried out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from chronik.api.components import COMPONENTS
+from chronik.apply.executor import execute
+from chronik.errors import ObjectChanged
+from chronik.manifest import POD, ROLLOUT_ANNOTATION, ROLLOUTS, Kind, ObjectRef, component_of
+from chronik.operator.context import status_of
+from chronik.operator.staging.replacing import component_sets
+from chronik.plan.actions import Apply, Obstacle, Plan, ReplacePod, Stage, Step
+from chronik.plan.results import Report
+from chronik.plan.volumes import LASTING_ANNOTATIONS
+from chronik.rollout.canary import Decision, is_given_up, plan_rollout
+from chronik.rollout.facts import hold, is_held, leaves_rolls_to_us, release, set_facts
+from chronik.rollout.steps import EVERY_POD, Staged
+from chronik.status.assess import NOTHING_DONE, describe_error
+from chronik.status.compute import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from chronik.api.spec import Cluster
+    from chronik.apply.executor import Execution
+    from chronik.errors import ChronikError
+    from chronik.manifest import ComponentName, Manifest
+    from chronik.operator.context import ReconcileContext
+    from chronik.operator.rollout import Rollout
+    from chronik.plan.actions import Action
+    from chronik.plan.live import LiveCluster
+    from chronik.rollout.steps import Move
+
+REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions", stage=-1)
+
+
+class CanaryPass:
+    """One pass over a cluster that asks for a canary; `desired` are its manifests, as the document wants them."""
+
+    def __init__(
+        self, cluster: Cluster, document: Manifest, desired: Sequence[Manifest], context: ReconcileContext
+    ) -> None:
+        sets = component_sets(cluster, desired)
+        self._sets = {ref: each for ref, each in sets.items() if leaves_rolls_to_us(each)}
+        self._cluster = cluster
+        self._document = document
+        self._desired = desired
+        self._context = context
+        self._undecided: dict[ObjectRef, Apply] = {}
+        self._previous: Mapping[str, Any] = status_of(document).get("rollout") or {}
+        self.candidate = _digest({ref.name: each["spec"]["template"] for ref, each in self._sets.items()})
+        self.decision: Decision | None = None
+
+    @property
+    def _has_rights(self) -> bool:
+        return self._context.cache.has_feature(ROLLOUTS)
+
+    async def manifests(self, live: LiveCluster) -> list[Manifest]:
+        """Return what is wanted now: of a candidate that was taken back, the pods of the revision before.
+
+        Raises:
+            ChronikError: that revision cannot be read.
+        """
+        if not is_given_up(self._previous, self.candidate):
+            return [*self._desired]
+        stable = {each["name"]: each.get("stable") for each in self._previous.get("components") or ()}
+        found = []
+        for each in self._desired:
+            there, name = live.objects.get(ObjectRef.of(each)), stable.get(component_of(each))
+            staged = there is not None and name and ObjectRef.of(each) in self._sets
+            found.append(await self._with_revision(each, str(name)) if staged else each)
+        return found
+
+    async def _with_revision(self, manifest: Manifest, name: str) -> Manifest:
+        """Return a StatefulSet with the pod template of one of its revisions, which never change."""
+        key = self._cluster.key, name
+        if key not in self._context.revisions:
+            found = await self._context.kube.get(REVISION, self._cluster.namespace, name)
+            if found is None:
+                raise ObjectChanged("is gone, so its pods cannot go back to it", subject=f"ControllerRevision/{name}")
+            self._context.revisions[key] = _template(found)
+        return manifest | {"spec": manifest["spec"] | {"template": self._context.revisions[key]}}
+
+    def give_in(self, error: ChronikError) -> Report:
+        """Leave everything as it is, since what pods are to go back to cannot be read, and have that told."""
+        self.decision = Decision(dict(self._previous), failure=describe_error(error))
+        return NOTHING_DONE
+
+    def gate(
+        self, action: Apply, started: tuple[ObjectRef, ...], rollout: Rollout, live: LiveCluster
+    ) -> ObjectRef | None:
+        """Return what a workload has to wait for before its template is written: itself, if it has to be held first."""
+        ref = action.ref
+        there = live.objects.get(ref)
+        if ref in self._sets and there is not None and int(there["spec"].get("replicas", 1)) > 1:
+            blocker = rollout.outside(action)
+            if blocker is not None:
+                return blocker
+            if self._has_rights and _holds_all(there):
+                return None
+            self._undecided[ref] = action
+            return ref
+        busy = (each for each in self._sets if each in self._undecided or is_held(live.objects.get(each)))
+        return next(busy, None) or rollout.gate(action, started)
+
+    async def hold(self, execution: Execution) -> Report | None:
+        """Hold what is to get a new template, and return what was written; None if nothing had to be."""
+        if not self._undecided or not self._has_rights:
+            return None
+        undecided, self._undecided = self._undecided, {}
+        reason = "its pods wait for their step of a canary"
+        return await execute(
+            _plan([_partition(each.manifest, EVERY_POD, reason) for each in undecided.values()]), execution
+        )
+
+    async def go_on(self, report: Report, execution: Execution) -> Report:
+        """Decide what comes next by what is there after `report`, do it, and return what was written."""
+        spec = self._cluster.spec["rollout"]
+        assert spec is not None and spec["canary"] is not None  # noqa: PT018  # rules see to it
+        live = self._context.cache.view(self._cluster.key, self._document)
+        if not self._has_rights:
+            if self._undecided:
+                self.decision = Decision(dict(self._previous), waiting=Reason("FeatureMissing", _NO_RIGHT))
+            return Report(())
+        pending = {each.ref for each in report.results if _is_pending(each.action)}
+        annotations = self._document["metadata"].get("annotations") or {}
+        self.decision = plan_rollout(
+            spec["canary"],
+            [*self._staged(live, pending)],
+            self.candidate,
+            self._previous,
+            annotations.get(ROLLOUT_ANNOTATION, ""),
+            self._context.now(),
+        )
+        if not self.decision.moves:
+            return Report(())
+        done = await execute(_plan([self._action(each) for each in self.decision.moves]), execution)
+        kept = (each for each in done.results if not (isinstance(each.action, ReplacePod) and _has_changed(each.error)))
+        return replace(done, results=tuple(kept))  # a pod that has changed since is looked at again
+
+    def _staged(self, live: LiveCluster, pending: set[ObjectRef]) -> Iterable[Staged]:
+        for ref, manifest in self._sets.items():
+            there = live.objects.get(ref)
+            if there is not None:
+                component: ComponentName = component_of(manifest)  # type: ignore[assignment]  # chronik's own label
+                type_ = COMPONENTS[component]
+                votes = type_.votes or type_.members
+                yield Staged(component, set_facts(there, live.pods), votes, pending=ref in pending)
+
+    def _action(self, move: Move) -> Action:
+        ref, manifest = move.staged.facts.ref, self._sets[move.staged.facts.ref]
+        if move.what == "partition":
+            return _partition(manifest, move.partition, move.reason)
+        if move.what == "release" or move.pod is None:
+            return release(manifest, move.reason)
+        pod = ObjectRef(POD.name, ref.namespace, move.pod.name)
+        return ReplacePod(ref=pod, reason=move.reason, uid=move.pod.uid, resource_version=move.pod.version)
+
+
+_NO_RIGHT = "A canary needs an operator that was installed with --features rollouts; until then no pod changes"
+
+
+def _partition(workload: Manifest, number: int, reason: str) -> Action:
+    return hold(workload, {"type": "RollingUpdate", "rollingUpdate": {"partition": number}}, reason)
+
+
+def _holds_all(live: Manifest) -> bool:
+    facts = set_facts(live, ())
+    return facts.held and facts.strategy == "RollingUpdate" and facts.partition >= facts.replicas
+
+
+def _is_pending(action: Action) -> bool:
+    """Return whether a workload's new pod template was not written, or only in this pass: nothing is decided by it."""
+    if isinstance(action, Obstacle):
+        return any(change.path.startswith("spec.template") for change in getattr(action, "changes", ()))
+    return isinstance(action, Apply) and bool(action.restarts)
+
+
+def _has_changed(error: object) -> bool:
+    return isinstance(error, ObjectChanged)
+
+
+def _template(revision: Manifest) -> Manifest:
+    """Return the pod template that a ControllerRevision holds, without what others than chronik put there."""
+    template = {name: value for name, value in revision["data"]["spec"]["template"].items() if name != "$patch"}
+    metadata = {name: value for name, value in template["metadata"].items() if value is not None}
+    annotations = metadata.get("annotations") or {}
+    ours = {name: value for name, value in annotations.items() if name not in LASTING_ANNOTATIONS}
+    return template | {"metadata": metadata | ({"annotations": ours} if annotations else {})}
+
+
+def _digest(templates: Mapping[str, Manifest]) -> str:
+    text = json.dumps(templates, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _plan(actions: Iterable[Action]) -> Plan:
+    return Plan((Stage("rollout", tuple(Step(action.ref, (action,)) for action in actions)),))

@@ -1,0 +1,354 @@
+"""The state machine of a canary: from what is there, what was said last and the time, to what comes next.
+
+A step is written into the status before anything is done for it, and whatever is done brings a partition to a number
+that follows from the status: so a kill at any moment repeats nothing, and skips nothing. All but the step, its times
+and what was given up is read from the cluster each time; if the status is lost, a pause begins anew.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from chronik.rollout.order import next_replacement, right_order
+from chronik.rollout.steps import EVERY_POD, Command, Move, Staged, pods_of_step, seconds_of
+from chronik.status.compute import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from chronik.api.spec import Canary
+    from chronik.rollout.facts import PodFacts, SetFacts
+
+HALTED, ABORTED = "RolloutHalted", "RolloutAborted"
+
+
+class Decision(NamedTuple):
+    """What comes next. `failure` and `waiting` are what the cluster's status says of it; at most one is given."""
+
+    status: dict[str, Any]
+    moves: tuple[Move, ...] = ()
+    again_at: str = ""
+    failure: Reason | None = None
+    waiting: Reason | None = None
+
+
+def is_given_up(previous: Mapping[str, Any], candidate: str) -> bool:
+    """Return whether a candidate was taken back, and is not to be tried again."""
+    return bool(candidate) and previous.get("aborted") == candidate
+
+
+def plan_rollout(
+    spec: Canary, sets: Sequence[Staged], candidate: str, previous: Mapping[str, Any], command: str, now: str
+) -> Decision:
+    """Return what comes next in a canary.
+
+    `candidate` is a digest of all pod templates as the document wants them. `sets` are as the server has them after
+    they were applied: with the candidate's template, or that of the stable revision once a candidate was given up.
+    `previous` is `status.rollout`, `now` a time in RFC 3339.
+    """
+    return _Decider(spec, sets, candidate, previous, Command.of(command, candidate), now).decide()
+
+
+class _Decider:
+    """One decision in the making."""
+
+    def __init__(
+        self,
+        spec: Canary,
+        sets: Sequence[Staged],
+        candidate: str,
+        previous: Mapping[str, Any],
+        command: Command,
+        now: str,
+    ) -> None:
+        self.sets = [each for each in sets if each.has_canary]
+        self.rest = [each for each in sets if not each.has_canary]
+        self.deadline = spec["progressDeadlineSeconds"]
+        self.rolls_back = spec["onFailure"] == "Rollback"
+        self.steps = spec["steps"]
+        self.candidate = candidate
+        self.same = previous.get("candidate") == candidate
+        self.previous = previous if self.same else {}
+        self.stable = str(previous.get("stable", ""))
+        self.command = command
+        self.now = now
+
+    def decide(self) -> Decision:
+        changing = [each for each in self.sets if each.changes]
+        if is_given_up(self.previous, self.candidate):
+            return self._taken_back(changing)
+        if not changing and not any(each.changes for each in self.rest):
+            done = self._status("Complete", len(self.steps), "")
+            return Decision({**done, "stable": self.candidate})
+        if not changing:  # what has one pod only rolls as ever, after all others
+            return Decision(self._status("Promoting", len(self.steps) + 1, "single pods roll"))
+        if all(_goes_back(each) for each in changing):
+            return self._reverted(changing)
+        step = self._step(changing)
+        if not self.same:
+            phase = "Promoting" if step > len(self.steps) else "Progressing"
+            return self._soon({**self._status(phase, step, "a new candidate"), "progressedAt": self.now})
+        if self.command.verb == "abort":
+            return self._given_up(step, "a person took it back")
+        if self.previous.get("phase") == "Halted" and not self._is_retried():
+            return self._halted(step, str(self.previous.get("message", "")))
+        if self.previous.get("phase") == "Halted":
+            status = self._status("Progressing", step, "is tried again", attempt=self._attempt + 1)
+            return self._soon({**status, "progressedAt": self.now})
+        return self._forward(step, changing)
+
+    # --- forward -----------------------------------------------------------------------------------------------------
+
+    def _step(self, changing: Sequence[Staged]) -> int:
+        """Return which step is under way, from 1: one after the last is promotion.
+
+        As long as a template is not written everything begins anew. If the status does not tell, the partitions do:
+        it is the first step that asks for as many pods as may be new by now.
+        """
+        if any(each.pending for each in changing):
+            return 1
+        if self.previous.get("step"):
+            return int(self.previous["step"])
+        held = [each for each in changing if each.facts.held]
+        numbers = range(1, len(self.steps) + 1) if held else ()
+        fits = (number for number in numbers if all(each.allowed <= self._target(each, number) for each in held))
+        return next(fits, len(self.steps) + 1)
+
+    def _target(self, staged: Staged, step: int) -> int:
+        """Return how many pods a step asks for; no step asks for fewer than one before it."""
+        if step > len(self.steps):
+            return staged.facts.replicas
+        return max(pods_of_step(each["pods"], staged.facts.replicas) for each in self.steps[:step])
+
+    def _forward(self, step: int, changing: Sequence[Staged]) -> Decision:
+        promotes = step > len(self.steps)
+        phase = "Promoting" if promotes else "Progressing"
+        if self.command.verb == "pause":
+            return self._waits("Paused", step, "paused by a person", self._upkeep(changing, step))
+        for each in changing:
+            moves, message = self._toward(each, step)
+            if moves or message:
+                return self._on_its_way(phase, step, moves, f"{each.component}: {message}")
+        if promotes:
+            return self._on_its_way(phase, step, (), "the last pods become ready")
+        return self._reached(step)
+
+    def _toward(self, staged: Staged, step: int) -> tuple[tuple[Move, ...], str]:
+        """Return what brings a set to a step, and what it waits for: nothing at all if it is there."""
+        facts, target = staged.facts, self._target(staged, step)
+        if staged.pending or not facts.seen:
+            return (), "its controller has not seen the newest spec yet"
+        strays = [pod for pod in facts.pods if pod.revision not in {facts.current, facts.update}]
+        if strays:
+            return _cleared(staged, strays)
+        wanted = facts.replicas - target
+        if facts.held and facts.partition < wanted and target < facts.replicas:
+            return (Move(staged, "partition", f"{target} of {facts.replicas} pods", wanted),), "was scaled"
+        trouble = _unrest(facts)
+        if trouble:
+            return (), trouble
+        if facts.held and len(facts.new) < staged.allowed:
+            return (), f"{len(facts.new)} of {staged.allowed} pods run the newest revision"
+        if facts.held and (facts.partition > wanted or target == facts.replicas):
+            return (_lower(staged, wanted, f"{target} of {facts.replicas} pods"),), f"{target} pods are to follow"
+        if len(facts.new) < target:
+            return (), f"{len(facts.new)} of {target} pods run the newest revision"
+        return (), ""
+
+    def _reached(self, step: int) -> Decision:
+        pause = self.steps[step - 1]["pause"]
+        began = str(self.previous.get("pausedAt") or self.now)
+        began = min(began, self.now, key=_time)  # a clock that was set back makes a pause longer, never shorter
+        promoted = self.command.verb == "promote" and self.command.number in {step, None}
+        duration = pause["duration"] if pause else None
+        ends = _after(began, seconds_of(duration)) if duration else ""
+        over = pause is None or promoted or (ends and _time(self.now) >= _time(ends))
+        if over:
+            following = step + 1
+            phase = "Promoting" if following > len(self.steps) else "Progressing"
+            return self._soon(
+                {**self._status(phase, following, "the step before is through"), "progressedAt": self.now}
+            )
+        until = f"until {ends}" if ends else "until it is promoted"
+        return self._waits("Paused", step, until, (), began=began, again_at=ends)
+
+    def _on_its_way(self, phase: str, step: int, moves: tuple[Move, ...], message: str) -> Decision:
+        since = str(self.previous.get("progressedAt") or self.now)
+        stood = self.previous.get("phase") in {"Paused", None} or self.previous.get("step") != step
+        since = min(since, self.now, key=_time)
+        if stood or _done(self._components()) > _done(self.previous.get("components") or ()):
+            since = self.now
+        ends = _after(since, self.deadline)
+        if _time(self.now) >= _time(ends):
+            return self._failed(step, f"{message}; no pod has come further for {self.deadline} s")
+        status = {**self._status(phase, step, message), "progressedAt": since}
+        if self.previous.get("pausedAt") and self.previous.get("step") == step:
+            status["pausedAt"] = self.previous["pausedAt"]
+        return Decision(status, moves, again_at=ends, waiting=self._why(status))
+
+    def _upkeep(self, changing: Sequence[Staged], step: int) -> tuple[Move, ...]:
+        """Return what keeps a count that was scaled meanwhile from running more of the candidate than it should."""
+        moves = [move for each in changing for move in self._toward(each, step)[0]]
+        return tuple(
+            move for move in moves if move.what == "partition" and move.partition > move.staged.facts.partition
+        )
+
+    # --- failure, and back -------------------------------------------------------------------------------------------
+
+    def _failed(self, step: int, message: str) -> Decision:
+        return self._given_up(step, message) if self.rolls_back else self._halted(step, message)
+
+    def _halted(self, step: int, message: str) -> Decision:
+        status = self._status("Halted", step, message)
+        return Decision(
+            status, self._upkeep([each for each in self.sets if each.changes], step), failure=self._why(status)
+        )
+
+    def _given_up(self, step: int, message: str) -> Decision:
+        status = {**self._status("Aborting", step, message), "aborted": self.candidate}
+        return Decision(status, again_at=self.now, failure=self._why(status))
+
+    def _taken_back(self, changing: Sequence[Staged]) -> Decision:
+        if self._is_retried():
+            status = self._status("Progressing", 1, "is tried again", attempt=self._attempt + 1)
+            return self._soon({**status, "progressedAt": self.now})
+        message = str(self.previous.get("message", ""))
+        kept = {"aborted": self.candidate}
+        if not changing:
+            status = {**self._status("Aborted", 0, message), **kept}
+            return Decision(status, failure=self._why(status))
+        status = {**self._status("Aborting", 0, message), **kept}
+        return Decision(status, self._back(changing), failure=self._why(status))
+
+    def _reverted(self, changing: Sequence[Staged]) -> Decision:
+        status = self._status("Progressing", 0, "pods go back to the revision that the others run")
+        return Decision(status, self._back(changing), waiting=self._why(status))
+
+    def _back(self, changing: Sequence[Staged]) -> tuple[Move, ...]:
+        """Return the next move of the first set that is not back yet: pods go one by one, those that are ill first."""
+        first = changing[0]
+        if first.pending or not first.facts.seen:
+            return ()
+        if not _goes_back(first):  # it was promoted already
+            return self._toward(first, len(self.steps) + 1)[0]
+        following = next_replacement(first.facts)
+        if following.what == "delete":
+            return (Move(first, "delete", following.reason, pod=following.pod),)
+        if following.what == "release" and first.facts.held:
+            return (Move(first, "release", "all that is left goes back by itself"),)
+        return ()
+
+    # --- status ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _attempt(self) -> int:
+        return int(self.previous.get("attempt", 1))
+
+    def _is_retried(self) -> bool:
+        number = self.command.number
+        return self.command.verb == "retry" and (number or 1) == self._attempt and number != 0
+
+    def _waits(
+        self, phase: str, step: int, message: str, moves: tuple[Move, ...], *, began: str = "", again_at: str = ""
+    ) -> Decision:
+        status = self._status(phase, step, message)
+        kept = began or self.previous.get("pausedAt")
+        if kept:
+            status["pausedAt"] = kept
+        return Decision(status, moves, again_at=again_at, waiting=self._why(status))
+
+    def _soon(self, status: dict[str, Any]) -> Decision:
+        """Return that nothing is done before the status is written."""
+        return Decision(status, again_at=self.now, waiting=self._why(status))
+
+    def _status(self, phase: str, step: int, message: str, attempt: int = 0) -> dict[str, Any]:
+        found: dict[str, Any] = {"phase": phase, "candidate": self.candidate}
+        if self.stable:
+            found["stable"] = self.stable
+        if phase != "Complete":
+            found |= {"step": min(step, len(self.steps) + 1), "of": len(self.steps)}
+            found["attempt"] = attempt or self._attempt
+            found["components"] = self._components()
+        return found | ({"message": message} if message else {})
+
+    def _components(self) -> list[dict[str, Any]]:
+        known = {each["name"]: each.get("stable") for each in self.previous.get("components") or ()}
+        found = []
+        for each in self.sets:
+            if each.component not in known and not each.changes:
+                continue
+            facts = each.facts
+            stable = known.get(each.component) or facts.current
+            off = [pod for pod in facts.pods if pod.revision != stable]
+            found.append(
+                {
+                    "name": each.component,
+                    "stable": stable,
+                    "updated": len(off),
+                    "ready": sum(pod.ready for pod in off),
+                    "of": facts.replicas,
+                }
+            )
+        return found
+
+    def _why(self, status: Mapping[str, Any]) -> Reason:
+        words = {"Halted": HALTED, "Aborting": ABORTED, "Aborted": ABORTED, "Paused": "RolloutPaused"}
+        where = (
+            f"step {status['step']} of {status['of']}"
+            if 0 < status["step"] <= status["of"]
+            else status["phase"].lower()
+        )
+        return Reason(
+            words.get(status["phase"], "RolloutInProgress"),
+            f"Candidate {self.candidate}, {where}: {status.get('message', '')}"[:1024],
+        )
+
+
+def _goes_back(staged: Staged) -> bool:
+    """Return whether the newest revision is the one that the last complete roll ended with."""
+    return not staged.pending and staged.facts.seen and staged.facts.current == staged.facts.update
+
+
+def _unrest(facts: SetFacts) -> str:
+    """Return why no further pod may be taken now; empty if all are there and ready."""
+    if not facts.complete:
+        return f"{sum(not pod.leaving for pod in facts.pods)} of {facts.replicas} pods exist"
+    unready = [pod for pod in facts.pods if not pod.ready]
+    return f"pod {unready[0].name} is not ready: {unready[0].trouble or 'it starts'}" if unready else ""
+
+
+def _lower(staged: Staged, wanted: int, reason: str) -> Move:
+    """Return how a set comes nearer to a partition: voters by one pod at a time, and to none by being let go."""
+    facts = staged.facts
+    following = max(wanted, min(facts.partition, facts.replicas) - 1) if staged.votes else wanted
+    if following <= 0:
+        return Move(staged, "release", "the rest goes by itself")
+    return Move(staged, "partition", reason, following)
+
+
+def _cleared(staged: Staged, strays: Iterable[PodFacts]) -> tuple[tuple[Move, ...], str]:
+    """Return how pods of an earlier candidate go: while all is held, they come back on the stable revision."""
+    facts = staged.facts
+    if facts.partition < facts.replicas:
+        return (Move(staged, "partition", "a new candidate begins", EVERY_POD),), "a new candidate begins"
+    first = right_order(strays)[0]
+    others = [pod for pod in facts.pods if pod is not first]
+    if not facts.complete or (first.ready and not all(pod.ready for pod in others)):
+        return (), f"pod {first.name} is of an earlier candidate, and others are not ready"
+    back = [pod for pod in facts.pods if pod.revision == facts.current and not pod.ready]
+    if back and not first.ready:
+        return (), f"pod {back[0].name} is not ready yet"
+    return (Move(staged, "delete", "is of an earlier candidate", pod=first),), "pods of an earlier candidate go"
+
+
+def _done(components: Iterable[Mapping[str, Any]]) -> int:
+    return sum(int(each.get("ready", 0)) + int(each.get("updated", 0)) for each in components)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _after(text: str, seconds: int) -> str:
+    return (_time(text) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")

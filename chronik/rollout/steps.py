@@ -1,0 +1,81 @@
+"""What a canary is made of: sets that are staged, moves, what people ask for, and how many pods a step is."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from chronik.manifest import ComponentName
+    from chronik.rollout.facts import PodFacts, SetFacts
+
+EVERY_POD = 1_000_000
+"""A partition that holds every pod there is or will be: an autoscaler's new ones come up on the current revision."""
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class Staged(NamedTuple):
+    """One StatefulSet in the order of components. `votes`: its pods are a quorum.
+
+    `pending` says that its new template is not written yet, or has only just been.
+    """
+
+    component: ComponentName
+    facts: SetFacts
+    votes: bool = False
+    pending: bool = False
+
+    @property
+    def has_canary(self) -> bool:
+        """Whether there are pods enough for one to go ahead."""
+        return self.facts.replicas > 1
+
+    @property
+    def allowed(self) -> int:
+        """How many pods may run the newest revision by now."""
+        return max(0, self.facts.replicas - self.facts.partition)
+
+    @property
+    def changes(self) -> bool:
+        """Whether it is on its way to another revision."""
+        facts = self.facts
+        if not facts.current and not self.pending and not facts.held:
+            return False  # it is being created
+        return self.pending or facts.current != facts.update or facts.held or bool(facts.old) or not facts.seen
+
+
+class Move(NamedTuple):
+    """One thing to do to a set: give it a partition, let it go (None), or delete a pod of it; `reason` says why."""
+
+    staged: Staged
+    what: Literal["partition", "release", "delete"]
+    reason: str
+    partition: int = 0
+    pod: PodFacts | None = None
+
+
+class Command(NamedTuple):
+    """What a person asked for, of which candidate and, with a number, of which step or attempt."""
+
+    verb: str = ""
+    number: int | None = None
+
+    @classmethod
+    def of(cls, text: str, candidate: str) -> Command:
+        """Read an annotation, `verb@candidate` or `verb@candidate/number`; what is for another candidate is nothing."""
+        verb, _, about = text.partition("@")
+        name, slash, number = about.partition("/")
+        if name != candidate or (slash and not number.isdecimal()):
+            return cls()
+        return cls(verb, int(number) if slash else None)
+
+
+def pods_of_step(pods: int | str, replicas: int) -> int:
+    """Return how many of so many pods a step asks for: at least one, and never all, which only promotion brings."""
+    count = pods if isinstance(pods, int) else math.ceil(int(pods.removesuffix("%")) * replicas / 100)
+    return max(1, min(count, replicas - 1))
+
+
+def seconds_of(duration: str) -> int:
+    """Return how many seconds a duration of the spec is: `30s`, `10m`, `2h` or `7d`."""
+    return int(duration[:-1]) * _UNITS[duration[-1]]

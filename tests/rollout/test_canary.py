@@ -1,0 +1,323 @@
+"""The state machine of a canary, against a played controller of StatefulSets: whatever people and machines do."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chronik.manifest import ObjectRef
+from chronik.rollout.canary import is_given_up, plan_rollout
+from chronik.rollout.facts import PodFacts, SetFacts
+from chronik.rollout.steps import EVERY_POD, Command, Staged, pods_of_step, seconds_of
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+STEPS = (
+    [{"pods": 1, "pause": {"duration": "10m"}}, {"pods": "50%", "pause": {"duration": None}}],
+    [{"pods": 1, "pause": None}],
+    [{"pods": 1, "pause": {"duration": None}}, {"pods": 1, "pause": {"duration": "1h"}}, {"pods": 3, "pause": None}],
+)
+BROKEN = "broken"
+
+
+class Killed(Exception):
+    """The operator was killed."""
+
+
+class Set:
+    """A StatefulSet as Kubernetes 1.36 rolls it. `partition` is None if nothing is held."""
+
+    def __init__(self, component, replicas, *, votes):
+        self.component, self.replicas, self.votes = component, replicas, votes
+        self.current = self.update = "v0"
+        self.partition = None
+        self.seen = True
+        self.pods = {number: ["v0", True] for number in range(replicas)}
+
+    def staged(self, pending):
+        """Return what the operator sees."""
+        pods = (
+            PodFacts(f"{self.component}-{number}", number, revision, ready, False, "", f"{number}", "1")
+            for number, (revision, ready) in sorted(self.pods.items())
+        )
+        ref = ObjectRef("StatefulSet", "n", self.component)
+        held, partition = self.partition is not None, self.partition or 0
+        facts = SetFacts(
+            ref, self.replicas, self.seen, self.current, self.update, "RollingUpdate", partition, held, tuple(pods)
+        )
+        return Staged(self.component, facts, self.votes, pending)
+
+    def control(self):
+        """Do what the controller does next."""
+        self.seen = True
+        for number in [*self.pods]:
+            if number >= self.replicas:
+                del self.pods[number]
+        for number in range(self.replicas):
+            if number not in self.pods:
+                self.pods[number] = [self.revision_of(number), False]
+                return
+        for number in sorted(self.pods, reverse=True):
+            if number < (self.partition or 0):
+                break
+            revision, ready = self.pods[number]
+            if revision != self.update:
+                self.pods[number] = [self.update, False]
+            if revision != self.update or not ready:
+                return
+        if all(pod == [self.update, True] for pod in self.pods.values()):
+            self.current = self.update
+
+    def revision_of(self, number):
+        """Return the revision that a pod of this number comes up on."""
+        return self.current if number < (self.partition or 0) else self.update
+
+    def kubelet(self):
+        """Have pods ready whose revision is any good."""
+        for pod in self.pods.values():
+            pod[1] = pod[1] or not pod[0].startswith(BROKEN)
+
+
+class World:
+    """One cluster with an operator that passes over it, and may be killed after any write."""
+
+    def __init__(self, steps, on_failure):
+        self.sets = [Set("controller", 3, votes=True), Set("ingest", 4, votes=False)]
+        self.spec = {"steps": steps, "progressDeadlineSeconds": 600, "onFailure": on_failure}
+        self.wanted = "v0"
+        self.status = {}
+        self.command = ""
+        self.now = BEGAN
+        self.fuse = None
+        self.history = []
+
+    def write(self, change):
+        """Write something, unless the operator is killed right before."""
+        if self.fuse == 0:
+            raise Killed
+        if self.fuse is not None:
+            self.fuse -= 1
+        change()
+
+    def once(self):
+        """Pass over the cluster once, as the shell does."""
+        given_up = is_given_up(self.status, self.wanted)
+        stable = {each["name"]: each["stable"] for each in self.status.get("components", ())}
+        written = set()
+        for each in self.sets:
+            template = stable.get(each.component, each.current) if given_up else self.wanted
+            if each.update != template:
+                if each.partition is None or each.partition < each.replicas:
+                    self.write(lambda each=each: self.hold(each, EVERY_POD))
+                self.write(lambda each=each, template=template: self.template(each, template))
+                written.add(each.component)
+        now = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        staged = [each.staged(pending=each.component in written) for each in self.sets]
+        decision = plan_rollout(self.spec, staged, self.wanted, self.status, self.command, now)
+        for move in decision.moves:
+            self.write(lambda move=move: self.move(move, decision.status))
+        if decision.status != self.status:
+            self.write(lambda: self.tell(decision.status))
+        return decision
+
+    def hold(self, each, partition):
+        """Set a partition."""
+        each.partition, each.seen = partition, False
+
+    def template(self, each, template):
+        """Write a template: only into a set of which every pod is held."""
+        assert each.partition is not None
+        assert each.partition >= each.replicas
+        each.update, each.seen = template, False
+
+    def move(self, move, status):
+        """Carry a move out, and hold it to what the document promises."""
+        each = next(one for one in self.sets if one.component == move.staged.component)
+        unready = [number for number, (_, ready) in each.pods.items() if not ready]
+        if move.what == "delete":
+            assert each.votes is False or not each.pods[move.pod.number][1] or not unready, "two controllers down"
+            each.pods[move.pod.number] = [each.revision_of(move.pod.number), False]
+            return
+        before = min(each.partition if each.partition is not None else 0, each.replicas)
+        after = move.partition if move.what == "partition" else 0
+        if after < before and each.current != each.update:
+            assert not unready, "a pod is taken while another is down"
+            assert not each.votes or before - after == 1, "voters go one by one"
+            assert status["step"] == self.status["step"], "what is done is what was written before"
+            if 0 < status["step"] <= status["of"]:
+                assert each.replicas - after <= max(
+                    pods_of_step(step["pods"], each.replicas) for step in self.spec["steps"][: status["step"]]
+                )
+        each.seen = False
+        each.partition = move.partition if move.what == "partition" else None
+
+    def tell(self, status):
+        """Write the status, and hold its step to the one before."""
+        was = self.status
+        same = was.get("candidate") == status["candidate"] and was.get("attempt") == status.get("attempt")
+        if same and {"step"} <= was.keys() & status.keys() and status["step"] > was["step"]:
+            assert status["step"] == was["step"] + 1 or not was["step"], "no step is skipped"
+            self.leaves(was, status)
+        self.history.append((status["candidate"], status.get("attempt"), status.get("step"), status["phase"]))
+        self.status = status
+
+    def leaves(self, was, status):
+        """Check that a pause is over, by the clock or because of a person who meant this very candidate and step."""
+        if not was["step"]:
+            return
+        step = self.spec["steps"][was["step"] - 1]
+        given = Command.of(self.command, status["candidate"])
+        promoted = given.verb == "promote" and given.number in {None, was["step"]}
+        if step["pause"] is not None and not promoted:
+            assert step["pause"]["duration"], "only a person ends this pause"
+            ends = datetime.fromisoformat(was["pausedAt"]) + timedelta(seconds=seconds_of(step["pause"]["duration"]))
+            assert self.now >= ends, "the pause is not over"
+
+    def life(self, times=1):
+        """Let everybody act in turn."""
+        for _ in range(times):
+            self.once()
+            for each in self.sets:
+                each.control()
+                each.kubelet()
+
+
+EVENTS = st.one_of(
+    st.tuples(st.just("life"), st.integers(1, 6)),
+    st.tuples(st.just("edit"), st.sampled_from(["v0", "v1", "v2", f"{BROKEN}1", f"{BROKEN}2"])),
+    st.tuples(st.just("ill"), st.tuples(st.integers(0, 1), st.integers(0, 6))),
+    st.tuples(st.just("lost"), st.tuples(st.integers(0, 1), st.integers(0, 6))),
+    st.tuples(st.just("scale"), st.integers(2, 7)),
+    st.tuples(st.just("clock"), st.sampled_from([-3600, 1, 60, 599, 601, 4000])),
+    st.tuples(
+        st.just("command"),
+        st.tuples(
+            st.sampled_from(["promote", "abort", "retry", "pause", "resume"]),
+            st.sampled_from(["this", "v1", "v2"]),
+            st.sampled_from([None, 1, 2, 3]),
+        ),
+    ),
+    st.tuples(st.just("kill"), st.integers(0, 3)),
+    st.tuples(st.just("status lost"), st.none()),
+)
+
+
+def happens(world, what, how):  # one case for each event
+    """Let one thing happen."""
+    match what:
+        case "life":
+            world.life(how)
+        case "edit":
+            world.wanted = how
+        case "ill" | "lost":
+            each = world.sets[how[0]]
+            if how[1] in each.pods:
+                revision = each.pods[how[1]][0] if what == "ill" else each.revision_of(how[1])
+                each.pods[how[1]] = [revision, False]
+        case "scale":
+            world.sets[1].replicas = how
+        case "clock":
+            world.now += timedelta(seconds=how)
+        case "command":
+            verb, whose, number = how
+            name = world.wanted if whose == "this" else whose
+            world.command = f"{verb}@{name}" + ("" if number is None else f"/{number}")
+        case "status lost":
+            world.status = {}
+        case "kill":
+            world.fuse = how
+            with suppress(Killed):
+                world.once()
+            world.fuse = None
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.sampled_from(STEPS), st.sampled_from(["Halt", "Rollback"]), st.lists(EVENTS, max_size=25), st.booleans())
+def test_whatever_happens(steps, on_failure, events, gives_up):
+    """No step is skipped or repeated, voters go one by one, and in the end all pods run what the document says."""
+    world = World(steps, on_failure)
+    for what, how in events:
+        happens(world, what, how)
+    world.now += timedelta(days=1)
+    given_up = is_given_up(world.status, world.wanted)
+    if gives_up:
+        world.command = f"abort@{world.wanted}"
+    elif not given_up:
+        world.command = f"promote@{world.wanted}"
+    for _ in range(60):
+        world.life(3)
+        world.now += timedelta(seconds=90)
+        if world.status["phase"] == "Halted" and not gives_up and not world.wanted.startswith(BROKEN):
+            world.command = f"retry@{world.wanted}/{world.status['attempt']}"
+            world.life()
+            world.command = f"promote@{world.wanted}"
+
+    phase = world.status["phase"]
+    running = {revision for each in world.sets for revision, _ in each.pods.values()}
+    held = [each.component for each in world.sets if each.partition is not None]
+    if phase == "Complete":
+        assert (running, held) == ({world.wanted}, [])
+        assert not world.wanted.startswith(BROKEN)
+    elif phase == "Aborted":
+        assert held == []
+        assert world.status["aborted"] == world.wanted
+        assert all(len({revision for revision, _ in each.pods.values()}) == 1 for each in world.sets)
+    else:
+        assert phase in {"Halted", "Aborting", "Promoting"}, phase
+        assert any(revision.startswith(BROKEN) for revision in (*running, *(each.update for each in world.sets)))
+
+
+def test_a_good_roll():
+    """A canary goes up step by step: a pause by the clock, one by a person, then everything."""
+    world = World(STEPS[0], "Halt")
+    world.life(3)
+    world.wanted = "v1"
+    world.life(20)
+    assert (world.status["phase"], world.status["step"]) == ("Paused", 1)
+    assert [sorted(revision for revision, _ in each.pods.values()).count("v1") for each in world.sets] == [1, 1]
+    world.now += timedelta(seconds=599)
+    world.life(10)
+    assert world.status["step"] == 1
+    world.now += timedelta(seconds=1)
+    world.life(20)
+    assert (world.status["phase"], world.status["step"]) == ("Paused", 2)
+    assert [sorted(revision for revision, _ in each.pods.values()).count("v1") for each in world.sets] == [2, 2]
+    for strange in ("promote@v2", "promote@v1/1", "promote@v1/x", "promote", "proceed@v1"):
+        world.command = strange
+        world.life(5)
+        assert world.status["step"] == 2
+    world.command = "promote@v1/2"
+    world.life(30)
+
+    assert world.status == {"phase": "Complete", "candidate": "v1", "stable": "v1"}
+
+
+@pytest.mark.parametrize("on_failure", ["Halt", "Rollback"])
+def test_a_bad_image(on_failure):
+    """A candidate whose pod never becomes ready takes no second pod: it halts, or goes back to what ran before."""
+    world = World(STEPS[0], on_failure)
+    world.life(3)
+    world.wanted = f"{BROKEN}1"
+    world.life(10)
+    world.now += timedelta(seconds=601)
+    world.life(10)
+    running = [revision for revision, _ in world.sets[0].pods.values()]
+    if on_failure == "Halt":
+        assert world.status["phase"] == "Halted"
+        assert running.count(world.wanted) == 1
+        world.command = f"abort@{world.wanted}"
+        world.life(20)
+    assert (world.status["phase"], world.status["aborted"]) == ("Aborted", world.wanted)
+    assert {revision for each in world.sets for revision, _ in each.pods.values()} == {"v0"}
+    world.wanted = "v1"
+    world.command = "promote@v1"
+    world.life(60)
+    assert world.status["phase"] == "Complete"
+
+
+def test_counts_of_a_step():
+    """A step asks for at least one pod, and never for all; percentages round up."""
+    assert [pods_of_step(pods, 4) for pods in (1, 9, "1%", "26%", "99%")] == [1, 3, 1, 2, 3]
