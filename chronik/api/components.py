@@ -16,13 +16,8 @@ from chronik.manifest import ComponentName, ObjectRef
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chronik.api.spec import (
-        Autoscaling,
-        Cluster,
-        ComponentAutoscaling,
-        DisruptionBudget,
-        Resources,
-    )
+    from chronik.api.sections.resources import Resources
+    from chronik.api.spec import Autoscaling, Cluster, ComponentAutoscaling, DisruptionBudget
     from chronik.manifest import ClusterKey
 
 CountField = Literal["controllers", "ingestNodes", "searchNodes", "nodes"]

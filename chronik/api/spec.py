@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from chronik.api.sections.backup import Backup
     from chronik.api.sections.replication import Replication
-
-Quantity = str | int
+    from chronik.api.sections.resources import Quantity, Resources
 
 
 class S3(TypedDict):
@@ -80,15 +79,6 @@ class Metastore(TypedDict):
 
     database: Literal["postgres"]
     connection: Connection
-
-
-class Resources(TypedDict):
-    """`spec.resources.<component>`."""
-
-    cpu: Quantity | None
-    memory: Quantity | None
-    cpuLimit: Quantity | None
-    memoryLimit: Quantity | None
 
 
 class ComponentResources(TypedDict):

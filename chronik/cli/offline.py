@@ -109,7 +109,7 @@ def _template_problems(clusters: Iterable[Cluster], templates: str | None) -> li
 
 
 @click.command()
-@click.argument("field")
+@click.argument("field", type=parameters.FIELD)
 @click.option(
     "--of",
     "target",

@@ -103,6 +103,8 @@ SERVER = form("server", names.SERVER, "broker's host and port")
 CLUSTER_NAME = Text("name", _cluster_name, completes="clusters")
 SELECTOR = Text("selector", names.selector_error)
 REVISION = Text("revision", _printable)
+FIELD = Text("field", _printable)
+_PLAIN = Text("object", _printable)
 CONTEXT = Text("context", _printable, completes="contexts")
 FILE = Text("file", _printable, completes="file")
 FOLDER = Text("folder", _printable, completes="dir")
@@ -119,7 +121,7 @@ class NamespacedName(click.ParamType[tuple[str, str]]):
         """Take it apart."""
         if isinstance(value, tuple):
             return value
-        namespace, slash, name = value.partition("/")
+        namespace, slash, name = _PLAIN.convert(value, param, ctx).partition("/")
         if not slash:
             self.fail(f"{value!r} does not say which namespace: write NAMESPACE/NAME", param, ctx)
         return NAMESPACE.convert(namespace, param, ctx), OBJECT_NAME.convert(name, param, ctx)
@@ -145,7 +147,8 @@ class Object(click.ParamType[ObjectRef]):
         """Return what a text names."""
         if isinstance(value, ObjectRef):
             return value
-        kind, *namespace, name = str(value).split("/") if "/" in value else ("", "")
+        text = _PLAIN.convert(value, param, ctx)
+        kind, *namespace, name = text.split("/") if "/" in text else ("", "")
         if not kind or not name or len(namespace) > 1:
             self.fail(f"{value!r} names no object; write KIND/NAME, as in statefulset/events-ingest", param, ctx)
         return ObjectRef(kind, "".join(namespace), name)

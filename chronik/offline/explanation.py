@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from chronik.manifest import KINDS, ObjectRef, lasting_name
 from chronik.offline import loading
 from chronik.offline.template_sets import template_reader
 from chronik.problem import Location, format_path
-from chronik.render.origins import FieldPathError, Trace, at, by_name, resolve
+from chronik.render.origins import Explanation, FieldPathError, PatchStep, SpecField, Trace, at, by_name, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,37 +29,6 @@ if TYPE_CHECKING:
 
 _SPEC_FIELD = re.compile(r"\bspec((?:\.\w+)+)")
 _MOST_LISTED = 12
-
-
-@dataclass(frozen=True, slots=True)
-class PatchStep:
-    """A patch that changed a value: its position in `spec.patches`, what it made of it, and where it is written."""
-
-    position: int
-    value: Any
-    location: Location | None
-
-
-@dataclass(frozen=True, slots=True)
-class SpecField:
-    """A field of the spec that a template's line reads; without a location the document leaves it to its default."""
-
-    path: str
-    value: Any
-    location: Location | None
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """A value of an object, and what set it. `before` is what the template made of it, None if nothing."""
-
-    ref: ObjectRef
-    path: str
-    value: Any
-    before: Any
-    template: Location
-    reads: tuple[SpecField, ...]
-    patches: tuple[PatchStep, ...]
 
 
 def explain(clusters: Sequence[Cluster], target: ObjectRef, field: str, templates: str | None) -> Explanation:

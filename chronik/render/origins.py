@@ -21,8 +21,8 @@ from chronik.render.skeleton import OMIT, PLACEHOLDER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from chronik.manifest import Manifest
-    from chronik.problem import Path
+    from chronik.manifest import Manifest, ObjectRef
+    from chronik.problem import Location, Path
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STEP = re.compile(
@@ -214,3 +214,34 @@ def _child(made: Made, node: yaml.Node, step: str | int) -> tuple[int, yaml.Node
         if step < len(items):
             return items[step].start_mark.line + 1, items[step]
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class PatchStep:
+    """A patch that changed a value: its position in `spec.patches`, what it made of it, and where it is written."""
+
+    position: int
+    value: Any
+    location: Location | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpecField:
+    """A field of the spec that a template's line reads; without a location the document leaves it to its default."""
+
+    path: str
+    value: Any
+    location: Location | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A value of an object, and what set it. `before` is what the template made of it, None if nothing."""
+
+    ref: ObjectRef
+    path: str
+    value: Any
+    before: Any
+    template: Location
+    reads: tuple[SpecField, ...]
+    patches: tuple[PatchStep, ...]

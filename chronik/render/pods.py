@@ -13,7 +13,8 @@ from chronik.quantity import canonical_quantity
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chronik.api.spec import Cluster, ComponentOverrides, Quantity
+    from chronik.api.sections.resources import Quantity
+    from chronik.api.spec import Cluster, ComponentOverrides
 
 Parts = list[dict[str, Any]]
 

@@ -11,8 +11,8 @@ from chronik.documents.writer import to_yaml
 from chronik.report.page import BOLD, CYAN, DIM, GREEN, YELLOW, Page
 
 if TYPE_CHECKING:
-    from chronik.offline.explanation import Explanation
     from chronik.problem import Location
+    from chronik.render.origins import Explanation
 
 _INDENT = "  "
 _MOST_LINES = 20

@@ -27,6 +27,8 @@ HERE = Path(__file__).parent
 MINIMAL = str(HERE.parents[1] / "examples" / "minimal.yaml")
 CASES = yaml.safe_load((HERE / "options.yaml").read_text("utf-8"))
 
+TEXTS = parameters.Text | parameters.Object | parameters.NamespacedName
+
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -314,8 +316,8 @@ def test_no_option_takes_just_any_text(parameter):
         parameter.type, parameters.Source
     ):  # read later, and refused then: see test_names_of_files_that_are_empty
         return
-    assert isinstance(parameter.type, parameters.Text | parameters.Duration)
-    for text in ("", " ") if isinstance(parameter.type, parameters.Text) else ("",):
+    assert isinstance(parameter.type, TEXTS | parameters.Duration)
+    for text in ("", " ") if isinstance(parameter.type, TEXTS) else ("",):
         with pytest.raises(click.BadParameter, match=r"Is the variable set|write 30s"):
             parameter.type.convert(text, None, None)
 

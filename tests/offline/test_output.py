@@ -15,7 +15,7 @@ from support.hostile import HOSTILE
 from support.kubectl import kubectl
 
 from chronik.errors import InputError
-from chronik.manifest import KINDS
+from chronik.manifest import KINDS, lasting_name
 from chronik.offline import loading as offline
 from chronik.offline import output
 from chronik.offline.output import INDEX, NUMBERS, Written, file_names, write_folder
@@ -61,7 +61,7 @@ def of(cluster: str, namespace: str = "ns", *kinds: str) -> list[dict[str, Any]]
 
 def write_as_before(folder: Path, manifests: list[dict[str, Any]], mark: str = OLD_MARK) -> list[str]:
     """Fill a folder as versions did that numbered files by their position; return the names."""
-    named = [f"{each['kind'].lower()}-{each['metadata']['name'].replace('.', '-')}.yaml" for each in manifests]
+    named = [f"{each['kind'].lower()}-{lasting_name(each).replace('.', '-')}.yaml" for each in manifests]
     names = [f"{number:02}-{name}" for number, name in enumerate(named, 1)]
     for name, each in zip(names, manifests, strict=True):
         (folder / name).write_text(yaml.safe_dump(each))

@@ -14,7 +14,8 @@ from chronik.manifest import MIRROR_PREFIX, ObjectRef
 
 if TYPE_CHECKING:
     from chronik.api.sections.replication import ReplicationSource
-    from chronik.api.spec import Cluster, DisruptionBudget, Resources
+    from chronik.api.sections.resources import Resources
+    from chronik.api.spec import Cluster, DisruptionBudget
     from chronik.manifest import ClusterKey
 
 PROBE_IMAGE = f"chronik/operator:{__version__}"

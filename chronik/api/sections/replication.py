@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
-    from chronik.api.spec import Resources
+    from chronik.api.sections.resources import Resources
 
 
 class SourceTls(TypedDict):

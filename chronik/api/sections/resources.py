@@ -1,0 +1,16 @@
+"""The shape of CPU and memory, wherever a spec names them."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+Quantity = str | int
+
+
+class Resources(TypedDict):
+    """`spec.resources.<component>`."""
+
+    cpu: Quantity | None
+    memory: Quantity | None
+    cpuLimit: Quantity | None
+    memoryLimit: Quantity | None
