@@ -194,7 +194,10 @@ LAZY_COMMANDS = {
     ),
     "delete": ("chronik.cli.delete:delete", "Delete clusters in reverse order; volumes as their retention says."),
     "diff": ("chronik.cli.diff:diff", "Show what apply would change, field by field."),
-    "explain": ("chronik.cli.offline:explain", "Say what a field means, or what set one of a rendered object."),
+    "explain": (
+        "chronik.cli.offline:explain",
+        "Say what a field of the spec means, or with --of what set a field of a rendered object.",
+    ),
     "install": ("chronik.cli.install:install", "Print the manifests of the operator itself."),
     "mirror-probe": (
         "chronik.cli.mirrors.probe:mirror_probe",

@@ -2,7 +2,7 @@
 
 A template's skeleton is text with lines, and the data that it becomes has the same shape. So the way to a value can be
 walked in both at once, into the parts too: what a part made is known by its identity. What a filter or a function has
-put together out of several values counts as made by the line that calls it.
+put together out of several values counts as made by the line where that stands.
 """
 
 from __future__ import annotations

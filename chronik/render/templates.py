@@ -30,6 +30,7 @@ from jinja2.utils import missing, object_type_repr
 from chronik.documents.scalars import SURROGATE
 from chronik.errors import TemplateError
 from chronik.render.filters import FILTERS, FUNCTIONS
+from chronik.render.mistakes import UnknownName, plain_syntax, plain_words
 from chronik.render.skeleton import OMIT, PLACEHOLDER_MARK, SkeletonError, compile_skeleton, placeholder
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Templates:
         file = f"parts/{name}.yaml.j2"
         if not _PART_NAME.fullmatch(name) or not self._environment.knows(file):
             parts = [each.removeprefix("parts/").removesuffix(".yaml.j2") for each in self._names() if "parts/" in each]
-            raise _UnknownName(f"there is no part {name}: it would be the file {file}", name, parts)
+            raise UnknownName(f"there is no part {name}: it would be the file {file}", name, parts)
         made = self.render(file, {**context.get_all(), **variables, _DEPTH: depth})
         context[_CHECKED][id(made)] = made
         return made
@@ -238,24 +239,6 @@ def _marked(node: nodes.Expr) -> Iterator[nodes.Expr]:
 
 def _line_mark(number: int) -> str:
     return f"\0{number}\0"
-
-
-class _UnknownName(LookupError):
-    """An undefined name in a template; `known` are those that are defined."""
-
-    def __init__(self, message: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(message)
-        self.name = name
-        self.hint = _suggestion(name, known)
-
-
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    """Return a sentence with the nearest known name, or all of them."""
-    from difflib import get_close_matches  # noqa: PLC0415  # only a wrong name pays for it
-
-    names = sorted({each for each in known if " " not in each})
-    close = get_close_matches(name, names, n=1)
-    return f"Did you mean {close[0]}?" if close else f"There are {', '.join(names)}." if names else ""
 
 
 class _Missing(StrictUndefined):
@@ -347,54 +330,12 @@ def _raise_template_error(name: str, error: Exception, names: Mapping[str, list[
     if isinstance(error, TemplateNotFound):
         raise TemplateError(f"there is no template {error.name}", template=name) from error
     if isinstance(error, TemplateSyntaxError):
-        message, hint, word = _plain_syntax(str(error.message), names["filter"])
+        message, hint, word = plain_syntax(str(error.message), names["filter"])
         where = error.name or name
         raise TemplateError(message, template=where, line=error.lineno, hint=hint, word=word) from error
     where, line = _failing_line(error.__traceback__) or (name, None)
-    message, hint, word = _plain_words(error, names["variable"])
+    message, hint, word = plain_words(error, names["variable"])
     raise TemplateError(message, template=where, line=line, hint=hint, word=word) from error
-
-
-def _plain_words(error: Exception, variables: list[str]) -> tuple[str, str, str]:
-    """Return what went wrong in an expression, what to do, and the word in the template that it is about."""
-    message = str(error) or type(error).__name__
-    if isinstance(error, _UnknownName):
-        return message, error.hint, error.name
-    if found := _NOT_DEFINED.fullmatch(message):
-        return message, _suggestion(found[1], variables), found[1]
-    if found := _NOT_HERE.match(message):
-        return message, "", found[1]
-    if found := _CALLED_WRONGLY.match(message):
-        takes = _COUNTS.get(found[2], found[2])
-        return f"{found[1]}() takes {takes}", "docs/templates.md lists filters and functions.", found[1]
-    if isinstance(error, ZeroDivisionError):
-        return "this divides by zero", "", ""
-    return message, "", ""
-
-
-_NOT_DEFINED = re.compile(r"(\w+) is not defined")
-_NOT_HERE = re.compile(r"there is no (\S+) here")
-_CALLED_WRONGLY = re.compile(r"(\w+)\(\) (?:takes|got|missing) (.*)")
-_COUNTS = {
-    "1 positional argument but 2 were given": "no arguments",
-    "1 positional argument but 3 were given": "no arguments",
-}
-
-
-def _plain_syntax(message: str, filters: list[str]) -> tuple[str, str, str]:
-    """Return what is wrong with a template's own syntax, what to do, and the word that it is about."""
-    if found := re.match(r"No (filter|test) named '(.*)'", message):
-        known = filters if found[1] == "filter" else []
-        return f"there is no {found[1]} {found[2]}", _suggestion(found[2], known), found[2]
-    if found := re.search(r"innermost block that needs to be closed is '(\w+)'", message):
-        return f"{{% {found[1]} %}} is not closed", f"Write {{% end{found[1]} %}} where it ends.", found[1]
-    if found := re.match(r"Encountered unknown tag '(\w+)'", message):
-        return f"there is no statement {{% {found[1]} %}}", "There are if, elif, else, for, set and with.", found[1]
-    if "end of print statement" in message:
-        return "`{{` is not closed, or something stands before its end that does not belong there", "Write }}.", "{{"
-    if "end of statement block" in message:
-        return "`{%` is not closed, or something stands before its end that does not belong there", "Write %}.", "{%"
-    return message, "", ""
 
 
 def _failing_line(traceback: TracebackType | None) -> tuple[str, int] | None:

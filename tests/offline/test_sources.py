@@ -299,7 +299,7 @@ def test_overrides(tmp_path):
         (
             "sub/role.yaml.j2",
             "what adds an object lies at the top",
-            "New parts go in parts/. Known: clientservice.yaml",
+            "New parts go in parts/. Known: backup-job.yaml.j2, backup-serviceaccount.yaml.j2, clientservice.yaml",
         ),
         ("own.j2", "the name of a template ends in .yaml.j2", ""),
     ],
@@ -329,7 +329,10 @@ def test_overrides_without_a_template(tmp_path, files):
         template_reader(str(tmp_path))
 
     assert caught.value.message == "holds no *.yaml.j2 file"
-    assert "can replace clientservice.yaml.j2, configmap.yaml.j2" in caught.value.hint
+    assert (
+        "can replace backup-job.yaml.j2, backup-serviceaccount.yaml.j2, clientservice.yaml.j2, configmap.yaml.j2"
+        in caught.value.hint
+    )
     assert caught.value.subject == str(tmp_path)
 
 

@@ -63,11 +63,11 @@ def test_every_value_comes_from_the_line_that_is_named(example):
                     continue
                 said = yaml.safe_load(text)
                 agreeing = [each for each in leaves(said) if at(said, each) == at(made, path)]
-                assert any(keys(path)[-len(keys(each)) or None :] == keys(each) for each in agreeing), (
+                assert any(keys(path)[len(keys(path)) - len(keys(each)) :] == keys(each) for each in agreeing), (
                     f"{format_path(path)} of {manifest['kind']}: {template}:{line} {text}"
                 )
                 literal += 1
-    assert literal > 100, "most lines of templates bind nothing"
+    assert literal > 80, "most lines of templates bind nothing"
 
 
 @pytest.mark.parametrize(

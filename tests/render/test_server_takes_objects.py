@@ -34,6 +34,8 @@ def test_objects_of_generated_documents_are_accepted(real_server):
         if cluster is None:
             continue
         for manifest in offline.render_clusters([cluster]):
+            if manifest["kind"] in {"ServiceMonitor", "PodMonitor"}:  # which the server does not have
+                continue
             answer = dry_run(real_server, manifest)
             taken += answer.code in {200, 201}
             if answer.code not in {200, 201}:

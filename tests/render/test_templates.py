@@ -454,7 +454,7 @@ def test_bytecode_cache_changes_nothing(tmp_path):
         seen
         == [
             (
-                "main:2: nope is not defined\nThere are given, merged, numbered, part, reprobed, v.",
+                "main:2: nope is not defined\nThere are given, merged, numbered, part, properties, reprobed, v.",
                 "bad:2: {% macro %} is not allowed in templates",
             )
         ]
