@@ -320,6 +320,8 @@ def test_rendered_objects_are_accepted(server: Server):
     for document in Generator(RAW, BOOK, seed=3).documents(150):
         cluster = validator.validate(document, namespace=server.namespace).cluster
         for manifest in render(cluster, templates) if cluster else ():  # without patches, which fit nothing by chance
+            if manifest["kind"] in {"ServiceMonitor", "PodMonitor"}:  # which the server does not have
+                continue
             code, answer, _ = server.send("PATCH", apply_path(manifest), manifest, "application/apply-patch+yaml")
             count += 1
             if code not in (HTTPStatus.OK, HTTPStatus.CREATED):

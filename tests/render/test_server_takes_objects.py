@@ -42,7 +42,7 @@ def test_objects_of_generated_documents_are_accepted(real_server):
                 refused.append((manifest["kind"], answer.body.get("message"), document["spec"]))
 
     assert refused[:3] == []
-    assert taken > DOCUMENTS * 10  # most documents were valid, so the check was one
+    assert taken > DOCUMENTS * 5  # many documents were valid, so the check was one
 
 
 @pytest.mark.real  # as above

@@ -34,6 +34,9 @@ JUNK = [None, True, False, 0, 1, -1, 0.5, 1e300, "", "a", [], {}, [None], {"a": 
 LEAVE = 0.03
 """How often a broken rule is left as it is in a document that is meant to be good."""
 LIKELY = 0.5
+LARGE = ("backup", "components", "networkPolicy", "patches", "replication", "rollout")
+SELDOM = 0.15
+"""How often a document has one of the large sections."""
 
 
 class Generator:
@@ -157,7 +160,25 @@ class Generator:
             "metadata": {"name": self._text(properties["metadata"]["properties"]["name"])},
             "spec": self._object(properties["spec"], likely=self._random.choice((0.1, 0.4, 0.9))),
         }
+        for section in LARGE:  # hardly a document with all of them keeps to the rules of each
+            if self._random.random() > SELDOM:
+                document["spec"].pop(section, None)
         return self._mended(document)
+
+    def _connect(self, metastore: dict[str, Any] | None) -> None:
+        """Name the database either by a URL or by its parts, as the rules want it."""
+        connection = (metastore or {}).get("connection")
+        if not isinstance(connection, dict):
+            return
+        parts = ("host", "database", "credentialsSecret")
+        if "existingUrlSecret" in connection and self._random.random() < SELDOM:
+            for key in (*parts, "port"):
+                connection.pop(key, None)
+            return
+        connection.pop("existingUrlSecret", None)
+        raw = self._root["properties"]["spec"]["properties"]["metastore"]["properties"]["connection"]["properties"]
+        for key in parts:
+            connection.setdefault(key, self._value(raw[key], 1.0))
 
     def with_components(self, document: dict[str, Any], likely: float) -> dict[str, Any]:
         """Return a good document with a section `components` that keeps to schema and rules, and is full of fields."""
@@ -178,6 +199,7 @@ class Generator:
 
     def _mended(self, document: dict[str, Any]) -> dict[str, Any]:
         for _ in range(30):
+            self._connect(document["spec"].get("metastore"))
             found = self._rules.check(self._schema.admit(document).document)
             errors = [problem for problem in found if problem.severity == "error"]
             if not errors or self._random.random() < LEAVE:
