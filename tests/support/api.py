@@ -19,6 +19,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from chronik.kube.requests import encode
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -185,7 +187,7 @@ class ApiServer(ABC):
         headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": kind, "User-Agent": "suite"}
         query = {key: str(value).lower() if isinstance(value, bool) else value for key, value in options.items()}
         if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body, ensure_ascii=False).encode()  # an apply is read as YAML, which has no surrogates
+            body = encode(body) if kind.endswith("yaml") else json.dumps(body).encode()
         return method, f"{path}?{urlencode(query)}" if query else path, body, headers
 
     @cached_property
