@@ -31,7 +31,7 @@
     │   └── AlreadyExists                     409: create, and it is there
     ├── PartialFailure                    5   some objects were applied, some were not
     ├── WaitTimeout                       6   applied, but not ready in time
-    ├── BackupError                       8   a backup or a restore failed: backup/errors.py
+    ├── BackupError                       8   a backup or a restore failed: metastore/errors.py
     ├── InternalError                    70   chronik itself failed
     └── OutputError                      74   standard output cannot be written
 

@@ -42,10 +42,10 @@ sys.dont_write_bytecode = False  # nor does each worker rewrite the asserts of a
 MOST_WORKERS = 4  # each may start servers of its own
 
 LONGEST_FIRST = (
-    "backup/test_archive.py",
+    "metastore/test_archive.py",
     "e2e/test_operator_ha.py",
     "cli/test_reconcile_command.py",
-    "backup/test_metastore.py",
+    "metastore/test_dump.py",
     "e2e/test_cli_apply.py",
     "testing/test_testing.py",
     "cli/test_cli_streams.py",

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from chronik import errors
-from chronik.backup import errors as backup_errors
 from chronik.cli.main import main
 from chronik.errors import ChronikError
+from chronik.metastore import errors as backup_errors
 from chronik.offline import loading as offline
 from chronik.operator.fence import NotLeading
 from chronik.operator.telemetry.metrics import PHASES, Metrics

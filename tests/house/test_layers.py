@@ -19,7 +19,7 @@ PACKAGE = ROOT / "chronik"
 LAYERS = (
     ("errors", "kubernetes_types", "manifest", "problem", "quantity", "clock", "tasks", "wording"),
     ("api", "documents"),
-    ("plan", "kube", "backup"),
+    ("plan", "kube", "metastore"),
     ("status", "render"),
     ("rollout",),
     ("apply", "report", "offline", "backups"),
@@ -60,8 +60,8 @@ ONLY_IN = {
     "syrupy": ("testing",),
     "prometheus_client": ("operator.telemetry", "probe"),
     "opentelemetry": ("operator.telemetry",),
-    "obstore": ("backup",),
-    "cryptography": ("backup",),
+    "obstore": ("metastore",),
+    "cryptography": ("metastore",),
 }
 IO_LIBRARIES = {
     *("os", "sys", "io", "pathlib", "shutil", "tempfile", "glob", "fileinput"),

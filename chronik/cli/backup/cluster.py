@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik.api import names
-from chronik.backup.errors import BackupError
 from chronik.cli import parameters
 from chronik.cli.common import cluster_options, missing_cluster, timeout_option
 from chronik.cli.interrupt import run_async
@@ -20,6 +19,7 @@ from chronik.clock import timestamp
 from chronik.errors import ObjectMissing, WaitTimeout
 from chronik.kube import connect
 from chronik.manifest import BACKUP, CLUSTER, CLUSTER_LABEL, ClusterKey, ObjectRef
+from chronik.metastore.errors import BackupError
 
 if TYPE_CHECKING:
     from chronik.cli.interrupt import Interruption

@@ -27,7 +27,7 @@ from chronik.cli.backup.options import (
 )
 
 if TYPE_CHECKING:
-    from chronik.backup.manifest import Manifest
+    from chronik.metastore.manifest import Manifest
 
 _SLOT = Form(r"[a-z0-9_]{1,63}", 63, "lower-case letters, digits and _, at most 63")
 _SLOT_NAME = parameters.form("name", _SLOT, "name of a slot")
@@ -51,8 +51,8 @@ def metastore(
     """
 
     def work() -> dict[str, Any]:
-        from chronik.backup.dump import back_up_metastore  # noqa: PLC0415  # `--help` stays quick
-        from chronik.backup.tools import database_environment  # noqa: PLC0415
+        from chronik.metastore.dump import back_up_metastore  # noqa: PLC0415  # `--help` stays quick
+        from chronik.metastore.tools import database_environment  # noqa: PLC0415
 
         wanted, keys, store = request(identity, cluster, description), access.keys(), access.open()
         manifest, already = back_up_metastore(store, database_environment(os.environ), keys, wanted, context())
@@ -105,8 +105,8 @@ def base(
     """
 
     def work() -> dict[str, Any]:
-        from chronik.backup.base import back_up_base  # noqa: PLC0415  # `--help` stays quick
-        from chronik.backup.tools import database_environment  # noqa: PLC0415
+        from chronik.metastore.base import back_up_base  # noqa: PLC0415  # `--help` stays quick
+        from chronik.metastore.tools import database_environment  # noqa: PLC0415
 
         wanted, keys, store = request(identity, cluster, description), access.keys(), access.open()
         manifest, already = back_up_base(store, database_environment(os.environ), keys, wanted, context())
@@ -141,8 +141,8 @@ def receive(access: StoreAccess, slot: str, interval: float, folder: str | None,
     """
 
     def work() -> dict[str, Any]:
-        from chronik.backup.receiver import Receiver  # noqa: PLC0415  # `--help` stays quick
-        from chronik.backup.tools import database_environment  # noqa: PLC0415
+        from chronik.metastore.receiver import Receiver  # noqa: PLC0415  # `--help` stays quick
+        from chronik.metastore.tools import database_environment  # noqa: PLC0415
 
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -206,9 +206,9 @@ def restore_metastore(
     """
 
     def work() -> dict[str, Any]:
-        from chronik.backup.restore import Wish, restore_backup  # noqa: PLC0415  # `--help` stays quick
-        from chronik.backup.runs import check_id  # noqa: PLC0415
-        from chronik.backup.tools import database_environment  # noqa: PLC0415
+        from chronik.metastore.restore import Wish, restore_backup  # noqa: PLC0415  # `--help` stays quick
+        from chronik.metastore.runs import check_id  # noqa: PLC0415
+        from chronik.metastore.tools import database_environment  # noqa: PLC0415
 
         wish = Wish(check_id(identity), target, exact=exact, overwrite=allow_overwrite)
         store, keys, environment = access.open(), access.keys(), database_environment(os.environ)

@@ -23,9 +23,9 @@ from chronik.errors import ChronikError, InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chronik.backup.encryption import Key
-    from chronik.backup.runs import Context, Request
-    from chronik.backup.store import Store
+    from chronik.metastore.encryption import Key
+    from chronik.metastore.runs import Context, Request
+    from chronik.metastore.store import Store
 
 MOST_TOLD = 4096
 """Bytes that the kubelet keeps of a termination message."""
@@ -101,7 +101,7 @@ class StoreAccess:
 
     def open(self) -> Store:
         """Return the store."""
-        from chronik.backup.store import StoreSettings, open_store  # noqa: PLC0415  # `--help` stays quick
+        from chronik.metastore.store import StoreSettings, open_store  # noqa: PLC0415  # `--help` stays quick
 
         account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
         credentials = self._settings["credentials"]
@@ -110,7 +110,7 @@ class StoreAccess:
 
     def keys(self) -> list[Key]:
         """Return the keys."""
-        from chronik.backup.encryption import read_key  # noqa: PLC0415
+        from chronik.metastore.encryption import read_key  # noqa: PLC0415
 
         return [read_key(Path(file)) for file in self._key_files]
 
@@ -142,7 +142,7 @@ def with_options(*options: Callable[..., Any]) -> Callable[..., Any]:
 
 def context() -> Context:
     """Return what a run works with: the clock of this machine, and stderr."""
-    from chronik.backup.runs import Context  # noqa: PLC0415
+    from chronik.metastore.runs import Context  # noqa: PLC0415
 
     return Context(lambda: datetime.now(UTC), lambda text: click.echo(text, err=True))
 
@@ -153,7 +153,7 @@ def request(identity: str, cluster: str, description: str | None) -> Request:
     Raises:
         InputError: the id cannot be one, or the description is no JSON.
     """
-    from chronik.backup.runs import Request, check_id  # noqa: PLC0415
+    from chronik.metastore.runs import Request, check_id  # noqa: PLC0415
 
     return Request(check_id(identity), cluster, read_json(description) if description else None)
 

@@ -22,7 +22,7 @@ def catalog(access: StoreAccess, output: str) -> None:
 
     Exits with 0, 2 if an option cannot be used, 8 if the store refuses, 9 if it does not answer.
     """
-    from chronik.backup.catalog import list_backups  # noqa: PLC0415  # `--help` stays quick
+    from chronik.metastore.catalog import list_backups  # noqa: PLC0415  # `--help` stays quick
 
     entries = list_backups(access.open())
     if output == "json":
@@ -62,8 +62,8 @@ def verify(access: StoreAccess, identity: str, test: bool, termination_log: str 
     """
 
     def work() -> dict[str, Any]:
-        from chronik.backup.catalog import restore_test, verify_backup  # noqa: PLC0415  # `--help` stays quick
-        from chronik.backup.runs import check_id  # noqa: PLC0415
+        from chronik.metastore.catalog import restore_test, verify_backup  # noqa: PLC0415  # `--help` stays quick
+        from chronik.metastore.runs import check_id  # noqa: PLC0415
 
         store, keys = access.open(), access.keys()
         manifest = verify_backup(store, check_id(identity), keys)
@@ -85,8 +85,8 @@ def forget(access: StoreAccess, identity: str, termination_log: str | None) -> N
     """
 
     def work() -> dict[str, Any]:
-        from chronik.backup.catalog import forget_backup  # noqa: PLC0415  # `--help` stays quick
-        from chronik.backup.runs import check_id  # noqa: PLC0415
+        from chronik.metastore.catalog import forget_backup  # noqa: PLC0415  # `--help` stays quick
+        from chronik.metastore.runs import check_id  # noqa: PLC0415
 
         removed = forget_backup(access.open(), check_id(identity))
         return {"already": not removed, "removed": removed}
@@ -111,7 +111,7 @@ def record(access: StoreAccess, identity: str, description: str, termination_log
     """
 
     def work() -> dict[str, Any]:
-        from chronik.backup.runs import RECORD, check_id, get_manifest  # noqa: PLC0415  # `--help` stays quick
+        from chronik.metastore.runs import RECORD, check_id, get_manifest  # noqa: PLC0415  # `--help` stays quick
 
         store, text = access.open(), json.dumps(read_json(description), indent=2).encode() + b"\n"
         get_manifest(store, check_id(identity))

@@ -23,21 +23,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chronik.backup.archive import PARTIAL, SEGMENT, Archive, parse_lsn, segment_start
-from chronik.backup.dump import key_of
-from chronik.backup.errors import BackupError, TargetTimeNotCovered, ToolUnusable
-from chronik.backup.runs import rfc3339
-from chronik.backup.streams import read_file
-from chronik.backup.tools import Tool, find, require_version
+from chronik.metastore.archive import PARTIAL, SEGMENT, Archive, parse_lsn, segment_start
+from chronik.metastore.dump import key_of
+from chronik.metastore.errors import BackupError, TargetTimeNotCovered, ToolUnusable
+from chronik.metastore.runs import rfc3339
+from chronik.metastore.streams import read_file
+from chronik.metastore.tools import Tool, find, require_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from chronik.backup.encryption import Key
-    from chronik.backup.manifest import Manifest, WalRange
-    from chronik.backup.runs import Context
-    from chronik.backup.store import Store
+    from chronik.metastore.encryption import Key
+    from chronik.metastore.manifest import Manifest, WalRange
+    from chronik.metastore.runs import Context
+    from chronik.metastore.store import Store
 
 _COMMIT = re.compile(r"COMMIT(?: PREPARED)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
 _TICK = 0.1

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
-from chronik.backup.errors import BackupDamaged
+from chronik.metastore.errors import BackupDamaged
 
 FORMAT = "chronik.stream/backup.v1"
 MANIFEST = "manifest.json"

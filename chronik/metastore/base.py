@@ -10,19 +10,19 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 from chronik import __version__
-from chronik.backup import encryption
-from chronik.backup.errors import BackupError, DatabaseAccessDenied
-from chronik.backup.manifest import BASE, Encryption, Manifest, StoredFile, WalRange
-from chronik.backup.runs import Run, find_manifest
-from chronik.backup.streams import read_file, write_file
-from chronik.backup.tools import Session, Tool, require_version
+from chronik.metastore import encryption
+from chronik.metastore.errors import BackupError, DatabaseAccessDenied
+from chronik.metastore.manifest import BASE, Encryption, Manifest, StoredFile, WalRange
+from chronik.metastore.runs import Run, find_manifest
+from chronik.metastore.streams import read_file, write_file
+from chronik.metastore.tools import Session, Tool, require_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from chronik.backup.encryption import Key
-    from chronik.backup.runs import Context, Request
-    from chronik.backup.store import Store
+    from chronik.metastore.encryption import Key
+    from chronik.metastore.runs import Context, Request
+    from chronik.metastore.store import Store
 
 NOW = "pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 _SERVER = """SELECT pg_catalog.current_setting('server_version_num')::int / 10000,

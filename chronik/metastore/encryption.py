@@ -20,8 +20,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chronik.backup.errors import BackupDamaged, EncryptionKeyWrong, needs
 from chronik.errors import InputError
+from chronik.metastore.errors import BackupDamaged, EncryptionKeyWrong, needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

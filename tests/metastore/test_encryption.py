@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("cryptography")
 
-from chronik.backup.encryption import Key, choose_key, decrypt, encrypt, read_key
-from chronik.backup.errors import BackupDamaged, EncryptionKeyWrong
 from chronik.errors import InputError
+from chronik.metastore.encryption import Key, choose_key, decrypt, encrypt, read_key
+from chronik.metastore.errors import BackupDamaged, EncryptionKeyWrong
 
 KEY = Key(bytes(range(32)))
 NAME = "b1/metastore.dump"

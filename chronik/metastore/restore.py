@@ -12,22 +12,22 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chronik.backup.archive import Archive
-from chronik.backup.dump import DUMP_ARGUMENTS, OF_USERS, RECOVERY_TABLE, plain_dump
-from chronik.backup.errors import DatabaseNotEmpty
-from chronik.backup.recovery import FrozenArchive, Plan, plan_recovery, recovered_server
-from chronik.backup.runs import get_manifest, rfc3339
-from chronik.backup.tools import Session, Tool, explain, find, quoted
 from chronik.errors import InputError
+from chronik.metastore.archive import Archive
+from chronik.metastore.dump import DUMP_ARGUMENTS, OF_USERS, RECOVERY_TABLE, plain_dump
+from chronik.metastore.errors import DatabaseNotEmpty
+from chronik.metastore.recovery import FrozenArchive, Plan, plan_recovery, recovered_server
+from chronik.metastore.runs import get_manifest, rfc3339
+from chronik.metastore.tools import Session, Tool, explain, find, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from chronik.backup.encryption import Key
-    from chronik.backup.manifest import Manifest
-    from chronik.backup.runs import Context
-    from chronik.backup.store import Store
+    from chronik.metastore.encryption import Key
+    from chronik.metastore.manifest import Manifest
+    from chronik.metastore.runs import Context
+    from chronik.metastore.store import Store
 
 _BEGIN = """SET statement_timeout = 0; BEGIN;
 SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('chronik_recovery'));"""

@@ -14,7 +14,7 @@ import pytest
 from support import postgres
 from support.backups import Place
 
-from chronik.backup.tools import find
+from chronik.metastore.tools import find
 
 MADE = """
 CREATE TABLE topics (id serial PRIMARY KEY, name text NOT NULL, config jsonb, at timestamptz DEFAULT clock_timestamp());

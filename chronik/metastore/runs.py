@@ -12,15 +12,15 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chronik.backup.errors import BackupDamaged, BackupNotFound
-from chronik.backup.manifest import MANIFEST, Manifest, read_manifest
 from chronik.errors import InputError
+from chronik.metastore.errors import BackupDamaged, BackupNotFound
+from chronik.metastore.manifest import MANIFEST, Manifest, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from chronik.backup.store import Store
+    from chronik.metastore.store import Store
 
 _ID = r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
 WAL_FOLDER = "wal"

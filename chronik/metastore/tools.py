@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from chronik.backup.errors import (
+from chronik.errors import InputError
+from chronik.metastore.errors import (
     BackupError,
     BackupInterrupted,
     DatabaseAccessDenied,
     DatabaseUnreachable,
     ToolUnusable,
 )
-from chronik.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from chronik.backup.errors import (
+from chronik.errors import ChronikError, InputError
+from chronik.metastore.errors import (
     BackupError,
     BackupNotFound,
     StoreAccessDenied,
@@ -25,7 +26,6 @@ from chronik.backup.errors import (
     StoreUnreachable,
     needs,
 )
-from chronik.errors import ChronikError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

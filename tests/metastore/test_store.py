@@ -8,8 +8,9 @@ import sys
 import pytest
 from support import postgres
 
-from chronik.backup import store as stores
-from chronik.backup.errors import (
+from chronik.errors import InputError
+from chronik.metastore import store as stores
+from chronik.metastore.errors import (
     BackupDamaged,
     BackupNotFound,
     StoreAccessDenied,
@@ -17,10 +18,9 @@ from chronik.backup.errors import (
     StoreNotFound,
     StoreUnreachable,
 )
-from chronik.backup.manifest import DUMP, Encryption, Manifest, StoredFile, read_manifest
-from chronik.backup.store import StoreSettings, open_store
-from chronik.backup.tools import database_environment
-from chronik.errors import InputError
+from chronik.metastore.manifest import DUMP, Encryption, Manifest, StoredFile, read_manifest
+from chronik.metastore.store import StoreSettings, open_store
+from chronik.metastore.tools import database_environment
 
 obstore = pytest.importorskip("obstore")
 pytest.importorskip("obstore.exceptions")
@@ -160,7 +160,7 @@ def test_without_the_library(tmp_path):
     """Where chronik was installed without the extra, the error says how to install it."""
     code = (
         "import sys; sys.modules['obstore'] = None; from chronik.cli.main import run; "
-        f"sys.exit(run(['backup', 'list', '--store', 'file://{tmp_path}']))"
+        f"sys.exit(run(['backup', 'catalog', '--store', 'file://{tmp_path}']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 

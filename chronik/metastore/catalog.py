@@ -7,22 +7,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chronik.backup.archive import Archive, parse_lsn
-from chronik.backup.dump import check_dump, count_rows, key_of, plain_dump
-from chronik.backup.errors import BackupDamaged
-from chronik.backup.manifest import DUMP, MANIFEST, Manifest
-from chronik.backup.restore import load_dump, mark
-from chronik.backup.runs import RECORD, WAL_FOLDER, find_manifest, get_manifest
-from chronik.backup.streams import read_file
-from chronik.backup.tools import Session
+from chronik.metastore.archive import Archive, parse_lsn
+from chronik.metastore.dump import check_dump, count_rows, key_of, plain_dump
+from chronik.metastore.errors import BackupDamaged
+from chronik.metastore.manifest import DUMP, MANIFEST, Manifest
+from chronik.metastore.restore import load_dump, mark
+from chronik.metastore.runs import RECORD, WAL_FOLDER, find_manifest, get_manifest
+from chronik.metastore.streams import read_file
+from chronik.metastore.tools import Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chronik.backup.encryption import Key
-    from chronik.backup.manifest import WalRange
-    from chronik.backup.runs import Context
-    from chronik.backup.store import Store
+    from chronik.metastore.encryption import Key
+    from chronik.metastore.manifest import WalRange
+    from chronik.metastore.runs import Context
+    from chronik.metastore.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def restore_test(store: Store, manifest: Manifest, keys: Sequence[Key], context:
         BackupDamaged: a table has another number of rows than it had.
         BackupError: it cannot be restored.
     """
-    from chronik.backup import recovery  # noqa: PLC0415  # PostgreSQL's server is wanted here alone
+    from chronik.metastore import recovery  # noqa: PLC0415  # PostgreSQL's server is wanted here alone
 
     if manifest.wal:
         frozen = recovery.FrozenArchive(Archive(store, manifest.wal.system_identifier, keys), manifest.wal)

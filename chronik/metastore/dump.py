@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chronik import __version__
-from chronik.backup import encryption
-from chronik.backup.manifest import DUMP, Encryption, Manifest, StoredFile
-from chronik.backup.runs import Run, find_manifest
-from chronik.backup.streams import read_file, write_file
-from chronik.backup.tools import Session, Tool, require_version
+from chronik.metastore import encryption
+from chronik.metastore.manifest import DUMP, Encryption, Manifest, StoredFile
+from chronik.metastore.runs import Run, find_manifest
+from chronik.metastore.streams import read_file, write_file
+from chronik.metastore.tools import Session, Tool, require_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from chronik.backup.encryption import Key
-    from chronik.backup.runs import Context, Request
-    from chronik.backup.store import Store
+    from chronik.metastore.encryption import Key
+    from chronik.metastore.runs import Context, Request
+    from chronik.metastore.store import Store
 
 RECOVERY_TABLE = "public.chronik_recovery"
 _QUIET = ("--no-password", "--lock-wait-timeout=60s")

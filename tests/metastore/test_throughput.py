@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chronik.backup.tools import find
+from chronik.metastore.tools import find
 
 obstore = pytest.importorskip("obstore")
 pytest.importorskip("obstore.store")

@@ -14,15 +14,15 @@ import zlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from chronik.backup.encryption import MAGIC, decrypt, encrypt
-from chronik.backup.errors import BackupDamaged, BackupNotFound, EncryptionKeyWrong
-from chronik.backup.runs import WAL_FOLDER
+from chronik.metastore.encryption import MAGIC, decrypt, encrypt
+from chronik.metastore.errors import BackupDamaged, BackupNotFound, EncryptionKeyWrong
+from chronik.metastore.runs import WAL_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chronik.backup.encryption import Key
-    from chronik.backup.store import Store
+    from chronik.metastore.encryption import Key
+    from chronik.metastore.store import Store
 
 SEGMENT = re.compile(r"[0-9A-F]{24}")
 HISTORY = re.compile(r"[0-9A-F]{8}\.history")

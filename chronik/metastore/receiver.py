@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chronik.backup.archive import (
+from chronik.metastore.archive import (
     HISTORY,
     PARTIAL,
     SEGMENT,
@@ -24,18 +24,18 @@ from chronik.backup.archive import (
     segment_name,
     segment_start,
 )
-from chronik.backup.base import Server, identify
-from chronik.backup.errors import BackupError, BackupInterrupted
-from chronik.backup.tools import Session, Tool, quoted, require_version
+from chronik.metastore.base import Server, identify
+from chronik.metastore.errors import BackupError, BackupInterrupted
+from chronik.metastore.tools import Session, Tool, quoted, require_version
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from chronik.backup.encryption import Key
-    from chronik.backup.runs import Context
-    from chronik.backup.store import Store
+    from chronik.metastore.encryption import Key
+    from chronik.metastore.runs import Context
+    from chronik.metastore.store import Store
 
 _TICK = 0.5
 """Seconds between looks at the folder."""

@@ -11,8 +11,8 @@ from itertools import count
 
 import pytest
 
-from chronik.backup.archive import format_lsn, parse_lsn, segment_name, segment_start
-from chronik.backup.tools import find
+from chronik.metastore.archive import format_lsn, parse_lsn, segment_name, segment_start
+from chronik.metastore.tools import find
 
 _slots = count(1)
 MIB = 1024 * 1024

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from chronik.backup import encryption
-from chronik.backup.errors import BackupDamaged
-from chronik.backup.manifest import StoredFile
+from chronik.metastore import encryption
+from chronik.metastore.errors import BackupDamaged
+from chronik.metastore.manifest import StoredFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from chronik.backup.encryption import Key
-    from chronik.backup.store import Store
+    from chronik.metastore.encryption import Key
+    from chronik.metastore.store import Store
 
 
 class Meter:
