@@ -112,7 +112,7 @@ class Rights:
 
 REST = [
     {"apiGroups": ["", "apps", "policy", "autoscaling", RBAC, "storage.k8s.io"], "resources": ["*"], "verbs": ["*"]},
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["*"]},
+    {"apiGroups": ["events.k8s.io", "networking.k8s.io", "monitoring.coreos.com"], "resources": ["*"], "verbs": ["*"]},
     {"apiGroups": ["chronik.stream"], "resources": [CLUSTER.plural, f"{CLUSTER.plural}/finalizers"], "verbs": ["*"]},
 ]
 STATUS = [{"apiGroups": ["chronik.stream"], "resources": [f"{CLUSTER.plural}/status"], "verbs": ["*"]}]
