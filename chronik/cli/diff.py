@@ -38,11 +38,13 @@ from chronik.report.summary import ClusterResult, exit_code
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from chronik.api.spec import Cluster
     from chronik.cli.common import Rendered
     from chronik.cli.interrupt import Interruption
     from chronik.kube import ConnectOptions, Kube
     from chronik.manifest import ClusterKey
     from chronik.plan.live import LiveCluster
+    from chronik.plan.results import Report
 
 _NAMESPACE = Kind("v1", "Namespace", "namespaces", stage=-1, namespaced=False)
 
@@ -140,7 +142,7 @@ def _compared(source: DocumentSource, namespace: str, before: _Before, flags: _D
     old, new = _both(source, namespace, before)
     there = {cluster.key: played(cluster, manifests) for cluster, manifests in old}
     documents = {cluster.key: _document(cluster) for cluster, _ in old}
-    found = [_changed(each, there.get(each[0].key), documents.get(each[0].key), flags) for each in new]
+    found = [_changed(each, there.get(each[0].key), documents.get(each[0].key), flags, source) for each in new]
     gone = sorted(there.keys() - {cluster.key for cluster, _ in new})
     return [*found, *(_deleted(key, there[key]) for key in gone)]
 
@@ -163,7 +165,11 @@ def _document(cluster: Any) -> dict[str, Any]:
 
 
 def _changed(
-    rendered: Rendered, found: LiveCluster | None, document: dict[str, Any] | None, flags: _DiffFlags
+    rendered: Rendered,
+    found: LiveCluster | None,
+    document: dict[str, Any] | None,
+    flags: _DiffFlags,
+    source: DocumentSource,
 ) -> ClusterDiff:
     """Compare one cluster with how it was played, and with its document from before."""
     from chronik.offline import loading as offline  # noqa: PLC0415  # `--help` stays quick
@@ -174,6 +180,7 @@ def _changed(
     found = seen(found, manifests) if found else LiveCluster()
     error = transition_error(offline.validator().transition(cluster, document), "old") if document else None
     report = simulate(plan(manifests, found.objects, _context(rendered, found, flags, None)))
+    report = _told(report, cluster, source)
     return ClusterDiff(ClusterResult(cluster.key, report, error=error), found.pod_counts)
 
 
@@ -231,9 +238,19 @@ async def _cluster_diff(
     if uid is not None:
         _, manifests = origin[0].owned(cluster, uid)
     context = _context(rendered, found, flags, uid)
-    result = ClusterResult(key, simulate(plan(manifests, found.objects, context)), operator=uid is not None)
+    report = _told(simulate(plan(manifests, found.objects, context)), cluster, origin[0])
+    result = ClusterResult(key, report, operator=uid is not None)
     paused = document is not None and is_paused(document)
     return ClusterDiff(result, found.pod_counts, new_namespace, origin[1] if uid else "", paused)
+
+
+def _told(report: Report, cluster: Cluster, source: DocumentSource) -> Report:
+    """Have the changes say which patch of the spec set them, if the cluster has any."""
+    if not cluster.spec["patches"]:
+        return report
+    from chronik.offline.explanation import with_patches  # noqa: PLC0415  # most clusters have none
+
+    return with_patches(report, cluster, source.templates)
 
 
 def _context(rendered: Rendered, found: LiveCluster, flags: _DiffFlags, uid: str | None) -> PlanContext:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
+    from chronik.plan.results import Report, Result
     from chronik.problem import Path as FieldPath
     from chronik.render.origins import Origin
 
@@ -54,6 +56,28 @@ def explain(clusters: Sequence[Cluster], target: ObjectRef, field: str, template
     raise InputError(
         f"there is no object {'/'.join(filter(None, (target.kind, target.namespace, target.name)))}", hint=hint
     )
+
+
+def with_patches(report: Report, cluster: Cluster, templates: str | None) -> Report:
+    """Return a report whose changes say which patch of the spec set their new values."""
+    if not cluster.spec["patches"]:
+        return report
+    trace = Trace()
+    manifests = {ObjectRef.of(each): each for each in loading.renderer(templates, trace)(cluster)}
+
+    def told(result: Result) -> Result:
+        changes, manifest = getattr(result.action, "changes", ()), manifests.get(result.ref)
+        if not changes or manifest is None:
+            return result
+        made = trace.object(manifest)
+        marked = tuple(replace(each, patch=_last_patch(cluster, made, each.path)) for each in changes)
+        return replace(result, action=replace(result.action, changes=marked))  # type: ignore[call-arg]  # it has them
+
+    return replace(report, results=tuple(map(told, report.results)))
+
+
+def _last_patch(cluster: Cluster, made: Manifest, path: str) -> int | None:
+    return max((number for number, _ in _patched_values(cluster, made, (path,))), default=None)
 
 
 def _explained(cluster: Cluster, found: tuple[Trace, Manifest], field: str, templates: str | None) -> Explanation:

@@ -31,12 +31,16 @@ _TELLING_LENGTH = 6  # a shorter secret turns up inside other words by chance
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One value that an apply changes; None is nothing there. `owner` names the managers that hold it against us."""
+    """One value that an apply changes; None is nothing there. `owner` names the managers that hold it against us.
+
+    `patch` is the position in `spec.patches` of the patch that the new value comes from, as far as that was asked for.
+    """
 
     path: str
     old: Any
     new: Any
     owner: str = ""
+    patch: int | None = None
 
 
 class Mask:

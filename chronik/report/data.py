@@ -10,6 +10,7 @@
             "reason",     in a few words, "" if there is nothing to say
             "hint",       what to do about it, "" if nothing
             "changes":    [{"path", "old", "new", "owner"}]      null is nothing there; secrets are masked
+                          with "patch", a position in spec.patches, in a diff, if one set the new value
             "restarts":   [path]                                 changes that make every pod of it start anew
             "owners":     [{"path", "manager", "operation", "subresource"}]   who holds fields against us
             "taken":      [the same]                             what was taken from whom
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from chronik.errors import ChronikError
     from chronik.manifest import ObjectRef
+    from chronik.plan.changes import Change
     from chronik.plan.results import Result
     from chronik.problem import Problem
     from chronik.report.summary import ClusterResult, DryRun
@@ -102,7 +104,7 @@ def _object(result: Result) -> dict[str, Any]:
         "outcome": result.outcome,
         "reason": result.why or action.reason,
         "hint": action.hint if isinstance(action, Obstacle | Deferred | NotInstalled) else "",
-        "changes": [asdict(change) for change in action_changes(action)],
+        "changes": [_change(change) for change in action_changes(action)],
         "restarts": [change.path for change in getattr(action, "restarts", ())],
         "owners": [owner._asdict() for owner in (action.owners if isinstance(action, Conflict) else ())],
         "taken": [owner._asdict() for owner in takes],
@@ -111,6 +113,11 @@ def _object(result: Result) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "error": _error(result.error),
     }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    data = asdict(change)
+    return data if change.patch is not None else {key: part for key, part in data.items() if key != "patch"}
 
 
 def ref_data(ref: ObjectRef) -> dict[str, str]:

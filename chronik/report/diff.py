@@ -211,7 +211,9 @@ class _Entry:
         removes = isinstance(action, Apply) and action.removes
         for change in changes:
             how = "set by" if removes and change.new is None else verb
-            self._change(change, f"  ({how} {change.owner})" if change.owner else "")
+            whose = [f"{how} {change.owner}"] if change.owner else []
+            whose += [f"patch {change.patch + 1}"] if change.patch is not None else []
+            self._change(change, f"  ({', '.join(whose)})" if whose else "")
         told = ", ".join(change.owner for change in changes)
         for owner in owners:
             if owner.manager not in told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from support.cli_place import run
@@ -130,3 +131,20 @@ def test_what_cannot_be_explained(arguments, code, message):
 
     assert (done.code, done.out) == (code, "")
     assert message in done.err
+
+
+def test_a_diff_names_the_patch(tmp_path):
+    """A change whose new value a patch set says so, in text and for programs; other changes do not."""
+    text = Path("examples/patched.yaml").read_text("utf-8").replace("value: 120", "value: 180")
+    new = tmp_path / "new.yaml"
+    new.write_text(text.replace("ingest: chronik/ingest:1.4.2", "ingest: chronik/ingest:1.4.3"))
+    command = ("diff", "--from", "examples/patched.yaml", "-f", str(new))
+    done, data = run(*command), json.loads(run(*command, "-o", "json").out)
+    (ingest,) = [
+        each for each in data["clusters"][0]["objects"] if each["name"] == "patched-ingest" and each["changes"]
+    ]
+
+    assert "    spec.template.spec.terminationGracePeriodSeconds: 120 -> 180  (patch 3)\n" in done.out
+    assert 'containers[name="ingest"].image: chronik/ingest:1.4.2 -> chronik/ingest:1.4.3\n' in done.out
+    assert [each.get("patch") for each in ingest["changes"] if "Grace" in each["path"]] == [2]
+    assert ["patch" in each for each in ingest["changes"] if "image" in each["path"]] == [False]

@@ -12,6 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import monitoring
 from support.cli_place import Place, run
 from support.spec_generator import Generator
 
@@ -169,7 +170,8 @@ def compare(place: Place, pair: Pair) -> tuple[set[str], list[Any]]:
 def test_says_what_a_diff_with_a_server_says(server, namespace, tmp_path):
     """For generated pairs of documents, a diff without a cluster says what one does where the old document runs."""
     place = Place(server, namespace, tmp_path)
-    found = [compare(place, pair) for pair in pairs(SAMPLE, namespace, tmp_path)]
+    with monitoring.installed(server):
+        found = [compare(place, pair) for pair in pairs(SAMPLE, namespace, tmp_path)]
 
     assert [each for _, disagreements in found for each in disagreements] == []
     assert sum("changed" in outcomes for outcomes, _ in found) > SAMPLE / 2
@@ -180,7 +182,8 @@ def test_says_what_a_diff_with_a_server_says(server, namespace, tmp_path):
 def test_says_so_for_hundreds_of_pairs(real_server, tmp_path, part):
     """On a real server more than two hundred pairs are compared, with changes of all kinds."""
     place = Place(real_server, real_server.new_namespace(), tmp_path)
-    found = [compare(place, pair) for pair in pairs(PART, place.namespace, tmp_path, part + 1)]
+    with monitoring.installed(real_server):
+        found = [compare(place, pair) for pair in pairs(PART, place.namespace, tmp_path, part + 1)]
 
     assert [each for _, disagreements in found for each in disagreements] == []
     assert len(found) == PART
