@@ -115,7 +115,7 @@ def _template_problems(clusters: Iterable[Cluster], templates: str | None) -> li
     "target",
     type=parameters.Object(),
     metavar="KIND/NAME",
-    help="Say what set a field of this rendered object: `statefulset/production-ingest`. Needs -f.",
+    help="Say what set a field of this rendered object: `service/events`. Needs -f.",
 )
 @files_option
 @recursive_option
@@ -137,7 +137,7 @@ def explain(
 ) -> None:
     """Say what a field of the spec means, or with --of what set a field of a rendered object.
 
-    FIELD is written as `spec.storage.size`, and of an object as `spec.template.spec.containers[ingest].image`. With
+    FIELD is written as `spec.storage.size`, and of an object as `spec.ports[kafka].port`. With
     --of it names the line of the template, the fields of the spec that it reads, and the patches that changed the
     value.
     """

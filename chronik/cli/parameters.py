@@ -139,7 +139,7 @@ class Source(click.ParamType[str]):
 
 
 class Object(click.ParamType[ObjectRef]):
-    """A rendered object: `statefulset/events-ingest`, or with its namespace, as `chronik diff` names it."""
+    """A rendered object: `service/events`, or with its namespace, as `chronik diff` names it."""
 
     name = "object"
 
@@ -150,7 +150,7 @@ class Object(click.ParamType[ObjectRef]):
         text = _PLAIN.convert(value, param, ctx)
         kind, *namespace, name = text.split("/") if "/" in text else ("", "")
         if not kind or not name or len(namespace) > 1:
-            self.fail(f"{value!r} names no object; write KIND/NAME, as in statefulset/events-ingest", param, ctx)
+            self.fail(f"{value!r} names no object; write KIND/NAME, as in service/events", param, ctx)
         return ObjectRef(kind, "".join(namespace), name)
 
 

@@ -29,7 +29,7 @@ _STEP = re.compile(
     r"""\.?(?P<name>[^.\[\]]+)                           # .spec
       | \[(?P<number>\d+)\]                              # [0]
       | \[(?P<keys>\w+=(?:"(?:[^"\\]|\\.)*"|[^"\],]*)(?:,\w+=(?:"(?:[^"\\]|\\.)*"|[^"\],]*))*)\]   # [name="x",port=1]
-      | \["?(?P<key>[^\]"]+)"?\]                         # [ingest], [example.com/owner]
+      | \["?(?P<key>[^\]"]+)"?\]                         # [kafka], [example.com/owner]
     """,
     re.VERBOSE,
 )
@@ -48,7 +48,7 @@ class FieldPathError(ValueError):
 def resolve(value: Any, text: str) -> Path:
     """Return the way to a field that is written as people and `chronik diff` write it.
 
-    Items of lists are named by position, by name or by their keys: `containers[0]`, `containers[ingest]`,
+    Items of lists are named by position, by name or by their keys: `containers[0]`, `ports[kafka]`,
     `ports[containerPort=9092,protocol="TCP"]`.
 
     Raises:
