@@ -109,8 +109,12 @@ def field_page(schema: Mapping[str, Any], rules: RuleBook, path: str) -> str:
         reached = f"{reached}.{name}" if reached else name
     full = resolved(root, raw)
     kind, default = _type(inlined(root, raw), reached, {}), _default(full, needed=needed)
+    if isinstance(full.get("additionalProperties"), dict) and "properties" in resolved(
+        root, full["additionalProperties"]
+    ):
+        kind = f"map of maps{_at_most(full, 'maxProperties')}"
     head = f"{reached}: {kind}" + (f"; {'default ' if '*' not in default else ''}{default}" if default else "")
-    lines = [head.replace("*", "").replace("`", ""), "", _meaning(full).replace("`", "")]
+    lines = [head.replace("*required*", "required").replace("`", ""), "", _meaning(full).replace("`", "")]
     inner = resolved(root, full["items"]) if "items" in full else full
     lines += ["", f"Fields: {', '.join(inner['properties'])}"] if "properties" in inner else []
     told = [rule for rule in rules.rules if any(f"{rule.path}.".startswith(f"{part}.") for part in (reached,))]
