@@ -55,7 +55,7 @@ def made(destination, connection=CREDENTIALS, command=DUMP_COMMAND):
                 "CHRONIK_STORE": "s3://acme-backups/a/b",
                 "CHRONIK_STORE_ENDPOINT": "https://minio:9000",
                 "CHRONIK_STORE_PATH_STYLE": "true",
-                "CHRONIK_STORE_CREDENTIALS": "/etc/chronik/metastore",
+                "CHRONIK_STORE_CREDENTIALS": "/etc/chronik/backup",
             },
         ),
         ({"claim": {"name": "backups"}}, {"CHRONIK_STORE": "file:///mnt/backups"}),

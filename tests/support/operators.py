@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 STATEFUL_SET, DEPLOYMENT = KIND_BY_NAME["StatefulSet"], KIND_BY_NAME["Deployment"]
 SERVICE, SERVICE_ACCOUNT, CONFIG_MAP = (KIND_BY_NAME[name] for name in ("Service", "ServiceAccount", "ConfigMap"))
 _BY_NAME = {kind.name: kind for kind in (*KINDS, *OTHER_KINDS)}
+CLAIM, SECRET, STORAGE_CLASS = (_BY_NAME[name] for name in ("PersistentVolumeClaim", "Secret", "StorageClass"))
 
 
 @asynccontextmanager
