@@ -33,7 +33,7 @@ from support.rights import granted, rule
 
 from chronik.apply.executor import Execution
 from chronik.clock import Clock
-from chronik.manifest import FINALIZER, LEASE, ClusterKey, Kind, ObjectRef
+from chronik.manifest import FINALIZER, LEASE, ClusterKey, Kind, ObjectRef, WorkKey
 from chronik.operator.cache.cache import Cache, Selection
 from chronik.operator.lease import LEASE_NAME, Terms
 from chronik.operator.queue import WorkQueue
@@ -210,8 +210,8 @@ async def test_a_worker_outlives_a_bug(place, caplog):
         await place.launch(small(place.name, "d"))
     async with world_of(place) as world:
         taken = passes_of(world, metrics=Faulty())
-        taken.queue.add(key(place))
-        taken.queue.add(key(place, "d"))
+        taken.queue.add(WorkKey.of(key(place)))
+        taken.queue.add(WorkKey.of(key(place, "d")))
         working = asyncio.create_task(taken.work())
 
         async def through():
@@ -222,7 +222,7 @@ async def test_a_worker_outlives_a_bug(place, caplog):
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
 
-    assert f"a bug in chronik stopped the work on {key(place)}; please report it" in caplog.messages
+    assert f"a bug in chronik stopped the work on {WorkKey.of(key(place))}; please report it" in caplog.messages
     assert (taken.queue.depth, len(taken.queue._due)) == (0, 2)
 
 
