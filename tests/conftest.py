@@ -111,9 +111,10 @@ def _real(controllers: str | None) -> Iterator[ApiServer]:
         pytest.skip(real.MISSING)
     server = real.RealServer.start()
     server.install(_definitions())
+    for path in (CLUSTERS, CLUSTERS.replace("chronikclusters", "chronikbackups")):
+        server.wait_served(path)
     if controllers and real.find_binary("kube-controller-manager"):
         server.start_controllers(controllers)
-    server.wait_served(CLUSTERS)
     yield server
     server.stop()
 
