@@ -127,7 +127,7 @@ def plan_recovery(manifest: Manifest, frozen: FrozenArchive, target: datetime | 
     wanted = rfc3339(target) if target else covered
     if wanted < manifest.cut_at:
         message = f"this base can be recovered to {manifest.cut_at} and later, and not to {wanted}"
-        hint = "Recover from a base that was cut before; chronik backup list shows them."
+        hint = "Recover from a base that was cut before; chronik backup catalog shows them."
         raise TargetTimeNotCovered(message, subject=manifest.id, hint=hint)
     beyond = wanted > covered
     if beyond and exact:

@@ -86,7 +86,7 @@ def get_manifest(store: Store, identity: str) -> Manifest:
     if found is None:
         parts = store.names(f"{identity}/")
         what = "only parts of a run that did not end" if parts else "nothing of that name"
-        hint = f"What is there: chronik backup list --store {store.url}"
+        hint = f"What is there: chronik backup catalog --store {store.url}"
         raise BackupNotFound(f"there is no such backup, {what}", subject=f"{store.url}/{identity}", hint=hint)
     return found
 

@@ -46,7 +46,7 @@ _SIGNS: tuple[tuple[tuple[str, ...], type[BackupError], tuple[str, str]], ...] =
     (
         ("No space left|os error 28|Disk quota exceeded|os error 122", "StorageFull|InsufficientStorage|QuotaExceeded"),
         StoreFull,
-        ("the store has no room", "Make room, or forget old backups; chronik backup list shows them."),
+        ("the store has no room", "Make room, or forget old backups; chronik backup catalog shows them."),
     ),
     (
         (_ENDED_BEFORE,),
