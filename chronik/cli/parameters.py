@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik.api import names
-from chronik.manifest import ObjectRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from click.shell_completion import CompletionItem
+
+    from chronik.manifest import ObjectRef
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _DURATION = f"(?a:(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?|{_NUMBER})"  # compiled if one is given
@@ -138,13 +139,15 @@ class Source(click.ParamType[str]):
         return [_completed(incomplete, "file")]
 
 
-class Object(click.ParamType[ObjectRef]):
+class Object(click.ParamType["ObjectRef"]):
     """A rendered object: `service/events`, or with its namespace, as `chronik diff` names it."""
 
     name = "object"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ObjectRef:
         """Return what a text names."""
+        from chronik.manifest import ObjectRef  # noqa: PLC0415  # only `explain` names objects
+
         if isinstance(value, ObjectRef):
             return value
         text = _PLAIN.convert(value, param, ctx)

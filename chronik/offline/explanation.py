@@ -9,6 +9,7 @@ import re
 from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from chronik.problem import Path as FieldPath
     from chronik.render.origins import Origin
 
+    Version = tuple[int | None, Manifest]
 
 _SPEC_FIELD = re.compile(r"\bspec((?:\.\w+)+)")
 _MOST_LISTED = 12
@@ -59,9 +61,7 @@ def explain(clusters: Sequence[Cluster], target: ObjectRef, field: str, template
 
 
 def with_patches(report: Report, cluster: Cluster, templates: str | None) -> Report:
-    """Return a report whose changes say which patch of the spec set their new values."""
-    if not cluster.spec["patches"]:
-        return report
+    """Return a report whose changes say which patch of the spec set their new values, of a cluster that has some."""
     trace = Trace()
     manifests = {ObjectRef.of(each): each for each in loading.renderer(templates, trace)(cluster)}
 
@@ -69,15 +69,15 @@ def with_patches(report: Report, cluster: Cluster, templates: str | None) -> Rep
         changes, manifest = getattr(result.action, "changes", ()), manifests.get(result.ref)
         if not changes or manifest is None:
             return result
-        made = trace.object(manifest)
-        marked = tuple(replace(each, patch=_last_patch(cluster, made, each.path)) for each in changes)
+        versions = _versions(cluster, trace.object(manifest))
+        marked = tuple(replace(each, patch=_last_patch(versions, each.path)) for each in changes)
         return replace(result, action=replace(result.action, changes=marked))  # type: ignore[call-arg]  # it has them
 
     return replace(report, results=tuple(map(told, report.results)))
 
 
-def _last_patch(cluster: Cluster, made: Manifest, path: str) -> int | None:
-    return max((number for number, _ in _patched_values(cluster, made, (path,))), default=None)
+def _last_patch(versions: Sequence[Version], path: str) -> int | None:
+    return max((number for number, _ in _patched_values(versions, (path,))), default=None)
 
 
 def _explained(cluster: Cluster, found: tuple[Trace, Manifest], field: str, templates: str | None) -> Explanation:
@@ -89,7 +89,7 @@ def _explained(cluster: Cluster, found: tuple[Trace, Manifest], field: str, temp
         raise _no_field(ref, error) from error
     made, spelt = trace.object(manifest), by_name(manifest, path)
     line = _template_line(trace.origin(manifest, _longest(made, spelt)), templates)
-    steps = _patches(cluster, made, spelt)
+    steps = _patches(cluster, _versions(cluster, made), spelt)
     return Explanation(ref, "".join(spelt), at(manifest, path), _value(made, spelt), line, _reads(cluster, line), steps)
 
 
@@ -108,32 +108,37 @@ def _means(target: ObjectRef, manifest: Manifest) -> bool:
 
 
 def _no_field(ref: ObjectRef, error: FieldPathError) -> InputError:
-    if not error.there:
-        where = f"in {format_path(error.reached)} of" if error.reached else "in"
-        return InputError(f"{error} {where} {ref}", hint="Write a field as `spec.template.spec.containers[0].image`.")
+    place = f"{format_path(error.reached)} of {ref}" if error.reached else str(ref)
     close = get_close_matches(str(error).rsplit(" ", 1)[-1].strip("[]"), error.there, n=1)
-    listed = ", ".join(error.there[:_MOST_LISTED]) + (", …" if len(error.there) > _MOST_LISTED else "")
-    where = f"in {format_path(error.reached)} of" if error.reached else "in"
-    return InputError(f"{error} {where} {ref}", hint=f"Did you mean {close[0]}?" if close else f"There are {listed}.")
+    if not error.there:
+        hint = "Write a field as `spec.template.spec.containers[0].image`."
+    elif close:
+        hint = f"Did you mean {close[0]}?"
+    else:
+        hint = f"There are {', '.join(error.there[:_MOST_LISTED])}{', …' if len(error.there) > _MOST_LISTED else ''}."
+    return InputError(f"{error} in {place}", hint=hint)
 
 
-def _patches(cluster: Cluster, made: Manifest, spelt: Sequence[str]) -> tuple[PatchStep, ...]:
+def _versions(cluster: Cluster, made: Manifest) -> list[Version]:
+    """Return an object as its template made it, and after each patch that means it, with that one's position."""
+    patched = loading.patching(cluster).steps(made) if cluster.spec["patches"] else ()
+    return [(None, made), *patched]
+
+
+def _patches(cluster: Cluster, versions: Sequence[Version], spelt: Sequence[str]) -> tuple[PatchStep, ...]:
     """Return the patches that changed a value, in their order."""
     return tuple(
         PatchStep(number, value, loading.locate(cluster.key, ("spec", "patches", number, "patch")))
-        for number, value in _patched_values(cluster, made, spelt)
+        for number, value in _patched_values(versions, spelt)
     )
 
 
-def _patched_values(cluster: Cluster, made: Manifest, spelt: Sequence[str]) -> Iterator[tuple[int, Any]]:
-    if not cluster.spec["patches"]:
-        return
-    before = _value(made, spelt)
-    for number, after in loading.patching(cluster).steps(made):
+def _patched_values(versions: Sequence[Version], spelt: Sequence[str]) -> Iterator[tuple[int, Any]]:
+    """Yield the position of each patch that changed a value, and the value then."""
+    for (_, before), (number, after) in pairwise(versions):
         value = _value(after, spelt)
-        if value != before:
+        if number is not None and value != _value(before, spelt):
             yield number, value
-        before = value
 
 
 def _value(manifest: Manifest, spelt: Sequence[str]) -> Any:
