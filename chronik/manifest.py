@@ -52,18 +52,23 @@ FEATURES = ("backups", ROLLOUTS)
 """What an operator does if it is asked to, and is given the rights for it: `chronik install --features`."""
 
 
-class KindId(NamedTuple):
-    """Which kind, before it is known how the server spells it: printed `ServiceMonitor (monitoring.coreos.com/v1)`."""
+class KindName(NamedTuple):
+    """What a manifest calls its kind: printed `batch/v1/CronJob`. How URLs spell it, the API server knows."""
 
     api_version: str
     name: str
 
     @classmethod
-    def of(cls, manifest: Manifest) -> KindId:
-        """Return the kind of a manifest."""
+    def of(cls, manifest: Manifest) -> KindName:
+        """Return the name of a manifest's kind."""
         return cls(manifest["apiVersion"], manifest["kind"])
 
     def __str__(self) -> str:
+        return f"{self.api_version}/{self.name}"
+
+    @property
+    def described(self) -> str:
+        """The kind as a sentence names it: `ServiceMonitor (monitoring.coreos.com/v1)`."""
         return f"{self.name} ({self.api_version})"
 
 
@@ -82,9 +87,9 @@ class Kind(NamedTuple):
     optional: bool = False
 
     @property
-    def id(self) -> KindId:
+    def id(self) -> KindName:
         """Which kind it is."""
-        return KindId(self.api_version, self.name)
+        return KindName(self.api_version, self.name)
 
 
 RBAC, CONFIG, NETWORK, WORKLOADS, DISRUPTION, SCALING, MONITORING = range(7)
@@ -135,21 +140,6 @@ _STAGES: dict[str, int] = {
     **dict.fromkeys(("Endpoints", "EndpointSlice", "HTTPRoute", "Ingress", "NetworkPolicy", "TCPRoute"), NETWORK),
     **dict.fromkeys(("CronJob", "DaemonSet", "Job", "ReplicaSet"), WORKLOADS),
 }
-
-
-class KindName(NamedTuple):
-    """What a manifest calls its kind: printed `batch/v1/CronJob`. How URLs spell it, the API server knows."""
-
-    api_version: str
-    name: str
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> KindName:
-        """Return the name of a manifest's kind."""
-        return cls(manifest["apiVersion"], manifest["kind"])
-
-    def __str__(self) -> str:
-        return f"{self.api_version}/{self.name}"
 
 
 def own_kinds(manifests: Iterable[Manifest]) -> set[KindName]:

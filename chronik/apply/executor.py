@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, Unauthorized, Unreachable, UntrustedServer
-from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, POD, KindId, ObjectRef
+from chronik.manifest import CLAIM, FIELD_MANAGER, KIND_BY_NAME, POD, KindName, ObjectRef
 from chronik.plan.actions import (
     Apply,
     Create,
@@ -140,7 +140,7 @@ class _Run:
             answer = await self._sent(action, latest)
         except ChronikError as error:
             if isinstance(error, KindMissing) and isinstance(action, Create | Apply) and _is_optional(action.ref):
-                return undone(not_installed(action.ref, KindId.of(action.manifest)))  # gone since it was looked for
+                return undone(not_installed(action.ref, KindName.of(action.manifest)))  # gone since it was looked for
             if isinstance(error, Unreachable | UntrustedServer | Unauthorized):
                 self.lost = f"because of {error.subject}"
             return Result(action, "failed", error=error, seconds=time.monotonic() - began)

@@ -13,7 +13,7 @@ from chronik.manifest import (
     KINDS,
     STORAGE_CLASS,
     Kind,
-    KindId,
+    KindName,
     ObjectRef,
     own_kinds,
 )
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from chronik.api.spec import Cluster
     from chronik.kube import Kube
-    from chronik.manifest import KindName, Manifest
+    from chronik.manifest import Manifest
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, 
         Forbidden: a kind cannot be listed; "nothing is there" would be a guess.
     """
     selector = f"{CLUSTER_LABEL}={cluster.name}"
-    missing: set[KindId] = set()
+    missing: set[KindName] = set()
     *listings, claims = await gathered(
         *(_listed(kube, kind, cluster.namespace, selector, missing) for kind in KINDS),
         _claims(kube, cluster.namespace, f"{INSTANCE_LABEL}={cluster.name}"),
@@ -53,7 +53,7 @@ async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, 
     found = {ObjectRef.of(manifest): manifest for listing in listings for manifest in listing}
     own = await read_own(kube, own_kinds([*desired, *found.values()]), cluster.namespace, selector)
     found |= {ObjectRef.of(manifest): manifest for manifest in own.objects}
-    wanted = [manifest for manifest in desired if KindId.of(manifest) not in missing]
+    wanted = [manifest for manifest in desired if KindName.of(manifest) not in missing]
     found |= await named(kube, wanted if complete else others(wanted), found, own.uninstalled)
     expandable = await _expandable(kube, desired, found, claims)
     return LiveCluster(
@@ -108,7 +108,7 @@ def why_missing(error: KindMissing) -> str:
 _INSTALL = "Install its CustomResourceDefinition, or remove the template."
 
 
-async def _listed(kube: Kube, kind: Kind, namespace: str, selector: str, missing: set[KindId]) -> list[Manifest]:
+async def _listed(kube: Kube, kind: Kind, namespace: str, selector: str, missing: set[KindName]) -> list[Manifest]:
     """Return the objects of a kind; one that is optional and not installed gets into `missing`.
 
     One that may not be listed is taken to have none: who has no right to a kind has made no object of it.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from chronik.errors import FieldOwner
-    from chronik.manifest import KindId, Manifest, ObjectRef
+    from chronik.manifest import KindName, Manifest, ObjectRef
     from chronik.plan.changes import Change
 
 REPLICAS_MANAGER = "chronik-operator-replicas"
@@ -151,16 +151,16 @@ class Deferred(Action):
 class NotInstalled(Action):
     """The API server does not know the object's kind yet. Everything else goes on; `hint`: what to do."""
 
-    kind: KindId
+    kind: KindName
     hint: str = (
         "Install the CustomResourceDefinition that defines it. An operator makes the object then; without one, apply"
         " again."
     )
 
 
-def not_installed(ref: ObjectRef, kind: KindId) -> NotInstalled:
+def not_installed(ref: ObjectRef, kind: KindName) -> NotInstalled:
     """Return that an object cannot be there, because its kind is not installed."""
-    return NotInstalled(ref=ref, kind=kind, reason=f"the cluster does not know the kind {kind}")
+    return NotInstalled(ref=ref, kind=kind, reason=f"the cluster does not know the kind {kind.described}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

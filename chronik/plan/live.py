@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from chronik.manifest import KindId, KindName, Manifest, ObjectRef
+    from chronik.manifest import KindName, Manifest, ObjectRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class LiveCluster:
     pods: Sequence[Manifest] = ()
     claims: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
-    missing: Collection[KindId] = frozenset()
+    missing: Collection[KindName] = frozenset()
     uninstalled: Mapping[str, str] = field(default_factory=dict)
     unread: frozenset[KindName] = frozenset()
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from chronik.manifest import (
     FIELD_MANAGER,
     WORKLOAD_KINDS,
-    KindId,
     KindName,
     ObjectRef,
     apply_order,
@@ -129,7 +128,7 @@ class PlanContext:
     pods: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
     unscaled: Collection[ObjectRef] = frozenset()
-    missing: Collection[KindId] = frozenset()
+    missing: Collection[KindName] = frozenset()
     mask: Mask = NO_SECRETS
     gate: RolloutGate | None = None
     uninstalled: Mapping[str, str] = field(default_factory=dict)
@@ -202,7 +201,7 @@ class _Planner:
 
     def _step(self, manifest: Manifest) -> Step:
         ref = ObjectRef.of(manifest)
-        if (kind := KindId.of(manifest)) in self.context.missing:
+        if (kind := KindName.of(manifest)) in self.context.missing:
             return Step(ref, (not_installed(ref, kind),))
         if why := self.context.uninstalled.get(ref.kind):
             return Step(ref, (KindUnavailable(ref=ref, reason="its kind is not available here", hint=why),))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from chronik.errors import ChronikError, RetryClass
-    from chronik.manifest import KindId, Manifest, ObjectRef
+    from chronik.manifest import KindName, Manifest, ObjectRef
     from chronik.problem import Problem
     from chronik.status.compute import Condition
 
@@ -118,7 +118,7 @@ def rigid_classes(report: Report, claims: Iterable[Manifest]) -> frozenset[str]:
     return frozenset(filter(None, found))
 
 
-def missing_kinds(report: Report) -> frozenset[KindId]:
+def missing_kinds(report: Report) -> frozenset[KindName]:
     """Return the kinds that are not installed, and of which a cluster wants an object."""
     return frozenset(each.action.kind for each in report.results if isinstance(each.action, NotInstalled))
 
@@ -210,7 +210,7 @@ def _not_installed(report: Report) -> list[Condition]:
     refs: dict[str, list[str]] = {}
     for each in report.results:
         if isinstance(each.action, NotInstalled):
-            refs.setdefault(str(each.action.kind), []).append(str(each.ref))
+            refs.setdefault(each.action.kind.described, []).append(str(each.ref))
     texts = [f"the cluster does not know the kind {kind}, for {', '.join(found)}" for kind, found in refs.items()]
     message = f"{_joined(texts)}. Made as soon as its CustomResourceDefinition is installed"
     return [condition("KindsInstalled", met=False, reason=KindMissing.reason, message=message)] if refs else []

@@ -27,7 +27,7 @@ from chronik.errors import (
     UntrustedServer,
 )
 from chronik.kube import connect
-from chronik.manifest import CLUSTER_LABEL, MANAGED_BY, KindId, ObjectRef
+from chronik.manifest import CLUSTER_LABEL, MANAGED_BY, KindName, ObjectRef
 from chronik.offline import loading as offline
 from chronik.plan.actions import (
     Apply,
@@ -349,7 +349,7 @@ async def test_a_kind_that_went_meanwhile_is_no_trouble():
 
     assert outcomes(report) == {name: "not-installed", "old": "pruned"}
     assert report.ok
-    assert report.results[0].action.kind == KindId.of(manifest)
+    assert report.results[0].action.kind == KindName.of(manifest)
 
 
 async def test_a_kind_that_every_server_has_is_an_error_if_it_is_missing():

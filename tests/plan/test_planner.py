@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.plan_world import World, merged, writes
 
-from chronik.manifest import KindId, ObjectRef
+from chronik.manifest import KindName, ObjectRef
 from chronik.offline import loading as offline
 from chronik.plan.actions import (
     KEPT_MANAGER,
@@ -953,12 +953,12 @@ def test_a_kind_that_is_not_installed_holds_up_nothing_else():
         "apiVersion": "example.com/v1",
         "kind": "Gadget",
     }
-    context = replace(OPERATOR, missing={KindId.of(gadget)})
+    context = replace(OPERATOR, missing={KindName.of(gadget)})
     world = running(searchNodes=2)
     actions = plan([*rendered(), gadget], world.observed, context).actions
 
     (left,) = [each for each in actions if isinstance(each, NotInstalled)]
-    assert (left.ref, left.kind) == (ObjectRef.of(gadget), KindId("example.com/v1", "Gadget"))
+    assert (left.ref, left.kind) == (ObjectRef.of(gadget), KindName("example.com/v1", "Gadget"))
     assert "does not know the kind Gadget (example.com/v1)" in left.reason
     assert {type(each) for each in actions} == {NotInstalled, Skip, Prune}
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from chronik.errors import Answer, FieldOwner, Forbidden, InvalidObject, NamespaceMissing, Unreachable
-from chronik.manifest import ClusterKey, KindId, ObjectRef
+from chronik.manifest import ClusterKey, KindName, ObjectRef
 from chronik.plan.actions import (
     Adopt,
     Apply,
@@ -75,7 +75,7 @@ ACTIONS = {
     "held": Deferred(
         ref=ref("StatefulSet", "held"), code="StorageShrink", reason="keeps 20Gi", hint="Volumes never shrink."
     ),
-    "not-installed": not_installed(ref("Gadget", "g"), KindId("example.com/v1", "Gadget")),
+    "not-installed": not_installed(ref("Gadget", "g"), KindName("example.com/v1", "Gadget")),
     "conflict": Conflict(
         ref=ref("StatefulSet", "taken"), owners=(OWNER,), changes=(REPLICAS,), reason="kubectl set it", hint="Force it."
     ),

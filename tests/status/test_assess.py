@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from chronik.errors import FieldConflict, FieldOwner, Forbidden, InvalidObject, PartialFailure, ServerBusy
-from chronik.manifest import KindId, ObjectRef
+from chronik.manifest import KindName, ObjectRef
 from chronik.plan.actions import (
     Apply,
     Blocked,
@@ -125,7 +125,7 @@ def test_errors_are_told_in_sentences(case):
 
 
 HELD = (Deferred(ref=OTHER, code="StorageShrink", reason="never shrinks", hint="Ask for more."), "held", None)
-NO_KIND = not_installed(OTHER, KindId("example.com/v1", "Gadget"))
+NO_KIND = not_installed(OTHER, KindName("example.com/v1", "Gadget"))
 CONDITIONS = {
     "conflict": ([CONFLICT], {}, "FieldConflict", "True", f"{REF}: spec.type is held by mesh"),
     "kinds": (

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from chronik.errors import ChronikError
     from chronik.kube import Kube
-    from chronik.manifest import Kind, KindId, Manifest
+    from chronik.manifest import Kind, KindName, Manifest
     from chronik.operator.cache.packing import Record
 
 _log = logging.getLogger("chronik.operator.cache")
@@ -109,7 +109,7 @@ class Cache:
         namespaces: list[str | None] = [*dict.fromkeys(selection.namespaces)] or [None]
         self.own = OwnKinds(kube, namespaces, OURS, self._store, replace(options, retried=PASSING), self.wake_all)
         self._optional = [each for each in self._reflectors if each.selector.optional]
-        self._waiting: dict[ClusterKey, frozenset[KindId]] = {}
+        self._waiting: dict[ClusterKey, frozenset[KindName]] = {}
         self._look_for_missing()
 
     async def run(self) -> None:
@@ -258,7 +258,7 @@ class Cache:
             if reflector.selector.kind == SECRET and reflector.selector.namespace in {None, namespace}
         )
 
-    def missing(self, namespace: str) -> frozenset[KindId]:
+    def missing(self, namespace: str) -> frozenset[KindName]:
         """Return the optional kinds that are not installed, as a namespace sees it."""
         return frozenset(
             reflector.selector.kind.id
@@ -266,7 +266,7 @@ class Cache:
             if reflector.is_missing and reflector.selector.namespace in {None, namespace}
         )
 
-    def waits_for(self, key: ClusterKey, kinds: Iterable[KindId]) -> None:
+    def waits_for(self, key: ClusterKey, kinds: Iterable[KindName]) -> None:
         """Record for which kinds that are not installed a cluster waits: while none does, they are not looked for."""
         self._waiting.pop(key, None)
         if found := frozenset(kinds):
