@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.cli_place import Done, Place, run
-from support.own_templates import definition, folder, install, new_kind, texts
+from support.own_templates import folder, free_kind, install, new_kind, texts
 
 if TYPE_CHECKING:
     from typing import Any
@@ -102,7 +102,7 @@ def test_a_kind_that_is_not_installed(place):
 def test_a_kind_that_lies_in_no_namespace(place):
     """A custom resource that lies in no namespace is refused with the reason."""
     kind = new_kind()
-    place.server.install([definition(kind, scope="Cluster")])
+    place.server.install([free_kind(kind, scope="Cluster")])
     place.server.wait_served(f"/apis/{kind.api_version}/{kind.plural}")
     done = place.apply("--templates", folder(place.folder / "t", texts(kind)))
 

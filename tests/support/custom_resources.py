@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from support.api_errors import invalid_value, required, unsupported
 from support.cel_rules import broken_rules
-from support.fake_server.kinds import Kind
+from support.fake_server.kinds import ANY_OBJECT, Kind
 from support.ssa.field_types import Type, from_crd, parse
 
 if TYPE_CHECKING:
@@ -30,16 +30,7 @@ CRD = Kind(
     generation=True,
     status=True,
     custom={},
-    custom_type=Type(
-        "struct",
-        own_fields={
-            "apiVersion": parse("string"),
-            "kind": parse("string"),
-            "metadata": parse("ObjectMeta embedded"),
-            "spec": parse("any"),
-            "status": parse("any"),
-        },
-    ),
+    custom_type=ANY_OBJECT,
 )
 
 

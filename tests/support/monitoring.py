@@ -9,6 +9,10 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from support.definitions import definition
+
+from chronik.manifest import KindName
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -46,9 +50,8 @@ ENDPOINT = {
 }
 
 
-def definition(kind: str, endpoints: str) -> dict[str, Any]:
-    """Return the CustomResourceDefinition of a kind whose spec has its endpoints in such a field."""
-    plural = f"{kind.lower()}s"
+def _monitor(kind: str, endpoints: str) -> dict[str, Any]:
+    """Return the definition of a kind whose spec has its endpoints in such a field."""
     spec = {
         "type": "object",
         "required": [endpoints, "selector"],
@@ -59,20 +62,10 @@ def definition(kind: str, endpoints: str) -> dict[str, Any]:
         },
     }
     schema = {"type": "object", "required": ["spec"], "properties": {"spec": spec}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()},
-            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
-        },
-    }
+    return definition(KindName(f"{GROUP}/v1", kind), f"{kind.lower()}s", schema)
 
 
-DEFINITIONS = [definition("ServiceMonitor", "endpoints"), definition("PodMonitor", "podMetricsEndpoints")]
+DEFINITIONS = [_monitor("ServiceMonitor", "endpoints"), _monitor("PodMonitor", "podMetricsEndpoints")]
 
 
 def install(server: ApiServer) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from support.definitions import definition
+
 from chronik.manifest import Kind
 
 if TYPE_CHECKING:
@@ -40,28 +42,16 @@ def new_kind() -> Kind:
     return Kind(f"g{next(_NUMBERS)}x{id(_NUMBERS) % 9999}.example.com/v1", "Gadget", "gadgets", stage=-1)
 
 
-def definition(kind: Kind, *, scope: str = "Namespaced") -> dict[str, Any]:
-    """Return the CustomResourceDefinition of a kind, whose spec and status may be anything."""
-    group, _, version = kind.api_version.partition("/")
+def free_kind(kind: Kind, *, scope: str = "Namespaced") -> dict[str, Any]:
+    """Return the definition of a kind whose spec and status may be anything."""
     free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     schema = {"type": "object", "properties": {"spec": free, "status": free}}
-    served = {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": scope,
-            "names": {"plural": kind.plural, "singular": kind.name.lower(), "kind": kind.name},
-            "versions": [served | {"subresources": {"status": {}}}],
-        },
-    }
+    return definition(kind.id, kind.plural, schema, scope=scope, status=True)
 
 
 def install(server: ApiServer, kind: Kind) -> None:
     """Install a kind, and wait until it is served."""
-    server.install([definition(kind)])
+    server.install([free_kind(kind)])
     server.wait_served(f"/apis/{kind.api_version}/{kind.plural}")
 
 

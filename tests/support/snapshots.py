@@ -13,7 +13,9 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from chronik.manifest import BACKUP, CLAIM, JOB, POD, SNAPSHOT, SNAPSHOT_CONTENT
+from support.definitions import definition
+
+from chronik.manifest import BACKUP, CLAIM, JOB, POD, SNAPSHOT, SNAPSHOT_CONTENT, KindName
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,22 +39,10 @@ def _crd(kind: str, plural: str, scope: str, spec: dict[str, Any], status: dict[
     fields = {name: {"type": "object", "properties": found} for name, found in (("spec", spec), ("status", status))}
     schema = {"type": "object", "properties": {"apiVersion": _TEXT, "kind": _TEXT, "metadata": {"type": "object"}}}
     schema["properties"] |= fields
-    version = {
-        "name": "v1",
-        "served": True,
-        "storage": True,
-        "schema": {"openAPIV3Schema": schema},
-        "subresources": {"status": {}},
-    }
     # The API server asks for it in every group that ends with k8s.io.
     approved = {"api-approved.kubernetes.io": "https://github.com/kubernetes-csi/external-snapshotter/pull/814"}
-    names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{_GROUP}", "annotations": approved},
-        "spec": {"group": _GROUP, "names": names, "scope": scope, "versions": [version]},
-    }
+    name = KindName(f"{_GROUP}/v1", kind)
+    return definition(name, plural, schema, scope=scope, status=True, annotations=approved)
 
 
 DEFINITIONS = [

@@ -85,7 +85,7 @@ class Kind:
 _STATUS_RESETS = {"Deployment": [("f:metadata", "f:labels")]}
 
 _RBAC = "rbac.authorization.k8s.io"
-_JOB = Type(
+ANY_OBJECT = Type(
     "struct",
     own_fields={
         "apiVersion": parse("string"),
@@ -95,7 +95,7 @@ _JOB = Type(
         "status": parse("any"),
     },
 )
-"""Jobs are no part of the table of kinds that people render; what is in them is not checked here."""
+"""A kind with spec and status of which nothing is checked here, as Jobs are, which nobody renders."""
 BUILT_IN: tuple[Kind, ...] = (
     Kind("", "v1", "configmaps", "ConfigMap"),
     Kind("", "v1", "events", "Event"),
@@ -120,7 +120,7 @@ BUILT_IN: tuple[Kind, ...] = (
     Kind("apps", "v1", "deployments", "Deployment", status=True, scale=True, generation=True),
     Kind("apps", "v1", "statefulsets", "StatefulSet", status=True, scale=True, generation=True),
     Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", status=True),
-    Kind("batch", "v1", "jobs", "Job", status=True, generation=True, custom_type=_JOB),
+    Kind("batch", "v1", "jobs", "Job", status=True, generation=True, custom_type=ANY_OBJECT),
     Kind("coordination.k8s.io", "v1", "leases", "Lease", unconditional=False),
     Kind("events.k8s.io", "v1", "events", "Event"),
     Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", generation=True),
