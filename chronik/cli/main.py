@@ -365,6 +365,14 @@ domain_option = click.option(
     show_default=True,
     help="DNS domain of the cluster.",
 )
+table_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml"]),
+    default="table",
+    show_default=True,
+    help="For people, or for programs.",
+)
 output_option = click.option(
     "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How to print."
 )

@@ -19,6 +19,7 @@ from chronik.cli.main import (
     names_argument,
     print_data,
     recursive_option,
+    table_option,
 )
 from chronik.cli.status_query import StatusQuery
 from chronik.cli.streams import can_redraw, look, use_colour
@@ -55,14 +56,7 @@ _CALM = 0.1
 @click.option("-A", "--all-namespaces", is_flag=True, help="Clusters of all namespaces.")
 @click.option("-w", "--watch", is_flag=True, help="Show every change, until Ctrl-C.")
 @domain_option
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json", "yaml"]),
-    default="table",
-    show_default=True,
-    help="For people, or for programs.",
-)
+@table_option
 def status(
     names: tuple[str, ...],
     files: tuple[str, ...],

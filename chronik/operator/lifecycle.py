@@ -57,10 +57,7 @@ def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
 
 async def claim(document: Manifest, secrets: Mapping[str, str], context: ReconcileContext) -> ReconcileResult:
     """Claim a new cluster: with a finalizer, so that its deletion waits for us, and a first status with its Secrets."""
-    if FINALIZER not in (document["metadata"].get("finalizers") or ()):
-        held = _identity(document)
-        held["metadata"]["finalizers"] = [FINALIZER]
-        context.cache.observe_write(await context.kube.apply(held))
+    await hold(document, context, CLUSTER)
     if not status_of(document).get("phase"):
         digests = {"secretDigests": dict(secrets)} if secrets else {}
         await write_status(document, pending(digests, context.now(), _generation(document)), context)
@@ -131,6 +128,15 @@ def _generation(document: Manifest) -> int:
     return int(document["metadata"]["generation"])
 
 
+async def hold(document: Manifest, context: ReconcileContext, kind: Kind) -> None:
+    """Add our finalizer, if it is not there yet."""
+    if FINALIZER in (document["metadata"].get("finalizers") or ()):
+        return
+    held = _identity(document, kind)
+    held["metadata"]["finalizers"] = [FINALIZER]
+    context.cache.observe_write(await context.kube.apply(held))
+
+
 async def let_go(document: Manifest, context: ReconcileContext, kind: Kind) -> None:
     """Remove our finalizer, even if others own it too, and leave those of others.
 
@@ -153,12 +159,12 @@ async def let_go(document: Manifest, context: ReconcileContext, kind: Kind) -> N
     raise ObjectChanged("keeps being changed by others, so it could not be let go of", subject=str(ref))
 
 
-def _identity(document: Manifest) -> Manifest:
-    """Return an apply of nothing to a cluster, if it still is the same one."""
+def _identity(document: Manifest, kind: Kind) -> Manifest:
+    """Return an apply of nothing to a document, if it still is the same one."""
     metadata = document["metadata"]
     return {
-        "apiVersion": CLUSTER.api_version,
-        "kind": CLUSTER.name,
+        "apiVersion": kind.api_version,
+        "kind": kind.name,
         "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]},
     }
 
@@ -174,14 +180,18 @@ async def _children(key: ClusterKey, context: ReconcileContext) -> list[Manifest
     ]
 
 
-async def write_status(document: Manifest, status: Mapping[str, Any], context: ReconcileContext) -> bool:
+async def write_status(
+    document: Manifest, status: Mapping[str, Any], context: ReconcileContext, kind: Kind = CLUSTER
+) -> bool:
     """Write a status, if it says anything new, and return whether it did."""
     if status == status_of(document):
         return False
     try:
-        answer = await context.kube.apply(_identity(document) | {"status": status}, force=True, subresource="status")
+        answer = await context.kube.apply(
+            _identity(document, kind) | {"status": status}, force=True, subresource="status"
+        )
     except (ObjectMissing, ObjectChanged):
-        return True  # the cluster has gone, and an event is on its way that says so
+        return True  # the document has gone, and an event is on its way that says so
     context.cache.observe_write(answer)
     return True
 

@@ -13,7 +13,7 @@ from chronik.api import names
 from chronik.cli import parameters
 from chronik.cli.common import cluster_options, missing_cluster, timeout_option
 from chronik.cli.interrupt import run_async
-from chronik.cli.main import print_data
+from chronik.cli.main import print_data, table_option
 from chronik.cli.streams import look
 from chronik.clock import timestamp
 from chronik.errors import ObjectMissing, WaitTimeout
@@ -31,14 +31,6 @@ MANAGER = "chronik-backup"
 _LOOK = 1.0
 """Seconds between two looks at a backup that is waited for."""
 _NAME = parameters.form("name", names.BACKUP_NAME, "name of a backup")
-_output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json", "yaml"]),
-    default="table",
-    show_default=True,
-    help="For people, or for programs.",
-)
 
 
 @click.command()
@@ -111,7 +103,7 @@ async def _completed(kube: Kube, ref: ObjectRef, seconds: float) -> int:
 @click.argument("cluster", required=False, type=parameters.CLUSTER_NAME, metavar="[CLUSTER]")
 @cluster_options
 @click.option("-A", "--all-namespaces", is_flag=True, help="Backups of all namespaces.")
-@_output_option
+@table_option
 def list_backups(cluster: str | None, options: ConnectOptions, all_namespaces: bool, output: str) -> int:
     """List the backups of a cluster, or of all, the newest first."""
 
@@ -135,7 +127,7 @@ def list_backups(cluster: str | None, options: ConnectOptions, all_namespaces: b
 @click.command()
 @click.argument("name", type=_NAME, metavar="NAME")
 @cluster_options
-@_output_option
+@table_option
 def describe(name: str, options: ConnectOptions, output: str) -> int:
     """Show what a backup consists of, part by part."""
 

@@ -27,7 +27,14 @@ from chronik.cli.backup.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from chronik.metastore.encryption import Key
     from chronik.metastore.manifest import Manifest
+    from chronik.metastore.runs import Context, Request
+    from chronik.metastore.store import Store
+
+    BackUp = Callable[[Store, Mapping[str, str], Sequence[Key], Request, Context], tuple[Manifest, bool]]
 
 _SLOT = Form(r"[a-z0-9_]{1,63}", 63, "lower-case letters, digits and _, at most 63")
 _SLOT_NAME = parameters.form("name", _SLOT, "name of a slot")
@@ -52,13 +59,19 @@ def metastore(
 
     def work() -> dict[str, Any]:
         from chronik.metastore.dump import back_up_metastore  # noqa: PLC0415  # `--help` stays quick
-        from chronik.metastore.tools import database_environment  # noqa: PLC0415
 
-        wanted, keys, store = request(identity, cluster, description), access.keys(), access.open()
-        manifest, already = back_up_metastore(store, database_environment(os.environ), keys, wanted, context())
-        return {"already": already, **told_of(manifest, store.url)}
+        return _backed_up(back_up_metastore, access, request(identity, cluster, description))
 
     report("backup metastore", identity, termination_log, work)
+
+
+def _backed_up(make: BackUp, access: StoreAccess, wanted: Request) -> dict[str, Any]:
+    """Make a backup of the environment's database, and return what the result says of it."""
+    from chronik.metastore.tools import database_environment  # noqa: PLC0415  # `--help` stays quick
+
+    keys, store = access.keys(), access.open()
+    manifest, already = make(store, database_environment(os.environ), keys, wanted, context())
+    return {"already": already, **told_of(manifest, store.url)}
 
 
 def told_of(manifest: Manifest, url: str) -> dict[str, Any]:
@@ -106,11 +119,8 @@ def base(
 
     def work() -> dict[str, Any]:
         from chronik.metastore.base import back_up_base  # noqa: PLC0415  # `--help` stays quick
-        from chronik.metastore.tools import database_environment  # noqa: PLC0415
 
-        wanted, keys, store = request(identity, cluster, description), access.keys(), access.open()
-        manifest, already = back_up_base(store, database_environment(os.environ), keys, wanted, context())
-        return {"already": already, **told_of(manifest, store.url)}
+        return _backed_up(back_up_base, access, request(identity, cluster, description))
 
     report("backup base", identity, termination_log, work)
 

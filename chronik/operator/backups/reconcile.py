@@ -14,10 +14,10 @@ from chronik.backups.deletion import FORGET, Remains, dump_job, plan_deletion, t
 from chronik.backups.document import DONE, phase_of, status_of
 from chronik.backups.parts import job_name
 from chronik.backups.plan import plan_backup
-from chronik.errors import AlreadyExists, ChronikError, ObjectChanged, ObjectMissing
+from chronik.errors import AlreadyExists, ChronikError, ObjectChanged
 from chronik.manifest import BACKUP, FINALIZER, JOB, SNAPSHOT, ObjectRef
 from chronik.operator.backups.look import look, recorded_cluster, see_job, snapshots_of
-from chronik.operator.lifecycle import let_go
+from chronik.operator.lifecycle import hold, let_go, write_status
 from chronik.status.assess import describe_error
 from chronik.status.events import Announcement
 
@@ -56,17 +56,14 @@ async def reconcile_backup(key: WorkKey, context: ReconcileContext) -> BackupRes
         return await _delete(document, tools, context)
     if phase_of(document) in DONE:
         return BackupResult(phase_of(document))
-    if FINALIZER not in (document["metadata"].get("finalizers") or ()):
-        held = _identity(document)
-        held["metadata"]["finalizers"] = [FINALIZER]
-        context.cache.observe_write(await context.kube.apply(held))
+    await hold(document, context, BACKUP)
     now = context.now()
     seen = await look(document, tools, context)
     plan = plan_backup(document, seen, now)
     if plan.makes:
         seen = await _make_all(document, plan.makes, seen, tools, context)
         plan = plan_backup(document, seen, now)
-    await _write_status(document, plan.status, context)
+    await write_status(document, plan.status, context, BACKUP)
     _announce(document, plan.status, context)
     await _remove_all(document, plan.removes, context)
     phase = str(plan.status["phase"])
@@ -144,7 +141,7 @@ async def _delete(backup: Manifest, tools: BackupTools, context: ReconcileContex
         return BackupResult("Deleting")
     remains, cluster = await _remains(backup, tools, context)
     plan = plan_deletion(backup, remains, context.now())
-    await _write_status(backup, plan.status, context)
+    await write_status(backup, plan.status, context, BACKUP)
     failure = told(plan.status)
     if failure is not None and failure != told(status_of(backup)):
         context.announce(backup, Announcement("Warning", *failure))
@@ -178,27 +175,6 @@ async def _remains(backup: Manifest, tools: BackupTools, context: ReconcileConte
 
 
 # --- the document -----------------------------------------------------------------------------------------------------
-
-
-def _identity(document: Manifest) -> Manifest:
-    """Return an apply of nothing to a backup, if it still is the same one."""
-    metadata = document["metadata"]
-    return {
-        "apiVersion": BACKUP.api_version,
-        "kind": BACKUP.name,
-        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]},
-    }
-
-
-async def _write_status(document: Manifest, status: Mapping[str, Any], context: ReconcileContext) -> None:
-    """Write a status, if it says anything new."""
-    if status == status_of(document):
-        return
-    try:
-        answer = await context.kube.apply(_identity(document) | {"status": status}, force=True, subresource="status")
-    except (ObjectMissing, ObjectChanged):
-        return  # it has gone, and an event is on its way that says so
-    context.cache.observe_write(answer)
 
 
 _TOLD: dict[str, tuple[Literal["Normal", "Warning"], str]] = {
