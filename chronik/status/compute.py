@@ -109,10 +109,10 @@ def _component_status(cluster: Cluster, component: Component, observed: Observat
     wanted = workload["spec"].get("replicas", 1) if component.autoscaling else component.replicas
     ready = (workload.get("status") or {}).get("readyReplicas", 0)
     endpoints = _endpoints(cluster, component, pods, ready)
-    return ComponentStatus(component, wanted, ready, health(workload, pods), endpoints, _rolling(workload))
+    return ComponentStatus(component, wanted, ready, health(workload, pods), endpoints, is_rolling(workload))
 
 
-def _rolling(workload: Manifest) -> bool:
+def is_rolling(workload: Manifest) -> bool:
     """Return whether a workload is still on its way to the pods that its spec asks for, ready or not."""
     status, count = workload.get("status") or {}, workload["spec"].get("replicas", 1)
     return bool(
