@@ -124,7 +124,6 @@ def _about_templates(desired: Desired, converged: Converged, context: ReconcileC
         desired.cluster,
         desired.manifests,
         converged.live.objects,
-        converged.live.uninstalled,
         converged.unread,
     )
     return [*own, *template_conditions(context.templates_trouble())]
