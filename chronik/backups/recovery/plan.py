@@ -22,7 +22,7 @@ from chronik.backups.recovery.seen import About
 from chronik.backups.recovery.tell import begun, summary
 from chronik.backups.times import later
 from chronik.status.compute import Reason
-from chronik.wording import listed
+from chronik.wording import listed, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,7 +129,7 @@ def _restore(status: dict[str, Any], about: About, now: str) -> RecoveryPlan:
     unbound = [each for each in _unbound(about) if not waits_for_pods(_live_class(each, about))]
     if unbound:
         text = f"{len(about.restored) - len(unbound)} of {len(about.restored)} volumes are made from their snapshots"
-        return RecoveryPlan(status, waiting=Reason("MakingVolumes", f"{text}: {listed(e.claim for e in unbound)} not"))
+        return RecoveryPlan(status, waiting=Reason("MakingVolumes", f"{text}; not {listed(e.claim for e in unbound)}"))
     return _restore_metastore(status, about, now)
 
 
@@ -175,7 +175,7 @@ def _strange(about: About) -> Reason | None:
 def _restore_metastore(status: dict[str, Any], about: About, now: str) -> RecoveryPlan:
     """Restore the metastore, if that is asked for; when it is there, workloads may start."""
     if not about.wants_metastore or status.get("metastoreCutAt"):
-        return _start(status | {"phase": "Starting"}, about, now)
+        return _restored(status, about)
     name, job = job_name(about.cluster.name, RESTORE), about.seen.job
     if job is None:
         error = about.seen.errors.get(name)
@@ -184,8 +184,8 @@ def _restore_metastore(status: dict[str, Any], about: About, now: str) -> Recove
     result = about.seen.result or {}
     failed = _condition(job, "Failed")
     if failed is not None:
-        said = " ".join(filter(None, (result.get("message"), result.get("hint"))))
-        text = f"The metastore was not restored: {said or failed.get('message') or 'its Job failed'}"
+        said = sentence(str(result.get("message") or failed.get("message") or "its Job failed"))
+        text = f"The metastore was not restored: {said} {result.get('hint', '')}".strip()
         due = now >= later(failed.get("lastTransitionTime") or now, _TRY_AGAIN)
         removes = _removal(job) if due else ()
         return RecoveryPlan(status, removes=removes, refused=Reason("MetastoreNotRestored", text))
@@ -194,7 +194,7 @@ def _restore_metastore(status: dict[str, Any], about: About, now: str) -> Recove
         text = f"The metastore is being restored{f': {said}' if said else ''}"
         return RecoveryPlan(status, waiting=Reason("RestoringMetastore", text))
     cut = (status_of(about.backup).get("metastore") or {}).get("cutAt") or status["cutAt"]
-    return _start(status | {"phase": "Starting", "metastoreCutAt": cut}, about, now)
+    return _restored(status | {"metastoreCutAt": cut}, about)
 
 
 def _condition(job: Manifest, kind: str) -> Mapping[str, Any] | None:
@@ -212,6 +212,13 @@ def _removal(job: Manifest | None) -> tuple[Remove, ...]:
 # --- the workloads ----------------------------------------------------------------------------------------------------
 
 
+def _restored(status: dict[str, Any], about: About) -> RecoveryPlan:
+    """Write down that workloads may start; they do once that is written."""
+    status |= {"phase": "Starting", "message": summary(status, about)}
+    waiting = Reason("StartingNodes", "Volumes and metastore are restored")
+    return RecoveryPlan(status, removes=_removal(about.seen.job), waiting=waiting, starts=True)
+
+
 def _start(status: dict[str, Any], about: About, now: str) -> RecoveryPlan:
     """Let workloads start, as long as every claim is what was made from the backup; end once all are bound."""
     if about.missing:
@@ -222,10 +229,11 @@ def _start(status: dict[str, Any], about: About, now: str) -> RecoveryPlan:
     if strange is not None:
         return RecoveryPlan(status, refused=strange)
     status |= {"message": summary(status, about)}
-    removes = _removal(about.seen.job)
     unbound = _unbound(about)
-    if unbound or about.seen.job is not None:
+    if unbound:
         text = f"{len(unbound)} volumes are made when their pods are there: {listed(e.claim for e in unbound)}"
-        waiting = Reason("StartingNodes", text if unbound else "Volumes and metastore are restored")
-        return RecoveryPlan(status, removes=removes, waiting=waiting, starts=True)
+        waiting = Reason("StartingNodes", text)
+        return RecoveryPlan(status, removes=_removal(about.seen.job), waiting=waiting, starts=True)
+    if about.seen.job is not None:
+        return _restored(status, about)
     return RecoveryPlan(status | {"phase": "Recovered", "finishedAt": now}, starts=True)
