@@ -121,6 +121,7 @@ BACKUP = Kind(API_VERSION, BACKUP_KIND, "chronikbackups", stage=-1)
 # What chronik reads, or writes by the way, but does not render.
 POD = Kind("v1", "Pod", "pods", stage=-1)
 CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", stage=-1)
+VOLUME = Kind("v1", "PersistentVolume", "persistentvolumes", stage=-1, namespaced=False)
 SECRET = Kind("v1", "Secret", "secrets", stage=-1)
 EVENT = Kind("v1", "Event", "events", stage=-1)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases", stage=-1)
@@ -130,7 +131,20 @@ SNAPSHOT = Kind("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "volumesnapshots
 SNAPSHOT_CONTENT = Kind(
     "snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", "volumesnapshotcontents", stage=-1, namespaced=False
 )
-OTHER_KINDS = (CLUSTER, BACKUP, JOB, SNAPSHOT, SNAPSHOT_CONTENT, POD, CLAIM, SECRET, EVENT, LEASE, STORAGE_CLASS)
+OTHER_KINDS = (
+    CLUSTER,
+    BACKUP,
+    JOB,
+    SNAPSHOT,
+    SNAPSHOT_CONTENT,
+    POD,
+    CLAIM,
+    VOLUME,
+    SECRET,
+    EVENT,
+    LEASE,
+    STORAGE_CLASS,
+)
 
 OWN_KINDS_ANNOTATION = "chronik.stream/own-kinds"
 """On a cluster's ConfigMap: the kinds beyond `KINDS` that templates of the user's make for it."""

@@ -61,6 +61,9 @@ def render(
     )
     manifests = offline.render_clusters(clusters, templates)
     show_problems(warnings)
+    for each in clusters:
+        if each.spec["bootstrap"]:
+            show_note(f"{each.key}: an operator carries spec.bootstrap out; with these objects alone nodes begin empty")
     print_manifests(manifests, output, output_dir, "chronik render")
 
 

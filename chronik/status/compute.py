@@ -47,7 +47,7 @@ OWN_CONDITIONS = frozenset(
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
         *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
         *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
-        "RolloutHalted",
+        *("RolloutHalted", "Recovering"),
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""
@@ -347,6 +347,18 @@ def refused(
 def pending(previous: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:
     """Return the status of a cluster that has just been seen for the first time."""
     return _on_its_way("Pending", "The operator has seen the cluster", previous, now, generation)
+
+
+def recovering(
+    previous: Mapping[str, Any], waiting: Reason, now: str, generation: int, extra: Sequence[Condition] = ()
+) -> dict[str, Any]:
+    """Return the status of a new cluster that is being made from a backup, and has no workloads yet."""
+    found = [
+        condition("Ready", met=False, reason=waiting.reason, message=waiting.message),
+        *progress("", Observation({}, waiting=waiting)),
+        *extra,
+    ]
+    return _outcome_only(previous, "Creating", found, now, generation)
 
 
 def deleting(previous: Mapping[str, Any], now: str, generation: int, failure: Reason | None = None) -> dict[str, Any]:
