@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chronik.api.sections.backup import Backup
     from chronik.api.sections.replication import Replication
     from chronik.api.sections.resources import Quantity, Resources
+    from chronik.api.sections.rollout import RestartWindow
 
 
 class S3(TypedDict):
@@ -230,6 +231,7 @@ class Rollout(TypedDict):
     """`spec.rollout`."""
 
     strategy: Literal["RollingUpdate", "Canary"]
+    windows: list[RestartWindow]
     canary: Canary | None
 
 
