@@ -41,6 +41,8 @@ CONFIGURATION = "config"
 
 ROLLOUT_ANNOTATION = "chronik.stream/rollout"
 """What a person asks of a canary: `verb@candidate`, or with the number of a step or attempt `verb@candidate/number`."""
+ROLLOUT_NOW_ANNOTATION = "chronik.stream/rollout-now"
+"""Up to when a person lets restarts begin outside of windows, as a time in RFC 3339."""
 ROLLOUTS = "rollouts"
 
 API_VERSION = "chronik.stream/v1alpha1"

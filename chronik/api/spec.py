@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chronik.api.sections.bootstrap import Bootstrap
     from chronik.api.sections.replication import Replication
     from chronik.api.sections.resources import Quantity, Resources
+    from chronik.api.sections.rollout import RestartWindow
 
 
 class S3(TypedDict):
@@ -231,6 +232,7 @@ class Rollout(TypedDict):
     """`spec.rollout`."""
 
     strategy: Literal["RollingUpdate", "Canary"]
+    windows: list[RestartWindow]
     canary: Canary | None
 
 

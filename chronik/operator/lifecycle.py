@@ -221,6 +221,8 @@ def _is_updating(key: ClusterKey, context: ReconcileContext) -> bool:
     status = status_of(document)
     if is_overdue(status):  # what does not come further must not keep all others from the new version
         return False
+    if status.get("pendingRestarts"):  # until its window opens
+        return False
     if (status.get("rollout") or {}).get("phase") == "Paused":  # for as long as a person wants, too
         return False
     if status.get("phase") != "Running" or status.get("operatorVersion") == context.version:

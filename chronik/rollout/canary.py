@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.rollout.order import next_replacement, right_order
-from chronik.rollout.steps import EVERY_POD, Command, Move, Staged, pods_of_step, seconds_of
+from chronik.rollout.steps import EVERY_POD, OPEN, Command, Move, Staged, begins_restart, pods_of_step, seconds_of
 from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from chronik.api.spec import Canary
     from chronik.rollout.facts import PodFacts, SetFacts
+    from chronik.rollout.steps import Gates
 
 HALTED, ABORTED = "RolloutHalted", "RolloutAborted"
 
@@ -31,6 +32,8 @@ class Decision(NamedTuple):
     again_at: str = ""
     failure: Reason | None = None
     waiting: Reason | None = None
+    outside: bool = False
+    """Whether what comes next waits for a restart window."""
 
 
 def is_given_up(previous: Mapping[str, Any], candidate: str) -> bool:
@@ -38,22 +41,28 @@ def is_given_up(previous: Mapping[str, Any], candidate: str) -> bool:
     return bool(candidate) and previous.get("aborted") == candidate
 
 
-def plan_rollout(
-    spec: Canary, sets: Sequence[Staged], candidate: str, previous: Mapping[str, Any], command: str, now: str
+def plan_rollout(  # noqa: PLR0913, PLR0917  # all that a decision rests on
+    spec: Canary,
+    sets: Sequence[Staged],
+    candidate: str,
+    previous: Mapping[str, Any],
+    command: str,
+    now: str,
+    gates: Gates = OPEN,
 ) -> Decision:
     """Return what comes next in a canary.
 
     `candidate` is a digest of all pod templates as the document wants them. `sets` are as the server has them after
     they were applied: with the candidate's template, or that of the stable revision once a candidate was given up.
-    `previous` is `status.rollout`, `now` a time in RFC 3339.
+    `previous` is `status.rollout`, `now` a time in RFC 3339. What was taken back goes back whatever the `gates` say.
     """
-    return _Decider(spec, sets, candidate, previous, Command.of(command, candidate), now).decide()
+    return _Decider(spec, sets, candidate, previous, Command.of(command, candidate), now, gates).decide()
 
 
 class _Decider:
     """One decision in the making."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # as above
         self,
         spec: Canary,
         sets: Sequence[Staged],
@@ -61,6 +70,7 @@ class _Decider:
         previous: Mapping[str, Any],
         command: Command,
         now: str,
+        gates: Gates,
     ) -> None:
         self.sets = [each for each in sets if each.has_canary]
         self.rest = [each for each in sets if not each.has_canary]
@@ -73,6 +83,7 @@ class _Decider:
         self.stable = str(previous.get("stable", ""))
         self.command = command
         self.now = now
+        self.closed = gates.closed
 
     def decide(self) -> Decision:
         changing = [each for each in self.sets if each.changes]
@@ -128,6 +139,8 @@ class _Decider:
             return self._waits("Paused", step, "paused by a person", self._upkeep(changing, step))
         for each in changing:
             moves, message = self._toward(each, step)
+            if self.closed and (each.pending or begins_restart(moves)):
+                return self._outside(phase, step, changing)
             if moves or message:
                 return self._on_its_way(phase, step, moves, f"{each.component}: {message}")
         if promotes:
@@ -172,6 +185,10 @@ class _Decider:
             )
         until = f"until {ends}" if ends else "until it is promoted"
         return self._waits("Paused", step, until, (), began=began, again_at=ends)
+
+    def _outside(self, phase: str, step: int, changing: Sequence[Staged]) -> Decision:
+        """Return that the next pods wait for a window; until then no deadline runs."""
+        return self._waits(phase, step, self.closed, self._upkeep(changing, step))._replace(outside=True)
 
     def _on_its_way(self, phase: str, step: int, moves: tuple[Move, ...], message: str) -> Decision:
         since = str(self.previous.get("progressedAt") or self.now)

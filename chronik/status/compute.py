@@ -40,6 +40,8 @@ class Reason(NamedTuple):
 
 TURN = "WaitingForTurn"
 """The reason of a cluster that is as its spec says, and waits for others before a newer chronik restarts its pods."""
+RESTART_PENDING = "RestartPending"
+"""The reason of a cluster whose spec waits for a restart window."""
 DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 """The reason of a roll-out that goes on without progress for too long, as Deployments have it."""
 OWN_CONDITIONS = frozenset(
@@ -47,7 +49,7 @@ OWN_CONDITIONS = frozenset(
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
         *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
         *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
-        *("RolloutHalted", "Recovering"),
+        *("RolloutHalted", "Recovering", "RestartPending", "WindowsUsable"),
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""
@@ -210,6 +212,11 @@ def is_rollout(waiting: Reason | None) -> bool:
     return waiting is not None and waiting.reason.startswith("Rollout")
 
 
+def _is_staged(waiting: Reason) -> bool:
+    """Return whether what is waited for is no pod, but a step or a window: all pods may well be ready."""
+    return is_rollout(waiting) or waiting.reason == RESTART_PENDING
+
+
 def _ran_before(previous: Mapping[str, Any]) -> bool:
     """Return whether a cluster ever ran. Failed hides the phase before it; pods that were ready stand in for it."""
     if previous.get("phase") == "Failed":
@@ -223,7 +230,7 @@ def _conditions(found: Sequence[ComponentStatus], observed: Observation) -> list
         ready = condition("Ready", met=False, reason=observed.failure.reason, message=observed.failure.message)
     elif waiting or _is_on_its_way(observed):
         message = waiting or (observed.waiting.message if observed.waiting else "")
-        reason = observed.waiting.reason if observed.waiting and is_rollout(observed.waiting) else "ComponentsNotReady"
+        reason = observed.waiting.reason if observed.waiting and _is_staged(observed.waiting) else "ComponentsNotReady"
         ready = condition("Ready", met=False, reason=reason, message=message)
     else:
         ready = condition(
@@ -257,7 +264,7 @@ def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Con
     """Return whether a roll-out goes on or is through; a cluster that ran and lost pods since does neither (A12)."""
     if observed.failure:
         return condition("Progressing", met=False, reason=observed.failure.reason, message="")
-    if observed.waiting and is_rollout(observed.waiting):
+    if observed.waiting and _is_staged(observed.waiting):
         return condition("Progressing", met=True, reason=observed.waiting.reason, message="")
     ill = [each.component.type.plural for each in found if not each.is_ready and not each.rolling]
     if all(each.is_ready for each in found):

@@ -22,7 +22,8 @@ from chronik.plan.results import Report
 from chronik.plan.volumes import LASTING_ANNOTATIONS
 from chronik.rollout.canary import Decision, is_given_up, plan_rollout
 from chronik.rollout.facts import hold, is_held, leaves_rolls_to_us, release, set_facts
-from chronik.rollout.steps import EVERY_POD, Staged
+from chronik.rollout.pending import deferred
+from chronik.rollout.steps import EVERY_POD, Gates, Staged
 from chronik.status.assess import NOTHING_DONE, describe_error
 from chronik.status.compute import Reason
 
@@ -58,6 +59,12 @@ class CanaryPass:
         self._previous: Mapping[str, Any] = status_of(document).get("rollout") or {}
         self.candidate = _digest({ref.name: each["spec"]["template"] for ref, each in self._sets.items()})
         self.decision: Decision | None = None
+        self.outside: tuple[ObjectRef, ...] = ()
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether the candidate was taken back, which waits for nothing."""
+        return is_given_up(self._previous, self.candidate)
 
     @property
     def _has_rights(self) -> bool:
@@ -69,7 +76,7 @@ class CanaryPass:
         Raises:
             ChronikError: that revision cannot be read.
         """
-        if not is_given_up(self._previous, self.candidate):
+        if not self.goes_back:
             return [*self._desired]
         stable = {each["name"]: each.get("stable") for each in self._previous.get("components") or ()}
         found = []
@@ -121,8 +128,11 @@ class CanaryPass:
             _plan([_partition(each.manifest, EVERY_POD, reason) for each in undecided.values()]), execution
         )
 
-    async def go_on(self, report: Report, execution: Execution) -> Report:
-        """Decide what comes next by what is there after `report`, do it, and return what was written."""
+    async def go_on(self, report: Report, execution: Execution, closed: str) -> Report:
+        """Decide what comes next by what is there after `report`, do it, and return what was written.
+
+        `closed` says why no restart may begin, if none may.
+        """
         spec = self._cluster.spec["rollout"]
         assert spec is not None and spec["canary"] is not None  # noqa: PT018  # rules see to it
         live = self._context.cache.view(self._cluster.key, self._document)
@@ -130,16 +140,20 @@ class CanaryPass:
             if self._undecided:
                 self.decision = Decision(dict(self._previous), waiting=Reason("FeatureMissing", _NO_RIGHT))
             return Report(())
-        pending = {each.ref for each in report.results if _is_pending(each.action)}
+        pending = {each.ref for each in report.results if _is_pending(each.action)} | {*deferred(report)}
+        sets = [*self._staged(live, pending)]
         annotations = self._document["metadata"].get("annotations") or {}
         self.decision = plan_rollout(
             spec["canary"],
-            [*self._staged(live, pending)],
+            sets,
             self.candidate,
             self._previous,
             annotations.get(ROLLOUT_ANNOTATION, ""),
             self._context.now(),
+            Gates(closed),
         )
+        if self.decision.outside:
+            self.outside = tuple(each.facts.ref for each in sets if each.changes)
         if not self.decision.moves:
             return Report(())
         done = await execute(_plan([self._action(each) for each in self.decision.moves]), execution)
