@@ -19,6 +19,8 @@ from chronik.api.components import (
     workload_ref,
 )
 from chronik.manifest import Manifest, ObjectRef, component_of
+from chronik.plan.actions import ROLLOUT_MANAGER
+from chronik.plan.drift import applied_fields
 from chronik.status.health import Health, State, health, pod_ready
 from chronik.status.replication import mirror_statuses, summary
 
@@ -110,6 +112,8 @@ def _component_status(cluster: Cluster, component: Component, observed: Observat
         return ComponentStatus(component, component.replicas, 0, missing, ())
     wanted = workload["spec"].get("replicas", 1) if component.autoscaling else component.replicas
     ready = (workload.get("status") or {}).get("readyReplicas", 0)
+    if ref.kind == "Deployment" and applied_fields(workload, ROLLOUT_MANAGER) is not None:
+        ready = min(ready, wanted)  # those of a canary come on top
     endpoints = _endpoints(cluster, component, pods, ready)
     return ComponentStatus(component, wanted, ready, health(workload, pods), endpoints, is_rolling(workload))
 
