@@ -48,9 +48,13 @@ ROLLOUTS = "rollouts"
 API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"
 BACKUP_KIND = "ChronikBackup"
+FEDERATION_KIND = "ChronikFederation"
+DOCUMENT_KINDS = (CLUSTER_KIND, BACKUP_KIND, FEDERATION_KIND)
+"""What people write documents of."""
 
 
-FEATURES = ("backups", ROLLOUTS)
+FEDERATION_FEATURE = "federation"
+FEATURES = ("backups", FEDERATION_FEATURE, ROLLOUTS)
 """What an operator does if it is asked to, and is given the rights for it: `chronik install --features`."""
 
 
@@ -119,6 +123,7 @@ WORKLOAD_KINDS = tuple(kind.name for kind in KINDS if kind.stage == WORKLOADS)
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 CLUSTER = Kind(API_VERSION, CLUSTER_KIND, "chronikclusters", stage=-1)
 BACKUP = Kind(API_VERSION, BACKUP_KIND, "chronikbackups", stage=-1)
+FEDERATION = Kind(API_VERSION, FEDERATION_KIND, "chronikfederations", stage=-1)
 
 # What chronik reads, or writes by the way, but does not render.
 POD = Kind("v1", "Pod", "pods", stage=-1)
@@ -134,17 +139,7 @@ SNAPSHOT_CONTENT = Kind(
     "snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", "volumesnapshotcontents", stage=-1, namespaced=False
 )
 OTHER_KINDS = (
-    CLUSTER,
-    BACKUP,
-    JOB,
-    SNAPSHOT,
-    SNAPSHOT_CONTENT,
-    POD,
-    CLAIM,
-    VOLUME,
-    SECRET,
-    EVENT,
-    LEASE,
+    *(CLUSTER, BACKUP, FEDERATION, JOB, SNAPSHOT, SNAPSHOT_CONTENT, POD, CLAIM, VOLUME, SECRET, EVENT, LEASE),
     STORAGE_CLASS,
 )
 
