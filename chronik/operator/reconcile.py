@@ -18,6 +18,7 @@ from chronik.operator.backups.tend import tend_backups
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
 from chronik.operator.membership.members import membership
+from chronik.rollout.analysis import analysis_conditions
 from chronik.rollout.pending import deferred
 from chronik.status.assess import assess, describe_error, invalid, with_pending, with_rollout
 from chronik.status.compute import RESTART_PENDING, Observation, derive, is_rollout
@@ -100,6 +101,8 @@ async def _update_status(
     pending = converged.pending
     assessment = with_pending(assessment, pending.conditions, pending.waiting)
     if converged.rollout:
+        told = analysis_conditions(converged.rollout.status)
+        assessment = replace(assessment, conditions=(*assessment.conditions, *told))
         assessment = with_rollout(assessment, converged.rollout.failure, converged.rollout.waiting)
     observation = _observation(desired, converged, assessment, context)
     if backups.conditions or backups.status:

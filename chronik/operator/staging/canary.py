@@ -142,6 +142,7 @@ class CanaryPass:
             return Report(())
         pending = {each.ref for each in report.results if _is_pending(each.action)} | {*deferred(report)}
         sets = [*self._staged(live, pending)]
+        analyst = self._context.analyst
         annotations = self._document["metadata"].get("annotations") or {}
         self.decision = plan_rollout(
             spec["canary"],
@@ -150,8 +151,11 @@ class CanaryPass:
             self._previous,
             annotations.get(ROLLOUT_ANNOTATION, ""),
             self._context.now(),
-            Gates(closed),
+            Gates(closed, analyst.answer(self._cluster.key) if analyst else None),
         )
+        analysis = spec["canary"]["analysis"]
+        if self.decision.question and analysis and analyst:
+            analyst.ask(self._cluster.key, self.decision.question, analysis["metrics"])
         if self.decision.outside:
             self.outside = tuple(each.facts.ref for each in sets if each.changes)
         if not self.decision.moves:
