@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.rollout.order import next_replacement, right_order
 from chronik.rollout.steps import EVERY_POD, OPEN, Command, Move, Staged, begins_restart, pods_of_step, seconds_of
+from chronik.rollout.trial import Trial
 from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from chronik.api.spec import Canary
+    from chronik.rollout.analysis import Question
     from chronik.rollout.facts import PodFacts, SetFacts
     from chronik.rollout.steps import Gates
 
@@ -34,6 +36,8 @@ class Decision(NamedTuple):
     waiting: Reason | None = None
     outside: bool = False
     """Whether what comes next waits for a restart window."""
+    question: Question | None = None
+    """What is to be asked of a Prometheus now."""
 
 
 def is_given_up(previous: Mapping[str, Any], candidate: str) -> bool:
@@ -84,6 +88,8 @@ class _Decider:
         self.command = command
         self.now = now
         self.closed = gates.closed
+        about = candidate, int(self.previous.get("attempt", 1))
+        self.trial = Trial(spec["analysis"], self.sets, self.previous, gates.measured, about, now)
 
     def decide(self) -> Decision:
         changing = [each for each in self.sets if each.changes]
@@ -135,6 +141,9 @@ class _Decider:
     def _forward(self, step: int, changing: Sequence[Staged]) -> Decision:
         promotes = step > len(self.steps)
         phase = "Promoting" if promotes else "Progressing"
+        crashed = "" if promotes else self.trial.crashed()
+        if crashed:
+            return self._bad(step, crashed)
         if self.command.verb == "pause":
             return self._waits("Paused", step, "paused by a person", self._upkeep(changing, step))
         for each in changing:
@@ -178,17 +187,33 @@ class _Decider:
         began = str(self.previous.get("pausedAt") or self.now)
         began = min(began, self.now, key=_time)  # a clock that was set back makes a pause longer, never shorter
         promoted = self.command.verb == "promote" and self.command.number in {step, None}
+        judged = self.trial.judged(step, began)
+        if judged and judged.failed:
+            return self._bad(step, judged.failed, judged.metrics)
+        began = judged.began if judged else began
         duration = pause["duration"] if pause else None
         ends = _after(began, seconds_of(duration)) if duration else ""
-        over = pause is None or promoted or (ends and _time(self.now) >= _time(ends))
-        if over:
+        over = pause is None or (ends and _time(self.now) >= _time(ends))
+        if promoted or (over and (judged is None or judged.passed)):
             following = step + 1
             phase = "Promoting" if following > len(self.steps) else "Progressing"
             return self._soon(
                 {**self._status(phase, following, "the step before is through"), "progressedAt": self.now}
             )
-        until = f"until {ends}" if ends else "until it is promoted"
-        return self._waits("Paused", step, until, (), began=began, again_at=ends)
+        until = "until its metrics are good" if over else f"until {ends}" if ends else "until it is promoted"
+        waits = self._waits("Paused", step, until, (), began=began, again_at="" if over else ends)
+        if judged is None:
+            return waits
+        status = {**waits.status, **({"analysis": [*judged.metrics]} if judged.metrics else {})}
+        question = self.trial.question(step, judged)
+        again_at = min(filter(None, (waits.again_at, judged.following if question else judged.due)), key=_time)
+        return waits._replace(status=status, question=question, again_at=again_at)
+
+    def _bad(self, step: int, message: str, metrics: Sequence[Mapping[str, Any]] = ()) -> Decision:
+        """Return what becomes of a candidate that is not good enough, as the document says."""
+        found = self._given_up(step, message) if self.trial.aborts else self._halted(step, message)
+        kept = metrics or self.previous.get("analysis") or ()
+        return found._replace(status={**found.status, **({"analysis": [*kept]} if kept else {})})
 
     def _outside(self, phase: str, step: int, changing: Sequence[Staged]) -> Decision:
         """Return that the next pods wait for a window; until then no deadline runs."""
@@ -198,14 +223,14 @@ class _Decider:
         since = str(self.previous.get("progressedAt") or self.now)
         stood = self.previous.get("phase") in {"Paused", None} or self.previous.get("step") != step
         since = min(since, self.now, key=_time)
-        if stood or _done(self._components()) > _done(self.previous.get("components") or ()):
+        if stood or _done(self.trial.components()) > _done(self.previous.get("components") or ()):
             since = self.now
         ends = _after(since, self.deadline)
         if _time(self.now) >= _time(ends):
             return self._failed(step, f"{message}; no pod has come further for {self.deadline} s")
         status = {**self._status(phase, step, message), "progressedAt": since}
-        if self.previous.get("pausedAt") and self.previous.get("step") == step:
-            status["pausedAt"] = self.previous["pausedAt"]
+        if self.previous.get("step") == step:
+            status |= {each: self.previous[each] for each in ("pausedAt", "analysis") if self.previous.get(each)}
         return Decision(status, moves, again_at=ends, waiting=self._why(status))
 
     def _upkeep(self, changing: Sequence[Staged], step: int) -> tuple[Move, ...]:
@@ -279,6 +304,8 @@ class _Decider:
         kept = began or self.previous.get("pausedAt")
         if kept:
             status["pausedAt"] = kept
+        if self.previous.get("analysis") and self.previous.get("step") == step:
+            status["analysis"] = self.previous["analysis"]
         return Decision(status, moves, again_at=again_at, waiting=self._why(status))
 
     def _soon(self, status: dict[str, Any]) -> Decision:
@@ -292,28 +319,8 @@ class _Decider:
         if phase != "Complete":
             found |= {"step": min(step, len(self.steps) + 1), "of": len(self.steps)}
             found["attempt"] = attempt or self._attempt
-            found["components"] = self._components()
+            found["components"] = self.trial.components()
         return found | ({"message": message} if message else {})
-
-    def _components(self) -> list[dict[str, Any]]:
-        known = {each["name"]: each.get("stable") for each in self.previous.get("components") or ()}
-        found = []
-        for each in self.sets:
-            if each.component not in known and not each.changes:
-                continue
-            facts = each.facts
-            stable = known.get(each.component) or facts.current
-            off = [pod for pod in facts.pods if pod.revision != stable]
-            found.append(
-                {
-                    "name": each.component,
-                    "stable": stable,
-                    "updated": len(off),
-                    "ready": sum(pod.ready for pod in off),
-                    "of": facts.replicas,
-                }
-            )
-        return found
 
     def _why(self, status: Mapping[str, Any]) -> Reason:
         words = {"Halted": HALTED, "Aborting": ABORTED, "Aborted": ABORTED, "Paused": "RolloutPaused"}

@@ -172,6 +172,7 @@ class CanaryPass:
             staged = [each async for each in self._staged(live, pending)]
         except ChronikError as error:
             return self.give_in(error)
+        analyst = self._context.analyst
         annotations = self._document["metadata"].get("annotations") or {}
         self.decision = plan_rollout(
             spec["canary"],
@@ -180,8 +181,11 @@ class CanaryPass:
             self._previous,
             annotations.get(ROLLOUT_ANNOTATION, ""),
             self._context.now(),
-            Gates(closed),
+            Gates(closed, analyst.answer(self._cluster.key) if analyst else None),
         )
+        analysis = spec["canary"]["analysis"]
+        if self.decision.question and analysis and analyst:
+            analyst.ask(self._cluster.key, self.decision.question, analysis["metrics"])
         if self.decision.outside:
             self.outside = tuple(each.facts.ref for each in staged if each.changes)
         if not self.decision.moves:

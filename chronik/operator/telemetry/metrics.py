@@ -31,6 +31,7 @@ PHASES = ("Pending", "Creating", "Running", "Updating", "Failed", "Deleting")
 ROLLOUT_PHASES = ("Complete", "Progressing", "Paused", "Promoting", "Halted", "Aborting", "Aborted")
 ROLLOUT_ENDS = {"Complete": "complete", "Halted": "halted", "Aborted": "aborted"}
 RESULTS = ("ok", "failed")
+QUERY_RESULTS = ("answered", "empty", "failed")
 BACKUP_RESULTS = ("completed", "failed")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -156,6 +157,9 @@ class Metrics:
         self._rollout_ends = Counter(
             "chronik_rollouts_ended", "Canaries that ended, by how.", ["result"], registry=registry
         )
+        self._queries = Counter(
+            "chronik_analysis_queries", "Queries about canaries, by result.", ["result"], registry=registry
+        )
         self._rollouts: dict[ClusterKey, str] = {}
         self._clusters = _Clusters(now)
         registry.register(self._clusters)
@@ -173,6 +177,8 @@ class Metrics:
         """Set what never changes, and begin counters at 0, so that their first increase is seen."""
         build = Gauge("chronik_build_info", "Which operator this is.", ["version", "python"], registry=self.registry)
         build.labels(__version__, platform.python_version()).set(1)
+        for result in QUERY_RESULTS:
+            self._queries.labels(result)
         for result in RESULTS:
             self._reconciles.labels(result)
         for phase in ROLLOUT_PHASES:
@@ -231,6 +237,10 @@ class Metrics:
             self._rollout_ends.labels(ROLLOUT_ENDS[phase]).inc()
         if phase == "Paused":
             self._clusters.begin_again(key)
+
+    def analysed(self, result: str) -> None:
+        """Count a query about a canary: answered, empty or failed."""
+        self._queries.labels(result).inc()
 
     def restart_pending(self, key: ClusterKey, since: float | None) -> None:
         """Note since when restarts of a cluster wait for a window, None if none does; it gets no older by that."""
