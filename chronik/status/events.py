@@ -123,12 +123,13 @@ _GOOD = frozenset(
         "TemplatesUsable",
         "Replicating",
         "BackupsCurrent",
+        "Archiving",
     }
 )
 _TOLD_CONDITIONS = (
     *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
     *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
-    "RolloutHalted",
+    *("RolloutHalted", "Archiving"),
 )
 _NO_NEWS = frozenset({"ObjectsNotReady"})
 """Reasons that come and go as objects start."""

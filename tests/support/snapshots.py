@@ -121,7 +121,8 @@ class Played:
 
     `failing` are claims whose snapshots fail, with what the driver says; `hanging` are those whose snapshots are never
     cut, `unready` those that are cut and never ready, `lying` those whose content names another snapshot. `jobs` is how
-    Jobs end by their command: ok, failed or never. `order` is what was cut and dumped, in that order.
+    Jobs end by their command: ok, failed or never, and `failure` what failed ones say. `order` is what was cut and
+    dumped, in that order, and `records` are the descriptions that were stored.
     """
 
     def __init__(self, place: Namespace) -> None:
@@ -130,8 +131,10 @@ class Played:
         self.hanging: set[str] = set()
         self.unready: set[str] = set()
         self.lying: set[str] = set()
-        self.jobs = {"metastore": "ok", "forget": "ok"}
+        self.jobs = {"metastore": "ok", "base": "ok", "forget": "ok", "record": "ok", "verify": "ok"}
+        self.failure: dict[str, Any] = {"result": "failed", "message": "the store is full"}
         self.order: list[str] = []
+        self.records: list[str] = []
 
     @asynccontextmanager
     async def playing(self) -> AsyncIterator[Played]:
@@ -164,6 +167,13 @@ class Played:
         return name
 
     async def _job(self, job: Manifest) -> None:
+        if "foregroundDeletion" in (job["metadata"].get("finalizers") or ()):  # as the garbage collector does
+            pod = f"{job['metadata']['name']}-x"
+            if await self.place.get(POD, pod) is not None:
+                await self.place.call("DELETE", self.place.path(POD, pod), {"gracePeriodSeconds": 0})
+            path = self.place.path(JOB, job["metadata"]["name"])
+            await self.place.call("PATCH", path, {"metadata": {"finalizers": None}}, patch="merge")
+            return
         if (job.get("status") or {}).get("conditions") or "deletionTimestamp" in job["metadata"]:
             return
         args = job["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -171,8 +181,12 @@ class Played:
         if how == "never":
             return
         good = how == "ok"
-        said = result(f"backup {args[1]}") if good else {"result": "failed", "message": "the store is full"}
-        self.order.append(args[1])
+        said = result(f"backup {args[1]}", rows=4711) if good else self.failure
+        if args[1] == "record":
+            said |= {"object": "s3://acme-backups/x/backup.json"} if good else {}
+            self.records.append(job["spec"]["template"]["metadata"]["annotations"]["chronik.stream/backup-record"])
+        else:
+            self.order.append(args[1])
         await self._pod(job, json.dumps(said), code=0 if good else 8)
         first, last = ("SuccessCriteriaMet", "Complete") if good else ("FailureTarget", "Failed")
         reason = {"reason": "CompletionsReached" if good else "PodFailurePolicy", "message": "it ended"}
