@@ -341,7 +341,12 @@ def test_a_backup_is_described_beside_its_dump():
     ("there", "phase", "record", "told"),
     [
         ({"record": job(name="b-record")}, "Finalizing", {}, None),
-        ({"record": job("Complete"), "recorded": {"result": "ok", "object": "s3://x"}}, "Finalizing", {"object": "s3://x"}, "True"),
+        (
+            {"record": job("Complete"), "recorded": {"result": "ok", "object": "s3://x"}},
+            "Finalizing",
+            {"object": "s3://x"},
+            "True",
+        ),
         ({"record": job("Failed"), "recorded": {"message": "full"}}, "Finalizing", {"error": "full"}, "False"),
         ({"record": job("Complete")}, "Finalizing", {}, None),
         ({"errors": {"b-record": "quota"}}, "Completed", {"error": "quota"}, "False"),

@@ -122,10 +122,7 @@ async def test_a_completed_backup_is_described_in_the_store(place):
         (text,) = played.records
         told = json.loads(text)
         assert told["metadata"]["uid"] == backup["metadata"]["uid"]
-        assert [each["handle"] for each in told["status"]["volumes"]] == [
-            "handle-data-c-controller-0",
-            "handle-data-c-ingest-0",
-        ]
+        assert [each["snapshot"] for each in told["status"]["volumes"]] == ["b-controller-0", "b-ingest-0"]
         assert backup["status"]["record"] == {"object": "s3://acme-backups/x/backup.json"}
 
         played.jobs["record"] = "failed"
