@@ -106,7 +106,7 @@ async def on_its_way(backup: Manifest, site: Site, claims: Sequence[Manifest]) -
         record=record,
         recorded=recorded,
         snapshots=snapshots or {},
-        contents=await _contents(snapshots or {}, site),
+        contents=await contents_of(snapshots or {}, site),
         image=site.tools.image_of(cluster) if cluster else "",
     )
 
@@ -122,7 +122,7 @@ async def snapshots_of(backup: Manifest, site: Site) -> dict[str, Manifest] | No
     return {each["metadata"]["name"]: each for each in found.items}
 
 
-async def _contents(snapshots: Mapping[str, Manifest], site: Site) -> dict[str, Manifest]:
+async def contents_of(snapshots: Mapping[str, Manifest], site: Site) -> dict[str, Manifest]:
     """Return the contents that snapshots are bound to; none in namespaced mode, where they may not be read."""
     if not site.reads_contents:
         return {}
