@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from chronik import errors
+from chronik.cli.backup.restore import RestoreGroup
 from chronik.cli.main import main
 from chronik.errors import ChronikError
 from chronik.metastore import errors as backup_errors
@@ -181,6 +182,7 @@ def test_commands_exist(page):
     for name, *arguments in calls(page):
         called = command(name)
         if isinstance(called, click.Group) and arguments:
+            arguments = called.whole(arguments) if isinstance(called, RestoreGroup) else arguments
             called = called.commands[arguments.pop(0)]
         given = {word.partition("=")[0] for word in arguments if word.startswith("-") and word != "-"}
 
@@ -276,7 +278,7 @@ def test_conditions():
     modules = ("status/compute", "status/assess", "status/own")
     set_somewhere = {name for module in modules for name in literals(module, "condition", 0)}
 
-    set_somewhere |= literals("backups/cluster", "condition", 0)
+    set_somewhere |= literals("backups/cluster", "condition", 0) | literals("backups/recovery/tell", "condition", 0)
 
     assert first_names(section("operating.md", "Conditions")) == components | set_somewhere
 
