@@ -180,11 +180,11 @@ def _words(line: str) -> list[str]:
 def test_commands_exist(page):
     """Every call of chronik in a page is one of a command that exists, with options that it takes."""
     for name, *arguments in calls(page):
-        called = command(name)
-        if isinstance(called, click.Group) and arguments:
-            arguments = called.whole(arguments) if isinstance(called, RestoreGroup) else arguments
-            called = called.commands[arguments.pop(0)]
-        given = {word.partition("=")[0] for word in arguments if word.startswith("-") and word != "-"}
+        called, words = command(name), arguments
+        if isinstance(called, click.Group) and words:
+            first, *words = called.whole(words) if isinstance(called, RestoreGroup) else words
+            called = called.commands[first]
+        given = {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"}
 
         assert given - options(called) == set(), f"{name} {' '.join(arguments)}"
 
