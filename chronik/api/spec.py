@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chronik.api.sections.bootstrap import Bootstrap
     from chronik.api.sections.replication import Replication
     from chronik.api.sections.resources import Quantity, Resources
+    from chronik.api.sections.rollout import Analysis, RestartWindow
 
 
 class S3(TypedDict):
@@ -225,12 +226,14 @@ class Canary(TypedDict):
     steps: list[CanaryStep]
     progressDeadlineSeconds: int
     onFailure: Literal["Halt", "Rollback"]
+    analysis: Analysis | None
 
 
 class Rollout(TypedDict):
     """`spec.rollout`."""
 
     strategy: Literal["RollingUpdate", "Canary"]
+    windows: list[RestartWindow]
     canary: Canary | None
 
 

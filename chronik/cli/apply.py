@@ -179,7 +179,6 @@ class _Applying:
             force_conflicts=self.flags.force,
             claims=found.claims,
             expandable=found.expandable,
-            uninstalled=found.uninstalled,
             missing=found.missing,
             mask=Mask.over((*manifests, *found.objects.values())),
         )
@@ -202,7 +201,8 @@ class _Applying:
 
         pairs = zip(rendered, results, strict=True)
         applied = [each for each, result in pairs if result.failure is None]
-        desired = {cluster.key: manifests for cluster, manifests in applied}
+        left = {each.ref for result in results for each in result.report.results if each.outcome == "not-installed"}
+        desired = {key.key: [each for each in found if ObjectRef.of(each) not in left] for key, found in applied}
         clusters = [cluster for cluster, _ in applied]
         began = time.monotonic()
         with Progress(text="looking whether all is ready") as progress:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chronik.backups.document import status_of
 from chronik.backups.parts import job_name
-from chronik.backups.plan import Remove
 from chronik.backups.recovery.checks import refusal
 from chronik.backups.recovery.choice import choose, cut_at
 from chronik.backups.recovery.claims import bound_volume, class_of, is_marked, nodes_of, strangeness, waits_for_pods
 from chronik.backups.recovery.seen import About
 from chronik.backups.recovery.tell import begun, summary
+from chronik.backups.steps import Remove
 from chronik.backups.times import later
 from chronik.status.compute import Reason
 from chronik.wording import listed, sentence
