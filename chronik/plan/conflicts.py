@@ -167,7 +167,8 @@ def unchangeable(
     """
     ref, paths = ObjectRef.of(manifest), ", ".join(change.path for change in stuck)
     if ref.kind != "RoleBinding":
-        hint = way_out(ref, operated=operated)
+        classes = any(_CLASS in change.path for change in stuck)
+        hint = _class_hint(ref, operated=operated) if classes else way_out(ref, operated=operated)
         return Blocked(ref=ref, reason=f"{paths} cannot be changed", hint=hint, changes=changes)
     return Recreate(
         ref=ref,
@@ -186,6 +187,18 @@ def way_out(ref: ObjectRef, *, operated: bool = False) -> str:
     delete = f"kubectl delete {ref.kind.lower()} {ref.name}{namespace}"
     who = "the operator" if operated else "apply"
     return _WAYS_OUT.get(ref.kind, _ANY_WAY_OUT).format(delete=delete, who=who)
+
+
+_CLASS = "storageClassName"
+
+
+def _class_hint(ref: ObjectRef, *, operated: bool) -> str:
+    """Say what a new storage class comes to: claims keep theirs, and pods their claims."""
+    return (
+        "Put the old class back, unless it is for pods that are added later: volumes that exist keep their class, and"
+        f" pods their volumes. {way_out(ref, operated=operated)} Pods that are added after that get volumes of the new"
+        " class, and no others do."
+    )
 
 
 def _is_immutable(difference: Difference, desired: Manifest, live: Manifest) -> bool:
