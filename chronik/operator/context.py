@@ -89,6 +89,8 @@ class ReconcileResult:
     """Why it failed, or what it waits for."""
     wrote: bool = False
     """Whether anything was written, the status included."""
+    pending: bool = False
+    """Whether restarts wait for a window."""
     rollout: str = ""
     """The phase of its canary, if it has one."""
     backups: Backups | None = None

@@ -87,6 +87,13 @@ def with_rollout(assessment: Assessment, failure: Reason | None, waiting: Reason
     return assessment if waiting is None or waits_for_turn else replace(assessment, waiting=waiting)
 
 
+def with_pending(assessment: Assessment, conditions: Sequence[Condition], waiting: Reason | None) -> Assessment:
+    """Return what is to be told of a pass and of restarts that wait for a window; anything else comes first."""
+    told = replace(assessment, conditions=(*assessment.conditions, *conditions))
+    free = told.failure is None and told.waiting is None and told.retry is None
+    return replace(told, waiting=waiting) if free else told
+
+
 def invalid(problems: Iterable[Problem]) -> Reason:
     """Return what a spec in error amounts to: every error, in one message."""
     return Reason("InvalidSpec", "; ".join(_sentence(problem) for problem in problems if problem.severity == "error"))
@@ -199,7 +206,8 @@ def _about_fields(report: Report) -> list[Condition]:
 
 
 def _held(report: Report) -> list[Condition]:
-    held = [each.action for each in report.results if isinstance(each.action, Deferred)]
+    found = (each.action for each in report.results if isinstance(each.action, Deferred))
+    held = [each for each in found if each.code != "RestartPending"]
     if not held:
         return []
     message = _joined([f"{each.ref}: {each.reason}. {each.hint}" for each in held])

@@ -123,12 +123,13 @@ _GOOD = frozenset(
         "TemplatesUsable",
         "Replicating",
         "BackupsCurrent",
+        "WindowsUsable",
     }
 )
 _TOLD_CONDITIONS = (
     *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
     *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
-    "RolloutHalted",
+    *("RolloutHalted", "RestartPending", "WindowsUsable"),
 )
 _NO_NEWS = frozenset({"ObjectsNotReady"})
 """Reasons that come and go as objects start."""
@@ -150,7 +151,7 @@ def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
         if now and now["reason"] in _NO_NEWS:
             continue
         if now and (was is None or was["message"] != now["message"]) and (now["status"] == "True") != (name in _GOOD):
-            expected = name == "Paused" or (name == "Replicating" and now["reason"] in EXPECTED)
+            expected = name in {"Paused", "RestartPending"} or (name == "Replicating" and now["reason"] in EXPECTED)
             found.append(Announcement("Normal" if expected else "Warning", now["reason"], now["message"]))
     return found
 

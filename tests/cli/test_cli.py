@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.cli_place import run
 import yaml
+from support.cli_place import run
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = ROOT / "examples" / "production.yaml"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chronik.manifest import ObjectRef
 from chronik.rollout.canary import is_given_up, plan_rollout
 from chronik.rollout.facts import PodFacts, SetFacts
-from chronik.rollout.steps import EVERY_POD, Command, Staged, pods_of_step, seconds_of
+from chronik.rollout.steps import EVERY_POD, Command, Gates, Staged, pods_of_step, seconds_of
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS = (
@@ -90,6 +90,7 @@ class World:
         self.wanted = "v0"
         self.status = {}
         self.command = ""
+        self.closed = ""
         self.now = BEGAN
         self.fuse = None
         self.history = []
@@ -106,17 +107,24 @@ class World:
         """Pass over the cluster once, as the shell does."""
         given_up = is_given_up(self.status, self.wanted)
         stable = {each["name"]: each["stable"] for each in self.status.get("components", ())}
-        written = set()
+        written, waiting = set(), set()
         for each in self.sets:
             template = stable.get(each.component, each.current) if given_up else self.wanted
-            if each.update != template:
+            if (
+                each.update != template
+                and self.closed
+                and not given_up
+                and any(ready for _, ready in each.pods.values())
+            ):
+                waiting.add(each.component)
+            elif each.update != template:
                 if each.partition is None or each.partition < each.replicas:
                     self.write(lambda each=each: self.hold(each, EVERY_POD))
                 self.write(lambda each=each, template=template: self.template(each, template))
                 written.add(each.component)
         now = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
-        staged = [each.staged(pending=each.component in written) for each in self.sets]
-        decision = plan_rollout(self.spec, staged, self.wanted, self.status, self.command, now)
+        staged = [each.staged(pending=each.component in {*written, *waiting}) for each in self.sets]
+        decision = plan_rollout(self.spec, staged, self.wanted, self.status, self.command, now, Gates(self.closed))
         for move in decision.moves:
             self.write(lambda move=move: self.move(move, decision.status))
         if decision.status != self.status:
@@ -137,6 +145,10 @@ class World:
         """Carry a move out, and hold it to what the document promises."""
         each = next(one for one in self.sets if one.component == move.staged.component)
         unready = [number for number, (_, ready) in each.pods.items() if not ready]
+        if self.closed and status.get("aborted") != self.wanted and each.current != each.update:
+            is_ill = move.what == "delete" and not each.pods[move.pod.number][1]
+            is_held_more = move.what == "partition" and move.partition >= (each.partition or 0)
+            assert is_ill or is_held_more, "a restart begins outside of a window"
         if move.what == "delete":
             assert each.votes is False or not each.pods[move.pod.number][1] or not unready, "two controllers down"
             each.pods[move.pod.number] = [each.revision_of(move.pod.number), False]
@@ -201,11 +213,12 @@ EVENTS = st.one_of(
         ),
     ),
     st.tuples(st.just("kill"), st.integers(0, 3)),
+    st.tuples(st.just("window"), st.sampled_from(["", "closed"])),
     st.tuples(st.just("status lost"), st.none()),
 )
 
 
-def happens(world, what, how):  # one case for each event
+def happens(world, what, how):  # noqa: C901  # one case for each event
     """Let one thing happen."""
     match what:
         case "life":
@@ -225,6 +238,8 @@ def happens(world, what, how):  # one case for each event
             verb, whose, number = how
             name = world.wanted if whose == "this" else whose
             world.command = f"{verb}@{name}" + ("" if number is None else f"/{number}")
+        case "window":
+            world.closed = how
         case "status lost":
             world.status = {}
         case "kill":
@@ -242,6 +257,7 @@ def test_whatever_happens(steps, on_failure, events, gives_up):
     for what, how in events:
         happens(world, what, how)
     world.now += timedelta(days=1)
+    world.closed = ""
     given_up = is_given_up(world.status, world.wanted)
     if gives_up:
         world.command = f"abort@{world.wanted}"
@@ -316,6 +332,33 @@ def test_a_bad_image(on_failure):
     world.command = "promote@v1"
     world.life(60)
     assert world.status["phase"] == "Complete"
+
+
+def test_a_roll_between_windows():
+    """A step whose pods are not taken yet waits for a window, however long, and its deadline begins when that opens."""
+    world = World(STEPS[0], "Halt")
+    world.life(3)
+    world.closed = "Restarts begin in windows"
+    world.wanted = "v1"
+    world.life(10)
+    assert {revision for each in world.sets for revision, _ in each.pods.values()} == {"v0"}
+    assert (world.status["phase"], world.status["message"]) == ("Progressing", world.closed)
+    world.now += timedelta(hours=20)
+    decision = world.once()
+    assert decision.outside
+    assert (decision.moves, world.status["phase"]) == ((), "Progressing")
+    world.closed = ""
+    world.life(10)
+    assert (world.status["phase"], world.status["step"]) == ("Paused", 1)
+    world.closed = "Restarts begin in windows"
+    world.now += timedelta(hours=20)
+    world.life(10)
+    assert (world.status["phase"], world.status["step"]) == ("Progressing", 2)
+    assert [sorted(revision for revision, _ in each.pods.values()).count("v1") for each in world.sets] == [1, 1]
+    world.command = "abort@v1"
+    world.life(20)
+    assert world.status["phase"] == "Aborted", "what goes wrong goes back at any time"
+    assert {revision for each in world.sets for revision, _ in each.pods.values()} == {"v0"}
 
 
 def test_counts_of_a_step():

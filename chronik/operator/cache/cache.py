@@ -30,6 +30,7 @@ from chronik.manifest import (
     POD,
     SECRET,
     STORAGE_CLASS,
+    WORKLOAD_KINDS,
     ClusterKey,
     ObjectRef,
     WorkKey,
@@ -189,6 +190,10 @@ class Cache:
     def has_feature(self, name: str) -> bool:
         """Return whether the operator looks after something that not every one does."""
         return name in self._selection.features
+
+    def workloads(self, key: ClusterKey) -> Iterator[Manifest]:
+        """Yield the workloads of a cluster, and unpack nothing else that belongs to it."""
+        return (record.manifest for ref, record in self._store.of_cluster(key) if ref.kind in WORKLOAD_KINDS)
 
     def view(self, key: ClusterKey, document: Manifest | None = None) -> LiveCluster:
         """Return all that is there of a cluster, reduced to what plans read.

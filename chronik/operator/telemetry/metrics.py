@@ -77,6 +77,21 @@ def _family(name: str, text: str, values: dict[str, float] | dict[str, int]) -> 
     return family
 
 
+class _Restarts:
+    """Since when restarts of clusters wait for a window."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.since: dict[ClusterKey, float] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        text = "Clusters with restarts that wait for a window."
+        yield GaugeMetricFamily("chronik_clusters_restart_pending", text, len(self.since))
+        longest = max((self._now() - since for since in self.since.values()), default=0.0)
+        text = "How long restarts have waited for a window in the cluster where they do so longest."
+        yield GaugeMetricFamily("chronik_clusters_restart_pending_longest_seconds", text, max(0.0, longest))
+
+
 class _Backups:
     """The phase of each backup, and of clusters with schedules when they were last backed up."""
 
@@ -144,6 +159,8 @@ class Metrics:
         self._rollouts: dict[ClusterKey, str] = {}
         self._clusters = _Clusters(now)
         registry.register(self._clusters)
+        self._restarts = _Restarts(now)
+        registry.register(self._restarts)
         self._backup_runs = Counter(
             "chronik_backup_runs", "Backups that ended, by result.", ["result"], registry=registry
         )
@@ -215,10 +232,19 @@ class Metrics:
         if phase == "Paused":
             self._clusters.begin_again(key)
 
+    def restart_pending(self, key: ClusterKey, since: float | None) -> None:
+        """Note since when restarts of a cluster wait for a window, None if none does; it gets no older by that."""
+        if since is None:
+            self._restarts.since.pop(key, None)
+        else:
+            self._restarts.since[key] = since
+            self._clusters.begin_again(key)
+
     def cluster_gone(self, key: ClusterKey) -> None:
         """Forget a cluster."""
         self._clusters.phases.pop(key, None)
         self._rollouts.pop(key, None)
+        self._restarts.since.pop(key, None)
         self._backups.clusters.pop(key, None)
 
     def backup(self, key: WorkKey, phase: str) -> None:
@@ -243,6 +269,7 @@ class Metrics:
         if not yes:
             self._clusters.phases.clear()
             self._rollouts.clear()
+            self._restarts.since.clear()
             self._backups.clear()
 
     def watch(self, *, depth: Callable[[], float], oldest: Callable[[], float]) -> None:

@@ -1,0 +1,13 @@
+"""The shape of what `spec.rollout` has beside the steps of a canary, with all defaults filled in."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class RestartWindow(TypedDict):
+    """An item of `spec.rollout.windows`."""
+
+    schedule: str
+    duration: str
+    timeZone: str
