@@ -226,11 +226,22 @@ class Canary(TypedDict):
     onFailure: Literal["Halt", "Rollback"]
 
 
+class BlueGreen(TypedDict):
+    """`spec.rollout.blueGreen`."""
+
+    autoPromoteAfter: str | None
+    scaleDownDelay: str
+    progressDeadlineSeconds: int
+    onFailure: Literal["Halt", "Rollback"]
+
+
 class Rollout(TypedDict):
     """`spec.rollout`."""
 
     strategy: Literal["RollingUpdate", "Canary"]
     canary: Canary | None
+    search: Literal["BlueGreen"] | None
+    blueGreen: BlueGreen
 
 
 class ComponentStorage(TypedDict, total=False):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from chronik.rollout.blue_green import ends_at, let_go, toward_green
 from chronik.rollout.order import next_replacement, right_order
 from chronik.rollout.steps import EVERY_POD, Command, Move, Staged, pods_of_step, seconds_of
 from chronik.status.compute import Reason
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Canary
     from chronik.rollout.facts import PodFacts, SetFacts
 
+_EARLIER = "pods of an earlier candidate go"
 HALTED, ABORTED = "RolloutHalted", "RolloutAborted"
 
 
@@ -128,6 +130,9 @@ class _Decider:
             return self._waits("Paused", step, "paused by a person", self._upkeep(changing, step))
         for each in changing:
             moves, message = self._toward(each, step)
+            stays_until = ends_at(each, self._switched_at()) if promotes else ""
+            if not moves and stays_until and _time(self.now) < _time(stays_until):
+                return self._drains(each, step, stays_until)
             if moves or message:
                 return self._on_its_way(phase, step, moves, f"{each.component}: {message}")
         if promotes:
@@ -138,13 +143,14 @@ class _Decider:
         """Return what brings a set to a step, and what it waits for: nothing at all if it is there."""
         facts, target = staged.facts, self._target(staged, step)
         if staged.returns:
-            moves = (Move(staged, "release", "pods of an earlier candidate go"),) if facts.held and facts.seen else ()
-            return moves, "pods of an earlier candidate go"
+            return let_go(staged, "pods of an earlier candidate go") if facts.seen else (), "pods go back first"
         if staged.pending or not facts.seen:
             return (), "its controller has not seen the newest spec yet"
         strays = [pod for pod in facts.pods if pod.revision not in {facts.current, facts.update}]
         if strays:
-            return _outlived(staged) if facts.surges else _cleared(staged, strays)
+            return _cleared(staged, strays)
+        if staged.pins is not None and facts.held:
+            return toward_green(staged, promotes=step > len(self.steps), drained=self._is_drained(staged))
         wanted = facts.replicas - target
         if facts.held and facts.partition < wanted and target < facts.replicas:
             return (Move(staged, "partition", f"{target} of {facts.replicas} pods", wanted),), "was scaled"
@@ -190,6 +196,22 @@ class _Decider:
         if self.previous.get("pausedAt") and self.previous.get("step") == step:
             status["pausedAt"] = self.previous["pausedAt"]
         return Decision(status, moves, again_at=ends, waiting=self._why(status))
+
+    def _is_drained(self, staged: Staged) -> bool:
+        """Return whether old pods have stayed long enough after the switch, which was told before."""
+        ends = ends_at(staged, self._switched_at()) if self.previous.get("switchedAt") else ""
+        return bool(ends) and _time(self.now) >= _time(ends)
+
+    def _switched_at(self) -> str:
+        """Return when clients were switched to new pods: a clock that was set back makes the wait longer."""
+        return min(str(self.previous.get("switchedAt") or self.now), self.now, key=_time)
+
+    def _drains(self, staged: Staged, step: int, until: str) -> Decision:
+        decision = self._waits(
+            "Promoting", step, f"{staged.component}: clients are switched; old pods stay until {until}", ()
+        )
+        decision.status.update(progressedAt=self.now, switchedAt=self._switched_at())
+        return decision._replace(again_at=until)
 
     def _upkeep(self, changing: Sequence[Staged], step: int) -> tuple[Move, ...]:
         """Return what keeps a count that was scaled meanwhile from running more of the candidate than it should."""
@@ -237,7 +259,7 @@ class _Decider:
         if not _goes_back(first):  # it was promoted already
             return self._toward(first, len(self.steps) + 1)[0]
         if first.facts.surges:  # its template is back by now
-            return (Move(first, "release", "the candidate's pods go"),) if first.facts.held else ()
+            return let_go(first, "the candidate's pods go")
         following = next_replacement(first.facts)
         if following.what == "delete":
             return (Move(first, "delete", following.reason, pod=following.pod),)
@@ -337,6 +359,8 @@ def _lower(staged: Staged, wanted: int, reason: str) -> Move:
 def _cleared(staged: Staged, strays: Iterable[PodFacts]) -> tuple[tuple[Move, ...], str]:
     """Return how pods of an earlier candidate go: while all is held, they come back on the stable revision."""
     facts = staged.facts
+    if facts.surges:
+        return let_go(staged, _EARLIER) if _goes_back(staged) else (), _EARLIER
     if facts.partition < facts.replicas:
         return (Move(staged, "partition", "a new candidate begins", EVERY_POD),), "a new candidate begins"
     first = right_order(strays)[0]
@@ -347,13 +371,6 @@ def _cleared(staged: Staged, strays: Iterable[PodFacts]) -> tuple[tuple[Move, ..
     if back and not first.ready:
         return (), f"pod {back[0].name} is not ready yet"
     return (Move(staged, "delete", "is of an earlier candidate", pod=first),), "pods of an earlier candidate go"
-
-
-def _outlived(staged: Staged) -> tuple[tuple[Move, ...], str]:
-    """Return how pods of an earlier candidate go that stand beside those of the stable revision."""
-    facts = staged.facts
-    moves = (Move(staged, "release", "the candidate's pods go"),) if facts.held and _goes_back(staged) else ()
-    return moves, "pods of an earlier candidate go"
 
 
 def _done(components: Iterable[Mapping[str, Any]]) -> int:
