@@ -32,6 +32,8 @@ CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
 MIRROR_PREFIX = "mirror-"
 """What the component label of a mirror's objects and pods begins with; the name of its source follows."""
+ARCHIVE = "archive"
+"""The component label of what receives the metastore's write-ahead log."""
 BACKUP_LABEL = "chronik.stream/backup"
 """On what a backup consists of, and on the Jobs that work for it."""
 SCHEDULE_LABEL = "chronik.stream/schedule"
@@ -41,14 +43,20 @@ CONFIGURATION = "config"
 
 ROLLOUT_ANNOTATION = "chronik.stream/rollout"
 """What a person asks of a canary: `verb@candidate`, or with the number of a step or attempt `verb@candidate/number`."""
+ROLLOUT_NOW_ANNOTATION = "chronik.stream/rollout-now"
+"""Up to when a person lets restarts begin outside of windows, as a time in RFC 3339."""
 ROLLOUTS = "rollouts"
 
 API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"
 BACKUP_KIND = "ChronikBackup"
+FEDERATION_KIND = "ChronikFederation"
+DOCUMENT_KINDS = (CLUSTER_KIND, BACKUP_KIND, FEDERATION_KIND)
+"""What people write documents of."""
 
 
-FEATURES = ("backups", ROLLOUTS)
+FEDERATION_FEATURE = "federation"
+FEATURES = ("backups", FEDERATION_FEATURE, ROLLOUTS)
 """What an operator does if it is asked to, and is given the rights for it: `chronik install --features`."""
 
 
@@ -117,10 +125,12 @@ WORKLOAD_KINDS = tuple(kind.name for kind in KINDS if kind.stage == WORKLOADS)
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 CLUSTER = Kind(API_VERSION, CLUSTER_KIND, "chronikclusters", stage=-1)
 BACKUP = Kind(API_VERSION, BACKUP_KIND, "chronikbackups", stage=-1)
+FEDERATION = Kind(API_VERSION, FEDERATION_KIND, "chronikfederations", stage=-1)
 
 # What chronik reads, or writes by the way, but does not render.
 POD = Kind("v1", "Pod", "pods", stage=-1)
 CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", stage=-1)
+VOLUME = Kind("v1", "PersistentVolume", "persistentvolumes", stage=-1, namespaced=False)
 SECRET = Kind("v1", "Secret", "secrets", stage=-1)
 EVENT = Kind("v1", "Event", "events", stage=-1)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases", stage=-1)
@@ -130,7 +140,10 @@ SNAPSHOT = Kind("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "volumesnapshots
 SNAPSHOT_CONTENT = Kind(
     "snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", "volumesnapshotcontents", stage=-1, namespaced=False
 )
-OTHER_KINDS = (CLUSTER, BACKUP, JOB, SNAPSHOT, SNAPSHOT_CONTENT, POD, CLAIM, SECRET, EVENT, LEASE, STORAGE_CLASS)
+OTHER_KINDS = (
+    *(CLUSTER, BACKUP, FEDERATION, JOB, SNAPSHOT, SNAPSHOT_CONTENT, POD, CLAIM, VOLUME, SECRET, EVENT, LEASE),
+    STORAGE_CLASS,
+)
 
 OWN_KINDS_ANNOTATION = "chronik.stream/own-kinds"
 """On a cluster's ConfigMap: the kinds beyond `KINDS` that templates of the user's make for it."""
@@ -212,6 +225,11 @@ def is_mirror(manifest: Manifest) -> bool:
     return component_of(manifest).startswith(MIRROR_PREFIX)
 
 
+def is_beside(manifest: Manifest) -> bool:
+    """Return whether an object is part of a mirror or of the archive, without which a cluster is ready all the same."""
+    return is_mirror(manifest) or component_of(manifest) == ARCHIVE
+
+
 def component_of(manifest: Manifest) -> str:
     """Return which component of a cluster an object's label says it is part of; empty if it has no such label."""
     component: str = (manifest["metadata"].get("labels") or {}).get(COMPONENT_LABEL, "")
@@ -268,7 +286,7 @@ def stage_of(kind: str) -> int:
 
 
 def apply_order(manifest: Manifest) -> tuple[int, int, int, str, str]:
-    """Sort key: by stage, kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then mirrors, by name.
+    """Sort key: by stage, kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then what is beside, by name.
 
     Kinds that chronik does not render by itself come last in their stage.
     """
@@ -276,7 +294,7 @@ def apply_order(manifest: Manifest) -> tuple[int, int, int, str, str]:
     return (
         stage_of(manifest["kind"]),
         _KIND_ORDER.get(manifest["kind"], len(_KIND_ORDER)),
-        _COMPONENT_ORDER.get(component_of(manifest), len(_COMPONENT_ORDER) if is_mirror(manifest) else -1),
+        _COMPONENT_ORDER.get(component_of(manifest), len(_COMPONENT_ORDER) if is_beside(manifest) else -1),
         metadata.get("namespace", ""),
         metadata["name"],
     )

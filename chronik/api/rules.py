@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import yaml
 
 from chronik.api.cel import environment
-from chronik.manifest import BACKUP_KIND, CLUSTER_KIND
+from chronik.manifest import CLUSTER_KIND, DOCUMENT_KINDS
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:
@@ -70,6 +70,11 @@ class Rule(NamedTuple):
         """
         found = _GUARD.match(self.rule)
         return found[1] if found else ""
+
+    @property
+    def here(self) -> str:
+        """The expression as it is evaluated here: of fields named as words of CEL's, only the server wants escapes."""
+        return self.rule.replace("__namespace__", "namespace")
 
     @property
     def words(self) -> str:
@@ -147,7 +152,7 @@ class _Group:
 
     @cached_property
     def _together(self) -> cel.Expression:
-        text = f"[{', '.join(rule.rule for rule in self.rules)}]"
+        text = f"[{', '.join(rule.here for rule in self.rules)}]"
         if text in self.kept:
             return environment().deserialize(self.kept[text])
         expression = environment().compile(text)
@@ -158,7 +163,7 @@ class _Group:
         """Yield a problem for each rule that does not hold."""
         verdicts = _evaluate(self._together, data)
         if isinstance(verdicts, str):  # one error hides the other verdicts
-            verdicts = [_evaluate(environment().compile(rule.rule), data) for rule in self.rules]
+            verdicts = [_evaluate(environment().compile(rule.here), data) for rule in self.rules]
         for rule, verdict in zip(self.rules, verdicts, strict=True):
             if verdict is not True:
                 yield from _problem(rule, path, verdict)
@@ -253,8 +258,8 @@ def _rule(entry: Any) -> Rule:
 
 
 def _fault(rule: Rule) -> str | None:
-    if rule.kind not in {CLUSTER_KIND, BACKUP_KIND}:
-        return f"kind must be {CLUSTER_KIND} or {BACKUP_KIND}, not {rule.kind}"
+    if rule.kind not in DOCUMENT_KINDS:
+        return f"kind must be {' or '.join(DOCUMENT_KINDS)}, not {rule.kind}"
     if rule.severity == "warning" and rule.kind != CLUSTER_KIND:
         return f"only a {CLUSTER_KIND} has warnings: there is no policy for other kinds"
     if rule.severity not in {"error", "warning"}:

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chronik.api.sections.backup import Backup
+    from chronik.api.sections.bootstrap import Bootstrap
     from chronik.api.sections.replication import Replication
     from chronik.api.sections.resources import Quantity, Resources
+    from chronik.api.sections.rollout import Analysis, RestartWindow
 
 
 class S3(TypedDict):
@@ -224,6 +226,7 @@ class Canary(TypedDict):
     steps: list[CanaryStep]
     progressDeadlineSeconds: int
     onFailure: Literal["Halt", "Rollback"]
+    analysis: Analysis | None
 
 
 class BlueGreen(TypedDict):
@@ -239,6 +242,7 @@ class Rollout(TypedDict):
     """`spec.rollout`."""
 
     strategy: Literal["RollingUpdate", "Canary"]
+    windows: list[RestartWindow]
     canary: Canary | None
     search: Literal["BlueGreen"] | None
     blueGreen: BlueGreen
@@ -338,6 +342,7 @@ class ClusterSpec(TypedDict):
     podDisruptionBudget: DisruptionBudget | None
     rollout: Rollout | None
     backup: Backup | None
+    bootstrap: Bootstrap | None
     podAnnotations: dict[str, str]
     podLabels: dict[str, str]
     nodeSelector: dict[str, str]

@@ -6,7 +6,10 @@ import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from chronik.manifest import ComponentName
+    from chronik.rollout.analysis import Measured
     from chronik.rollout.facts import PodFacts, SetFacts
 
 EVERY_POD = 1_000_000
@@ -71,6 +74,29 @@ class Move(NamedTuple):
     partition: int = 0
     pod: PodFacts | None = None
     revision: str = ""
+
+
+class Gates(NamedTuple):
+    """What holds a canary up besides its pods.
+
+    `closed` says why no restart may begin, empty if any may. `measured` is what was last answered about its metrics.
+    """
+
+    closed: str = ""
+    measured: Measured | None = None
+
+
+OPEN = Gates()
+
+
+def begins_restart(moves: Iterable[Move]) -> bool:
+    """Return whether moves take pods that are well; a set that is held more, or a pod that is ill, is no restart."""
+    return any(
+        each.what == "release"
+        or (each.what == "partition" and each.partition < each.staged.facts.partition)
+        or (each.what == "delete" and each.pod is not None and each.pod.ready)
+        for each in moves
+    )
 
 
 class Command(NamedTuple):

@@ -24,7 +24,8 @@ from chronik.plan.results import Report
 from chronik.plan.volumes import LASTING_ANNOTATIONS
 from chronik.rollout.canary import Decision, is_given_up, plan_rollout
 from chronik.rollout.facts import hold, hold_fields, is_held, leaves_rolls_to_us, release, set_facts
-from chronik.rollout.steps import EVERY_POD, Pins, Staged, seconds_of
+from chronik.rollout.pending import deferred
+from chronik.rollout.steps import EVERY_POD, Gates, Pins, Staged, seconds_of
 from chronik.rollout.surge import HASH_LABEL, deployment_facts, held_fields, is_settled, may_hold, surge_of, template_of
 from chronik.status.assess import NOTHING_DONE, describe_error
 from chronik.status.compute import Reason
@@ -73,6 +74,12 @@ class CanaryPass:
         self._returning: set[ObjectRef] = set()
         self.candidate = _digest({ref.name: each["spec"]["template"] for ref, each in self._sets.items()})
         self.decision: Decision | None = None
+        self.outside: tuple[ObjectRef, ...] = ()
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether the candidate was taken back, which waits for nothing."""
+        return is_given_up(self._previous, self.candidate)
 
     @property
     def refs(self) -> frozenset[ObjectRef]:
@@ -91,7 +98,7 @@ class CanaryPass:
         Raises:
             ChronikError: that revision cannot be read.
         """
-        given_up = is_given_up(self._previous, self.candidate)
+        given_up = self.goes_back
         found = []
         for each in self._desired:
             ref = ObjectRef.of(each)
@@ -161,27 +168,38 @@ class CanaryPass:
         actions = [_held(each.manifest, live.get(ref)) for ref, each in undecided.items()]
         return await execute(_plan(actions), execution)
 
-    async def go_on(self, report: Report, execution: Execution) -> Report:
-        """Decide what comes next by what is there after `report`, do it, and return what was written."""
+    async def go_on(self, report: Report, execution: Execution, closed: str) -> Report:
+        """Decide what comes next by what is there after `report`, do it, and return what was written.
+
+        `closed` says why no restart may begin, if none may.
+        """
+        steps = self._steps()
         live = self._context.cache.view(self._cluster.key, self._document)
         if not self._has_rights:
             if self._undecided:
                 self.decision = Decision(dict(self._previous), waiting=Reason("FeatureMissing", _NO_RIGHT))
             return Report(())
-        pending = {each.ref for each in report.results if _is_pending(each.action)}
+        pending = {each.ref for each in report.results if _is_pending(each.action)} | {*deferred(report)}
         try:
             staged = [each async for each in self._staged(live, pending)]
         except ChronikError as error:
             return self.give_in(error)
+        analyst = self._context.analyst
         annotations = self._document["metadata"].get("annotations") or {}
         self.decision = plan_rollout(
-            self._steps(),
+            steps,
             staged,
             self.candidate,
             self._previous,
             annotations.get(ROLLOUT_ANNOTATION, ""),
             self._context.now(),
+            Gates(closed, analyst.answer(self._cluster.key) if analyst else None),
         )
+        analysis = steps["analysis"]
+        if self.decision.question and analysis and analyst:
+            analyst.ask(self._cluster.key, self.decision.question, analysis["metrics"])
+        if self.decision.outside:
+            self.outside = tuple(each.facts.ref for each in staged if each.changes)
         if not self.decision.moves:
             return Report(())
         if any(each.what in {"pin", "preview"} for each in self.decision.moves):  # no controller answers to that
@@ -210,6 +228,7 @@ class CanaryPass:
             "steps": [{"pods": 1, "pause": {"duration": settings["autoPromoteAfter"]}}],
             "progressDeadlineSeconds": settings["progressDeadlineSeconds"],
             "onFailure": settings["onFailure"],
+            "analysis": None,
         }
 
     def _pins(self, there: Manifest, live: LiveCluster) -> Pins | None:
