@@ -48,9 +48,13 @@ ROLLOUTS = "rollouts"
 API_VERSION = "chronik.stream/v1alpha1"
 CLUSTER_KIND = "ChronikCluster"
 BACKUP_KIND = "ChronikBackup"
+FEDERATION_KIND = "ChronikFederation"
+DOCUMENT_KINDS = (CLUSTER_KIND, BACKUP_KIND, FEDERATION_KIND)
+"""What people write documents of."""
 
 
-FEATURES = ("backups", ROLLOUTS)
+FEDERATION_FEATURE = "federation"
+FEATURES = ("backups", FEDERATION_FEATURE, ROLLOUTS)
 """What an operator does if it is asked to, and is given the rights for it: `chronik install --features`."""
 
 
@@ -119,10 +123,12 @@ WORKLOAD_KINDS = tuple(kind.name for kind in KINDS if kind.stage == WORKLOADS)
 KIND_BY_NAME: dict[str, Kind] = {kind.name: kind for kind in KINDS}
 CLUSTER = Kind(API_VERSION, CLUSTER_KIND, "chronikclusters", stage=-1)
 BACKUP = Kind(API_VERSION, BACKUP_KIND, "chronikbackups", stage=-1)
+FEDERATION = Kind(API_VERSION, FEDERATION_KIND, "chronikfederations", stage=-1)
 
 # What chronik reads, or writes by the way, but does not render.
 POD = Kind("v1", "Pod", "pods", stage=-1)
 CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", stage=-1)
+VOLUME = Kind("v1", "PersistentVolume", "persistentvolumes", stage=-1, namespaced=False)
 SECRET = Kind("v1", "Secret", "secrets", stage=-1)
 EVENT = Kind("v1", "Event", "events", stage=-1)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases", stage=-1)
@@ -132,7 +138,10 @@ SNAPSHOT = Kind("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "volumesnapshots
 SNAPSHOT_CONTENT = Kind(
     "snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", "volumesnapshotcontents", stage=-1, namespaced=False
 )
-OTHER_KINDS = (CLUSTER, BACKUP, JOB, SNAPSHOT, SNAPSHOT_CONTENT, POD, CLAIM, SECRET, EVENT, LEASE, STORAGE_CLASS)
+OTHER_KINDS = (
+    *(CLUSTER, BACKUP, FEDERATION, JOB, SNAPSHOT, SNAPSHOT_CONTENT, POD, CLAIM, VOLUME, SECRET, EVENT, LEASE),
+    STORAGE_CLASS,
+)
 
 OWN_KINDS_ANNOTATION = "chronik.stream/own-kinds"
 """On a cluster's ConfigMap: the kinds beyond `KINDS` that templates of the user's make for it."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chronik.api.rules import ITEMS, VALUES, RuleBookError
 from chronik.api.structural import DEFERRED, FREE, LIST_KEYS, Raw, SchemaError, inlined, types_of
 from chronik.kubernetes_types import referenced
-from chronik.manifest import API_VERSION, BACKUP, CLUSTER, Kind, Manifest
+from chronik.manifest import API_VERSION, BACKUP, CLUSTER, FEDERATION, Kind, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,6 +60,13 @@ _SHOWN = {
     ("Usable", "boolean", ".status.usable"),
     ("Cut", "date", ".status.cutAt"),
     ("Size", "string", ".status.size"),
+    ("Age", "date", ".metadata.creationTimestamp"),
+    )),
+    FEDERATION.name: _Shown("ckf", (
+    ("Phase", "string", ".status.phase"),
+    ("Ready", "string", ".status.ready"),
+    ("Wave", "integer", ".status.wave"),
+    ("Revision", "string", ".status.revision"),
     ("Age", "date", ".metadata.creationTimestamp"),
     )),
 }  # fmt: skip

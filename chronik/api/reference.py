@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.api.rules import ITEMS
 from chronik.api.structural import FREE, Raw, inlined, resolved, types_of
 from chronik.kubernetes_types import kubernetes_type
-from chronik.manifest import BACKUP_KIND, CLUSTER_KIND
+from chronik.manifest import BACKUP_KIND, CLUSTER_KIND, FEDERATION_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,7 +59,36 @@ spec:
 
 What it consists of, and how it is made and deleted, is in [backup.md](backup.md).
 """
-_INTROS = {CLUSTER_KIND: _INTRO, BACKUP_KIND: _BACKUP_INTRO}
+_FEDERATION_INTRO = """\
+# The spec of a ChronikFederation
+
+<!-- Generated from chronikfederation.schema.json and rules.yaml in schema/ by `chronik schema docs`. Do not edit. -->
+
+One ChronikCluster for many Kubernetes clusters. Template and overrides are the spec of a
+[ChronikCluster](spec-reference.md):
+
+```yaml
+apiVersion: chronik.stream/v1alpha1
+kind: ChronikFederation
+metadata:
+  name: orders
+spec:
+  template:
+    spec:
+      storage: {backend: local}
+      metastore:
+        connection: {host: postgres, database: chronik, credentialsSecret: chronik-postgres}
+  members:
+  - name: east
+    kubeconfig: {secret: east-kubeconfig}
+  - name: west
+    kubeconfig: {secret: west-kubeconfig}
+    overrides: {ingestNodes: 6}
+```
+
+What the hub does with it is in [federation.md](federation.md).
+"""
+_INTROS = {CLUSTER_KIND: _INTRO, BACKUP_KIND: _BACKUP_INTRO, FEDERATION_KIND: _FEDERATION_INTRO}
 _RULES = """\
 ## Rules
 

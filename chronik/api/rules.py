@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import yaml
 
 from chronik.api.cel import environment
-from chronik.manifest import BACKUP_KIND, CLUSTER_KIND
+from chronik.manifest import CLUSTER_KIND, DOCUMENT_KINDS
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:
@@ -253,8 +253,8 @@ def _rule(entry: Any) -> Rule:
 
 
 def _fault(rule: Rule) -> str | None:
-    if rule.kind not in {CLUSTER_KIND, BACKUP_KIND}:
-        return f"kind must be {CLUSTER_KIND} or {BACKUP_KIND}, not {rule.kind}"
+    if rule.kind not in DOCUMENT_KINDS:
+        return f"kind must be {' or '.join(DOCUMENT_KINDS)}, not {rule.kind}"
     if rule.severity == "warning" and rule.kind != CLUSTER_KIND:
         return f"only a {CLUSTER_KIND} has warnings: there is no policy for other kinds"
     if rule.severity not in {"error", "warning"}:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from chronik.api.spec import Cluster
-from chronik.manifest import API_VERSION, BACKUP_KIND, CLUSTER_KIND
+from chronik.manifest import API_VERSION, BACKUP_KIND, CLUSTER_KIND, FEDERATION_KIND
 from chronik.problem import Problem
 
 if TYPE_CHECKING:
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from chronik.api.schema import Schema
     from chronik.api.spec import ClusterSpec
 
-Concern = Literal["cluster", "backup", "object", "data"]
+Concern = Literal["cluster", "backup", "federation", "object", "data"]
 """What a document is to chronik: to be read as one of its kinds, another API's object, or no Kubernetes object."""
 
 _GROUP = API_VERSION.partition("/")[0]
+_OTHERS: dict[str, Concern] = {BACKUP_KIND: "backup", FEDERATION_KIND: "federation"}
 _OBJECT_KEYS = {"apiVersion", "kind", "metadata", "spec"}
 _ALIKE = 0.8
 """From which likeness on, of 1, a name is a slip of the hand: `chronik.streams` is 0.97, `kafka.stream` 0.62."""
@@ -131,8 +132,9 @@ def concern(raw: Any) -> Concern:
         return "cluster"
     if not _OBJECT_KEYS & {*raw}:
         return "data"
-    if raw.get("kind") == BACKUP_KIND and str(raw.get("apiVersion")).partition("/")[0] == _GROUP:
-        return "backup"
+    other = _OTHERS.get(str(raw.get("kind")))
+    if other and str(raw.get("apiVersion")).partition("/")[0] == _GROUP:
+        return other
     typed = all(isinstance(raw.get(key), str) and raw[key] for key in ("kind", "apiVersion"))
     return "object" if typed and not _is_meant(raw) and not _has_clusters(raw) else "cluster"
 

@@ -126,6 +126,7 @@ class DocumentSource:
             InputError: something cannot be read, parsed or rendered; nothing was sent yet.
         """
         from chronik.offline import loading as offline  # noqa: PLC0415  # `--help` stays quick
+        from chronik.offline.sources import read_argument  # noqa: PLC0415  # as above
 
         clusters, warnings = offline.load_clusters(
             self.files,
@@ -134,7 +135,7 @@ class DocumentSource:
             fallback=fallback,
             domain=self.domain,
             note=(lambda _text: None) if quiet else show_note,
-            **({"read": read} if read else {}),
+            read=read or read_argument,
         )
         render = offline.renderer(self.templates)
         rendered = [(cluster, render(cluster)) for cluster in clusters]

@@ -267,7 +267,6 @@ def _context(rendered: Rendered, found: LiveCluster, flags: _DiffFlags, uid: str
         take_back_managers=HUMAN_MANAGERS if uid is not None else (),
         claims=found.claims,
         expandable=found.expandable,
-        uninstalled=found.uninstalled,
         missing=found.missing,
         mask=Mask.over((*manifests, *found.objects.values())),
     )

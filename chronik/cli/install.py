@@ -150,7 +150,7 @@ def install(
     )
     compiled = Templates(found.read, bytecode_cache())
     alerts = _alerts() if service_monitor else []
-    manifests = install_manifests(options, compiled, [] if no_crd else offline.definitions(), alerts)
+    manifests = install_manifests(options, compiled, [] if no_crd else offline.definitions(features), alerts)
     print_manifests(manifests, output, output_dir, "chronik install")
 
 

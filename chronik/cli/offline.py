@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chronik.cli import parameters, streams
+from chronik.cli.federation.render import federation_options, render_all, valid_text, write_members
 from chronik.cli.main import (
     documents_options,
     domain_option,
@@ -24,12 +25,13 @@ from chronik.cli.main import (
     templates_option,
 )
 from chronik.errors import InputError, InvalidDocuments
-from chronik.manifest import BACKUP_KIND, CLUSTER_KIND
+from chronik.manifest import CLUSTER_KIND, DOCUMENT_KINDS, FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from chronik.api.spec import Cluster
+    from chronik.federation.validation import ValidFederation
     from chronik.manifest import ObjectRef
     from chronik.problem import Problem
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 @domain_option
 @output_option
 @output_dir_option
+@federation_options
 def render(
     files: tuple[str, ...],
     recursive: bool,
@@ -49,19 +52,34 @@ def render(
     cluster_domain: str,
     output: str,
     output_dir: str | None,
+    members: tuple[str, ...],
+    objects: bool,
 ) -> None:
     """Print every Kubernetes object of the clusters.
 
-    Needs no cluster. What this prints is, field for field, what apply and the operator send.
+    Needs no cluster. What this prints is, field for field, what apply and the operator send. Of a ChronikFederation it
+    is the ChronikCluster of each member, in a folder for each with --output-dir.
     """
     from chronik.offline import loading as offline  # noqa: PLC0415  # help and completion stay quick
 
+    federations: list[ValidFederation] = []
     clusters, warnings = offline.load_clusters(
-        files, recursive=recursive, namespace=namespace, domain=cluster_domain, note=show_note
+        files, recursive=recursive, namespace=namespace, domain=cluster_domain, note=show_note, federations=federations
     )
+    if (members or objects) and not federations:
+        raise click.UsageError("--members and --objects are for a ChronikFederation, and there is none")
     manifests = offline.render_clusters(clusters, templates)
+    made = render_all(federations, members, objects=objects, templates=templates, domain=cluster_domain)
     show_problems(warnings)
-    print_manifests(manifests, output, output_dir, "chronik render")
+    for each in clusters:
+        if each.spec["bootstrap"]:
+            show_note(f"{each.key}: an operator carries spec.bootstrap out; with these objects alone nodes begin empty")
+    if output_dir is None:
+        manifests += [manifest for each in made.values() for manifest in each]
+    if output_dir is None or clusters:
+        print_manifests(manifests, output, output_dir, "chronik render")
+    if output_dir is not None and made:
+        write_members(made, output, output_dir)
 
 
 @click.command()
@@ -78,16 +96,22 @@ def validate(files: tuple[str, ...], recursive: bool, namespace: str | None, tem
     """
     from chronik.offline import loading as offline  # noqa: PLC0415
 
-    clusters, problems = offline.check(files, recursive=recursive, namespace=namespace, note=show_note)
-    problems += _template_problems(clusters, templates)
+    federations: list[ValidFederation] = []
+    clusters, problems = offline.check(
+        files, recursive=recursive, namespace=namespace, note=show_note, federations=federations
+    )
+    inner = [cluster for each in federations for cluster in each.clusters.values()]
+    problems += _template_problems([*clusters, *inner], templates)
     if output == "text":
         show_problems(problems)
     else:
         print_problems(problems, output)
     if any(problem.severity == "error" for problem in problems):
         return InvalidDocuments.exit_code
-    if output == "text":
+    if output == "text" and (clusters or not federations):
         click.echo(f"{len(clusters)} cluster{'' if len(clusters) == 1 else 's'} valid")
+    if output == "text" and federations:
+        click.echo(valid_text(federations))
     return 0
 
 
@@ -148,7 +172,9 @@ def explain(
             raise click.UsageError(
                 "which object is meant? Say --of KIND/NAME; without it a field of the spec is explained"
             )
-        click.echo(offline.field_page(field), nl=False)
+        from chronik.offline.explanation import field_page  # noqa: PLC0415  # as above
+
+        click.echo(field_page(field), nl=False)
         return
     if not files:
         raise click.UsageError("which cluster is meant? -f FILE says it")
@@ -173,7 +199,14 @@ def schema() -> None:
 
 
 @schema.command("crd")
-def schema_crd() -> None:
+@click.option(
+    "--features",
+    type=parameters.Choices(FEATURES),
+    metavar="FEATURE,…",
+    default=(),
+    help="Which features bring definitions of their own: federation.  [default: none]",
+)
+def schema_crd(features: tuple[str, ...]) -> None:
     """Print the CustomResourceDefinitions, and the policy that makes the API server warn.
 
     Install with: chronik schema crd | kubectl apply --server-side -f -
@@ -181,11 +214,11 @@ def schema_crd() -> None:
     from chronik.documents.writer import to_yaml_stream  # noqa: PLC0415
     from chronik.offline import loading as offline  # noqa: PLC0415
 
-    print_data(to_yaml_stream(offline.definitions()))
+    print_data(to_yaml_stream(offline.definitions(features)))
 
 
 _kind_option = click.option(
-    "--kind", type=click.Choice([CLUSTER_KIND, BACKUP_KIND]), default=CLUSTER_KIND, show_default=True, help="Of what."
+    "--kind", type=click.Choice(DOCUMENT_KINDS), default=CLUSTER_KIND, show_default=True, help="Of what."
 )
 
 

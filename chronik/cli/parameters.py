@@ -212,6 +212,21 @@ class Choices(click.ParamType[tuple[str, ...]]):
         return [_completed(f"{before}{comma}{word}", "plain") for word in self._words if word.startswith(last)]
 
 
+class Names(click.ParamType[tuple[str, ...]]):
+    """Some names, with commas between them."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the names, each once."""
+        if isinstance(value, tuple):  # converted before
+            return value
+        found = tuple(dict.fromkeys(each.strip() for each in str(value).split(",")))
+        if not all(found):
+            self.fail("a name is empty", param, ctx)
+        return found
+
+
 class Seconds(click.FloatRange):
     """A number of seconds in a range; what is no number, `nan`, is in none."""
 

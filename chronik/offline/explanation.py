@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.errors import InputError
 from chronik.manifest import KINDS, ObjectRef, lasting_name
-from chronik.offline import loading
+from chronik.offline import assets, loading
 from chronik.offline.template_sets import template_reader
 from chronik.problem import Location, format_path
 from chronik.render.origins import Explanation, FieldPathError, PatchStep, SpecField, Trace, at, by_name, resolve
+from chronik.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +34,22 @@ if TYPE_CHECKING:
 
 _SPEC_FIELD = re.compile(r"\bspec((?:\.\w+)+)")
 _MOST_LISTED = 12
+
+
+def field_page(path: str) -> str:
+    """Return what the reference page says of one field of a document, as text.
+
+    Raises:
+        InputError: there is no such field.
+    """
+    from chronik.api import reference  # noqa: PLC0415  # explaining a rendered object does without
+
+    try:
+        return reference.field_page(assets.schema(), loading.validator().rules, path)
+    except reference.UnknownField as error:
+        close = get_close_matches(error.name, error.there, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"There are {listed(error.there)}." if error.there else ""
+        raise InputError(str(error), hint=hint) from error
 
 
 def explain(clusters: Sequence[Cluster], target: ObjectRef, field: str, templates: str | None) -> Explanation:

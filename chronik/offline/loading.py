@@ -17,8 +17,8 @@ from chronik.api.rules import RuleBook
 from chronik.api.schema import Schema
 from chronik.api.validation import Validator, concern
 from chronik.documents.reader import parse_documents
-from chronik.errors import InputError, InvalidDocuments, PatchError, TemplateError
-from chronik.manifest import BACKUP, BACKUP_KIND, CLUSTER, CLUSTER_KIND, ClusterKey
+from chronik.errors import InvalidDocuments, PatchError, TemplateError
+from chronik.manifest import BACKUP, BACKUP_KIND, CLUSTER, CLUSTER_KIND, FEDERATION, FEDERATION_FEATURE, ClusterKey
 from chronik.offline import assets, sources
 from chronik.offline.caches import KeptRules, bytecode_cache
 from chronik.problem import Problem
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from chronik.api.spec import Cluster
     from chronik.documents.reader import Document
+    from chronik.federation.validation import ValidFederation
     from chronik.manifest import Manifest
     from chronik.offline.sources import Argument, Source
     from chronik.offline.template_sets import TemplateSet
@@ -53,10 +54,10 @@ def validator() -> Validator:
 
 
 @cache
-def backup_validator() -> Validator:
-    """Return the schema and the rules that every ChronikBackup is held to."""
-    rules = RuleBook(assets.rules_text(), _kept_rules(), kind=BACKUP_KIND)
-    return Validator(Schema(assets.schema(BACKUP_KIND)), rules, BACKUP_KIND)
+def validator_of(kind: str) -> Validator:
+    """Return the schema and the rules that every document of a kind other than a ChronikCluster is held to."""
+    rules = RuleBook(assets.rules_text(), _kept_rules(), kind=kind)
+    return Validator(Schema(assets.schema(kind)), rules, kind)
 
 
 @cache
@@ -73,22 +74,25 @@ def load_clusters(  # noqa: PLR0913  # all but the first say how to read, and mo
     domain: str = "cluster.local",
     note: Callable[[str], None] = lambda _text: None,
     read: Reader = sources.read_argument,
+    federations: list[ValidFederation] | None = None,
 ) -> tuple[list[Cluster], list[Problem]]:
     """Return the clusters that files describe, and the warnings about them.
 
     `namespace` is what the user asked for, `fallback` where a document goes if neither it nor the user says. `note` is
-    told what was passed over, if anything was. `read` reads what one name stands for.
+    told what was passed over, if anything was. `read` reads what one name stands for. `federations` gets those that
+    there are; without it, one is an error.
 
     Raises:
         InvalidDocuments: a file cannot be read, or a document is in error; all errors of all of them are in it.
     """
-    clusters, problems = check(files, recursive=recursive, namespace=namespace, fallback=fallback, note=note, read=read)
+    how: dict[str, Any] = {"recursive": recursive, "namespace": namespace, "fallback": fallback, "read": read}
+    clusters, problems = check(files, **how, note=note, federations=federations)
     if any(problem.severity == "error" for problem in problems):
         raise InvalidDocuments(problems)
     return [replace(cluster, domain=domain) for cluster in clusters], problems
 
 
-def check(
+def check(  # noqa: PLR0913  # as above
     files: Iterable[str],
     *,
     recursive: bool = False,
@@ -96,9 +100,10 @@ def check(
     fallback: str = "default",
     note: Callable[[str], None] = lambda _text: None,
     read: Reader = sources.read_argument,
+    federations: list[ValidFederation] | None = None,
 ) -> tuple[list[Cluster], list[Problem]]:
     """Return the valid clusters that files describe, and every problem of every file and document."""
-    loading = _Loading(namespace, fallback)
+    loading = _Loading(namespace, fallback, federations)
     for name in files:
         loading.take(name, read(name, recursive=recursive), recursive=recursive)
     _kept_rules().save()
@@ -117,12 +122,13 @@ class _Loading:
     `backups` is how many ChronikBackups are valid.
     """
 
-    def __init__(self, namespace: str | None, fallback: str) -> None:
+    def __init__(self, namespace: str | None, fallback: str, federations: list[ValidFederation] | None = None) -> None:
         self.clusters: dict[tuple[str, str], Cluster] = {}
         self.problems: list[Problem] = []
         self.others: list[str] = []
         self.data = 0
         self.backups = 0
+        self.federations = federations
         self._namespace = namespace
         self._fallback = fallback
 
@@ -151,7 +157,7 @@ class _Loading:
             self.problems.append(_placed(_documents[loop.cluster.key], problem))
 
     def _ours(self) -> int:
-        return len(self.clusters) + len(self.problems) + self.backups
+        return len(self.clusters) + len(self.problems) + self.backups + len(self.federations or ())
 
     def _read(self, source: Source, *, in_folder: bool) -> None:
         foreign_kind = partial(_foreign_kind, file=source.name, in_folder=in_folder)
@@ -169,10 +175,14 @@ class _Loading:
                 self.data += 1
 
     def _take(self, document: Document) -> None:
-        if concern(document.tree) == "backup":
-            valid, problems = backup_validator().check(document.tree, namespace=self._namespace)
+        what = concern(document.tree)
+        if what == "backup":
+            valid, problems = validator_of(BACKUP_KIND).check(document.tree, namespace=self._namespace)
             self.problems += [_placed(document, problem) for problem in problems]
             self.backups += valid is not None
+            return
+        if what == "federation":
+            self._take_federation(document)
             return
         cluster, found = parse_document(document, self._namespace, self._fallback)
         self.problems += found
@@ -182,6 +192,16 @@ class _Loading:
         if (cluster.namespace, cluster.name) in self.clusters:
             self.problems.append(_placed(document, _second(cluster)))
         self.clusters[cluster.namespace, cluster.name] = cluster
+
+    def _take_federation(self, document: Document) -> None:
+        from chronik.offline.federations import NOT_TAKEN, read_federation  # noqa: PLC0415  # most files have none
+
+        if self.federations is None:
+            self.problems.append(_placed(document, NOT_TAKEN))
+            return
+        found, problems = read_federation(document.tree, self._namespace, self._fallback)
+        self.problems += [_placed(document, problem) for problem in problems]
+        self.federations += [found] if found is not None else []
 
 
 def _foreign_kind(tree: Any, *, file: str, in_folder: bool) -> str | None:
@@ -345,14 +365,18 @@ def patching(cluster: Cluster) -> Patches:
     return Patches(cluster, FieldTable(assets.kubernetes_fields()))
 
 
-def definitions() -> list[Manifest]:
-    """Return the CustomResourceDefinitions, a ChronikCluster's first, and the policy that carries the warnings."""
+def definitions(features: Sequence[str] = ()) -> list[Manifest]:
+    """Return the CustomResourceDefinitions, a ChronikCluster's first, and the policy that carries the warnings.
+
+    That of a ChronikFederation is among them if `features` names federation.
+    """
     from chronik.api.crd import crd, warning_policy  # noqa: PLC0415
 
     rules = validator().rules
+    others = (BACKUP, FEDERATION) if FEDERATION_FEATURE in features else (BACKUP,)
     return [
         crd(assets.schema(CLUSTER.name), rules),
-        crd(assets.schema(BACKUP.name), backup_validator().rules, BACKUP),
+        *(crd(assets.schema(kind.name), validator_of(kind.name).rules, kind) for kind in others),
         *warning_policy(rules),
     ]
 
@@ -368,23 +392,5 @@ def reference(kind: str = CLUSTER_KIND) -> str:
     """Return the reference page of a kind, in Markdown."""
     from chronik.api.reference import reference_page  # noqa: PLC0415
 
-    rules = validator().rules if kind == CLUSTER_KIND else backup_validator().rules
+    rules = validator().rules if kind == CLUSTER_KIND else validator_of(kind).rules
     return reference_page(assets.schema(kind), rules, kind)
-
-
-def field_page(path: str) -> str:
-    """Return what the reference page says of one field of a document, as text.
-
-    Raises:
-        InputError: there is no such field.
-    """
-    from chronik.api.reference import UnknownField, field_page  # noqa: PLC0415
-
-    try:
-        return field_page(assets.schema(), validator().rules, path)
-    except UnknownField as error:
-        from difflib import get_close_matches  # noqa: PLC0415  # only a wrong name pays for it
-
-        close = get_close_matches(error.name, error.there, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"There are {listed(error.there)}." if error.there else ""
-        raise InputError(str(error), hint=hint) from error

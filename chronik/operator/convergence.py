@@ -14,7 +14,7 @@ from chronik.api.components import workload_name
 from chronik.apply.converge import converge
 from chronik.apply.executor import execute
 from chronik.apply.observe import named, others, read_own
-from chronik.errors import ChronikError, KindMissing, RenderError
+from chronik.errors import ChronikError, RenderError
 from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef, is_paused, own_kinds
 from chronik.operator.context import status_of
 from chronik.operator.lifecycle import other_upgrade
@@ -22,7 +22,7 @@ from chronik.operator.rollout import Rollout
 from chronik.operator.staging.canary import CanaryPass
 from chronik.operator.staging.replacing import Replacing, as_held
 from chronik.operator.staging.windows import is_well, what_waits, windows_of
-from chronik.plan.actions import Apply, Create, Prune, ReplacePod
+from chronik.plan.actions import Apply, Create, NotInstalled, Prune, ReplacePod
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
 from chronik.plan.replicas import disputed, without_autoscaler
 from chronik.plan.rotation import Rotation, required_secrets, rotation
@@ -186,7 +186,7 @@ async def _applied(
         knowledge = replace(knowledge, gate=_staged_gate(canary, rollout, found))
     objects = dict(found.objects)
     with suppress(ChronikError):  # what cannot be read is reported when it cannot be created
-        objects |= await named(context.kube, others(manifests, found.uninstalled), objects)
+        objects |= await named(context.kube, others(manifests), objects, found.missing)
     report = await converge(manifests, objects, knowledge, execution)
     better = await _better_informed(knowledge, report, context)
     if better is None:
@@ -221,7 +221,6 @@ def _knowledge(desired: Desired, found: LiveCluster, rollout: Rollout, context: 
         expandable=found.expandable,
         missing=found.missing,
         gate=rollout.gate,
-        uninstalled=found.uninstalled,
         unread=found.unread,
     )
 
@@ -254,7 +253,7 @@ def _remember(key: ClusterKey, result: Result, context: ReconcileContext) -> Non
         context.cache.observe_write(result.answer)
     elif isinstance(result.action, Prune | ReplacePod) and result.outcome in {"pruned", "replaced"}:
         context.cache.observe_delete(result.ref, result.action.uid)
-    elif isinstance(result.error, KindMissing):
+    elif isinstance(result.action, NotInstalled):
         context.cache.own.look_again(result.ref.kind)
     if result.flapping:
         context.flapping.setdefault(key, {})[result.ref] = result.flapping

@@ -16,7 +16,7 @@ from chronik.operator.context import ReconcileContext, ReconcileResult, status_o
 from chronik.operator.deadline import is_overdue
 from chronik.plan.deletion import backups_go, leftovers, when_deleted
 from chronik.status.assess import NOTHING_DONE, describe_error, pause
-from chronik.status.compute import deleting, pending, refused
+from chronik.status.compute import deleting, is_rolling, pending, refused
 from chronik.status.events import Announcement, announcements
 from chronik.status.own import template_conditions
 
@@ -227,5 +227,7 @@ def _is_updating(key: ClusterKey, context: ReconcileContext) -> bool:
         return False
     if (status.get("rollout") or {}).get("phase") == "Paused":  # for as long as a person wants, too
         return False
-    begun = key in context.upgrading and status.get("operatorVersion") != context.version
-    return status.get("phase") == "Updating" or (begun and status.get("phase") == "Running")
+    if status.get("phase") != "Running" or status.get("operatorVersion") == context.version:
+        return status.get("phase") == "Updating"
+    # A process that was killed may have begun the roll before any status told of it.
+    return key in context.upgrading or any(map(is_rolling, context.cache.workloads(key)))

@@ -18,6 +18,7 @@ from chronik.operator.backups.tend import tend_backups
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
 from chronik.operator.membership.members import membership
+from chronik.operator.recovery.recover import recover
 from chronik.rollout.analysis import analysis_conditions
 from chronik.rollout.pending import deferred
 from chronik.status.assess import assess, describe_error, invalid, with_pending, with_rollout
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from chronik.operator.context import ReconcileContext
     from chronik.operator.convergence import Converged
     from chronik.operator.membership.members import Membership
+    from chronik.operator.recovery.recover import Recovery
     from chronik.plan.live import LiveCluster
     from chronik.problem import Problem
     from chronik.status.assess import Assessment
@@ -72,26 +74,31 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
     except RenderError as error:
         return await lifecycle.reject(document, describe_error(error), context)
 
-    # 4. Plan and apply (client): only what differs is sent; nothing while paused.
+    # 4. Plan and apply (client): only what differs is sent; nothing while paused. Before its first workload, a cluster
+    # that begins with what a backup holds is given that, over several passes.
+    recovery = await recover(desired, context)
+    if recovery.held is not None:
+        return recovery.held
     converged = await converge_cluster(desired, context)
     if converged.report.interrupted:  # the next pass, ours or another leader's, finds out how far this one came
         return ReconcileResult("waiting", report=converged.report, wrote=bool(converged.report.written))
 
     # 5. Status (client): one write, if it says anything new. What schedules want comes first, if there are any.
     backups = await tend_backups(cluster, document, context)
-    return await _update_status(desired, converged, group, backups, validated.problems, context)
+    return await _update_status(desired, converged, group, (recovery, backups), validated.problems, context)
 
 
 async def _update_status(
     desired: Desired,
     converged: Converged,
     group: Membership,
-    backups: Backups,
+    kept: tuple[Recovery, Backups],
     problems: Sequence[Problem],
     context: ReconcileContext,
 ) -> ReconcileResult:
     """Derive the status from what is there now, write it, record Events, and return how the pass ended."""
     document, report = desired.document, converged.report
+    recovery, backups = kept
     extra = _about_templates(desired, converged, context)
     assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused, extra=extra)
     if converged.unread and assessment.failure is None and assessment.waiting is None:
@@ -105,9 +112,10 @@ async def _update_status(
         assessment = replace(assessment, conditions=(*assessment.conditions, *told))
         assessment = with_rollout(assessment, converged.rollout.failure, converged.rollout.waiting)
     observation = _observation(desired, converged, assessment, context)
-    if backups.conditions or backups.status:
-        details = {**observation.details, **({"backup": backups.status} if backups.status else {})}
-        observation = replace(observation, extra=(*observation.extra, *backups.conditions), details=details)
+    for name, each in (("recovery", recovery), ("backup", backups)):
+        if each.conditions or each.status:
+            details = {**observation.details, **({name: each.status} if each.status else {})}
+            observation = replace(observation, extra=(*observation.extra, *each.conditions), details=details)
     if group.voters:
         observation = replace(observation, details={**observation.details, "members": [*group.voters]})
     status = derive(desired.cluster, observation, context.now())
@@ -116,7 +124,8 @@ async def _update_status(
     result = _result(converged, assessment, status, paused=desired.paused)
     missing = missing_pods(converged.live.objects)
     backup_again = later(context.now(), _BACKUP_AGAIN) if backups.failed else backups.again_at
-    times = (backup_again, pending.again_at, converged.rollout.again_at if converged.rollout else "")
+    again = (backup_again, recovery.again_at, pending.again_at)
+    times = (*again, converged.rollout.again_at if converged.rollout else "")
     again_at = min(filter(None, times), default="")
     rollout = (status.get("rollout") or {}).get("phase", "")
     done = wrote or bool(report.written)
@@ -129,7 +138,6 @@ def _about_templates(desired: Desired, converged: Converged, context: ReconcileC
         desired.cluster,
         desired.manifests,
         converged.live.objects,
-        converged.live.uninstalled,
         converged.unread,
     )
     return [*own, *template_conditions(context.templates_trouble())]

@@ -36,7 +36,6 @@ from chronik.plan.actions import (
     Create,
     Deferred,
     Foreign,
-    KindUnavailable,
     Obstacle,
     Plan,
     Prune,
@@ -88,6 +87,7 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
     from chronik.plan.configuration import Record
     from chronik.plan.drift import Difference
+    from chronik.plan.live import Missing
     from chronik.plan.volumes import Volumes
 
     RolloutGate = Callable[[Create | Apply, tuple[ObjectRef, ...]], ObjectRef | None]
@@ -112,9 +112,9 @@ class PlanContext:
     `pods` its pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes.
     `gate` is asked before a workload is created or its pods restart, with the workloads of this plan of which that is
     already so; it names the one to wait for, if any. `unscaled` are workloads of which the server has said that no
-    autoscaler at all scales them. `missing` are kinds that are not installed: their objects are left out. `uninstalled`
-    says of kinds of user templates, by name, why nothing of them can be made now; `unread` are those of which it is not
-    known what there is. `closed` says why pods that are ready may not restart now; empty if they may.
+    autoscaler at all scales them. `missing` says of kinds why no object of them can be made: theirs are left out.
+    `unread` are kinds of which it is not known what there is. `closed` says why pods that are ready may not restart
+    now; empty if they may.
     """
 
     cluster: str
@@ -128,10 +128,9 @@ class PlanContext:
     pods: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
     unscaled: Collection[ObjectRef] = frozenset()
-    missing: Collection[KindName] = frozenset()
+    missing: Mapping[KindName, Missing] = field(default_factory=dict)
     mask: Mask = NO_SECRETS
     gate: RolloutGate | None = None
-    uninstalled: Mapping[str, str] = field(default_factory=dict)
     unread: Collection[KindName] = ()
     closed: str = ""
 
@@ -202,10 +201,8 @@ class _Planner:
 
     def _step(self, manifest: Manifest) -> Step:
         ref = ObjectRef.of(manifest)
-        if (kind := KindName.of(manifest)) in self.context.missing:
-            return Step(ref, (not_installed(ref, kind),))
-        if why := self.context.uninstalled.get(ref.kind):
-            return Step(ref, (KindUnavailable(ref=ref, reason="its kind is not available here", hint=why),))
+        if why := self.context.missing.get(kind := KindName.of(manifest)):
+            return Step(ref, (not_installed(ref, kind, why),))
         live = self.observed.get(ref)
         if live is None:
             return Step(ref, tuple(self._created(manifest)))

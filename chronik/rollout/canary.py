@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.rollout.order import next_replacement, right_order
-from chronik.rollout.steps import EVERY_POD, OPEN, Command, Move, Staged, begins_restart, pods_of_step, seconds_of
-from chronik.rollout.trial import Trial
+from chronik.rollout.steps import EVERY_POD, Command, Move, Staged, begins_restart, pods_of_step, seconds_of
+from chronik.rollout.trial import OPEN, Trial
 from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Canary
     from chronik.rollout.analysis import Question
     from chronik.rollout.facts import PodFacts, SetFacts
-    from chronik.rollout.steps import Gates
+    from chronik.rollout.trial import Gates
 
 HALTED, ABORTED = "RolloutHalted", "RolloutAborted"
 
@@ -123,7 +123,7 @@ class _Decider:
         As long as a template is not written everything begins anew. If the status does not tell, the partitions do:
         it is the first step that asks for as many pods as may be new by now.
         """
-        if any(each.pending for each in changing):
+        if any(each.pending or each.returns for each in changing):
             return 1
         if self.previous.get("step"):
             return int(self.previous["step"])
@@ -159,22 +159,26 @@ class _Decider:
     def _toward(self, staged: Staged, step: int) -> tuple[tuple[Move, ...], str]:
         """Return what brings a set to a step, and what it waits for: nothing at all if it is there."""
         facts, target = staged.facts, self._target(staged, step)
+        if staged.returns:
+            moves = (Move(staged, "release", "pods of an earlier candidate go"),) if facts.held and facts.seen else ()
+            return moves, "pods of an earlier candidate go"
         if staged.pending or not facts.seen:
             return (), "its controller has not seen the newest spec yet"
         strays = [pod for pod in facts.pods if pod.revision not in {facts.current, facts.update}]
         if strays:
-            return _cleared(staged, strays)
+            return _outlived(staged) if facts.surges else _cleared(staged, strays)
         wanted = facts.replicas - target
         if facts.held and facts.partition < wanted and target < facts.replicas:
             return (Move(staged, "partition", f"{target} of {facts.replicas} pods", wanted),), "was scaled"
         trouble = _unrest(facts)
         if trouble:
             return (), trouble
-        if facts.held and len(facts.new) < staged.allowed:
+        full = facts.surges and len(facts.pods) >= facts.replicas + staged.allowed  # it was scaled, and rounded
+        if facts.held and len(facts.new) < staged.allowed and not full:
             return (), f"{len(facts.new)} of {staged.allowed} pods run the newest revision"
         if facts.held and (facts.partition > wanted or target == facts.replicas):
             return (_lower(staged, wanted, f"{target} of {facts.replicas} pods"),), f"{target} pods are to follow"
-        if len(facts.new) < target:
+        if len(facts.new) < target and not (full and facts.held):
             return (), f"{len(facts.new)} of {target} pods run the newest revision"
         return (), ""
 
@@ -274,6 +278,8 @@ class _Decider:
             return ()
         if not _goes_back(first):  # it was promoted already
             return self._toward(first, len(self.steps) + 1)[0]
+        if first.facts.surges:  # its template is back by now
+            return (Move(first, "release", "the candidate's pods go"),) if first.facts.held else ()
         following = next_replacement(first.facts)
         if following.what == "delete":
             return (Move(first, "delete", following.reason, pod=following.pod),)
@@ -331,7 +337,8 @@ class _Decider:
 
 def _goes_back(staged: Staged) -> bool:
     """Return whether the newest revision is the one that the last complete roll ended with."""
-    return not staged.pending and staged.facts.seen and staged.facts.current == staged.facts.update
+    facts = staged.facts
+    return not staged.pending and not staged.returns and facts.seen and facts.current == facts.update
 
 
 def _unrest(facts: SetFacts) -> str:
@@ -364,6 +371,13 @@ def _cleared(staged: Staged, strays: Iterable[PodFacts]) -> tuple[tuple[Move, ..
     if back and not first.ready:
         return (), f"pod {back[0].name} is not ready yet"
     return (Move(staged, "delete", "is of an earlier candidate", pod=first),), "pods of an earlier candidate go"
+
+
+def _outlived(staged: Staged) -> tuple[tuple[Move, ...], str]:
+    """Return how pods of an earlier candidate go that stand beside those of the stable revision."""
+    facts = staged.facts
+    moves = (Move(staged, "release", "the candidate's pods go"),) if facts.held and _goes_back(staged) else ()
+    return moves, "pods of an earlier candidate go"
 
 
 def _done(components: Iterable[Mapping[str, Any]]) -> int:

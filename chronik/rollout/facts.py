@@ -64,6 +64,11 @@ class SetFacts(NamedTuple):
         return len(self.pods) == self.replicas and not any(pod.leaving for pod in self.pods)
 
     @property
+    def surges(self) -> bool:
+        """Whether new pods stand beside the old ones, and do not take their names."""
+        return False
+
+    @property
     def old(self) -> tuple[PodFacts, ...]:
         """The pods that do not run the newest revision."""
         return tuple(pod for pod in self.pods if pod.revision != self.update)
@@ -118,13 +123,16 @@ def leaves_rolls_to_us(desired: Manifest) -> bool:
 
 def hold(workload: Manifest, strategy: Mapping[str, object], reason: str) -> TransferOwnership:
     """Return the apply that holds a StatefulSet: its strategy is ours until `release`, by force."""
-    return replace(
-        handover(workload, ROLLOUT_MANAGER, {"spec": {"updateStrategy": dict(strategy)}}, reason), force=True
-    )
+    return hold_fields(workload, {"updateStrategy": dict(strategy)}, reason)
+
+
+def hold_fields(workload: Manifest, fields: Mapping[str, object], reason: str) -> TransferOwnership:
+    """Return the apply that holds a workload: these fields of its spec are ours until `release`, by force."""
+    return replace(handover(workload, ROLLOUT_MANAGER, {"spec": dict(fields)}, reason), force=True)
 
 
 def release(workload: Manifest, reason: str) -> TransferOwnership:
-    """Return the apply that lets a StatefulSet go: it rolls by itself again."""
+    """Return the apply that lets a workload go: it rolls by itself again."""
     return handover(workload, ROLLOUT_MANAGER, {}, reason)
 
 

@@ -215,13 +215,20 @@ def _held(report: Report) -> list[Condition]:
 
 
 def _not_installed(report: Report) -> list[Condition]:
-    refs: dict[str, list[str]] = {}
-    for each in report.results:
-        if isinstance(each.action, NotInstalled):
-            refs.setdefault(each.action.kind.described, []).append(str(each.ref))
-    texts = [f"the cluster does not know the kind {kind}, for {', '.join(found)}" for kind, found in refs.items()]
-    message = f"{_joined(texts)}. Made as soon as its CustomResourceDefinition is installed"
-    return [condition("KindsInstalled", met=False, reason=KindMissing.reason, message=message)] if refs else []
+    left = [each.action for each in report.results if isinstance(each.action, NotInstalled)]
+    if not left:
+        return []
+    refs: dict[KindName, list[str]] = {}
+    for each in left:
+        refs.setdefault(each.kind, []).append(str(each.ref))
+    why = {each.kind: each for each in left}
+    texts = [f"{why[kind].reason}, for {', '.join(found)}" for kind, found in refs.items()]
+    hints = dict.fromkeys(_WILL_BE_MADE if each.code == KindMissing.reason else each.hint for each in left)
+    message = f"{_joined(texts)}. {' '.join(hints)}"
+    return [condition("KindsInstalled", met=False, reason=left[0].code, message=message)]
+
+
+_WILL_BE_MADE = "Made as soon as its CustomResourceDefinition is installed"
 
 
 def _flapping(report: Report) -> list[Condition]:

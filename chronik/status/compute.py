@@ -19,6 +19,8 @@ from chronik.api.components import (
     workload_ref,
 )
 from chronik.manifest import Manifest, ObjectRef, component_of
+from chronik.plan.actions import ROLLOUT_MANAGER
+from chronik.plan.drift import applied_fields
 from chronik.status.health import Health, State, health, pod_ready
 from chronik.status.replication import mirror_statuses, summary
 
@@ -49,7 +51,7 @@ OWN_CONDITIONS = frozenset(
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
         *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
         *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
-        *("RolloutHalted", "RestartPending", "WindowsUsable", "AnalysisConclusive"),
+        *("RolloutHalted", "Recovering", "RestartPending", "WindowsUsable", "AnalysisConclusive"),
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""
@@ -110,11 +112,13 @@ def _component_status(cluster: Cluster, component: Component, observed: Observat
         return ComponentStatus(component, component.replicas, 0, missing, ())
     wanted = workload["spec"].get("replicas", 1) if component.autoscaling else component.replicas
     ready = (workload.get("status") or {}).get("readyReplicas", 0)
+    if ref.kind == "Deployment" and applied_fields(workload, ROLLOUT_MANAGER) is not None:
+        ready = min(ready, wanted)  # those of a canary come on top
     endpoints = _endpoints(cluster, component, pods, ready)
-    return ComponentStatus(component, wanted, ready, health(workload, pods), endpoints, _rolling(workload))
+    return ComponentStatus(component, wanted, ready, health(workload, pods), endpoints, is_rolling(workload))
 
 
-def _rolling(workload: Manifest) -> bool:
+def is_rolling(workload: Manifest) -> bool:
     """Return whether a workload is still on its way to the pods that its spec asks for, ready or not."""
     status, count = workload.get("status") or {}, workload["spec"].get("replicas", 1)
     return bool(
@@ -354,6 +358,18 @@ def refused(
 def pending(previous: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:
     """Return the status of a cluster that has just been seen for the first time."""
     return _on_its_way("Pending", "The operator has seen the cluster", previous, now, generation)
+
+
+def recovering(
+    previous: Mapping[str, Any], waiting: Reason, now: str, generation: int, extra: Sequence[Condition] = ()
+) -> dict[str, Any]:
+    """Return the status of a new cluster that is being made from a backup, and has no workloads yet."""
+    found = [
+        condition("Ready", met=False, reason=waiting.reason, message=waiting.message),
+        *progress("", Observation({}, waiting=waiting)),
+        *extra,
+    ]
+    return _outcome_only(previous, "Creating", found, now, generation)
 
 
 def deleting(previous: Mapping[str, Any], now: str, generation: int, failure: Reason | None = None) -> dict[str, Any]:

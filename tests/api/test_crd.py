@@ -23,7 +23,7 @@ from chronik.api.reference import reference_page
 from chronik.api.rules import RuleBook, RuleBookError
 from chronik.api.structural import FREE, SchemaError
 from chronik.documents.writer import to_yaml, to_yaml_stream
-from chronik.manifest import BACKUP
+from chronik.manifest import BACKUP, FEDERATION
 from chronik.offline import assets
 
 ROOT = Path(__file__).parents[2]
@@ -37,12 +37,21 @@ HEAD = (
 BACKUP_SCHEMA = assets.schema(BACKUP.name)
 BACKUP_RULES = RuleBook(assets.rules_text(), kind=BACKUP.name)
 BACKUP_HEAD = HEAD.replace("chronikcluster", "chronikbackup")
+FEDERATION_SCHEMA = assets.schema(FEDERATION.name)
+FEDERATION_RULES = RuleBook(assets.rules_text(), kind=FEDERATION.name)
+FEDERATION_HEAD = HEAD.replace("chronikcluster", "chronikfederation").replace(
+    "schema crd`", "schema crd --features federation`"
+)
 GENERATED = {
     "schema/chronikcluster.crd.yaml": lambda: HEAD + to_yaml(crd(SCHEMA, RULES)),
     "schema/warnings.policy.yaml": lambda: HEAD + to_yaml_stream(warning_policy(RULES)),
     "docs/spec-reference.md": lambda: reference_page(SCHEMA, RULES),
     "schema/chronikbackup.crd.yaml": lambda: BACKUP_HEAD + to_yaml(crd(BACKUP_SCHEMA, BACKUP_RULES, BACKUP)),
     "docs/backup-reference.md": lambda: reference_page(BACKUP_SCHEMA, BACKUP_RULES, BACKUP.name),
+    "schema/chronikfederation.crd.yaml": lambda: (
+        FEDERATION_HEAD + to_yaml(crd(FEDERATION_SCHEMA, FEDERATION_RULES, FEDERATION))
+    ),
+    "docs/federation-reference.md": lambda: reference_page(FEDERATION_SCHEMA, FEDERATION_RULES, FEDERATION.name),
 }
 
 

@@ -21,7 +21,7 @@ LAYERS = (
     ("api", "documents"),
     ("plan", "kube", "metastore"),
     ("status", "render"),
-    ("rollout",),
+    ("rollout", "federation"),
     ("apply", "report", "offline", "backups"),
     ("operator", "probe"),
     ("cli", "testing"),
@@ -43,6 +43,7 @@ PURE = {
     "plan",
     "status",
     "rollout",
+    "federation",
     "report",
     "backups",
 }
