@@ -256,6 +256,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("kill"), st.integers(0, 3)),
     st.tuples(st.just("metric"), st.sampled_from([0.0, 1.0, None, float("nan")])),
     st.tuples(st.just("window"), st.sampled_from(["", "closed"])),
+    st.tuples(st.just("hour between windows"), st.integers(1, 6)),
     st.tuples(st.just("status lost"), st.none()),
 )
 
@@ -284,6 +285,11 @@ def happens(world, what, how):  # noqa: C901  # one case for each event
             world.metric = how
         case "window":
             world.closed = how
+        case "hour between windows":
+            world.closed = "closed"
+            world.now += timedelta(hours=1)
+            world.life(how)
+            world.closed = ""
         case "status lost":
             world.status = {}
         case "kill":
