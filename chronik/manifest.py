@@ -41,6 +41,8 @@ CONFIGURATION = "config"
 
 ROLLOUT_ANNOTATION = "chronik.stream/rollout"
 """What a person asks of a canary: `verb@candidate`, or with the number of a step or attempt `verb@candidate/number`."""
+ROLLOUT_NOW_ANNOTATION = "chronik.stream/rollout-now"
+"""Up to when a person lets restarts begin outside of windows, as a time in RFC 3339."""
 ROLLOUTS = "rollouts"
 
 API_VERSION = "chronik.stream/v1alpha1"
@@ -126,6 +128,7 @@ FEDERATION = Kind(API_VERSION, FEDERATION_KIND, "chronikfederations", stage=-1)
 # What chronik reads, or writes by the way, but does not render.
 POD = Kind("v1", "Pod", "pods", stage=-1)
 CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", stage=-1)
+VOLUME = Kind("v1", "PersistentVolume", "persistentvolumes", stage=-1, namespaced=False)
 SECRET = Kind("v1", "Secret", "secrets", stage=-1)
 EVENT = Kind("v1", "Event", "events", stage=-1)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases", stage=-1)
@@ -136,7 +139,8 @@ SNAPSHOT_CONTENT = Kind(
     "snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", "volumesnapshotcontents", stage=-1, namespaced=False
 )
 OTHER_KINDS = (
-    *(CLUSTER, BACKUP, FEDERATION, JOB, SNAPSHOT, SNAPSHOT_CONTENT, POD, CLAIM, SECRET, EVENT, LEASE, STORAGE_CLASS),
+    *(CLUSTER, BACKUP, FEDERATION, JOB, SNAPSHOT, SNAPSHOT_CONTENT, POD, CLAIM, VOLUME, SECRET, EVENT, LEASE),
+    STORAGE_CLASS,
 )
 
 OWN_KINDS_ANNOTATION = "chronik.stream/own-kinds"

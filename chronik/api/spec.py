@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chronik.api.sections.backup import Backup
+    from chronik.api.sections.bootstrap import Bootstrap
     from chronik.api.sections.replication import Replication
     from chronik.api.sections.resources import Quantity, Resources
+    from chronik.api.sections.rollout import Analysis, RestartWindow
 
 
 class S3(TypedDict):
@@ -224,12 +226,14 @@ class Canary(TypedDict):
     steps: list[CanaryStep]
     progressDeadlineSeconds: int
     onFailure: Literal["Halt", "Rollback"]
+    analysis: Analysis | None
 
 
 class Rollout(TypedDict):
     """`spec.rollout`."""
 
     strategy: Literal["RollingUpdate", "Canary"]
+    windows: list[RestartWindow]
     canary: Canary | None
 
 
@@ -327,6 +331,7 @@ class ClusterSpec(TypedDict):
     podDisruptionBudget: DisruptionBudget | None
     rollout: Rollout | None
     backup: Backup | None
+    bootstrap: Bootstrap | None
     podAnnotations: dict[str, str]
     podLabels: dict[str, str]
     nodeSelector: dict[str, str]

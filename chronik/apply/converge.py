@@ -49,7 +49,7 @@ async def converge(
         _remember(found, report)
         try:
             context = await _read_again(found, context, {result.ref for result in stale}, execution.kube)
-            found |= await named(execution.kube, others(desired, context.uninstalled), found)
+            found |= await named(execution.kube, others(desired), found, context.missing)
         except ChronikError:
             break  # what was done is known, and is reported
     return _summed(rounds)

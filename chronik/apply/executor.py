@@ -202,8 +202,8 @@ _STOPPED = "interrupted"
 
 
 def _is_optional(ref: ObjectRef) -> bool:
-    kind = KIND_BY_NAME.get(ref.kind)
-    return kind is not None and kind.optional
+    kind = KIND_BY_NAME.get(ref.kind)  # of templates of the user's, if it is none of chronik's
+    return kind is None or kind.optional
 
 
 def _sends(action: Action) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from chronik.errors import Forbidden, KindMissing, NamespaceMissing
+from chronik.errors import Forbidden, InputError, KindMissing, NamespaceMissing
 from chronik.manifest import (
     CLAIM,
     CLUSTER_LABEL,
@@ -17,11 +17,10 @@ from chronik.manifest import (
     ObjectRef,
     own_kinds,
 )
-from chronik.plan.live import LiveCluster
+from chronik.plan.live import LiveCluster, Missing, not_known
 from chronik.plan.volumes import volumes
 from chronik.render.own import CLUSTER_SCOPED
 from chronik.tasks import gathered
-from chronik.wording import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
 
 T = TypeVar("T")
+NOT_NAMESPACED = "KindNotNamespaced"
+"""Why no object of a kind can be part of a cluster: such objects lie in no namespace."""
 
 
 async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, complete: bool = False) -> LiveCluster:
@@ -43,9 +44,10 @@ async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, 
 
     Raises:
         Forbidden: a kind cannot be listed; "nothing is there" would be a guess.
+        InputError: a desired object is of a kind whose objects lie in no namespace.
     """
     selector = f"{CLUSTER_LABEL}={cluster.name}"
-    missing: set[KindName] = set()
+    missing: dict[KindName, Missing] = {}
     *listings, claims = await gathered(
         *(_listed(kube, kind, cluster.namespace, selector, missing) for kind in KINDS),
         _claims(kube, cluster.namespace, f"{INSTANCE_LABEL}={cluster.name}"),
@@ -53,19 +55,18 @@ async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, 
     found = {ObjectRef.of(manifest): manifest for listing in listings for manifest in listing}
     own = await read_own(kube, own_kinds([*desired, *found.values()]), cluster.namespace, selector)
     found |= {ObjectRef.of(manifest): manifest for manifest in own.objects}
-    wanted = [manifest for manifest in desired if KindName.of(manifest) not in missing]
-    found |= await named(kube, wanted if complete else others(wanted), found, own.uninstalled)
+    missing |= own.missing
+    _check_namespaced(desired, missing)
+    found |= await named(kube, desired if complete else others(desired), found, missing)
     expandable = await _expandable(kube, desired, found, claims)
-    return LiveCluster(
-        objects=found, claims=claims, expandable=expandable, missing=missing, uninstalled=own.uninstalled
-    )
+    return LiveCluster(objects=found, claims=claims, expandable=expandable, missing=missing)
 
 
 class OwnObjects(NamedTuple):
-    """Objects of kinds that templates of the user's make; of `uninstalled` kinds, by name, it is said why not."""
+    """Objects of kinds that templates of the user's make; of `missing` kinds it is said why there are none."""
 
     objects: Sequence[Manifest]
-    uninstalled: Mapping[str, str]
+    missing: Mapping[KindName, Missing]
 
 
 async def read_own(kube: Kube, kinds: Iterable[KindName], namespace: str, selector: str) -> OwnObjects:
@@ -75,8 +76,8 @@ async def read_own(kube: Kube, kinds: Iterable[KindName], namespace: str, select
         Forbidden: a kind cannot be listed.
     """
     found = await gathered(*(_read_kind(kube, name, namespace, selector) for name in sorted(kinds)))
-    uninstalled = {kind: why for each in found for kind, why in each.uninstalled.items()}
-    return OwnObjects([manifest for each in found for manifest in each.objects], uninstalled)
+    missing = {kind: why for each in found for kind, why in each.missing.items()}
+    return OwnObjects([manifest for each in found for manifest in each.objects], missing)
 
 
 async def _read_kind(kube: Kube, name: KindName, namespace: str, selector: str) -> OwnObjects:
@@ -84,7 +85,7 @@ async def _read_kind(kube: Kube, name: KindName, namespace: str, selector: str) 
         kind = await own_kind(kube, name)
         return OwnObjects(await _list(kube, kind, namespace, selector), {})
     except KindMissing as error:
-        return OwnObjects((), {name.name: why_missing(error)})
+        return OwnObjects((), {name: why_missing(name, error)})
 
 
 async def own_kind(kube: Kube, name: KindName) -> Kind:
@@ -95,20 +96,28 @@ async def own_kind(kube: Kube, name: KindName) -> Kind:
     """
     kind = await kube.kind(*name)
     if not kind.namespaced:
-        raise KindMissing(f"{name.name} of {name.api_version} lies in no namespace", hint=CLUSTER_SCOPED)
+        raise KindMissing(f"the kind {name.described} lies in no namespace", hint=CLUSTER_SCOPED)
     return kind
 
 
-def why_missing(error: KindMissing) -> str:
-    """Return why nothing of a kind can be made, and what to do, in one line."""
-    hint = error.hint if error.hint == CLUSTER_SCOPED else _INSTALL
-    return f"{sentence(error.message)} {hint}"
+def _check_namespaced(desired: Iterable[Manifest], missing: Mapping[KindName, Missing]) -> None:
+    """Raise InputError for an object that never can be part of a cluster, whatever is installed."""
+    for each in desired:
+        why = missing.get(KindName.of(each))
+        if why and why.reason == NOT_NAMESPACED:
+            raise InputError(why.message, subject=str(ObjectRef.of(each)), hint=why.hint)
 
 
-_INSTALL = "Install its CustomResourceDefinition, or remove the template."
+def why_missing(kind: KindName, error: KindMissing) -> Missing:
+    """Return why no object of a kind can be made, of which `own_kind` or a list says that it is missing."""
+    if error.hint == CLUSTER_SCOPED:
+        return Missing(NOT_NAMESPACED, error.message, CLUSTER_SCOPED)
+    return not_known(kind)
 
 
-async def _listed(kube: Kube, kind: Kind, namespace: str, selector: str, missing: set[KindName]) -> list[Manifest]:
+async def _listed(
+    kube: Kube, kind: Kind, namespace: str, selector: str, missing: dict[KindName, Missing]
+) -> list[Manifest]:
     """Return the objects of a kind; one that is optional and not installed gets into `missing`.
 
     One that may not be listed is taken to have none: who has no right to a kind has made no object of it.
@@ -118,7 +127,7 @@ async def _listed(kube: Kube, kind: Kind, namespace: str, selector: str, missing
     except (KindMissing, Forbidden) as error:
         if not kind.optional:
             raise
-        missing |= {kind.id} if isinstance(error, KindMissing) else set()
+        missing |= {kind.id: not_known(kind.id)} if isinstance(error, KindMissing) else {}
         return []
 
 
@@ -137,22 +146,22 @@ async def _claims(kube: Kube, namespace: str, selector: str) -> list[Manifest]:
         return []
 
 
-def others(desired: Iterable[Manifest], uninstalled: Collection[str] = ()) -> list[Manifest]:
+def others(desired: Iterable[Manifest]) -> list[Manifest]:
     """Return the manifests of kinds that only templates of the user's make; they are read by name."""
-    return [each for each in desired if each["kind"] not in KIND_BY_NAME and each["kind"] not in uninstalled]
+    return [each for each in desired if each["kind"] not in KIND_BY_NAME]
 
 
 async def named(
     kube: Kube,
     desired: Iterable[Manifest],
     found: Mapping[ObjectRef, Manifest],
-    uninstalled: Collection[str] = (),
+    missing: Collection[KindName] = (),
 ) -> dict[ObjectRef, Manifest]:
-    """Return the live objects with the names of desired ones that were not found; of uninstalled kinds none is."""
-    wanted = {ObjectRef.of(each): each for each in desired if each["kind"] not in uninstalled}
-    missing = {ref: manifest for ref, manifest in wanted.items() if ref not in found}
-    answers = await gathered(*(_get(kube, ref, manifest) for ref, manifest in missing.items()))
-    return {ref: live for ref, live in zip(missing, answers, strict=True) if live is not None}
+    """Return the live objects with the names of desired ones that were not found; of missing kinds there are none."""
+    wanted = {ObjectRef.of(each): each for each in desired if KindName.of(each) not in missing}
+    unseen = {ref: manifest for ref, manifest in wanted.items() if ref not in found}
+    answers = await gathered(*(_get(kube, ref, manifest) for ref, manifest in unseen.items()))
+    return {ref: live for ref, live in zip(unseen, answers, strict=True) if live is not None}
 
 
 async def _get(kube: Kube, ref: ObjectRef, manifest: Manifest) -> Manifest | None:

@@ -1,4 +1,4 @@
-"""Make the manifests of a backup's parts from their templates: snapshots, Jobs, and the identity of the Jobs."""
+"""Make the manifests of parts of backups and recoveries from their templates: snapshots, Jobs, and whom Jobs run as."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.backups.parts import labels
 from chronik.backups.times import seconds_of
+from chronik.manifest import BACKUP, CLUSTER, CLUSTER_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,6 +24,9 @@ ACCOUNT_TEMPLATE = "backup-serviceaccount.yaml.j2"
 
 DUMP_COMMAND = ("backup", "metastore")
 FORGET_COMMAND = ("backup", "forget")
+RESTORE_COMMAND = ("restore", "metastore")
+RESTORE_SECONDS = 86_400
+"""How long a restore may take."""
 
 
 def snapshot(backup: Manifest, cluster: Cluster, volume: Volume, render: Render) -> Manifest:
@@ -65,12 +69,50 @@ def job(wanted: JobOf, render: Render) -> list[Manifest]:
     return [render(ACCOUNT_TEMPLATE, variables), render(JOB_TEMPLATE, variables)]
 
 
+class RestoreOf(NamedTuple):
+    """The Job that restores a dump for a new cluster, of which `document` is the ChronikCluster.
+
+    `recorded` is the cluster that was backed up: where the dump lies is in its spec.
+    """
+
+    document: Manifest
+    cluster: Cluster
+    backup: Manifest
+    recorded: Cluster
+    name: str
+    image: str
+
+
+def restore_job(wanted: RestoreOf, render: Render) -> list[Manifest]:
+    """Return the Job that restores a dump into a new cluster's database, and before it its ServiceAccount.
+
+    The Job belongs to the cluster, not to the backup. The dump is found by what the backup says of where it lies, since
+    a backup that was imported has another uid than the one that made it.
+    """
+    about, key = wanted.document["metadata"], wanted.cluster.key
+    dump = wanted.backup["status"]["metastore"]["object"]
+    variables = {
+        **_shared(wanted.backup, wanted.cluster, "restore"),
+        "spec": {**wanted.cluster.spec, "backup": wanted.recorded.spec["backup"]},
+        "labels": {**labels(wanted.backup, "restore"), CLUSTER_LABEL: key.name},
+        "owner": {"kind": CLUSTER.name, "name": about["name"], "uid": about["uid"]},
+        "name": wanted.name,
+        "args": [*RESTORE_COMMAND, "--id", dump.split("/")[-2]],
+        "image": wanted.image,
+        "database": True,
+        "seconds": RESTORE_SECONDS,
+        "owned": True,
+    }
+    return [render(ACCOUNT_TEMPLATE, variables), render(JOB_TEMPLATE, variables)]
+
+
 def _shared(backup: Manifest, cluster: Cluster, component: str) -> dict[str, Any]:
     metadata = backup["metadata"]
     return {
         "cluster": cluster,
         "spec": cluster.spec,
         "backup": {key: metadata[key] for key in ("name", "namespace", "uid")},
+        "owner": {"kind": BACKUP.name, "name": metadata["name"], "uid": metadata["uid"]},
         "labels": labels(backup, component),
         "account": f"{cluster.name}-backup",
     }

@@ -31,9 +31,9 @@ from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import print_data
 from chronik.cli.progress import Progress
 from chronik.cli.streams import look
-from chronik.errors import ChronikError, ConflictError, InvalidTransition
+from chronik.errors import ChronikError, ConflictError, InputError, InvalidTransition
 from chronik.kube import ConnectOptions, Kube, connect
-from chronik.manifest import ObjectRef
+from chronik.manifest import WORKLOAD_KINDS, ObjectRef
 from chronik.plan.changes import Mask
 from chronik.plan.ownership import operated_by
 from chronik.plan.planner import PlanContext, plan
@@ -131,6 +131,12 @@ class _Operated(ConflictError):
     """The cluster is an operator's, which would undo whatever the command line does to its objects."""
 
 
+class _NotRecovered(InputError):
+    """The cluster is to begin with what a backup holds, which the command line does not see to."""
+
+    reason = "NotRecovered"
+
+
 @dataclass(frozen=True, slots=True)
 class _Applying:
     """What is done about each cluster; `command` is what hands the same documents to an operator."""
@@ -165,6 +171,9 @@ class _Applying:
             await self.interruption.until_asked(live_document(self.kube, cluster))
             message = "an operator manages this cluster, so nothing was sent"
             raise _Operated(message, hint=f"Change its ChronikCluster instead: {self.command}.")
+        if cluster.spec["bootstrap"] and not any(ref.kind in WORKLOAD_KINDS for ref in found.objects):
+            message = "an operator carries spec.bootstrap out; without one its nodes begin empty, so nothing was sent"
+            raise _NotRecovered(message, hint=f"Give an operator the document: {self.command}.")
         context = PlanContext(
             cluster=cluster.name,
             namespace=cluster.namespace,
@@ -172,7 +181,6 @@ class _Applying:
             force_conflicts=self.flags.force,
             claims=found.claims,
             expandable=found.expandable,
-            uninstalled=found.uninstalled,
             missing=found.missing,
             mask=Mask.over((*manifests, *found.objects.values())),
         )
@@ -195,7 +203,8 @@ class _Applying:
 
         pairs = zip(rendered, results, strict=True)
         applied = [each for each, result in pairs if result.failure is None]
-        desired = {cluster.key: manifests for cluster, manifests in applied}
+        left = {each.ref for result in results for each in result.report.results if each.outcome == "not-installed"}
+        desired = {key.key: [each for each in found if ObjectRef.of(each) not in left] for key, found in applied}
         clusters = [cluster for cluster, _ in applied]
         began = time.monotonic()
         with Progress(text="looking whether all is ready") as progress:

@@ -32,7 +32,7 @@ from chronik.plan.deletion import deletion
 from chronik.plan.ownership import operated_by
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
 from chronik.report.apply import troubles_text
-from chronik.report.diff import ClusterDiff, as_text
+from chronik.report.diff import ClusterDiff, as_text, window_texts
 from chronik.report.summary import ClusterResult, exit_code
 
 if TYPE_CHECKING:
@@ -181,7 +181,8 @@ def _changed(
     error = transition_error(offline.validator().transition(cluster, document), "old") if document else None
     report = simulate(plan(manifests, found.objects, _context(rendered, found, flags, None)))
     report = _told(report, cluster, source)
-    return ClusterDiff(ClusterResult(cluster.key, report, error=error), found.pod_counts)
+    result = ClusterResult(cluster.key, report, error=error)
+    return ClusterDiff(result, found.pod_counts, windows=window_texts(cluster))
 
 
 def _deleted(key: ClusterKey, found: LiveCluster) -> ClusterDiff:
@@ -241,7 +242,8 @@ async def _cluster_diff(
     report = _told(simulate(plan(manifests, found.objects, context)), cluster, origin[0])
     result = ClusterResult(key, report, operator=uid is not None)
     paused = document is not None and is_paused(document)
-    return ClusterDiff(result, found.pod_counts, new_namespace, origin[1] if uid else "", paused)
+    windows = window_texts(cluster) if uid else ()
+    return ClusterDiff(result, found.pod_counts, new_namespace, origin[1] if uid else "", paused, windows=windows)
 
 
 def _told(report: Report, cluster: Cluster, source: DocumentSource) -> Report:
@@ -265,7 +267,6 @@ def _context(rendered: Rendered, found: LiveCluster, flags: _DiffFlags, uid: str
         take_back_managers=HUMAN_MANAGERS if uid is not None else (),
         claims=found.claims,
         expandable=found.expandable,
-        uninstalled=found.uninstalled,
         missing=found.missing,
         mask=Mask.over((*manifests, *found.objects.values())),
     )

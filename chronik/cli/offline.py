@@ -71,6 +71,9 @@ def render(
     manifests = offline.render_clusters(clusters, templates)
     made = render_all(federations, members, objects=objects, templates=templates, domain=cluster_domain)
     show_problems(warnings)
+    for each in clusters:
+        if each.spec["bootstrap"]:
+            show_note(f"{each.key}: an operator carries spec.bootstrap out; with these objects alone nodes begin empty")
     if output_dir is None:
         manifests += [manifest for each in made.values() for manifest in each]
     if output_dir is None or clusters:

@@ -17,6 +17,7 @@ from chronik.clock import timestamp
 from chronik.kube import ConnectOptions, connect
 from chronik.manifest import CLUSTER, FEDERATION_FEATURE, WorkKey
 from chronik.offline import loading as offline
+from chronik.operator.analysis.analyst import Analyst
 from chronik.operator.cache.cache import BACKUPS, Cache, Selection
 from chronik.operator.context import BackupTools, ReconcileContext
 from chronik.operator.definition import check_definition, watch_definition
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from chronik.clock import Clock
     from chronik.kube import Kube
     from chronik.manifest import ClusterKey
+    from chronik.operator.analysis.prometheus import Prometheus
     from chronik.operator.context import ReconcileResult
     from chronik.operator.rendering.feed import TemplatesFrom
 
@@ -74,6 +76,8 @@ class Options:
     federation_poll: float = 30.0
     """Seconds between two looks at a member of a federation that is as it should be."""
     templates_from: TemplatesFrom | None = None
+    analysis: Prometheus | None = None
+    """Where the metrics of canaries are asked for."""
     domain: str = "cluster.local"
     host: str = ""
     health_port: int = 8081
@@ -171,11 +175,18 @@ class Operator:
     async def _work(self, kube: Kube, rendering: Rendering, ending: asyncio.Event) -> None:
         """Pass over all clusters, and then over each whenever it may have changed, until `ending` is set."""
         cache = rendering.cache
+        analyst = Analyst(
+            self.options.analysis,
+            wake=lambda key: workers.wake(key),  # noqa: PLW0108  # they are made below
+            now=timestamp,
+            count=self.metrics.analysed,
+        )
         recorder = Recorder(kube, self.options.identity or "chronik-operator")
         workers = Workers(
             context=replace(
                 _context(self.options, kube, rendering, ending),
                 announce=lambda cluster, event: recorder.record(cluster, *event),
+                analyst=analyst,
             ),
             queue=self._queue,
             metrics=self.metrics,
@@ -187,7 +198,7 @@ class Operator:
         for key in (*map(WorkKey.of, cache.clusters()), *cache.all_backups()):
             self._queue.add(key)
         hub = self._hub(workers.context)
-        async with background(recorder.run()), background(watch_definition(kube, self._clock)), hub:
+        async with background(recorder.run()), background(watch_definition(kube, self._clock)), analyst, hub:
             _log.info("reconciles %s", counted(len(cache.clusters()), "cluster"))
             await run_workers(workers, self.options.workers, ending, _DRAIN_WITHIN)
             await recorder.flush(_EVENTS_WITHIN)

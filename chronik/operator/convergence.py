@@ -14,18 +14,20 @@ from chronik.api.components import workload_name
 from chronik.apply.converge import converge
 from chronik.apply.executor import execute
 from chronik.apply.observe import named, others, read_own
-from chronik.errors import ChronikError, KindMissing, RenderError
+from chronik.errors import ChronikError, RenderError
 from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef, is_paused, own_kinds
 from chronik.operator.context import status_of
 from chronik.operator.lifecycle import other_upgrade
 from chronik.operator.rollout import Rollout
 from chronik.operator.staging.canary import CanaryPass
 from chronik.operator.staging.replacing import Replacing, as_held
-from chronik.plan.actions import Apply, Create, Prune, ReplacePod
+from chronik.operator.staging.windows import is_well, what_waits, windows_of
+from chronik.plan.actions import Apply, Create, NotInstalled, Prune, ReplacePod
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
 from chronik.plan.replicas import disputed, without_autoscaler
 from chronik.plan.rotation import Rotation, required_secrets, rotation
 from chronik.rollout.facts import is_held
+from chronik.rollout.pending import NOTHING_PENDING
 from chronik.status.assess import NOTHING_DONE, missing_kinds, rigid_classes
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from chronik.plan.planner import RolloutGate
     from chronik.plan.results import Report, Result
     from chronik.rollout.canary import Decision
+    from chronik.rollout.pending import Pending
+    from chronik.rollout.windows import Standing
 
 
 class Desired(NamedTuple):
@@ -57,7 +61,7 @@ class Desired(NamedTuple):
 class Converged(NamedTuple):
     """What became of a pass: a report on every object, which Secrets pods run with or lack, and what is there now.
 
-    `rollout` is what was decided about a canary.
+    `rollout` is what was decided about a canary. `pending` is what waits for a restart window.
     `unread` is why it is not known what is left of templates that are gone.
     """
 
@@ -65,21 +69,29 @@ class Converged(NamedTuple):
     secrets: Rotation
     live: LiveCluster
     rollout: Decision | None = None
+    pending: Pending = NOTHING_PENDING
     unread: ChronikError | None = None
 
 
 class _Staging(NamedTuple):
-    """How pods are replaced in a pass: in which order, and by a canary, if the document asks for one."""
+    """How pods are replaced in a pass: in which order, in which windows, and by a canary, if one is asked for."""
 
     replacing: Replacing
     canary: CanaryPass | None
+    windows: Standing
+
+    @property
+    def closed(self) -> str:
+        """Why templates that restart pods are not written now; those that a canary goes back to are."""
+        return "" if self.canary is not None and self.canary.goes_back else self.windows.closed
 
     @classmethod
     def of(cls, desired: Desired, context: ReconcileContext) -> _Staging:
         about = desired.cluster, desired.document, desired.manifests, context
         wanted = desired.cluster.spec["rollout"]
         canary = CanaryPass(*about) if wanted and wanted["strategy"] == "Canary" and not desired.paused else None
-        return cls(Replacing(*about), canary)
+        windows = windows_of(desired.cluster, desired.document, context.now())
+        return cls(Replacing(*about), canary, windows)
 
 
 async def converge_cluster(desired: Desired, context: ReconcileContext) -> Converged:
@@ -92,11 +104,14 @@ async def converge_cluster(desired: Desired, context: ReconcileContext) -> Conve
     report = NOTHING_DONE if desired.paused else await _apply(desired, found, rollout, staging, context)
     context.cache.waits_for(key, missing_kinds(report))
     live = context.cache.view(key)
-    secrets = _rotation(desired, live, rollout, report, context)
+    secrets = _rotation(desired, live, rollout, report, staging, context)
     if secrets.restarts.stages and not desired.paused:
         report = (await execute(secrets.restarts, _execution(key, context))).after(report)
         live = context.cache.view(key)
-    return Converged(report, secrets, live, staging.canary.decision if staging.canary else None, unread)
+    canary = staging.canary
+    outside = None if canary is None else canary.outside
+    told = NOTHING_PENDING if desired.paused else what_waits(report, secrets, outside, live, staging.windows)
+    return Converged(report, secrets, live, canary.decision if canary else None, told, unread)
 
 
 async def _with_left_over(
@@ -134,38 +149,44 @@ async def _apply(
 ) -> Report:
     """Plan and apply, and take the next step in what is held or staged."""
     execution = _execution(desired.cluster.key, context)
-    replacing, canary = staging
+    replacing, canary, windows = staging
     if canary is not None:
         try:
             desired = desired._replace(manifests=await canary.manifests(found))
         except ChronikError as error:
             return canary.give_in(error)
-    report = await _applied(desired, found, rollout, canary, context)
+    report = await _applied(desired, found, rollout, staging, context)
     held = await (canary.hold(execution) if canary else replacing.decide(execution))
     if held is not None and not held.failed:
         now = context.cache.view(desired.cluster.key, desired.document)
-        again = await _applied(desired, now, rollout, canary, context)
+        again = await _applied(desired, now, rollout, staging, context)
         report = replace(again, results=(*report.written, *held.results, *again.results))
     if report.interrupted:
         return report
     if canary is not None:
-        return (await canary.go_on(report, execution)).after(report)
+        return (await canary.go_on(report, execution, windows.closed)).after(report)
     if any(is_held(live) for live in found.objects.values()):
-        report = (await replacing.go_on(execution, lambda ref: rollout.before(ref) is None)).after(report)
+
+        def may_go(ref: ObjectRef) -> bool:
+            return windows.is_open and rollout.before(ref) is None
+
+        report = (await replacing.go_on(execution, may_go)).after(report)
     return report
 
 
 async def _applied(
-    desired: Desired, found: LiveCluster, rollout: Rollout, canary: CanaryPass | None, context: ReconcileContext
+    desired: Desired, found: LiveCluster, rollout: Rollout, staging: _Staging, context: ReconcileContext
 ) -> Report:
     """Plan and apply, and once more if the server knows what the caches could not."""
+    canary = staging.canary
     key, manifests = desired.cluster.key, as_held(desired.manifests, found.objects)
     knowledge, execution = _knowledge(desired, found, rollout, context), _execution(key, context)
+    knowledge = replace(knowledge, closed=staging.closed)
     if canary is not None:
         knowledge = replace(knowledge, gate=_staged_gate(canary, rollout, found))
     objects = dict(found.objects)
     with suppress(ChronikError):  # what cannot be read is reported when it cannot be created
-        objects |= await named(context.kube, others(manifests, found.uninstalled), objects)
+        objects |= await named(context.kube, others(manifests), objects, found.missing)
     report = await converge(manifests, objects, knowledge, execution)
     better = await _better_informed(knowledge, report, context)
     if better is None:
@@ -200,7 +221,6 @@ def _knowledge(desired: Desired, found: LiveCluster, rollout: Rollout, context: 
         expandable=found.expandable,
         missing=found.missing,
         gate=rollout.gate,
-        uninstalled=found.uninstalled,
         unread=found.unread,
     )
 
@@ -233,7 +253,7 @@ def _remember(key: ClusterKey, result: Result, context: ReconcileContext) -> Non
         context.cache.observe_write(result.answer)
     elif isinstance(result.action, Prune | ReplacePod) and result.outcome in {"pruned", "replaced"}:
         context.cache.observe_delete(result.ref, result.action.uid)
-    elif isinstance(result.error, KindMissing):
+    elif isinstance(result.action, NotInstalled):
         context.cache.own.look_again(result.ref.kind)
     if result.flapping:
         context.flapping.setdefault(key, {})[result.ref] = result.flapping
@@ -259,7 +279,12 @@ def _rollout(desired: Desired, found: LiveCluster, replacing: Replacing, context
 
 
 def _rotation(
-    desired: Desired, live: LiveCluster, rollout: Rollout, report: Report, context: ReconcileContext
+    desired: Desired,
+    live: LiveCluster,
+    rollout: Rollout,
+    report: Report,
+    staging: _Staging,
+    context: ReconcileContext,
 ) -> Rotation:
     """Compare the Secrets that pods run with to those that are there, after objects were applied.
 
@@ -277,6 +302,8 @@ def _rotation(
         return Rotation(digests=made_with)
 
     def may_restart(ref: ObjectRef, started: Sequence[ObjectRef]) -> bool:
+        if not staging.windows.is_open and is_well(live.objects.get(ref)):
+            return False
         free = rollout.is_restarting(ref) or rollout.before(ref, started) is None
         return free and ref not in not_done and not any(map(is_held, live.objects.values()))
 

@@ -16,7 +16,7 @@ from chronik.operator.context import ReconcileContext, ReconcileResult, status_o
 from chronik.operator.deadline import is_overdue
 from chronik.plan.deletion import backups_go, leftovers, when_deleted
 from chronik.status.assess import NOTHING_DONE, describe_error, pause
-from chronik.status.compute import deleting, pending, refused
+from chronik.status.compute import deleting, is_rolling, pending, refused
 from chronik.status.events import Announcement, announcements
 from chronik.status.own import template_conditions
 
@@ -48,6 +48,8 @@ def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
     context.flapping.pop(key, None)
     context.creation.pop(key, None)
     context.deadlines.forget(key)
+    if context.analyst is not None:
+        context.analyst.forget(key)
     for known in [each for each in context.revisions if each[0] == key]:
         del context.revisions[known]
     context.cache.uses(key, ())
@@ -221,7 +223,11 @@ def _is_updating(key: ClusterKey, context: ReconcileContext) -> bool:
     status = status_of(document)
     if is_overdue(status):  # what does not come further must not keep all others from the new version
         return False
+    if status.get("pendingRestarts"):  # until its window opens
+        return False
     if (status.get("rollout") or {}).get("phase") == "Paused":  # for as long as a person wants, too
         return False
-    begun = key in context.upgrading and status.get("operatorVersion") != context.version
-    return status.get("phase") == "Updating" or (begun and status.get("phase") == "Running")
+    if status.get("phase") != "Running" or status.get("operatorVersion") == context.version:
+        return status.get("phase") == "Updating"
+    # A process that was killed may have begun the roll before any status told of it.
+    return key in context.upgrading or any(map(is_rolling, context.cache.workloads(key)))

@@ -18,8 +18,11 @@ from chronik.operator.backups.tend import tend_backups
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
 from chronik.operator.membership.members import membership
-from chronik.status.assess import assess, describe_error, invalid, with_rollout
-from chronik.status.compute import Observation, derive
+from chronik.operator.recovery.recover import recover
+from chronik.rollout.analysis import analysis_conditions
+from chronik.rollout.pending import deferred
+from chronik.status.assess import assess, describe_error, invalid, with_pending, with_rollout
+from chronik.status.compute import RESTART_PENDING, Observation, derive, is_rollout
 from chronik.status.creation import with_creation_failures
 from chronik.status.own import own_conditions, template_conditions
 
@@ -32,11 +35,11 @@ if TYPE_CHECKING:
     from chronik.operator.context import ReconcileContext
     from chronik.operator.convergence import Converged
     from chronik.operator.membership.members import Membership
+    from chronik.operator.recovery.recover import Recovery
     from chronik.plan.live import LiveCluster
-    from chronik.plan.results import Report
     from chronik.problem import Problem
     from chronik.status.assess import Assessment
-    from chronik.status.compute import Condition
+    from chronik.status.compute import Condition, Reason
 
 
 _BACKUP_AGAIN = 60.0
@@ -71,47 +74,58 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
     except RenderError as error:
         return await lifecycle.reject(document, describe_error(error), context)
 
-    # 4. Plan and apply (client): only what differs is sent; nothing while paused.
+    # 4. Plan and apply (client): only what differs is sent; nothing while paused. Before its first workload, a cluster
+    # that begins with what a backup holds is given that, over several passes.
+    recovery = await recover(desired, context)
+    if recovery.held is not None:
+        return recovery.held
     converged = await converge_cluster(desired, context)
     if converged.report.interrupted:  # the next pass, ours or another leader's, finds out how far this one came
         return ReconcileResult("waiting", report=converged.report, wrote=bool(converged.report.written))
 
     # 5. Status (client): one write, if it says anything new. What schedules want comes first, if there are any.
     backups = await tend_backups(cluster, document, context)
-    return await _update_status(desired, converged, group, backups, validated.problems, context)
+    return await _update_status(desired, converged, group, (recovery, backups), validated.problems, context)
 
 
 async def _update_status(
     desired: Desired,
     converged: Converged,
     group: Membership,
-    backups: Backups,
+    kept: tuple[Recovery, Backups],
     problems: Sequence[Problem],
     context: ReconcileContext,
 ) -> ReconcileResult:
     """Derive the status from what is there now, write it, record Events, and return how the pass ended."""
     document, report = desired.document, converged.report
+    recovery, backups = kept
     extra = _about_templates(desired, converged, context)
     assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused, extra=extra)
     if converged.unread and assessment.failure is None and assessment.waiting is None:
         assessment = replace(assessment, waiting=describe_error(converged.unread), retry="permanent")
     if assessment.failure is None and assessment.waiting is None:
         assessment = replace(assessment, waiting=group.waiting)
+    pending = converged.pending
+    assessment = with_pending(assessment, pending.conditions, pending.waiting)
     if converged.rollout:
+        told = analysis_conditions(converged.rollout.status)
+        assessment = replace(assessment, conditions=(*assessment.conditions, *told))
         assessment = with_rollout(assessment, converged.rollout.failure, converged.rollout.waiting)
     observation = _observation(desired, converged, assessment, context)
-    if backups.conditions or backups.status:
-        details = {**observation.details, **({"backup": backups.status} if backups.status else {})}
-        observation = replace(observation, extra=(*observation.extra, *backups.conditions), details=details)
+    for name, each in (("recovery", recovery), ("backup", backups)):
+        if each.conditions or each.status:
+            details = {**observation.details, **({name: each.status} if each.status else {})}
+            observation = replace(observation, extra=(*observation.extra, *each.conditions), details=details)
     if group.voters:
         observation = replace(observation, details={**observation.details, "members": [*group.voters]})
     status = derive(desired.cluster, observation, context.now())
     wrote = await lifecycle.write_status(document, status, context)
     lifecycle.record_events(document, report, status, context)
-    result = _result(report, assessment, status, paused=desired.paused)
+    result = _result(converged, assessment, status, paused=desired.paused)
     missing = missing_pods(converged.live.objects)
     backup_again = later(context.now(), _BACKUP_AGAIN) if backups.failed else backups.again_at
-    times = (backup_again, converged.rollout.again_at if converged.rollout else "")
+    again = (backup_again, recovery.again_at, pending.again_at)
+    times = (*again, converged.rollout.again_at if converged.rollout else "")
     again_at = min(filter(None, times), default="")
     rollout = (status.get("rollout") or {}).get("phase", "")
     done = wrote or bool(report.written)
@@ -124,7 +138,6 @@ def _about_templates(desired: Desired, converged: Converged, context: ReconcileC
         desired.cluster,
         desired.manifests,
         converged.live.objects,
-        converged.live.uninstalled,
         converged.unread,
     )
     return [*own, *template_conditions(context.templates_trouble())]
@@ -152,7 +165,7 @@ def _observation(
 def _is_overdue(desired: Desired, live: LiveCluster, context: ReconcileContext) -> bool:
     """Tell whether a roll has made no progress for too long; while paused, or when all is ready, none goes on."""
     key, previous = desired.cluster.key, status_of(desired.document)
-    if desired.paused or previous.get("phase") != "Updating":
+    if desired.paused or previous.get("phase") != "Updating" or previous.get("pendingRestarts"):
         context.deadlines.forget(key)
         return False
     return context.deadlines.exceeded(key, live.objects, previous, context.monotonic())
@@ -161,20 +174,35 @@ def _is_overdue(desired: Desired, live: LiveCluster, context: ReconcileContext) 
 def _details(document: Manifest, converged: Converged, context: ReconcileContext) -> dict[str, Any]:
     """Return what else the status says: which version of chronik did it, and what the Secrets were."""
     report = converged.report
-    version = context.version if report.results and not report.hindered else status_of(document).get("operatorVersion")
+    is_done = report.results and not report.hindered and not deferred(report)
+    version = context.version if is_done else status_of(document).get("operatorVersion")
     previous = status_of(document).get("rollout") if is_paused(document) else None
     rollout = converged.rollout.status if converged.rollout else previous
-    details = {"operatorVersion": version, "secretDigests": converged.secrets.digests, "rollout": rollout}
+    details = {
+        "operatorVersion": version,
+        "secretDigests": converged.secrets.digests,
+        "rollout": rollout,
+        "pendingRestarts": converged.pending.status,
+    }
     return {key: value for key, value in details.items() if value}
 
 
-def _result(report: Report, assessment: Assessment, status: Mapping[str, Any], *, paused: bool) -> ReconcileResult:
+def _result(
+    converged: Converged, assessment: Assessment, status: Mapping[str, Any], *, paused: bool
+) -> ReconcileResult:
+    report, waits = converged.report, bool(converged.pending.status)
     result: Literal["failed", "waiting", "paused", "ok"] = "ok"
     if assessment.failure:
         result = "failed"
-    elif assessment.waiting:
+    elif assessment.waiting and not (waits and _is_for_window(converged, assessment.waiting)):
         result = "waiting"
     elif paused:
         result = "paused"
     reason = assessment.failure or assessment.waiting
-    return ReconcileResult(result, assessment.retry, str(status["phase"]), report, reason)
+    return ReconcileResult(result, assessment.retry, str(status["phase"]), report, reason, pending=waits)
+
+
+def _is_for_window(converged: Converged, waiting: Reason) -> bool:
+    """Return whether a window is all that is waited for: its opening is known, so nothing has to be looked at."""
+    outside = converged.rollout is not None and converged.rollout.outside
+    return waiting.reason == RESTART_PENDING or (outside and is_rollout(waiting))

@@ -122,7 +122,7 @@ class Workers:
             self.running -= 1
         self.ended[key] = self.clock.now(), None if outcome.result == "claimed" else generation
         self._note(key, outcome)
-        if outcome.wrote or outcome.result not in {"ok", "paused"} or outcome.phase == "Updating":  # has a deadline
+        if outcome.wrote or outcome.result not in {"ok", "paused"} or _has_deadline(outcome):
             self.clean.pop(key, None)
         else:
             self.clean[key] = looks
@@ -197,13 +197,15 @@ class Workers:
             self.metrics.cluster_gone(key)
         elif outcome.phase:
             self.metrics.rollout(key, outcome.rollout)
-            self.metrics.cluster(key, outcome.phase, None if outcome.rollout == "Paused" else self._since(key))
+            self.metrics.restart_pending(key, self._since(key, "RestartPending") if outcome.pending else None)
+            stands = outcome.pending or outcome.rollout == "Paused"
+            self.metrics.cluster(key, outcome.phase, None if stands else self._since(key))
 
-    def _since(self, key: ClusterKey) -> float | None:
-        """Return since when a cluster is ready or not, in seconds since 1970: our own restart changes nothing."""
+    def _since(self, key: ClusterKey, kind: str = "Ready") -> float | None:
+        """Return since when a condition is as it is, in seconds since 1970: our own restart changes nothing."""
         document = self.context.cache.cluster(key) or {}
         conditions = (document.get("status") or {}).get("conditions") or ()
-        times = [each["lastTransitionTime"] for each in conditions if each["type"] == "Ready"]
+        times = [each["lastTransitionTime"] for each in conditions if each["type"] == kind]
         with suppress(ValueError, OverflowError):  # others can write there what no clock shows
             return datetime.fromisoformat(times[0]).timestamp() if times else None
         return None
@@ -239,6 +241,11 @@ class Workers:
     def _by_time(self, key: ClusterKey) -> None:
         if key in self.again:
             self.queue.add_after(WorkKey.of(key), self.again[key] - self.clock.now())
+
+
+def _has_deadline(outcome: ReconcileResult) -> bool:
+    """Return whether time alone may change something: a roll that goes on has a deadline, one that waits has none."""
+    return outcome.phase == "Updating" and not outcome.pending
 
 
 def seconds_until(then: str, now: str) -> float:

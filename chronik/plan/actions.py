@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from chronik.plan.live import not_known
+
 if TYPE_CHECKING:
     from chronik.errors import FieldOwner
     from chronik.manifest import KindName, Manifest, ObjectRef
     from chronik.plan.changes import Change
+    from chronik.plan.live import Missing
 
 REPLICAS_MANAGER = "chronik-operator-replicas"
 """The field manager that holds a replica count while it is handed to an autoscaler, or back."""
@@ -143,24 +146,23 @@ class Skip(Action):
 class Deferred(Action):
     """Part of the object stays as it is, though something else is wanted; the rest goes on. `hint`: what to do."""
 
-    code: Literal["StorageNotExpandable", "StorageShrink"]
+    code: Literal["StorageNotExpandable", "StorageShrink", "RestartPending"]
     hint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotInstalled(Action):
-    """The API server does not know the object's kind yet. Everything else goes on; `hint`: what to do."""
+    """No object of its kind can be made yet. Everything else goes on; `code` is a condition's, `hint` what to do."""
 
     kind: KindName
-    hint: str = (
-        "Install the CustomResourceDefinition that defines it. An operator makes the object then; without one, apply"
-        " again."
-    )
+    code: str
+    hint: str
 
 
-def not_installed(ref: ObjectRef, kind: KindName) -> NotInstalled:
-    """Return that an object cannot be there, because its kind is not installed."""
-    return NotInstalled(ref=ref, kind=kind, reason=f"the cluster does not know the kind {kind.described}")
+def not_installed(ref: ObjectRef, kind: KindName, why: Missing | None = None) -> NotInstalled:
+    """Return that an object cannot be there: its kind is not installed, unless `why` says something else."""
+    code, message, hint = why or not_known(kind)
+    return NotInstalled(ref=ref, kind=kind, reason=message, code=code, hint=hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,11 +195,6 @@ class Blocked(Obstacle):
 
     by: ObjectRef | None = None
     changes: tuple[Change, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KindUnavailable(Obstacle):
-    """The server does not know the object's kind, or may not be asked for it. Nothing else waits for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -186,3 +186,11 @@ def _pairs(path: FieldPath, old: Any, new: Any) -> list[_Part] | None:
 
 def _item_name(field: str) -> str:
     return str(field_path((field,))[0])
+
+
+def summary(changes: Sequence[Change], takes: Sequence[FieldOwner], removes: Sequence[FieldOwner]) -> str:
+    """Return how many changes there are, and what they take from other field managers."""
+    count = f"{len(changes)} change{'s' if len(changes) > 1 else ''}"
+    taken, removed = (", ".join(sorted({owner.manager for owner in owners})) for owners in (takes, removes))
+    parts = (count, taken and f"fields taken from {taken}", removed and f"what {removed} added is removed")
+    return ", ".join(filter(None, parts))

@@ -17,6 +17,7 @@ from chronik.plan.managed_fields import (
     FieldPath,
     FieldPlace,
     Fields,
+    extracted,
     is_atomic_map,
     item_field,
     key_names,
@@ -262,6 +263,25 @@ def alters(difference: Difference, live: Manifest, fields: Fields) -> bool:
     others = [entry.get("fieldsV1") or {} for entry in entries if entry.get("fieldsV1") is not fields]
     ours = (difference.path + leaf for leaf in leaves(node_at(fields, difference.path) or {}))
     return any(all(node_at(tree, leaf) is None for tree in others) for leaf in ours)
+
+
+def restarting(parts: Iterable[Difference], live: Manifest, fields: Fields) -> list[Difference]:
+    """Return the differences of a workload's pod template that would restart its pods."""
+    return [each for each in parts if each.path[:2] == _TEMPLATE and alters(each, live, fields)]
+
+
+_TEMPLATE: FieldPath = ("f:spec", "f:template")
+
+
+def as_applied(desired: Manifest, live: Manifest) -> Manifest | None:
+    """Return a workload with the pod template that was applied last; None if nobody has recorded which that was."""
+    template = extracted(live, {"f:spec": _only_template(applied_fields(live) or {})}).get("spec", {}).get("template")
+    return desired | {"spec": desired["spec"] | {"template": template}} if template else None
+
+
+def _only_template(fields: Fields) -> Fields:
+    spec = fields.get("f:spec", {})
+    return {"f:template": spec["f:template"]} if "f:template" in spec else {}
 
 
 # --- two spellings of one value ---------------------------------------------------------------------------------------

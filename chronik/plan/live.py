@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from chronik.errors import KindMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from chronik.manifest import KindName, Manifest, ObjectRef
+
+
+class Missing(NamedTuple):
+    """Why no object of a kind can be made: a condition's reason, what is the matter, and what to do about it."""
+
+    reason: str
+    message: str
+    hint: str
+
+
+def not_known(kind: KindName) -> Missing:
+    """Return that the API server does not know a kind, because nobody has installed it."""
+    hint = "Install the CustomResourceDefinition that defines it. An operator makes the object then; without one, apply"
+    return Missing(KindMissing.reason, f"the cluster does not know the kind {kind.described}", f"{hint} again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +33,8 @@ class LiveCluster:
 
     `document` is its ChronikCluster; `objects` are of the kinds that chronik renders, with their `managedFields`;
     `claims` are PersistentVolumeClaims. `expandable` tells of StorageClasses whether they expand volumes; of one that
-    is not in it, that is not known. `missing` are the optional kinds that are not installed. `uninstalled` says of
-    kinds of user templates, by name, why nothing of them can be made; `unread` are those of which it is not known what
-    there is.
+    is not in it, that is not known. `missing` says of kinds why no object of them can be made; `unread` are kinds of
+    which it is not known what there is.
     """
 
     document: Manifest | None = None
@@ -27,8 +42,7 @@ class LiveCluster:
     pods: Sequence[Manifest] = ()
     claims: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
-    missing: Collection[KindName] = frozenset()
-    uninstalled: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[KindName, Missing] = field(default_factory=dict)
     unread: frozenset[KindName] = frozenset()
 
     @property

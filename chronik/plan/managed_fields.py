@@ -233,3 +233,37 @@ def owners_of(path: FieldPath, live: Manifest) -> list[FieldOwner]:
 def owner_of(entry: dict[str, Any], path: FieldPath) -> FieldOwner:
     """Return who owns the field at a path, by an entry of `managedFields`."""
     return FieldOwner(server_path(path), entry["manager"], entry["operation"], entry.get("subresource", ""))
+
+
+def extracted(live: Any, tree: Fields, without: Any = None) -> Any:
+    """Return the owned part of a value, less what is in `without` already."""
+    if isinstance(live, list):
+        return _extracted_items(live, tree, without or ())
+    found = {}
+    for field, node in tree.items():
+        name = field[2:]
+        if field == "." or not isinstance(live, dict) or name not in live:
+            continue
+        inside = without.get(name) if isinstance(without, dict) else None
+        if node.keys() - {"."}:
+            part = extracted(live[name], node, inside)
+            if part:
+                found[name] = part
+        elif inside is None:
+            found[name] = live[name]
+    return found
+
+
+def _extracted_items(live: list[Any], tree: Fields, without: Any) -> list[Any]:
+    names = key_names(tree)
+    inside = keyed(without, names)
+    owned = {owned_key(field): node for field, node in tree.items() if field != "."}
+    found = []
+    for key, item in keyed(live, names).items():  # in the order in which they are there
+        node = owned.get(key)
+        if node is None or (key in inside and not node.keys() - {"."}):
+            continue
+        part = extracted(item, node, inside.get(key)) if node.keys() - {"."} else item
+        if part:
+            found.append({name: item[name] for name in names if name in item} | part if names else part)
+    return found

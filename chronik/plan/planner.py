@@ -34,8 +34,8 @@ from chronik.plan.actions import (
     Apply,
     Blocked,
     Create,
+    Deferred,
     Foreign,
-    KindUnavailable,
     Obstacle,
     Plan,
     Prune,
@@ -46,7 +46,7 @@ from chronik.plan.actions import (
     Wait,
     not_installed,
 )
-from chronik.plan.changes import NO_SECRETS, Mask, changes_of
+from chronik.plan.changes import NO_SECRETS, Mask, changes_of, summary
 from chronik.plan.configuration import predecessor, record_of_kinds, replaced, why_still_read
 from chronik.plan.conflicts import (
     conflict,
@@ -57,7 +57,7 @@ from chronik.plan.conflicts import (
     still_scaled,
     unchangeable,
 )
-from chronik.plan.drift import alters, applied_fields, drift, split
+from chronik.plan.drift import applied_fields, as_applied, drift, restarting, split
 from chronik.plan.managed_fields import BEFORE_FIRST_APPLY
 from chronik.plan.ownership import Owner, additions, ownership_of, pruned
 from chronik.plan.replicas import (
@@ -85,9 +85,9 @@ if TYPE_CHECKING:
 
     from chronik.errors import FieldOwner
     from chronik.manifest import Manifest
-    from chronik.plan.changes import Change
     from chronik.plan.configuration import Record
     from chronik.plan.drift import Difference
+    from chronik.plan.live import Missing
     from chronik.plan.volumes import Volumes
 
     RolloutGate = Callable[[Create | Apply, tuple[ObjectRef, ...]], ObjectRef | None]
@@ -112,9 +112,9 @@ class PlanContext:
     `pods` its pods, as far as they are known, and `expandable` tells of StorageClasses whether they expand volumes.
     `gate` is asked before a workload is created or its pods restart, with the workloads of this plan of which that is
     already so; it names the one to wait for, if any. `unscaled` are workloads of which the server has said that no
-    autoscaler at all scales them. `missing` are kinds that are not installed: their objects are left out. `uninstalled`
-    says of kinds of user templates, by name, why nothing of them can be made now; `unread` are those of which it is not
-    known what there is.
+    autoscaler at all scales them. `missing` says of kinds why no object of them can be made: theirs are left out.
+    `unread` are kinds of which it is not known what there is. `closed` says why pods that are ready may not restart
+    now; empty if they may.
     """
 
     cluster: str
@@ -128,11 +128,11 @@ class PlanContext:
     pods: Sequence[Manifest] = ()
     expandable: Mapping[str, bool] = field(default_factory=dict)
     unscaled: Collection[ObjectRef] = frozenset()
-    missing: Collection[KindName] = frozenset()
+    missing: Mapping[KindName, Missing] = field(default_factory=dict)
     mask: Mask = NO_SECRETS
     gate: RolloutGate | None = None
-    uninstalled: Mapping[str, str] = field(default_factory=dict)
     unread: Collection[KindName] = ()
+    closed: str = ""
 
 
 def plan(desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], context: PlanContext) -> Plan:
@@ -201,10 +201,8 @@ class _Planner:
 
     def _step(self, manifest: Manifest) -> Step:
         ref = ObjectRef.of(manifest)
-        if (kind := KindName.of(manifest)) in self.context.missing:
-            return Step(ref, (not_installed(ref, kind),))
-        if why := self.context.uninstalled.get(ref.kind):
-            return Step(ref, (KindUnavailable(ref=ref, reason="its kind is not available here", hint=why),))
+        if why := self.context.missing.get(kind := KindName.of(manifest)):
+            return Step(ref, (not_installed(ref, kind, why),))
         live = self.observed.get(ref)
         if live is None:
             return Step(ref, tuple(self._created(manifest)))
@@ -233,6 +231,23 @@ class _Planner:
         return Create(ref=ref, reason=f"replaces {before.name}", manifest=manifest, changes=changes, replaces=before)
 
     def _existing(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
+        if not self._waits_to_restart(manifest, live):
+            return self._brought_up(manifest, live, adoption)
+        kept = as_applied(manifest, live)
+        rest = self._brought_up(kept, live, adoption) if kept else []
+        return [*rest, self._pending(ObjectRef.of(live), "its pods are to restart")]
+
+    def _waits_to_restart(self, manifest: Manifest, live: Manifest) -> bool:
+        """Return whether an apply would restart pods that had better wait; if none is ready, nothing is lost."""
+        if not self.context.closed or manifest["kind"] not in WORKLOAD_KINDS:
+            return False
+        restarts = restarting(split(drift(manifest, live)), live, applied_fields(live) or {})
+        return bool(restarts) and bool((live.get("status") or {}).get("readyReplicas"))
+
+    def _pending(self, ref: ObjectRef, reason: str) -> Deferred:
+        return Deferred(ref=ref, code="RestartPending", reason=reason, hint=self.context.closed)
+
+    def _brought_up(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
         if manifest["kind"] != "StatefulSet":
             return self._updated(manifest, live, adoption)
         found = volumes(manifest, live, self.context.claims, self.context.expandable)
@@ -276,6 +291,8 @@ class _Planner:
         level, ref = at_live_size(found.manifest, live), ObjectRef.of(live)
         independent = claim_retention(live) == "Retain" and not owned_claims(found.claims, live["metadata"]["uid"])
         actions = self._updated(level if independent else retaining(level), live, adoption)
+        if self.context.closed:
+            return [*actions, self._pending(ref, "is to be created anew with larger volumes")]
         if any(isinstance(action, Obstacle) for action in actions):
             return actions
         if not independent:
@@ -316,11 +333,11 @@ class _Planner:
         if refused:
             added = tuple(owner for owner in removes if owner in refused)
             return conflict(ref, refused, changes, added, operated=self._operated)
-        restarts = [each for each in parts if each.path[:2] == _TEMPLATE and alters(each, live, fields)]
+        restarts = restarting(parts, live, fields)
         return self._gated(
             (Adopt if adoption else Apply)(
                 ref=ref,
-                reason=adoption or _summary(changes, owners, removes),
+                reason=adoption or summary(changes, owners, removes),
                 manifest=manifest,
                 changes=changes,
                 restarts=changes_of(restarts, live, mask=self.context.mask),
@@ -370,9 +387,6 @@ class _Planner:
         return Skip(ref=ObjectRef.of(live), why="kept", reason=read) if read else action
 
 
-_TEMPLATE = ("f:spec", "f:template")
-
-
 def _steps(numbered: Iterable[tuple[int, Step]], stage: int) -> tuple[Step, ...]:
     return tuple(step for number, step in numbered if number == stage)
 
@@ -381,10 +395,3 @@ def _noted(actions: Sequence[Action], added: tuple[FieldOwner, ...]) -> Sequence
     """Return the actions about an object with what others have added to it, unless they remove it."""
     first, *rest = actions
     return [replace(first, additions=added), *rest] if added and first.ref.kind in WORKLOAD_KINDS else actions
-
-
-def _summary(changes: tuple[Change, ...], takes: tuple[FieldOwner, ...], removes: tuple[FieldOwner, ...]) -> str:
-    count = f"{len(changes)} change{'s' if len(changes) > 1 else ''}"
-    taken, removed = (", ".join(sorted({owner.manager for owner in owners})) for owners in (takes, removes))
-    parts = (count, taken and f"fields taken from {taken}", removed and f"what {removed} added is removed")
-    return ", ".join(filter(None, parts))

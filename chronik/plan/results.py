@@ -15,7 +15,6 @@ from chronik.plan.actions import (
     Deferred,
     Foreign,
     GrowClaim,
-    KindUnavailable,
     NotInstalled,
     Obstacle,
     Prune,
@@ -151,7 +150,7 @@ OUTCOMES: dict[type[Action], Outcome] = {
 
 def hinders(result: Result) -> bool:
     """Return whether nothing may be pruned after this result: an object that is wanted may have come to harm."""
-    return result.outcome not in WROTE | LEFT_ALONE and not isinstance(result.action, KindUnavailable)
+    return result.outcome not in WROTE | LEFT_ALONE
 
 
 def undone(action: Action) -> Result:

@@ -29,12 +29,14 @@ class Rotation:
     """What is to be done about changed Secrets.
 
     `restarts` brings pods to the Secrets that are there now. `digests` goes into the status: by component, what its
-    pods were made with. `missing` are Secrets that do not exist, by the workload that needs them.
+    pods were made with. `missing` are Secrets that do not exist, by the workload that needs them. `waiting` are
+    workloads whose pods are to restart, and may not yet.
     """
 
     restarts: Plan = field(default_factory=lambda: Plan(()))
     digests: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[ObjectRef, tuple[str, ...]] = field(default_factory=dict)
+    waiting: tuple[ObjectRef, ...] = ()
 
 
 def rotation(
@@ -53,6 +55,7 @@ def rotation(
     steps: list[Step] = []
     digests: dict[str, str] = {}
     missing: dict[ObjectRef, tuple[str, ...]] = {}
+    waiting: list[ObjectRef] = []
     for workload in desired:
         names = required_secrets(workload)
         if workload["kind"] not in WORKLOAD_KINDS or not names:
@@ -66,9 +69,14 @@ def rotation(
             continue
         now = _digest(found)
         digests[component] = made_with.get(component, now)
-        if _is_due(observed.get(ref), digests[component], now) and may_restart(ref, [step.ref for step in steps]):
+        if not _is_due(observed.get(ref), digests[component], now):
+            continue
+        if may_restart(ref, [step.ref for step in steps]):
             steps.append(Step(ref, (_restart(workload, now),)))
-    return Rotation(Plan((Stage("rotation", tuple(steps)),)) if steps else Plan(()), digests, missing)
+        else:
+            waiting.append(ref)
+    restarts = Plan((Stage("rotation", tuple(steps)),)) if steps else Plan(())
+    return Rotation(restarts, digests, missing, tuple(waiting))
 
 
 def _is_due(live: Manifest | None, made_with: str, now: str) -> bool:

@@ -16,7 +16,7 @@ from chronik.api.components import claim_name_pattern
 from chronik.manifest import FIELD_MANAGER, ObjectRef
 from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Deferred, GrowClaim, Recreate
 from chronik.plan.drift import same
-from chronik.plan.managed_fields import Fields, item_field, key_names, keyed, managed_entries, owned_key
+from chronik.plan.managed_fields import Fields, extracted, item_field, key_names, keyed, managed_entries
 from chronik.plan.ownership import has_owner
 from chronik.plan.replicas import counting, handover
 from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER
@@ -209,7 +209,7 @@ def recreation(
     manifest = desired
     after: list[Action] = []
     for manager, tree in _trees_of_others(live).items():
-        fields = _extracted(live, tree, manifest)
+        fields = extracted(live, tree, manifest)
         if fields:
             manifest = _overlaid(manifest, fields, tree)
             after.append(handover(desired, manager, fields, "stays as others have set it"))
@@ -286,42 +286,6 @@ def _only(tree: Fields, *keys: str) -> Fields:
 
 def _union(left: Fields, right: Fields) -> Fields:
     return left | {key: _union(left.get(key, {}), node) for key, node in right.items()}
-
-
-def _extracted(live: Any, tree: Fields, without: Any) -> Any:
-    """Return the owned part of a value, less what is in `without` already."""
-    if isinstance(live, list):
-        return _extracted_items(live, tree, without or ())
-    found = {}
-    for field, node in tree.items():
-        name = field[2:]
-        if field == "." or not isinstance(live, dict) or name not in live:
-            continue
-        inside = without.get(name) if isinstance(without, dict) else None
-        if node.keys() - {"."}:
-            part = _extracted(live[name], node, inside)
-            if part:
-                found[name] = part
-        elif inside is None:
-            found[name] = live[name]
-    return found
-
-
-def _extracted_items(live: list[Any], tree: Fields, without: Any) -> list[Any]:
-    names = key_names(tree)
-    present, inside = keyed(live, names), keyed(without, names)
-    found = []
-    for field, node in tree.items():
-        key = None if field == "." else owned_key(field)
-        if field == "." or key not in present:
-            continue
-        item = present[key]
-        if key in inside and not node.keys() - {"."}:
-            continue
-        part = _extracted(item, node, inside.get(key)) if node.keys() - {"."} else item
-        if part:
-            found.append({name: item[name] for name in names if name in item} | part if names else part)
-    return found
 
 
 def _overlaid(value: Any, extra: Any, tree: Fields) -> Any:

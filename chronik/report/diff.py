@@ -35,6 +35,7 @@ from chronik.wording import counted, listed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from chronik.api.spec import Cluster
     from chronik.errors import FieldOwner
     from chronik.manifest import ObjectRef
     from chronik.plan.actions import Action
@@ -96,6 +97,7 @@ class ClusterDiff:
     `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet. `command` is
     what hands the document to the operator that manages the cluster, if one does; `paused` is that it changes nothing.
     `gone` is that its document is no longer there, so that it is to be deleted; `volumes` are the claims that stay.
+    `windows` are those in which an operator begins restarts, in words.
     """
 
     result: ClusterResult
@@ -105,6 +107,7 @@ class ClusterDiff:
     paused: bool = False
     gone: bool = False
     volumes: tuple[ObjectRef, ...] = ()
+    windows: tuple[str, ...] = ()
 
     @property
     def differs(self) -> bool:
@@ -127,6 +130,8 @@ def as_text(cluster_diffs: Sequence[ClusterDiff], *, width: int | None, color: b
             page.labelled("note", CYAN, note)
         if cluster_diff.result.operator and cluster_diff.result.error is None:
             page.labelled("note", CYAN, _operators(cluster_diff))
+        if waits := windows_text(cluster_diff):
+            page.labelled("note", CYAN, waits)
         if cluster_diff.gone:
             page.labelled("note", CYAN, gone_text(cluster_diff))
         if cluster_diff.result.error is None:
@@ -161,6 +166,22 @@ def gone_text(cluster_diff: ClusterDiff) -> str:
         f"{key}: no document describes it any more. apply leaves such a cluster alone; its operator deletes it with"
         f" its ChronikCluster, or else {command} does.{volumes}"
     )
+
+
+def windows_text(cluster_diff: ClusterDiff) -> str:
+    """Say when an operator restarts the pods that are to restart; empty if none are, or it may at any time."""
+    actions = (each.action for each in cluster_diff.result.report.results)
+    restarts = any(isinstance(each, Apply | Recreate) and each.restarts for each in actions)
+    if not restarts or not cluster_diff.windows:
+        return ""
+    return f"{cluster_diff.result.key}: its operator begins restarts in windows only: {'; '.join(cluster_diff.windows)}"
+
+
+def window_texts(cluster: Cluster) -> tuple[str, ...]:
+    """Return the windows of a cluster in words."""
+    rollout = cluster.spec["rollout"]
+    windows = rollout["windows"] if rollout else ()
+    return tuple(f"{each['schedule']} for {each['duration']} ({each['timeZone']})" for each in windows)
 
 
 def _operators(cluster_diff: ClusterDiff) -> str:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chronik.plan.actions import Apply, GrowClaim, Recreate
 from chronik.plan.results import OBSTACLES
-from chronik.report.diff import OUTCOME_NUMBERS, gone_text, object_line, shown_objects, summary_text, write_object
+from chronik.report.diff import (
+    OUTCOME_NUMBERS,
+    gone_text,
+    object_line,
+    shown_objects,
+    summary_text,
+    windows_text,
+    write_object,
+)
 from chronik.report.page import Page, visible
 from chronik.report.summary import counts, object_results
 from chronik.wording import counted, sentence
@@ -137,6 +145,8 @@ def _sections(cluster_diff: ClusterDiff) -> list[_Section]:
     head = f"\n#### {_code(key)}\n\n{summary_text(cluster_diff).removeprefix(f'{key}: ')}\n\n"
     if cluster_diff.gone:
         head += f"{sentence(gone_text(cluster_diff).removeprefix(f'{key}: '))}\n\n"
+    if waits := windows_text(cluster_diff):
+        head += f"{sentence(waits.removeprefix(f'{key}: '))}\n\n"
     if error is not None:
         page = Page()
         page.paragraph("\n".join(filter(None, (f"error: {error.message}", error.hint))))

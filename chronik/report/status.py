@@ -56,7 +56,7 @@ def picture(
     return "".join([*lines[: height - end - 1], "…\n", *lines[len(lines) - end :]])
 
 
-_SPARED = ("addresses", "conditions", "volumes", "additions", "backups")
+_SPARED = ("addresses", "conditions", "volumes", "additions", "backups", "recovery")
 """The sections of a picture that can be left out, the first to go first."""
 
 
@@ -74,6 +74,7 @@ class _Picture:
             "addresses": self._addresses,
             "additions": self._additions,
             "backups": self._backups,
+            "recovery": self._recovery,
             "conditions": self._conditions,
         }
         for name, draw in rest.items():
@@ -160,6 +161,18 @@ class _Picture:
         for each in backup.get("schedules") or ():
             rests = "rests" if each.get("suspended") else f"next at {each.get('next', 'no time')}"
             self._row(each["name"], rests)
+
+    def _recovery(self) -> None:
+        """Write what the cluster was made from, to the second, and how far that is."""
+        found = self.view.status.get("recovery") or {}
+        if not found:
+            return
+        self._section("Recovery")
+        done = f"recovered, {age(found['finishedAt'], self.now)} ago" if "finishedAt" in found else "on its way"
+        self._row("from", f"{found['backup']}, {done}")
+        metastore = found.get("metastoreCutAt")
+        also = f", the metastore {metastore}" if metastore else ""
+        self._row("as of", f"{found['cutAt']}{also}: what was written later is lost")
 
     def _conditions(self) -> None:
         conditions = self.view.status.get("conditions") or ()

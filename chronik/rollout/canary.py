@@ -11,14 +11,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.rollout.order import next_replacement, right_order
-from chronik.rollout.steps import EVERY_POD, Command, Move, Staged, pods_of_step, seconds_of
+from chronik.rollout.steps import EVERY_POD, OPEN, Command, Move, Staged, begins_restart, pods_of_step, seconds_of
+from chronik.rollout.trial import Trial
 from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from chronik.api.spec import Canary
+    from chronik.rollout.analysis import Question
     from chronik.rollout.facts import PodFacts, SetFacts
+    from chronik.rollout.steps import Gates
 
 HALTED, ABORTED = "RolloutHalted", "RolloutAborted"
 
@@ -31,6 +34,10 @@ class Decision(NamedTuple):
     again_at: str = ""
     failure: Reason | None = None
     waiting: Reason | None = None
+    outside: bool = False
+    """Whether what comes next waits for a restart window."""
+    question: Question | None = None
+    """What is to be asked of a Prometheus now."""
 
 
 def is_given_up(previous: Mapping[str, Any], candidate: str) -> bool:
@@ -38,22 +45,28 @@ def is_given_up(previous: Mapping[str, Any], candidate: str) -> bool:
     return bool(candidate) and previous.get("aborted") == candidate
 
 
-def plan_rollout(
-    spec: Canary, sets: Sequence[Staged], candidate: str, previous: Mapping[str, Any], command: str, now: str
+def plan_rollout(  # noqa: PLR0913, PLR0917  # all that a decision rests on
+    spec: Canary,
+    sets: Sequence[Staged],
+    candidate: str,
+    previous: Mapping[str, Any],
+    command: str,
+    now: str,
+    gates: Gates = OPEN,
 ) -> Decision:
     """Return what comes next in a canary.
 
     `candidate` is a digest of all pod templates as the document wants them. `sets` are as the server has them after
     they were applied: with the candidate's template, or that of the stable revision once a candidate was given up.
-    `previous` is `status.rollout`, `now` a time in RFC 3339.
+    `previous` is `status.rollout`, `now` a time in RFC 3339. What was taken back goes back whatever the `gates` say.
     """
-    return _Decider(spec, sets, candidate, previous, Command.of(command, candidate), now).decide()
+    return _Decider(spec, sets, candidate, previous, Command.of(command, candidate), now, gates).decide()
 
 
 class _Decider:
     """One decision in the making."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # as above
         self,
         spec: Canary,
         sets: Sequence[Staged],
@@ -61,6 +74,7 @@ class _Decider:
         previous: Mapping[str, Any],
         command: Command,
         now: str,
+        gates: Gates,
     ) -> None:
         self.sets = [each for each in sets if each.has_canary]
         self.rest = [each for each in sets if not each.has_canary]
@@ -73,6 +87,9 @@ class _Decider:
         self.stable = str(previous.get("stable", ""))
         self.command = command
         self.now = now
+        self.closed = gates.closed
+        about = candidate, int(self.previous.get("attempt", 1))
+        self.trial = Trial(spec["analysis"], self.sets, self.previous, gates.measured, about, now)
 
     def decide(self) -> Decision:
         changing = [each for each in self.sets if each.changes]
@@ -106,7 +123,7 @@ class _Decider:
         As long as a template is not written everything begins anew. If the status does not tell, the partitions do:
         it is the first step that asks for as many pods as may be new by now.
         """
-        if any(each.pending for each in changing):
+        if any(each.pending or each.returns for each in changing):
             return 1
         if self.previous.get("step"):
             return int(self.previous["step"])
@@ -124,10 +141,15 @@ class _Decider:
     def _forward(self, step: int, changing: Sequence[Staged]) -> Decision:
         promotes = step > len(self.steps)
         phase = "Promoting" if promotes else "Progressing"
+        crashed = "" if promotes else self.trial.crashed()
+        if crashed:
+            return self._bad(step, crashed)
         if self.command.verb == "pause":
             return self._waits("Paused", step, "paused by a person", self._upkeep(changing, step))
         for each in changing:
             moves, message = self._toward(each, step)
+            if self.closed and (each.pending or begins_restart(moves)):
+                return self._outside(phase, step, changing)
             if moves or message:
                 return self._on_its_way(phase, step, moves, f"{each.component}: {message}")
         if promotes:
@@ -137,22 +159,26 @@ class _Decider:
     def _toward(self, staged: Staged, step: int) -> tuple[tuple[Move, ...], str]:
         """Return what brings a set to a step, and what it waits for: nothing at all if it is there."""
         facts, target = staged.facts, self._target(staged, step)
+        if staged.returns:
+            moves = (Move(staged, "release", "pods of an earlier candidate go"),) if facts.held and facts.seen else ()
+            return moves, "pods of an earlier candidate go"
         if staged.pending or not facts.seen:
             return (), "its controller has not seen the newest spec yet"
         strays = [pod for pod in facts.pods if pod.revision not in {facts.current, facts.update}]
         if strays:
-            return _cleared(staged, strays)
+            return _outlived(staged) if facts.surges else _cleared(staged, strays)
         wanted = facts.replicas - target
         if facts.held and facts.partition < wanted and target < facts.replicas:
             return (Move(staged, "partition", f"{target} of {facts.replicas} pods", wanted),), "was scaled"
         trouble = _unrest(facts)
         if trouble:
             return (), trouble
-        if facts.held and len(facts.new) < staged.allowed:
+        full = facts.surges and len(facts.pods) >= facts.replicas + staged.allowed  # it was scaled, and rounded
+        if facts.held and len(facts.new) < staged.allowed and not full:
             return (), f"{len(facts.new)} of {staged.allowed} pods run the newest revision"
         if facts.held and (facts.partition > wanted or target == facts.replicas):
             return (_lower(staged, wanted, f"{target} of {facts.replicas} pods"),), f"{target} pods are to follow"
-        if len(facts.new) < target:
+        if len(facts.new) < target and not (full and facts.held):
             return (), f"{len(facts.new)} of {target} pods run the newest revision"
         return (), ""
 
@@ -161,30 +187,50 @@ class _Decider:
         began = str(self.previous.get("pausedAt") or self.now)
         began = min(began, self.now, key=_time)  # a clock that was set back makes a pause longer, never shorter
         promoted = self.command.verb == "promote" and self.command.number in {step, None}
+        judged = self.trial.judged(step, began)
+        if judged and judged.failed:
+            return self._bad(step, judged.failed, judged.metrics)
+        began = judged.began if judged else began
         duration = pause["duration"] if pause else None
         ends = _after(began, seconds_of(duration)) if duration else ""
-        over = pause is None or promoted or (ends and _time(self.now) >= _time(ends))
-        if over:
+        over = pause is None or (ends and _time(self.now) >= _time(ends))
+        if promoted or (over and (judged is None or judged.passed)):
             following = step + 1
             phase = "Promoting" if following > len(self.steps) else "Progressing"
             return self._soon(
                 {**self._status(phase, following, "the step before is through"), "progressedAt": self.now}
             )
-        until = f"until {ends}" if ends else "until it is promoted"
-        return self._waits("Paused", step, until, (), began=began, again_at=ends)
+        until = "until its metrics are good" if over else f"until {ends}" if ends else "until it is promoted"
+        waits = self._waits("Paused", step, until, (), began=began, again_at="" if over else ends)
+        if judged is None:
+            return waits
+        status = {**waits.status, **({"analysis": [*judged.metrics]} if judged.metrics else {})}
+        question = self.trial.question(step, judged)
+        again_at = min(filter(None, (waits.again_at, judged.following if question else judged.due)), key=_time)
+        return waits._replace(status=status, question=question, again_at=again_at)
+
+    def _bad(self, step: int, message: str, metrics: Sequence[Mapping[str, Any]] = ()) -> Decision:
+        """Return what becomes of a candidate that is not good enough, as the document says."""
+        found = self._given_up(step, message) if self.trial.aborts else self._halted(step, message)
+        kept = metrics or self.previous.get("analysis") or ()
+        return found._replace(status={**found.status, **({"analysis": [*kept]} if kept else {})})
+
+    def _outside(self, phase: str, step: int, changing: Sequence[Staged]) -> Decision:
+        """Return that the next pods wait for a window; until then no deadline runs."""
+        return self._waits(phase, step, self.closed, self._upkeep(changing, step))._replace(outside=True)
 
     def _on_its_way(self, phase: str, step: int, moves: tuple[Move, ...], message: str) -> Decision:
         since = str(self.previous.get("progressedAt") or self.now)
         stood = self.previous.get("phase") in {"Paused", None} or self.previous.get("step") != step
         since = min(since, self.now, key=_time)
-        if stood or _done(self._components()) > _done(self.previous.get("components") or ()):
+        if stood or _done(self.trial.components()) > _done(self.previous.get("components") or ()):
             since = self.now
         ends = _after(since, self.deadline)
         if _time(self.now) >= _time(ends):
             return self._failed(step, f"{message}; no pod has come further for {self.deadline} s")
         status = {**self._status(phase, step, message), "progressedAt": since}
-        if self.previous.get("pausedAt") and self.previous.get("step") == step:
-            status["pausedAt"] = self.previous["pausedAt"]
+        if self.previous.get("step") == step:
+            status |= {each: self.previous[each] for each in ("pausedAt", "analysis") if self.previous.get(each)}
         return Decision(status, moves, again_at=ends, waiting=self._why(status))
 
     def _upkeep(self, changing: Sequence[Staged], step: int) -> tuple[Move, ...]:
@@ -232,6 +278,8 @@ class _Decider:
             return ()
         if not _goes_back(first):  # it was promoted already
             return self._toward(first, len(self.steps) + 1)[0]
+        if first.facts.surges:  # its template is back by now
+            return (Move(first, "release", "the candidate's pods go"),) if first.facts.held else ()
         following = next_replacement(first.facts)
         if following.what == "delete":
             return (Move(first, "delete", following.reason, pod=following.pod),)
@@ -256,6 +304,8 @@ class _Decider:
         kept = began or self.previous.get("pausedAt")
         if kept:
             status["pausedAt"] = kept
+        if self.previous.get("analysis") and self.previous.get("step") == step:
+            status["analysis"] = self.previous["analysis"]
         return Decision(status, moves, again_at=again_at, waiting=self._why(status))
 
     def _soon(self, status: dict[str, Any]) -> Decision:
@@ -269,28 +319,8 @@ class _Decider:
         if phase != "Complete":
             found |= {"step": min(step, len(self.steps) + 1), "of": len(self.steps)}
             found["attempt"] = attempt or self._attempt
-            found["components"] = self._components()
+            found["components"] = self.trial.components()
         return found | ({"message": message} if message else {})
-
-    def _components(self) -> list[dict[str, Any]]:
-        known = {each["name"]: each.get("stable") for each in self.previous.get("components") or ()}
-        found = []
-        for each in self.sets:
-            if each.component not in known and not each.changes:
-                continue
-            facts = each.facts
-            stable = known.get(each.component) or facts.current
-            off = [pod for pod in facts.pods if pod.revision != stable]
-            found.append(
-                {
-                    "name": each.component,
-                    "stable": stable,
-                    "updated": len(off),
-                    "ready": sum(pod.ready for pod in off),
-                    "of": facts.replicas,
-                }
-            )
-        return found
 
     def _why(self, status: Mapping[str, Any]) -> Reason:
         words = {"Halted": HALTED, "Aborting": ABORTED, "Aborted": ABORTED, "Paused": "RolloutPaused"}
@@ -307,7 +337,8 @@ class _Decider:
 
 def _goes_back(staged: Staged) -> bool:
     """Return whether the newest revision is the one that the last complete roll ended with."""
-    return not staged.pending and staged.facts.seen and staged.facts.current == staged.facts.update
+    facts = staged.facts
+    return not staged.pending and not staged.returns and facts.seen and facts.current == facts.update
 
 
 def _unrest(facts: SetFacts) -> str:
@@ -340,6 +371,13 @@ def _cleared(staged: Staged, strays: Iterable[PodFacts]) -> tuple[tuple[Move, ..
     if back and not first.ready:
         return (), f"pod {back[0].name} is not ready yet"
     return (Move(staged, "delete", "is of an earlier candidate", pod=first),), "pods of an earlier candidate go"
+
+
+def _outlived(staged: Staged) -> tuple[tuple[Move, ...], str]:
+    """Return how pods of an earlier candidate go that stand beside those of the stable revision."""
+    facts = staged.facts
+    moves = (Move(staged, "release", "the candidate's pods go"),) if facts.held and _goes_back(staged) else ()
+    return moves, "pods of an earlier candidate go"
 
 
 def _done(components: Iterable[Mapping[str, Any]]) -> int:

@@ -37,6 +37,7 @@ class PodFacts(NamedTuple):
     trouble: str
     uid: str
     version: str
+    restarts: int = 0
 
 
 class SetFacts(NamedTuple):
@@ -61,6 +62,11 @@ class SetFacts(NamedTuple):
     def complete(self) -> bool:
         """Whether every pod is there, and none is on its way out."""
         return len(self.pods) == self.replicas and not any(pod.leaving for pod in self.pods)
+
+    @property
+    def surges(self) -> bool:
+        """Whether new pods stand beside the old ones, and do not take their names."""
+        return False
 
     @property
     def old(self) -> tuple[PodFacts, ...]:
@@ -103,6 +109,9 @@ def _pod(pod: Manifest, first: int) -> PodFacts:
         trouble=pod_trouble(pod) or "",
         uid=metadata["uid"],
         version=metadata["resourceVersion"],
+        restarts=sum(
+            int(each.get("restartCount", 0)) for each in (pod.get("status") or {}).get("containerStatuses") or ()
+        ),
     )
 
 
@@ -114,13 +123,16 @@ def leaves_rolls_to_us(desired: Manifest) -> bool:
 
 def hold(workload: Manifest, strategy: Mapping[str, object], reason: str) -> TransferOwnership:
     """Return the apply that holds a StatefulSet: its strategy is ours until `release`, by force."""
-    return replace(
-        handover(workload, ROLLOUT_MANAGER, {"spec": {"updateStrategy": dict(strategy)}}, reason), force=True
-    )
+    return hold_fields(workload, {"updateStrategy": dict(strategy)}, reason)
+
+
+def hold_fields(workload: Manifest, fields: Mapping[str, object], reason: str) -> TransferOwnership:
+    """Return the apply that holds a workload: these fields of its spec are ours until `release`, by force."""
+    return replace(handover(workload, ROLLOUT_MANAGER, {"spec": dict(fields)}, reason), force=True)
 
 
 def release(workload: Manifest, reason: str) -> TransferOwnership:
-    """Return the apply that lets a StatefulSet go: it rolls by itself again."""
+    """Return the apply that lets a workload go: it rolls by itself again."""
     return handover(workload, ROLLOUT_MANAGER, {}, reason)
 
 

@@ -6,7 +6,10 @@ import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from chronik.manifest import ComponentName
+    from chronik.rollout.analysis import Measured
     from chronik.rollout.facts import PodFacts, SetFacts
 
 EVERY_POD = 1_000_000
@@ -15,15 +18,17 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Staged(NamedTuple):
-    """One StatefulSet in the order of components. `votes`: its pods are a quorum.
+    """One StatefulSet or Deployment in the order of components. `votes`: its pods are a quorum.
 
-    `pending` says that its new template is not written yet, or has only just been.
+    `pending` says that its new template is not written yet, or has only just been. `returns` says that it cannot be
+    written before the pods of an earlier candidate are gone.
     """
 
     component: ComponentName
     facts: SetFacts
     votes: bool = False
     pending: bool = False
+    returns: bool = False
 
     @property
     def has_canary(self) -> bool:
@@ -39,19 +44,43 @@ class Staged(NamedTuple):
     def changes(self) -> bool:
         """Whether it is on its way to another revision."""
         facts = self.facts
-        if not facts.current and not self.pending and not facts.held:
+        if not facts.current and not self.pending and not self.returns and not facts.held:
             return False  # it is being created
-        return self.pending or facts.current != facts.update or facts.held or bool(facts.old) or not facts.seen
+        on_its_way = self.pending or self.returns or facts.held or not facts.seen
+        return on_its_way or facts.current != facts.update or bool(facts.old)
 
 
 class Move(NamedTuple):
-    """One thing to do to a set: give it a partition, let it go (None), or delete a pod of it; `reason` says why."""
+    """What to do to a workload: give it a partition, let it go, or delete a pod of it; `reason` says why."""
 
     staged: Staged
     what: Literal["partition", "release", "delete"]
     reason: str
     partition: int = 0
     pod: PodFacts | None = None
+
+
+class Gates(NamedTuple):
+    """What holds a canary up besides its pods.
+
+    `closed` says why no restart may begin, empty if any may. `measured` is what was last answered about its metrics.
+    """
+
+    closed: str = ""
+    measured: Measured | None = None
+
+
+OPEN = Gates()
+
+
+def begins_restart(moves: Iterable[Move]) -> bool:
+    """Return whether moves take pods that are well; a set that is held more, or a pod that is ill, is no restart."""
+    return any(
+        each.what == "release"
+        or (each.what == "partition" and each.partition < each.staged.facts.partition)
+        or (each.what == "delete" and each.pod is not None and each.pod.ready)
+        for each in moves
+    )
 
 
 class Command(NamedTuple):

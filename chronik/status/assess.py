@@ -87,6 +87,13 @@ def with_rollout(assessment: Assessment, failure: Reason | None, waiting: Reason
     return assessment if waiting is None or waits_for_turn else replace(assessment, waiting=waiting)
 
 
+def with_pending(assessment: Assessment, conditions: Sequence[Condition], waiting: Reason | None) -> Assessment:
+    """Return what is to be told of a pass and of restarts that wait for a window; anything else comes first."""
+    told = replace(assessment, conditions=(*assessment.conditions, *conditions))
+    free = told.failure is None and told.waiting is None and told.retry is None
+    return replace(told, waiting=waiting) if free else told
+
+
 def invalid(problems: Iterable[Problem]) -> Reason:
     """Return what a spec in error amounts to: every error, in one message."""
     return Reason("InvalidSpec", "; ".join(_sentence(problem) for problem in problems if problem.severity == "error"))
@@ -199,7 +206,8 @@ def _about_fields(report: Report) -> list[Condition]:
 
 
 def _held(report: Report) -> list[Condition]:
-    held = [each.action for each in report.results if isinstance(each.action, Deferred)]
+    found = (each.action for each in report.results if isinstance(each.action, Deferred))
+    held = [each for each in found if each.code != "RestartPending"]
     if not held:
         return []
     message = _joined([f"{each.ref}: {each.reason}. {each.hint}" for each in held])
@@ -207,13 +215,20 @@ def _held(report: Report) -> list[Condition]:
 
 
 def _not_installed(report: Report) -> list[Condition]:
-    refs: dict[str, list[str]] = {}
-    for each in report.results:
-        if isinstance(each.action, NotInstalled):
-            refs.setdefault(each.action.kind.described, []).append(str(each.ref))
-    texts = [f"the cluster does not know the kind {kind}, for {', '.join(found)}" for kind, found in refs.items()]
-    message = f"{_joined(texts)}. Made as soon as its CustomResourceDefinition is installed"
-    return [condition("KindsInstalled", met=False, reason=KindMissing.reason, message=message)] if refs else []
+    left = [each.action for each in report.results if isinstance(each.action, NotInstalled)]
+    if not left:
+        return []
+    refs: dict[KindName, list[str]] = {}
+    for each in left:
+        refs.setdefault(each.kind, []).append(str(each.ref))
+    why = {each.kind: each for each in left}
+    texts = [f"{why[kind].reason}, for {', '.join(found)}" for kind, found in refs.items()]
+    hints = dict.fromkeys(_WILL_BE_MADE if each.code == KindMissing.reason else each.hint for each in left)
+    message = f"{_joined(texts)}. {' '.join(hints)}"
+    return [condition("KindsInstalled", met=False, reason=left[0].code, message=message)]
+
+
+_WILL_BE_MADE = "Made as soon as its CustomResourceDefinition is installed"
 
 
 def _flapping(report: Report) -> list[Condition]:

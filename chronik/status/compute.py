@@ -19,6 +19,8 @@ from chronik.api.components import (
     workload_ref,
 )
 from chronik.manifest import Manifest, ObjectRef, component_of
+from chronik.plan.actions import ROLLOUT_MANAGER
+from chronik.plan.drift import applied_fields
 from chronik.status.health import Health, State, health, pod_ready
 from chronik.status.replication import mirror_statuses, summary
 
@@ -40,6 +42,8 @@ class Reason(NamedTuple):
 
 TURN = "WaitingForTurn"
 """The reason of a cluster that is as its spec says, and waits for others before a newer chronik restarts its pods."""
+RESTART_PENDING = "RestartPending"
+"""The reason of a cluster whose spec waits for a restart window."""
 DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 """The reason of a roll-out that goes on without progress for too long, as Deployments have it."""
 OWN_CONDITIONS = frozenset(
@@ -47,7 +51,7 @@ OWN_CONDITIONS = frozenset(
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
         *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
         *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
-        "RolloutHalted",
+        *("RolloutHalted", "Recovering", "RestartPending", "WindowsUsable", "AnalysisConclusive"),
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""
@@ -108,11 +112,13 @@ def _component_status(cluster: Cluster, component: Component, observed: Observat
         return ComponentStatus(component, component.replicas, 0, missing, ())
     wanted = workload["spec"].get("replicas", 1) if component.autoscaling else component.replicas
     ready = (workload.get("status") or {}).get("readyReplicas", 0)
+    if ref.kind == "Deployment" and applied_fields(workload, ROLLOUT_MANAGER) is not None:
+        ready = min(ready, wanted)  # those of a canary come on top
     endpoints = _endpoints(cluster, component, pods, ready)
-    return ComponentStatus(component, wanted, ready, health(workload, pods), endpoints, _rolling(workload))
+    return ComponentStatus(component, wanted, ready, health(workload, pods), endpoints, is_rolling(workload))
 
 
-def _rolling(workload: Manifest) -> bool:
+def is_rolling(workload: Manifest) -> bool:
     """Return whether a workload is still on its way to the pods that its spec asks for, ready or not."""
     status, count = workload.get("status") or {}, workload["spec"].get("replicas", 1)
     return bool(
@@ -210,6 +216,11 @@ def is_rollout(waiting: Reason | None) -> bool:
     return waiting is not None and waiting.reason.startswith("Rollout")
 
 
+def _is_staged(waiting: Reason) -> bool:
+    """Return whether what is waited for is no pod, but a step or a window: all pods may well be ready."""
+    return is_rollout(waiting) or waiting.reason == RESTART_PENDING
+
+
 def _ran_before(previous: Mapping[str, Any]) -> bool:
     """Return whether a cluster ever ran. Failed hides the phase before it; pods that were ready stand in for it."""
     if previous.get("phase") == "Failed":
@@ -223,7 +234,7 @@ def _conditions(found: Sequence[ComponentStatus], observed: Observation) -> list
         ready = condition("Ready", met=False, reason=observed.failure.reason, message=observed.failure.message)
     elif waiting or _is_on_its_way(observed):
         message = waiting or (observed.waiting.message if observed.waiting else "")
-        reason = observed.waiting.reason if observed.waiting and is_rollout(observed.waiting) else "ComponentsNotReady"
+        reason = observed.waiting.reason if observed.waiting and _is_staged(observed.waiting) else "ComponentsNotReady"
         ready = condition("Ready", met=False, reason=reason, message=message)
     else:
         ready = condition(
@@ -257,7 +268,7 @@ def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Con
     """Return whether a roll-out goes on or is through; a cluster that ran and lost pods since does neither (A12)."""
     if observed.failure:
         return condition("Progressing", met=False, reason=observed.failure.reason, message="")
-    if observed.waiting and is_rollout(observed.waiting):
+    if observed.waiting and _is_staged(observed.waiting):
         return condition("Progressing", met=True, reason=observed.waiting.reason, message="")
     ill = [each.component.type.plural for each in found if not each.is_ready and not each.rolling]
     if all(each.is_ready for each in found):
@@ -347,6 +358,18 @@ def refused(
 def pending(previous: Mapping[str, Any], now: str, generation: int) -> dict[str, Any]:
     """Return the status of a cluster that has just been seen for the first time."""
     return _on_its_way("Pending", "The operator has seen the cluster", previous, now, generation)
+
+
+def recovering(
+    previous: Mapping[str, Any], waiting: Reason, now: str, generation: int, extra: Sequence[Condition] = ()
+) -> dict[str, Any]:
+    """Return the status of a new cluster that is being made from a backup, and has no workloads yet."""
+    found = [
+        condition("Ready", met=False, reason=waiting.reason, message=waiting.message),
+        *progress("", Observation({}, waiting=waiting)),
+        *extra,
+    ]
+    return _outcome_only(previous, "Creating", found, now, generation)
 
 
 def deleting(previous: Mapping[str, Any], now: str, generation: int, failure: Reason | None = None) -> dict[str, Any]:

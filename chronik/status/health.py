@@ -167,6 +167,11 @@ def _deployment(manifest: Manifest, status: dict[str, Any]) -> Health:
     wanted = manifest["spec"].get("replicas", 1)
     if "observedGeneration" not in status:
         return _waiting("its controller has not seen it yet")
+    if applied_fields(manifest, ROLLOUT_MANAGER) is not None:  # new pods stand beside the old ones, and none goes
+        failure, ready = replica_failure(manifest), status.get("readyReplicas", 0)
+        if failure:
+            return Health(State.FAILED, failure)
+        return _CURRENT if ready >= wanted else _waiting(f"{ready} of {wanted} pods ready")
     for condition in status.get("conditions") or ():
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
             return Health(State.FAILED, condition.get("message", "the roll-out missed its deadline"))

@@ -11,7 +11,7 @@ from chronik.api.components import components, workload_ref
 from chronik.manifest import KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef
 from chronik.status.compute import condition
 from chronik.status.health import Health, State, health
-from chronik.wording import MOST_NAMED
+from chronik.wording import MOST_NAMED, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,22 +39,17 @@ def own_conditions(
     cluster: Cluster,
     desired: Sequence[Manifest],
     objects: Mapping[ObjectRef, Manifest],
-    unavailable: Mapping[str, str],
     unread: ChronikError | None = None,
 ) -> list[Condition]:
     """Return the condition of the objects that templates of the user's add; none if there are no such objects.
 
-    `unavailable` says of kinds why nothing of them can be made, `unread` why it is not known what is left of some.
+    `unread` is why it is not known what is left of templates that are gone. Objects of kinds that are not installed are
+    not ready; that their kinds are missing is told in a condition that all such kinds have in common.
     """
     wanted = own_objects(cluster, map(ObjectRef.of, desired))
-    kinds = {ref.kind for ref in wanted}
-    missing = [why for kind, why in sorted(unavailable.items()) if kind in kinds]
     if unread is not None:
-        missing.append(
-            f"What templates that are gone have made cannot be found: {unread.message}. {unread.hint}".strip()
-        )
-    if missing:
-        return [condition("OwnObjectsReady", met=False, reason="KindUnavailable", message=_joined(missing, " "))]
+        told = f"What templates that are gone have made cannot be found: {sentence(unread.message)} {unread.hint}"
+        return [condition("OwnObjectsReady", met=False, reason="LeftoversUnknown", message=told.strip())]
     if not wanted:
         return []
     unwell = [f"{ref}: {_words(objects.get(ref))}" for ref in wanted if not _health(objects.get(ref)).ready]

@@ -303,3 +303,41 @@ def test_a_cluster_keeps_its_topology(before, after, expected):
 
     assert [problem.code for problem in errors] == expected
     assert all("MirrorMaker" in problem.hint for problem in errors)
+
+
+FROM_B, FROM_D = ({"recovery": {"from": {"backup": name}}} for name in "bd")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "allowed"),
+    [
+        ({}, {"searchNodes": 2}, True),
+        ({"bootstrap": FROM_B}, {"bootstrap": FROM_B, "searchNodes": 2}, True),
+        ({}, {"bootstrap": FROM_B}, False),
+        ({"bootstrap": FROM_B}, {}, False),
+        ({"bootstrap": FROM_B}, {"bootstrap": FROM_D}, False),
+        ({"bootstrap": FROM_B}, {"bootstrap": {"recovery": {"from": {"backup": "b"}, "nodes": "More"}}}, False),
+    ],
+)
+def test_what_a_cluster_begins_with_never_changes(before, after, allowed):
+    """A recovery is neither added to a cluster that is there, nor changed or removed once it is in its document."""
+    old, new = ({**EXAMPLE, "spec": ROLES | spec} for spec in (before, after))
+    found = BOOK.check(SCHEMA.admit(new).document, old=SCHEMA.admit(old).document)
+
+    assert [each.code for each in found if each.severity == "error"] == ([] if allowed else ["bootstrap-changes"])
+
+
+@pytest.mark.parametrize(
+    ("day", "exists"),
+    [
+        *(("2024-02-29", True), ("2026-02-29", False), ("2000-02-29", True), ("2100-02-29", False)),
+        *(("2026-02-30", False), ("2026-04-30", True), ("2026-04-31", False), ("2026-12-31", True)),
+    ],
+)
+def test_a_target_time_is_a_day_of_the_calendar(day, exists):
+    """Days that no calendar has are refused, leap years as they are."""
+    recovery = {"recovery": {"from": {"cluster": "c", "targetTime": f"{day}T08:30:00Z"}}}
+    document = SCHEMA.admit({**EXAMPLE, "spec": ROLES | {"bootstrap": recovery}})
+    codes = [each.code for each in (*document.problems, *BOOK.check(document.document)) if each.severity == "error"]
+
+    assert codes == ([] if exists else ["recovery-target-time"])

@@ -86,8 +86,8 @@ def test_a_kind_that_is_not_installed(place):
 
     assert foretold.code == 1
     assert (done.code, outcomes(place.apply(*flags, "-o", "json", searchNodes=0))) == (
-        5,
-        {"Gadget/c-ingest": "blocked"},
+        0,
+        {"Gadget/c-ingest": "not-installed"},
     )
     assert f"the cluster does not know the kind Gadget ({kind.api_version})" in done.err
     assert "Install its CustomResourceDefinition, or remove the template." in done.err
@@ -99,6 +99,22 @@ def test_a_kind_that_is_not_installed(place):
     assert gadgets(place, kind) == {"c-ingest": "one"}
 
 
+def test_a_kind_that_is_not_installed_is_told(place):
+    """What templates add of such a kind is noted as what chronik makes is: all else is done, waited for, and well."""
+    kind = new_kind()
+    flags = ["--templates", folder(place.folder / "t", texts(kind))]
+    shown = place.diff(*flags)
+    done = place.apply(*flags)
+    waited = place.apply(*flags, "--wait", "--timeout", "1s")
+
+    assert "1 not installed" in shown.out
+    assert (done.code, done.out.count("1 not installed")) == (0, 1)
+    assert f"note: Gadget/{place.namespace}/c-ingest: the cluster does not know the kind Gadget" in done.err
+    assert "Install the CustomResourceDefinition that defines it." in " ".join(done.err.split())
+    assert place.call("GET", "ConfigMap", "c-extra").code == 200
+    assert "Gadget" not in waited.err.partition("not ready")[2]
+
+
 def test_a_kind_that_lies_in_no_namespace(place):
     """A custom resource that lies in no namespace is refused with the reason."""
     kind = new_kind()
@@ -106,8 +122,9 @@ def test_a_kind_that_lies_in_no_namespace(place):
     place.server.wait_served(f"/apis/{kind.api_version}/{kind.plural}")
     done = place.apply("--templates", folder(place.folder / "t", texts(kind)))
 
-    assert done.code == 5
-    assert "lies in no namespace" in done.err
+    assert done.code == 2
+    assert f"Gadget/{place.namespace}/c-ingest: the kind Gadget ({kind.api_version}) lies in no namespace" in done.err
+    assert place.live() == {}
     assert "Keep it beside the clusters." in done.err
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.cli_place import run
 from support.operators import Namespace, small
 
-from chronik.manifest import CLUSTER, ROLLOUT_ANNOTATION
+from chronik.manifest import CLUSTER, ROLLOUT_ANNOTATION, ROLLOUT_NOW_ANNOTATION
 
 PAUSED = {
     "phase": "Paused",
@@ -94,3 +95,25 @@ def test_status(place):
     told(place, phase="Aborted", step=0)
 
     assert chronik(place, "status", "c").code == 1
+
+
+def test_restarts_begin_now(place):
+    """`now` writes up to when restarts may begin, at most seven days ahead, and says if there is no window to open."""
+    done = chronik(place, "now", "c", "--for", "2h")
+    annotations = asyncio.run(place.cluster("c"))["metadata"]["annotations"]
+    until = datetime.fromisoformat(annotations[ROLLOUT_NOW_ANNOTATION])
+
+    assert timedelta(minutes=119) < until - datetime.now(UTC) <= timedelta(hours=2)
+    assert done.code == 0
+    assert done.out.endswith("; it has no windows, so they always may\n")
+    refused = chronik(place, "now", "c", "--for", "169h")
+    assert (refused.code, "at most 7 days" in refused.err) == (2, True)
+
+
+def test_what_waits_for_a_window_is_shown(place):
+    """`status` names the workloads whose restart waits, and when their window opens."""
+    pending = {"opensAt": "2026-11-30T01:00:00Z", "workloads": ["c-ingest"]}
+    path = place.path(CLUSTER, "c", "status")
+    asyncio.run(place.call("PATCH", path, {"status": {"pendingRestarts": pending}}, patch="merge"))
+
+    assert "  waits for a window, which opens at 2026-11-30T01:00:00Z: c-ingest" in chronik(place, "status", "c").out

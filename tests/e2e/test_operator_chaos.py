@@ -272,11 +272,11 @@ def test_secrets_change_under_many_kills(server, tmp_path):
 @pytest.mark.slow
 @pytest.mark.real
 def test_many_kills_leave_no_trace(real_server, tmp_path):
-    """Sixty kills on a real API server change nothing about the end."""
-    figures = check_kills(real_server, tmp_path, kills=60, names=NAMES)
+    """Two hundred kills on a real API server change nothing about the end."""
+    figures = check_kills(real_server, tmp_path, kills=200, names=NAMES)
     sys.stdout.write(f"{figures}\n")  # pytest -rP shows it
 
-    assert figures["with work left"] >= 20
+    assert figures["with work left"] >= 60
 
 
 def test_faults_leave_no_trace(fake_server, tmp_path):

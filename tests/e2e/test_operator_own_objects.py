@@ -127,24 +127,25 @@ async def test_a_kind_that_is_installed_later(place, tmp_path, monkeypatch):
     with passes(monkeypatch) as ended:
         async with running(place.server, place.name, templates=templates), controllers(place):
             await started(place)
-            found = await with_condition(place, "c", "OwnObjectsReady", "False", "KindUnavailable")
-            assert "does not know the kind Gadget" in condition(found, "OwnObjectsReady")["message"]
+            found = await with_condition(place, "c", "KindsInstalled", "False", "KindNotInstalled")
+            assert "does not know the kind Gadget" in condition(found, "KindsInstalled")["message"]
             assert condition(found, "Ready")["status"] == condition(found, "Progressing")["status"] == "True"
             assert condition(found, "Reconciling")["status"] == "False"
             assert found["status"]["operatorVersion"]
             assert await place.get(CONFIG_MAP, "c-extra") is not None
-            assert "KindUnavailable" in await place.events()
+            assert "KindNotInstalled" in await place.events()
             await quiet(ended)
             assert {outcome.result for _, outcome in ended} <= {"claimed", "ok", "waiting"}
 
             await asyncio.to_thread(install, place.server, kind)
             await eventually(of_size(place, kind, "one"))
-            await with_condition(place, "c", "OwnObjectsReady", "True")
+            found = await with_condition(place, "c", "OwnObjectsReady", "True")
+            assert condition(found, "KindsInstalled") == {}
 
             group = kind.api_version.partition("/")[0]
             path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.plural}.{group}"
             await place.call("DELETE", path)
-            await with_condition(place, "c", "OwnObjectsReady", "False", "KindUnavailable")
+            await with_condition(place, "c", "KindsInstalled", "False", "KindNotInstalled")
 
 
 async def test_unwell_objects_are_told(place, kind, tmp_path):

@@ -7,7 +7,6 @@ from support.operators import (
     CLAIM,
     POD,
     STATEFUL_SET,
-    STORAGE_CLASS,
     Namespace,
     condition,
     eventually,
@@ -18,10 +17,10 @@ from support.operators import (
     small,
     with_condition,
 )
+from support.storage import everywhere, make_claim, make_class
 
 from chronik.apply import executor
 from chronik.errors import Unreachable
-from chronik.operator.cache.cache import Selection
 
 
 @pytest.fixture
@@ -35,42 +34,12 @@ def storage(size, storage_class="growing"):
     return {"backend": "local", "size": size, "storageClass": storage_class}
 
 
-async def make_class(place, name, *, expands):
-    """Make a StorageClass."""
-    path = f"/apis/{STORAGE_CLASS.api_version}/storageclasses"
-    body = {
-        "metadata": {"name": name},
-        "provisioner": "example.com/none",
-        "allowVolumeExpansion": expands,
-        "volumeBindingMode": "Immediate",
-    }
-    await asyncio.to_thread(place.server.call, "POST", path, body)
-
-
-async def make_claim(place, component, size, storage_class):
-    """Make a bound claim of a component's first pod."""
-    labels = {"app.kubernetes.io/instance": "c", "app.kubernetes.io/component": component}
-    name = f"data-c-{component}-0"
-    resources = {"requests": {"storage": size}}
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": resources, "storageClassName": storage_class}
-    metadata = {"name": name, "namespace": place.name, "labels": labels}
-    await place.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
-    status = {"status": {"phase": "Bound", "capacity": {"storage": size}}}
-    await place.call("PATCH", place.path(CLAIM, name, "status"), status, patch="merge")
-
-
 async def sizes(place):
     """Return what claims and claim templates ask for, by name."""
     claims = {each["metadata"]["name"]: each["spec"] for each in await place.list(CLAIM)}
     live = await place.list(STATEFUL_SET)
     templates = {each["metadata"]["name"]: each["spec"]["volumeClaimTemplates"][0]["spec"] for each in live}
     return {name: spec["resources"]["requests"]["storage"] for name, spec in (claims | templates).items()}
-
-
-async def everywhere(place):
-    """Run in a cluster-wide scope, which alone sees StorageClasses, and look after one namespace's clusters."""
-    labels = {"metadata": {"labels": {"shard": place.name}}}
-    return {"selection": Selection(selector=f"shard={place.name}")}, labels
 
 
 async def test_what_cannot_grow_is_told(place):

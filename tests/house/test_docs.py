@@ -276,7 +276,8 @@ def test_conditions():
     modules = ("status/compute", "status/assess", "status/own")
     set_somewhere = {name for module in modules for name in literals(module, "condition", 0)}
 
-    set_somewhere |= literals("backups/cluster", "condition", 0)
+    set_somewhere |= literals("backups/cluster", "condition", 0) | literals("rollout/pending", "condition", 0)
+    set_somewhere |= literals("rollout/analysis", "condition", 0)
 
     assert first_names(section("operating.md", "Conditions")) == components | set_somewhere
 

@@ -10,9 +10,9 @@ from support.clusters import small_cluster
 from chronik.manifest import KindName, ObjectRef, apply_order, own_kinds, with_own_kinds
 from chronik.offline import loading as offline
 from chronik.offline.played import played
-from chronik.plan.actions import Apply, Create, KindUnavailable, Prune, Skip
+from chronik.plan.actions import Apply, Create, NotInstalled, Prune, Skip
 from chronik.plan.deletion import deletion
-from chronik.plan.live import LiveCluster
+from chronik.plan.live import LiveCluster, Missing
 from chronik.plan.planner import PlanContext, plan
 
 GADGET = KindName("example.com/v1", "Gadget")
@@ -79,12 +79,13 @@ def test_what_was_not_read_is_not_forgotten(observed):
 
 
 def test_a_kind_that_is_not_installed_keeps_nothing_back():
-    """An object of a kind that is not there is an obstacle with what to do, and the others are made."""
-    todo = plan(manifests(own=True), {}, replace(CLI, uninstalled={"Gadget": "Install it."})).actions
+    """An object of a kind that cannot be had is left out, with why and what to do, and the others are made."""
+    why = Missing("Forbidden", "may not list gadgets", "Ask for it.")
+    todo = plan(manifests(own=True), {}, replace(CLI, missing={GADGET: why})).actions
     (gadget,) = [each for each in todo if each.ref == REF]
 
-    assert isinstance(gadget, KindUnavailable)
-    assert gadget.hint == "Install it."
+    assert isinstance(gadget, NotInstalled)
+    assert (gadget.kind, gadget.code, gadget.reason, gadget.hint) == (GADGET, *why)
     assert [each for each in todo if each.ref == CONFIG and isinstance(each, Create)]
 
 

@@ -32,6 +32,7 @@ from chronik.plan.actions import (
 )
 from chronik.plan.changes import Change, Mask
 from chronik.plan.drift import applied_fields, drift, walk
+from chronik.plan.live import not_known
 from chronik.plan.ownership import operated_by
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, left_over, plan
 
@@ -953,7 +954,7 @@ def test_a_kind_that_is_not_installed_holds_up_nothing_else():
         "apiVersion": "example.com/v1",
         "kind": "Gadget",
     }
-    context = replace(OPERATOR, missing={KindName.of(gadget)})
+    context = replace(OPERATOR, missing={KindName.of(gadget): not_known(KindName.of(gadget))})
     world = running(searchNodes=2)
     actions = plan([*rendered(), gadget], world.observed, context).actions
 

@@ -154,6 +154,7 @@ def test_features_have_rights_of_their_own():
     assert {resource: verbs for resource, verbs in after.items() if before.get(resource) != verbs} == {
         "controllerrevisions.apps": "get",
         "pods": "delete list watch",
+        "replicasets.apps": "get list",
     }
     container = the("Deployment", made)["spec"]["template"]["spec"]["containers"][0]
     assert container["args"] == ["reconcile", "--features=rollouts"]

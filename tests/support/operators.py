@@ -310,10 +310,12 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[ClusterKey, R
 
 
 @asynccontextmanager
-async def world_of(place: Namespace, **parts: Any) -> AsyncIterator[ReconcileContext]:
+async def world_of(
+    place: Namespace, *, selection: Selection | None = None, **parts: Any
+) -> AsyncIterator[ReconcileContext]:
     """Give a world to call `reconcile` in by hand, with caches that are kept up to date; `parts` replace its own."""
     async with connect(ConnectOptions(kubeconfig=str(place.server.kubeconfig))) as kube:
-        cache = Cache(kube, Selection(namespaces=(place.name,)), wake=lambda _key: None)
+        cache = Cache(kube, selection or Selection(namespaces=(place.name,)), wake=lambda _key: None)
         following = asyncio.create_task(cache.run())
         await cache.wait_synced()
         world = ReconcileContext(

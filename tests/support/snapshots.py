@@ -18,7 +18,7 @@ from support.definitions import definition
 from chronik.manifest import BACKUP, CLAIM, JOB, POD, SNAPSHOT, SNAPSHOT_CONTENT, KindName
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from support.api import ApiServer
     from support.operators import Namespace
@@ -121,7 +121,9 @@ class Played:
 
     `failing` are claims whose snapshots fail, with what the driver says; `hanging` are those whose snapshots are never
     cut, `unready` those that are cut and never ready, `lying` those whose content names another snapshot. `jobs` is how
-    Jobs end by their command: ok, failed or never. `order` is what was cut and dumped, in that order.
+    Jobs end by their command: ok, failed or never. `order` is what was cut, dumped and restored, in that order.
+    `on_cut` gets each claim that is cut with the handle of its snapshot; `on_job` runs a Job for real, and returns what
+    it said.
     """
 
     def __init__(self, place: Namespace) -> None:
@@ -130,8 +132,10 @@ class Played:
         self.hanging: set[str] = set()
         self.unready: set[str] = set()
         self.lying: set[str] = set()
-        self.jobs = {"metastore": "ok", "forget": "ok"}
+        self.jobs = {"metastore": "ok", "forget": "ok", "restore": "ok"}
         self.order: list[str] = []
+        self.on_cut: Callable[[str, str], None] = lambda _claim, _handle: None
+        self.on_job: Callable[[Manifest], dict[str, Any] | None] = lambda _job: None
 
     @asynccontextmanager
     async def playing(self) -> AsyncIterator[Played]:
@@ -167,12 +171,16 @@ class Played:
         if (job.get("status") or {}).get("conditions") or "deletionTimestamp" in job["metadata"]:
             return
         args = job["spec"]["template"]["spec"]["containers"][0]["args"]
-        how = self.jobs[args[1]]
+        what = args[0] if args[0] == "restore" else args[1]
+        how = self.jobs[what]
         if how == "never":
             return
         good = how == "ok"
-        said = result(f"backup {args[1]}") if good else {"result": "failed", "message": "the store is full"}
-        self.order.append(args[1])
+        said = result(" ".join(args[:2])) if good else {"result": "failed", "message": "the store is full"}
+        ran = await asyncio.to_thread(self.on_job, job)
+        if ran is not None:
+            said, good = ran, ran.get("result") == "ok"
+        self.order.append(what)
         await self._pod(job, json.dumps(said), code=0 if good else 8)
         first, last = ("SuccessCriteriaMet", "Complete") if good else ("FailureTarget", "Failed")
         reason = {"reason": "CompletionsReached" if good else "PodFailurePolicy", "message": "it ended"}
@@ -220,6 +228,7 @@ class Played:
             return
         if not status.get("creationTime"):
             self.order.append(claim)
+            self.on_cut(claim, f"handle-{snapshot['metadata']['uid']}")
         await self._content(snapshot, claim)
         bound = f"snapcontent-{snapshot['metadata']['uid']}"
         said = {"boundVolumeSnapshotContentName": bound, "creationTime": status.get("creationTime") or _now()}
@@ -244,7 +253,7 @@ class Played:
             },
         }
         await self.place.call("PATCH", path, content, fieldManager="snapshotter", force=True)
-        status = {"snapshotHandle": f"handle-{claim}", "readyToUse": True, "creationTime": time.time_ns()}
+        status = {"snapshotHandle": f"handle-{metadata['uid']}", "readyToUse": True, "creationTime": time.time_ns()}
         await self.place.call("PATCH", f"{path}/status", {"status": status}, patch="merge", fieldManager="snapshotter")
 
     async def _say(self, snapshot: Manifest, status: dict[str, Any]) -> None:

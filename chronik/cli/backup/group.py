@@ -6,6 +6,7 @@ import click
 
 from chronik.cli.backup.cluster import create, delete, describe, list_backups
 from chronik.cli.backup.jobs import base, metastore, receive, restore_metastore
+from chronik.cli.backup.restore import RestoreGroup, restore_cluster
 from chronik.cli.backup.stored import catalog, forget, record, verify
 
 
@@ -14,13 +15,17 @@ def backup() -> None:
     """Back up what a cluster keeps, and look after what was backed up."""
 
 
-@click.group()
+@click.group(cls=RestoreGroup)
 def restore() -> None:
-    """Restore what was backed up."""
+    """Restore what was backed up.
+
+    `chronik restore NAME` is short for `chronik restore cluster NAME`.
+    """
 
 
 for _command in (create, list_backups, describe, delete):
     backup.add_command(_command)
 for _command in (metastore, base, receive, catalog, verify, forget, record):
     backup.add_command(_command)
-restore.add_command(restore_metastore)
+for _command in (restore_cluster, restore_metastore):
+    restore.add_command(_command)

@@ -6,6 +6,7 @@ request names the candidate that it is for, so that none is ever taken for a lat
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +16,9 @@ from chronik.cli.common import cluster_options, missing_cluster
 from chronik.cli.interrupt import Interruption, run_async
 from chronik.errors import InputError
 from chronik.kube import ConnectOptions, connect
-from chronik.manifest import CLUSTER, ROLLOUT_ANNOTATION, ClusterKey, ObjectRef
+from chronik.manifest import CLUSTER, ROLLOUT_ANNOTATION, ROLLOUT_NOW_ANNOTATION, ClusterKey, ObjectRef
 from chronik.report.page import visible
+from chronik.rollout.windows import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,8 +46,9 @@ def status(name: str, options: ConnectOptions) -> int:
     async def show(_interruption: Interruption) -> int:
         async with connect(options) as kube:
             document = await _document(kube, options.namespace or kube.namespace, name)
-        found = (document.get("status") or {}).get("rollout") or {}
-        for line in _lines(ClusterKey.of(document), found):
+        told = document.get("status") or {}
+        found = told.get("rollout") or {}
+        for line in (*_lines(ClusterKey.of(document), found), *_pending(told.get("pendingRestarts") or {})):
             click.echo(visible(line))
         return 1 if found.get("phase") in {"Halted", "Aborting", "Aborted"} else 0
 
@@ -107,6 +110,41 @@ def retry(name: str, options: ConnectOptions) -> int:
     return _asked(name, options, text)
 
 
+@rollout.command()
+@_name
+@cluster_options
+@click.option(
+    "--for",
+    "seconds",
+    type=parameters.Duration(),
+    metavar="DURATION",
+    default="1h",
+    show_default=True,
+    help="How long restarts may begin at any time.",
+)
+def now(name: str, options: ConnectOptions, seconds: float) -> int:
+    """Have restarts begin now that wait for a window of spec.rollout.windows."""
+    if seconds > LONGEST.total_seconds():
+        raise click.UsageError(f"--for: at most {LONGEST.days} days, after which a window is to open by itself")
+
+    async def ask(_interruption: Interruption) -> int:
+        until = (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        async with connect(options) as kube:
+            document = await _document(kube, options.namespace or kube.namespace, name)
+            await _annotate(kube, document, ROLLOUT_NOW_ANNOTATION, until)
+        windows = ((document["spec"].get("rollout") or {}).get("windows")) or ()
+        note = "" if windows else "; it has no windows, so they always may"
+        click.echo(f"{ClusterKey.of(document)}: restarts may begin until {until}{note}")
+        return 0
+
+    return run_async(ask)
+
+
+async def _annotate(kube: Kube, document: Manifest, name: str, text: str) -> None:
+    metadata = {"annotations": {name: text}, "resourceVersion": document["metadata"]["resourceVersion"]}
+    await kube.merge(CLUSTER, ObjectRef.of(document), {"metadata": metadata})
+
+
 _SHOW = "`chronik rollout status {name}` shows what it waits for."
 
 
@@ -120,11 +158,7 @@ def _asked(name: str, options: ConnectOptions, text: Callable[[Mapping[str, Any]
             if found.get("phase", "Complete") == "Complete":
                 raise InputError("has no canary under way", subject=name, hint="A change of its pods begins one.")
             wanted = text(found)
-            metadata = {
-                "annotations": {ROLLOUT_ANNOTATION: wanted},
-                "resourceVersion": document["metadata"]["resourceVersion"],
-            }
-            await kube.merge(CLUSTER, ObjectRef.of(document), {"metadata": metadata})
+            await _annotate(kube, document, ROLLOUT_ANNOTATION, wanted)
         click.echo(f"{ClusterKey.of(document)}: asked the operator to {wanted}")
         return 0
 
@@ -154,3 +188,11 @@ def _lines(key: ClusterKey, found: Mapping[str, Any]) -> list[str]:
         f"  {each['name']}: {each['updated']} of {each['of']} pods on it, {each['ready']} of them ready"
         for each in found.get("components") or ()
     ]
+
+
+def _pending(found: Mapping[str, Any]) -> list[str]:
+    """Return which restarts wait for a window, in lines."""
+    if not found:
+        return []
+    opens = f"which opens at {found['opensAt']}" if found.get("opensAt") else "and none ever opens"
+    return [f"  waits for a window, {opens}: {', '.join(found.get('workloads') or ())}"]

@@ -78,7 +78,7 @@ async def _on_its_way(backup: Manifest, tools: BackupTools, context: ReconcileCo
         job=job,
         result=result,
         snapshots=snapshots or {},
-        contents=await _contents(snapshots or {}, context),
+        contents=await contents_of(snapshots or {}, context),
         image=tools.image_of(cluster) if cluster else "",
     )
 
@@ -94,7 +94,7 @@ async def snapshots_of(backup: Manifest, context: ReconcileContext) -> dict[str,
     return {each["metadata"]["name"]: each for each in found.items}
 
 
-async def _contents(snapshots: Mapping[str, Manifest], context: ReconcileContext) -> dict[str, Manifest]:
+async def contents_of(snapshots: Mapping[str, Manifest], context: ReconcileContext) -> dict[str, Manifest]:
     """Return the contents that snapshots are bound to; none in namespaced mode, where they may not be read."""
     if context.cache.is_namespaced:
         return {}

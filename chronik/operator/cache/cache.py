@@ -30,6 +30,7 @@ from chronik.manifest import (
     POD,
     SECRET,
     STORAGE_CLASS,
+    WORKLOAD_KINDS,
     ClusterKey,
     ObjectRef,
     WorkKey,
@@ -38,7 +39,7 @@ from chronik.operator.cache.own import PASSING, OwnKinds
 from chronik.operator.cache.packing import Packer
 from chronik.operator.cache.sink import PackingSink
 from chronik.operator.cache.store import Store
-from chronik.plan.live import LiveCluster
+from chronik.plan.live import LiveCluster, not_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from chronik.kube import Kube
     from chronik.manifest import Kind, KindName, Manifest
     from chronik.operator.cache.packing import Record
+    from chronik.plan.live import Missing
 
 _log = logging.getLogger("chronik.operator.cache")
 
@@ -189,6 +191,10 @@ class Cache:
         """Return whether the operator looks after something that not every one does."""
         return name in self._selection.features
 
+    def workloads(self, key: ClusterKey) -> Iterator[Manifest]:
+        """Yield the workloads of a cluster, and unpack nothing else that belongs to it."""
+        return (record.manifest for ref, record in self._store.of_cluster(key) if ref.kind in WORKLOAD_KINDS)
+
     def view(self, key: ClusterKey, document: Manifest | None = None) -> LiveCluster:
         """Return all that is there of a cluster, reduced to what plans read.
 
@@ -207,7 +213,7 @@ class Cache:
             elif ref.kind in KIND_BY_NAME or ref.kind in own:
                 objects[ref] = record.manifest
         found = LiveCluster(document or self.cluster(key), objects, pods, claims, self.expandable())
-        return replace(found, uninstalled=self.own.unavailable, missing=self.missing(key.namespace))
+        return replace(found, missing=self.missing(key.namespace))
 
     def kind(self, name: str) -> Kind | None:
         """Return a kind of objects that are followed; None if it is none, or cannot be had."""
@@ -220,7 +226,7 @@ class Cache:
         installed, and the templates. It means nothing to another process.
         """
         missing = self.missing(key.namespace)
-        return self._epoch, self.sees_secrets(key.namespace), missing, self._store.fingerprint(key)
+        return self._epoch, self.sees_secrets(key.namespace), frozenset(missing), self._store.fingerprint(key)
 
     def uses(self, key: ClusterKey, secrets: Iterable[str]) -> None:
         """Record which Secrets the pods of a cluster use: a change of one is a change of the cluster."""
@@ -258,13 +264,14 @@ class Cache:
             if reflector.selector.kind == SECRET and reflector.selector.namespace in {None, namespace}
         )
 
-    def missing(self, namespace: str) -> frozenset[KindName]:
-        """Return the optional kinds that are not installed, as a namespace sees it."""
-        return frozenset(
-            reflector.selector.kind.id
+    def missing(self, namespace: str) -> Mapping[KindName, Missing]:
+        """Return of which kinds no object can be made, as a namespace sees it, and why."""
+        ours = {
+            reflector.selector.kind.id: not_known(reflector.selector.kind.id)
             for reflector in self._optional
             if reflector.is_missing and reflector.selector.namespace in {None, namespace}
-        )
+        }
+        return {**ours, **self.own.missing}
 
     def waits_for(self, key: ClusterKey, kinds: Iterable[KindName]) -> None:
         """Record for which kinds that are not installed a cluster waits: while none does, they are not looked for."""

@@ -17,8 +17,9 @@ from chronik.kube.reflector import KindSelector, Reflector
 from chronik.manifest import KIND_BY_NAME
 from chronik.operator.cache.packing import Packer
 from chronik.operator.cache.sink import PackingSink
-from chronik.status.assess import describe_error
+from chronik.plan.live import Missing
 from chronik.tasks import ended
+from chronik.wording import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,7 +34,6 @@ _log = logging.getLogger("chronik.operator.cache")
 LOOK_AGAIN = 8.0
 """Seconds until a kind that the server does not know, or does not give us, is asked for again."""
 PASSING = (Unreachable, ServerBusy, ServerFailure)
-_RIGHTS = "`chronik install --templates` grants what templates need."
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class _Followed:
     name: KindName
     kind: Kind | None = None
     packer: Packer | None = None
-    why: str = ""
+    why: Missing | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -85,9 +85,9 @@ class OwnKinds:
         return {each.name.name: each.packer for each in self._followed.values() if each.packer}
 
     @property
-    def unavailable(self) -> dict[str, str]:
-        """Why nothing of a kind can be made, by its name."""
-        return {each.name.name: each.why for each in self._followed.values() if each.why}
+    def missing(self) -> dict[KindName, Missing]:
+        """Why no object of a kind can be made, for those of which none can."""
+        return {each.name: each.why for each in self._followed.values() if each.why}
 
     def kind(self, name: str) -> Kind | None:
         """Return a kind that is listed."""
@@ -96,7 +96,7 @@ class OwnKinds:
     def look_again(self, name: str) -> None:
         """Ask for a kind anew: a request has been answered that there is none, which a watch may not notice."""
         for each in self._followed.values():
-            if each.name.name == name:
+            if each.name.name == name and each.kind:
                 each.lost.set()
 
     @property
@@ -134,9 +134,9 @@ class OwnKinds:
                 await self._list_and_watch(each, await own_kind(self._kube, each.name))
                 continue
             except KindMissing as error:
-                self._settle(each, why=why_missing(error))
+                self._settle(each, why=why_missing(each.name, error))
             except Forbidden as error:
-                self._settle(each, why=f"{describe_error(error).message} {_RIGHTS}")
+                self._settle(each, why=_no_rights(each.name, error))
             except ChronikError as error:
                 _log.debug("%s cannot be followed: %s", each.name, error.message)
             clock = self._options.clock
@@ -165,18 +165,25 @@ class OwnKinds:
         finally:
             await ended(*tasks, listed, lost)
 
-    def _settle(self, each: _Followed, kind: Kind | None = None, packer: Packer | None = None, why: str = "") -> None:
+    def _settle(
+        self, each: _Followed, kind: Kind | None = None, packer: Packer | None = None, why: Missing | None = None
+    ) -> None:
         """Note that a kind is listed now, or why it cannot be; what was known of it is forgotten then."""
         is_news = not each.settled.is_set() or (each.kind is None) != (kind is None) or each.why != why
         if why and is_news:
             self._store.forget_kind(each.name.name)
-            _log.warning("objects of kind %s cannot be made: %s", each.name, why)
+            _log.warning("objects of kind %s cannot be made: %s %s", each.name, sentence(why.message), why.hint)
         elif is_news and each.settled.is_set():
             _log.info("objects of kind %s can be made now", each.name)
         each.kind, each.packer, each.why = kind, packer, why
         each.settled.set()
         if is_news and self._followed.get(each.name) is each:
             self._changed()
+
+
+def _no_rights(kind: KindName, error: Forbidden) -> Missing:
+    message = f"the operator may not list and watch the kind {kind.described}: {error.message}"
+    return Missing(error.reason, message, "`chronik install --templates` grants what templates need.")
 
 
 async def _until(event: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""Leads a canary: holds StatefulSets, lets them go step by step, and takes a candidate back.
+"""Leads a canary: holds StatefulSets and Deployments, lets them go step by step, and takes a candidate back.
 
 What comes next, `chronik.rollout.canary` decides. In a pass the templates are written first, into sets that are held so
 that no pod moves; then one decision is made by what is there, and carried out.
@@ -13,33 +13,38 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.api.components import COMPONENTS
 from chronik.apply.executor import execute
-from chronik.errors import ObjectChanged
+from chronik.errors import ChronikError, ObjectChanged
 from chronik.manifest import POD, ROLLOUT_ANNOTATION, ROLLOUTS, Kind, ObjectRef, component_of
 from chronik.operator.context import status_of
-from chronik.operator.staging.replacing import component_sets
+from chronik.operator.staging.replacing import component_deployments, component_sets
 from chronik.plan.actions import Apply, Obstacle, Plan, ReplacePod, Stage, Step
+from chronik.plan.drift import alters, applied_fields, drift, holds, split
+from chronik.plan.ownership import has_owner
 from chronik.plan.results import Report
 from chronik.plan.volumes import LASTING_ANNOTATIONS
 from chronik.rollout.canary import Decision, is_given_up, plan_rollout
-from chronik.rollout.facts import hold, is_held, leaves_rolls_to_us, release, set_facts
-from chronik.rollout.steps import EVERY_POD, Staged
+from chronik.rollout.facts import hold, hold_fields, is_held, leaves_rolls_to_us, release, set_facts
+from chronik.rollout.pending import deferred
+from chronik.rollout.steps import EVERY_POD, Gates, Staged
+from chronik.rollout.surge import deployment_facts, held_fields, is_settled, may_hold, template_of
 from chronik.status.assess import NOTHING_DONE, describe_error
 from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
     from chronik.apply.executor import Execution
-    from chronik.errors import ChronikError
     from chronik.manifest import ComponentName, Manifest
     from chronik.operator.context import ReconcileContext
     from chronik.operator.rollout import Rollout
     from chronik.plan.actions import Action
     from chronik.plan.live import LiveCluster
+    from chronik.rollout.facts import SetFacts
     from chronik.rollout.steps import Move
 
 REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions", stage=-1)
+REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets", stage=-1)
 
 
 class CanaryPass:
@@ -48,16 +53,27 @@ class CanaryPass:
     def __init__(
         self, cluster: Cluster, document: Manifest, desired: Sequence[Manifest], context: ReconcileContext
     ) -> None:
-        sets = component_sets(cluster, desired)
-        self._sets = {ref: each for ref, each in sets.items() if leaves_rolls_to_us(each)}
+        deployments = component_deployments(cluster, desired)
+        self._sets = {
+            **{ref: each for ref, each in component_sets(cluster, desired).items() if leaves_rolls_to_us(each)},
+            **{ref: each for ref, each in deployments.items() if may_hold(each)},
+        }
         self._cluster = cluster
         self._document = document
         self._desired = desired
         self._context = context
         self._undecided: dict[ObjectRef, Apply] = {}
         self._previous: Mapping[str, Any] = status_of(document).get("rollout") or {}
+        self._stable = {each["name"]: each.get("stable", "") for each in self._previous.get("components") or ()}
+        self._returning: set[ObjectRef] = set()
         self.candidate = _digest({ref.name: each["spec"]["template"] for ref, each in self._sets.items()})
         self.decision: Decision | None = None
+        self.outside: tuple[ObjectRef, ...] = ()
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether the candidate was taken back, which waits for nothing."""
+        return is_given_up(self._previous, self.candidate)
 
     @property
     def _has_rights(self) -> bool:
@@ -66,26 +82,44 @@ class CanaryPass:
     async def manifests(self, live: LiveCluster) -> list[Manifest]:
         """Return what is wanted now: of a candidate that was taken back, the pods of the revision before.
 
+        So do those of a Deployment that still has pods of an earlier candidate: they go before another one comes.
+
         Raises:
             ChronikError: that revision cannot be read.
         """
-        if not is_given_up(self._previous, self.candidate):
-            return [*self._desired]
-        stable = {each["name"]: each.get("stable") for each in self._previous.get("components") or ()}
+        given_up = self.goes_back
         found = []
         for each in self._desired:
-            there, name = live.objects.get(ObjectRef.of(each)), stable.get(component_of(each))
-            staged = there is not None and name and ObjectRef.of(each) in self._sets
-            found.append(await self._with_revision(each, str(name)) if staged else each)
+            ref = ObjectRef.of(each)
+            there = live.objects.get(ref) if ref in self._sets else None
+            name = ""
+            if there is not None and given_up:
+                name = self._stable.get(component_of(each), "")
+            elif there is not None and self._has_rights and ref.kind == "Deployment":
+                name = await self._returns_to(each, there, live)
+            found.append(await self._with_revision(each, name) if name else each)
         return found
 
+    async def _returns_to(self, desired: Manifest, there: Manifest, live: LiveCluster) -> str:
+        """Return the revision that a Deployment has to go back to before it gets its next template, if it has to."""
+        if is_settled(there, live.pods) or not _new_template(desired, there):
+            return ""
+        facts = await self._facts(there, live)
+        if all(pod.revision == facts.current for pod in facts.pods):
+            return ""
+        stable = (await self._with_revision(desired, facts.current))["spec"]["template"]
+        if holds(stable, desired["spec"]["template"], ("spec", "template")):
+            return ""  # back is where it is to go
+        self._returning.add(ObjectRef.of(desired))
+        return facts.current
+
     async def _with_revision(self, manifest: Manifest, name: str) -> Manifest:
-        """Return a StatefulSet with the pod template of one of its revisions, which never change."""
-        key = self._cluster.key, name
+        """Return a workload with the pod template of one of its revisions, which never change."""
+        key, kind = (self._cluster.key, name), REVISION if manifest["kind"] == "StatefulSet" else REPLICA_SET
         if key not in self._context.revisions:
-            found = await self._context.kube.get(REVISION, self._cluster.namespace, name)
+            found = await self._context.kube.get(kind, self._cluster.namespace, name)
             if found is None:
-                raise ObjectChanged("is gone, so its pods cannot go back to it", subject=f"ControllerRevision/{name}")
+                raise ObjectChanged("is gone, so its pods cannot go back to it", subject=f"{kind.name}/{name}")
             self._context.revisions[key] = _template(found)
         return manifest | {"spec": manifest["spec"] | {"template": self._context.revisions[key]}}
 
@@ -100,11 +134,11 @@ class CanaryPass:
         """Return what a workload has to wait for before its template is written: itself, if it has to be held first."""
         ref = action.ref
         there = live.objects.get(ref)
-        if ref in self._sets and there is not None and int(there["spec"].get("replicas", 1)) > 1:
+        if ref in self._sets and (there is None or int(there["spec"].get("replicas", 1)) > 1):
             blocker = rollout.outside(action)
             if blocker is not None:
                 return blocker
-            if self._has_rights and _holds_all(there):
+            if self._has_rights and there is not None and _holds_all(there):
                 return None
             self._undecided[ref] = action
             return ref
@@ -121,8 +155,11 @@ class CanaryPass:
             _plan([_partition(each.manifest, EVERY_POD, reason) for each in undecided.values()]), execution
         )
 
-    async def go_on(self, report: Report, execution: Execution) -> Report:
-        """Decide what comes next by what is there after `report`, do it, and return what was written."""
+    async def go_on(self, report: Report, execution: Execution, closed: str) -> Report:
+        """Decide what comes next by what is there after `report`, do it, and return what was written.
+
+        `closed` says why no restart may begin, if none may.
+        """
         spec = self._cluster.spec["rollout"]
         assert spec is not None and spec["canary"] is not None  # noqa: PT018  # rules see to it
         live = self._context.cache.view(self._cluster.key, self._document)
@@ -130,35 +167,59 @@ class CanaryPass:
             if self._undecided:
                 self.decision = Decision(dict(self._previous), waiting=Reason("FeatureMissing", _NO_RIGHT))
             return Report(())
-        pending = {each.ref for each in report.results if _is_pending(each.action)}
+        pending = {each.ref for each in report.results if _is_pending(each.action)} | {*deferred(report)}
+        try:
+            staged = [each async for each in self._staged(live, pending)]
+        except ChronikError as error:
+            return self.give_in(error)
+        analyst = self._context.analyst
         annotations = self._document["metadata"].get("annotations") or {}
         self.decision = plan_rollout(
             spec["canary"],
-            [*self._staged(live, pending)],
+            staged,
             self.candidate,
             self._previous,
             annotations.get(ROLLOUT_ANNOTATION, ""),
             self._context.now(),
+            Gates(closed, analyst.answer(self._cluster.key) if analyst else None),
         )
+        analysis = spec["canary"]["analysis"]
+        if self.decision.question and analysis and analyst:
+            analyst.ask(self._cluster.key, self.decision.question, analysis["metrics"])
+        if self.decision.outside:
+            self.outside = tuple(each.facts.ref for each in staged if each.changes)
         if not self.decision.moves:
             return Report(())
         done = await execute(_plan([self._action(each) for each in self.decision.moves]), execution)
         kept = (each for each in done.results if not (isinstance(each.action, ReplacePod) and _has_changed(each.error)))
         return replace(done, results=tuple(kept))  # a pod that has changed since is looked at again
 
-    def _staged(self, live: LiveCluster, pending: set[ObjectRef]) -> Iterable[Staged]:
+    async def _staged(self, live: LiveCluster, pending: set[ObjectRef]) -> AsyncIterator[Staged]:
         for ref, manifest in self._sets.items():
             there = live.objects.get(ref)
             if there is not None:
                 component: ComponentName = component_of(manifest)  # type: ignore[assignment]  # chronik's own label
                 type_ = COMPONENTS[component]
-                votes = type_.votes or type_.members
-                yield Staged(component, set_facts(there, live.pods), votes, pending=ref in pending)
+                facts = await self._facts(there, live)
+                returns = ref in self._returning and ref not in pending
+                yield Staged(component, facts, type_.votes or type_.members, ref in pending, returns)
+
+    async def _facts(self, there: Manifest, live: LiveCluster) -> SetFacts:
+        """Return what is known of a workload; of a Deployment that is on its way, its ReplicaSets are asked for."""
+        if there["kind"] == "StatefulSet":
+            return set_facts(there, live.pods)
+        sets: Sequence[Manifest] = ()
+        if not is_settled(there, live.pods):
+            labels = there["spec"]["selector"]["matchLabels"]
+            selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+            listing = await self._context.kube.list(REPLICA_SET, self._cluster.namespace, label_selector=selector)
+            sets = [each for each in listing.items if has_owner(each, there["metadata"]["uid"])]
+        return deployment_facts(there, live.pods, sets, self._stable.get(component_of(there), ""))
 
     def _action(self, move: Move) -> Action:
         ref, manifest = move.staged.facts.ref, self._sets[move.staged.facts.ref]
         if move.what == "partition":
-            return _partition(manifest, move.partition, move.reason)
+            return _partition(manifest, move.partition, move.reason, move.staged.facts.replicas)
         if move.what == "release" or move.pod is None:
             return release(manifest, move.reason)
         pod = ObjectRef(POD.name, ref.namespace, move.pod.name)
@@ -168,11 +229,16 @@ class CanaryPass:
 _NO_RIGHT = "A canary needs an operator that was installed with --features rollouts; until then no pod changes"
 
 
-def _partition(workload: Manifest, number: int, reason: str) -> Action:
+def _partition(workload: Manifest, number: int, reason: str, replicas: int = 0) -> Action:
+    """Return the hold that keeps so many pods of a workload on the old revision."""
+    if workload["kind"] == "Deployment":
+        return hold_fields(workload, held_fields(replicas, number), reason)
     return hold(workload, {"type": "RollingUpdate", "rollingUpdate": {"partition": number}}, reason)
 
 
 def _holds_all(live: Manifest) -> bool:
+    if live["kind"] == "Deployment":
+        return is_held(live) and bool(live["spec"].get("paused"))
     facts = set_facts(live, ())
     return facts.held and facts.strategy == "RollingUpdate" and facts.partition >= facts.replicas
 
@@ -188,9 +254,19 @@ def _has_changed(error: object) -> bool:
     return isinstance(error, ObjectChanged)
 
 
+def _new_template(desired: Manifest, live: Manifest) -> bool:
+    """Return whether an apply would change the pods of a workload."""
+    fields = applied_fields(live) or {}
+    found = (each for each in split(drift(desired, live)) if each.path[:2] == ("f:spec", "f:template"))
+    return any(alters(each, live, fields) for each in found)
+
+
 def _template(revision: Manifest) -> Manifest:
-    """Return the pod template that a ControllerRevision holds, without what others than chronik put there."""
-    template = {name: value for name, value in revision["data"]["spec"]["template"].items() if name != "$patch"}
+    """Return the pod template that a revision holds, without what others than chronik put there."""
+    if revision["kind"] == REPLICA_SET.name:
+        template = template_of(revision)
+    else:
+        template = {name: value for name, value in revision["data"]["spec"]["template"].items() if name != "$patch"}
     metadata = {name: value for name, value in template["metadata"].items() if value is not None}
     annotations = metadata.get("annotations") or {}
     ours = {name: value for name, value in annotations.items() if name not in LASTING_ANNOTATIONS}

@@ -19,6 +19,7 @@ from chronik.plan.results import Report
 from chronik.plan.volumes import at_live_size
 from chronik.rollout.facts import hold, is_held, leaves_rolls_to_us, release, set_facts, without_strategy
 from chronik.rollout.order import ill_before, is_own_order, next_replacement
+from chronik.rollout.surge import may_hold, without_surge
 from chronik.status.events import Announcement
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Replacing:
         self._cluster = cluster
         self._document = document
         self._desired = component_sets(cluster, desired)
+        self._deployments = component_deployments(cluster, desired)
         self._context = context
         self._votes = {workload_ref(cluster.key, each.name) for each in components(cluster) if each.member}
         self._undecided: dict[ObjectRef, Apply] = {}
@@ -103,7 +105,11 @@ class Replacing:
         A set that a canary had held, before the document said otherwise, goes on when it `may_go`: in its turn.
         """
         live = self._context.cache.view(self._cluster.key, self._document)
-        actions: list[Action] = []
+        actions: list[Action] = [
+            release(each, "no canary holds it any longer")
+            for ref, each in self._deployments.items()
+            if is_held(live.objects.get(ref)) and (may_go(ref) or not may_hold(each))
+        ]
         for ref, desired in self._desired.items():
             found = live.objects.get(ref)
             if found is None or not is_held(found) or "deletionTimestamp" in found["metadata"]:
@@ -165,6 +171,12 @@ def component_sets(cluster: Cluster, desired: Iterable[Manifest]) -> dict[Object
     return {ref: each for each in desired if (ref := ObjectRef.of(each)) in ours}
 
 
+def component_deployments(cluster: Cluster, desired: Iterable[Manifest]) -> dict[ObjectRef, Manifest]:
+    """Return the Deployments of a cluster's components."""
+    ours = {workload_ref(cluster.key, each.name) for each in components(cluster) if not each.type.stateful}
+    return {ref: each for each in desired if (ref := ObjectRef.of(each)) in ours}
+
+
 def as_held(desired: Iterable[Manifest], objects: Mapping[ObjectRef, Manifest]) -> list[Manifest]:
     """Return manifests that leave alone what is held: how a set rolls, and its volumes, which would create it anew."""
     found = []
@@ -172,7 +184,11 @@ def as_held(desired: Iterable[Manifest], objects: Mapping[ObjectRef, Manifest]) 
         live = objects.get(ObjectRef.of(each)) if each["kind"] == "StatefulSet" else None
         held = live is not None and is_held(live) and leaves_rolls_to_us(each)
         found.append(at_live_size(without_strategy(each), live) if held and live is not None else each)
-    return found
+    return [without_surge(each) if _is_held_deployment(each, objects) else each for each in found]
+
+
+def _is_held_deployment(desired: Manifest, objects: Mapping[ObjectRef, Manifest]) -> bool:
+    return desired["kind"] == "Deployment" and is_held(objects.get(ObjectRef.of(desired))) and may_hold(desired)
 
 
 def _plan(actions: Iterable[Action]) -> Plan:

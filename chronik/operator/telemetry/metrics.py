@@ -33,6 +33,7 @@ PHASES = ("Pending", "Creating", "Running", "Updating", "Failed", "Deleting")
 ROLLOUT_PHASES = ("Complete", "Progressing", "Paused", "Promoting", "Halted", "Aborting", "Aborted")
 ROLLOUT_ENDS = {"Complete": "complete", "Halted": "halted", "Aborted": "aborted"}
 RESULTS = ("ok", "failed")
+QUERY_RESULTS = ("answered", "empty", "failed")
 BACKUP_RESULTS = ("completed", "failed")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -77,6 +78,21 @@ def _family(name: str, text: str, values: dict[str, float] | dict[str, int]) -> 
     for phase, value in values.items():
         family.add_metric([phase], value)
     return family
+
+
+class _Restarts:
+    """Since when restarts of clusters wait for a window."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.since: dict[ClusterKey, float] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        text = "Clusters with restarts that wait for a window."
+        yield GaugeMetricFamily("chronik_clusters_restart_pending", text, len(self.since))
+        longest = max((self._now() - since for since in self.since.values()), default=0.0)
+        text = "How long restarts have waited for a window in the cluster where they do so longest."
+        yield GaugeMetricFamily("chronik_clusters_restart_pending_longest_seconds", text, max(0.0, longest))
 
 
 class _Backups:
@@ -160,9 +176,14 @@ class Metrics:
         self._rollout_ends = Counter(
             "chronik_rollouts_ended", "Canaries that ended, by how.", ["result"], registry=registry
         )
+        self._queries = Counter(
+            "chronik_analysis_queries", "Queries about canaries, by result.", ["result"], registry=registry
+        )
         self._rollouts: dict[ClusterKey, str] = {}
         self._clusters = _Clusters(now)
         registry.register(self._clusters)
+        self._restarts = _Restarts(now)
+        registry.register(self._restarts)
         self._backup_runs = Counter(
             "chronik_backup_runs", "Backups that ended, by result.", ["result"], registry=registry
         )
@@ -177,6 +198,8 @@ class Metrics:
         """Set what never changes, and begin counters at 0, so that their first increase is seen."""
         build = Gauge("chronik_build_info", "Which operator this is.", ["version", "python"], registry=self.registry)
         build.labels(__version__, platform.python_version()).set(1)
+        for result in QUERY_RESULTS:
+            self._queries.labels(result)
         for result in RESULTS:
             self._reconciles.labels(result)
         for phase in ROLLOUT_PHASES:
@@ -236,10 +259,23 @@ class Metrics:
         if phase == "Paused":
             self._clusters.begin_again(key)
 
+    def analysed(self, result: str) -> None:
+        """Count a query about a canary: answered, empty or failed."""
+        self._queries.labels(result).inc()
+
+    def restart_pending(self, key: ClusterKey, since: float | None) -> None:
+        """Note since when restarts of a cluster wait for a window, None if none does; it gets no older by that."""
+        if since is None:
+            self._restarts.since.pop(key, None)
+        else:
+            self._restarts.since[key] = since
+            self._clusters.begin_again(key)
+
     def cluster_gone(self, key: ClusterKey) -> None:
         """Forget a cluster."""
         self._clusters.phases.pop(key, None)
         self._rollouts.pop(key, None)
+        self._restarts.since.pop(key, None)
         self._backups.clusters.pop(key, None)
 
     def backup(self, key: WorkKey, phase: str) -> None:
@@ -272,6 +308,7 @@ class Metrics:
         if not yes:
             self._clusters.phases.clear()
             self._rollouts.clear()
+            self._restarts.since.clear()
             self._backups.clear()
             self._federations.phases.clear()
 

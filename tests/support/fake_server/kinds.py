@@ -100,6 +100,7 @@ BUILT_IN: tuple[Kind, ...] = (
     Kind("", "v1", "configmaps", "ConfigMap"),
     Kind("", "v1", "events", "Event"),
     Kind("", "v1", "namespaces", "Namespace", namespaced=False, status=True, returns_deleted=True),
+    Kind("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False, status=True, custom_type=ANY_OBJECT),
     Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", status=True, returns_deleted=True),
     Kind("", "v1", "pods", "Pod", status=True, generation=True, returns_deleted=True),
     Kind("", "v1", "secrets", "Secret"),

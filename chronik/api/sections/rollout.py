@@ -1,0 +1,32 @@
+"""The shape of what `spec.rollout` has beside the steps of a canary, with all defaults filled in."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+
+class RestartWindow(TypedDict):
+    """An item of `spec.rollout.windows`."""
+
+    schedule: str
+    duration: str
+    timeZone: str
+
+
+class AnalysisMetric(TypedDict):
+    """An item of `spec.rollout.canary.analysis.metrics`."""
+
+    name: str
+    query: str
+    max: str | None
+    min: str | None
+
+
+class Analysis(TypedDict):
+    """`spec.rollout.canary.analysis`."""
+
+    interval: str
+    failureLimit: int
+    noData: Literal["Wait", "Fail", "Ignore"]
+    onFailure: Literal["Abort", "Pause"]
+    metrics: list[AnalysisMetric]

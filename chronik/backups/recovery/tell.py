@@ -1,0 +1,63 @@
+"""What a recovery says of itself to people: what the cluster begins with, and to the second what it lacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chronik.backups.recovery.checks import left_out, named
+from chronik.backups.times import moment
+from chronik.status.compute import Reason, condition
+from chronik.wording import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chronik.backups.recovery.seen import About
+    from chronik.status.compute import Condition
+
+CONDITION = "Recovering"
+
+
+def begun(status: Mapping[str, Any], about: About) -> Reason:
+    """Return that a recovery has passed its checks and begins."""
+    parts = [counted(len(about.restored), "volume")] if about.restored else []
+    parts += ["the metastore"] if about.wants_metastore else []
+    what = " and ".join(parts) or "nothing"
+    text = f"Recovers {what} from ChronikBackup {status['backup']}, which was cut at {status['cutAt']}"
+    return Reason("RecoveryStarted", text)
+
+
+def summary(status: Mapping[str, Any], about: About) -> str:
+    """Return what the cluster begins with, and what is lost."""
+    recovery = about.cluster.spec["bootstrap"]
+    assert recovery
+    target = recovery["recovery"]["from"]["targetTime"]
+    found = [f"From ChronikBackup {status['backup']}: what was written after {status['cutAt']} is lost"]
+    if target:
+        found[0] += f", {span(status['cutAt'], target)} up to the time that was asked for, {target}"
+    lost = left_out(about.backup, about.nodes)
+    empty = [(each.component, each.ordinal) for each in about.nodes if each.volume is None]
+    found += [f"Left out, and lost where no other node has it: what was on {named(lost)}"] if lost else []
+    found += [f"Begin empty: {named(empty)}"] if empty else []
+    if not about.wants_metastore and about.cluster.spec["topology"] == "Roles":
+        found.append("The metastore was left to others")
+    return ". ".join(found)
+
+
+def span(since: str, until: str) -> str:
+    """Return how long it is from one time to another, to the second: `1d 6h 26m 49s`."""
+    seconds = max(0, int((moment(until) - moment(since)).total_seconds()))
+    parts = []
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        number, seconds = divmod(seconds, length)
+        parts += [f"{number}{unit}"] if number else []
+    return " ".join(parts) or "0s"
+
+
+def conditions(status: Mapping[str, Any], refused: Reason | None, waiting: Reason | None) -> list[Condition]:
+    """Return whether a cluster is being recovered, and how far it is."""
+    if refused is not None:
+        return [condition(CONDITION, met=False, reason=refused.reason, message=refused.message)]
+    if waiting is not None:
+        return [condition(CONDITION, met=True, reason=waiting.reason, message=waiting.message)]
+    return [condition(CONDITION, met=False, reason="Recovered", message=str(status.get("message", "")))]

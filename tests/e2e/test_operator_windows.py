@@ -1,0 +1,226 @@
+"""Restart windows: what waits for one, what does not, what is told, and that the operator comes back in time."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support.operators import (
+    STATEFUL_SET,
+    Namespace,
+    condition,
+    eventually,
+    in_phase,
+    passes,
+    quiet,
+    running,
+    small,
+    with_condition,
+)
+from support.storage import everywhere, make_claim, make_class
+
+from chronik.manifest import CLAIM, CLUSTER, ROLLOUT_NOW_ANNOTATION
+from chronik.operator import app
+
+NIGHT = {"schedule": "0 3 * * *", "duration": "2h", "timeZone": "Etc/UTC"}
+NEW = {"ingest": "chronik/ingest:2.0"}
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def place(server, namespace) -> Namespace:
+    """Return a fresh namespace."""
+    return Namespace(server, namespace)
+
+
+class Clock:
+    """What time the operator takes it to be: it goes on from when it was last set."""
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self.set(now)
+
+    def set(self, now: datetime) -> None:
+        """Have it be another time."""
+        self._base, self._began = now, time.monotonic()
+
+    def __call__(self) -> str:
+        """Return the time, as the API server writes it."""
+        now = self._base + timedelta(seconds=time.monotonic() - self._began)
+        return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    """Have it be noon for the operator."""
+    clock = Clock()
+    monkeypatch.setattr(app, "timestamp", clock)
+    return clock
+
+
+async def image(place) -> str:
+    """Return what the ingest nodes are to run."""
+    live = await place.get(STATEFUL_SET, "c-ingest")
+    return str(live["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+async def is_new(place) -> bool:
+    """Return whether the new template has been written."""
+    return await image(place) == NEW["ingest"]
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_changed_template_waits_for_the_night(place, monkeypatch):
+    """A new image waits, and is told; counts do not; no pass is made until the window opens, and then it rolls."""
+    async with running(place.server, place.name):
+        await place.launch(rollout={"windows": [NIGHT]})
+        with passes(monkeypatch) as ended:
+            await place.change("c", image=NEW, ingestNodes=2)
+            found = await with_condition(place, "c", "RestartPending", "True", "OutsideWindow")
+            live = await place.get(STATEFUL_SET, "c-ingest")
+            assert (await image(place), live["spec"]["replicas"]) == ("chronik/ingest:1.0", 2)
+            await place.roll_out_all()
+            found = await with_condition(place, "c", "IngestNodesReady", "True", "AllIngestNodesReady")
+            assert found["status"]["phase"] == "Updating"
+            assert found["status"]["pendingRestarts"] == {"opensAt": "2026-11-26T03:00:00Z", "workloads": ["c-ingest"]}
+            for kind in ("Ready", "Reconciling", "Progressing"):
+                assert condition(found, kind)["reason"] == "RestartPending"
+            assert "the next one opens at 2026-11-26T03:00:00Z" in condition(found, "Reconciling")["message"]
+            assert "StorageResizable" not in {each["type"] for each in found["status"]["conditions"]}
+            await quiet(ended)
+            assert ended[-1][1].again_at == "2026-11-26T03:00:00Z"
+
+        events = await place.events()
+        assert events["OutsideWindow"].startswith("Normal: StatefulSet/")
+        assert not await is_new(place)
+
+
+async def test_the_operator_comes_back_when_the_window_opens(place, clock, monkeypatch):
+    """What waits begins within a second or two of the opening, without a look in between."""
+    clock.set(datetime(2026, 11, 26, 2, 59, 48, tzinfo=UTC))
+    async with running(place.server, place.name, resync=3600):
+        await place.launch(rollout={"windows": [NIGHT]})
+        with passes(monkeypatch) as ended:
+            await place.change("c", image=NEW)
+            await with_condition(place, "c", "RestartPending", "True", "OutsideWindow")
+            await quiet(ended, 1)
+            count = len(ended)
+            assert clock() < "2026-11-26T03:00:00Z", "this machine is too slow for this test"
+            await eventually(lambda: is_new(place), 20)
+            assert len(ended) <= count + 2
+        assert "2026-11-26T03:00:00Z" <= clock() < "2026-11-26T03:00:05Z"
+        await place.roll_out_all()
+        found = await in_phase(place, "c", "Running")
+
+    assert "pendingRestarts" not in found["status"]
+    assert "RestartPending" not in {each["type"] for each in found["status"]["conditions"]}
+
+
+async def test_a_changed_secret_waits_and_the_cluster_is_ready(place, clock):
+    """A restart for a new Secret waits for the window; the spec is what runs, so the cluster stays Ready."""
+    async with running(place.server, place.name):
+        await place.launch(rollout={"windows": [NIGHT]})
+        before = (await place.get(STATEFUL_SET, "c-ingest"))["metadata"]["generation"]
+        await place.secret("second")
+        found = await with_condition(place, "c", "RestartPending", "True", "OutsideWindow")
+        assert found["status"]["pendingRestarts"]["workloads"] == ["c-controller", "c-ingest"]
+        assert (found["status"]["phase"], condition(found, "Ready")["status"]) == ("Running", "True")
+        assert (await place.get(STATEFUL_SET, "c-ingest"))["metadata"]["generation"] == before
+        clock.set(datetime(2026, 11, 26, 4, 59, tzinfo=UTC))
+        await place.edit(CLUSTER, "c", {"metadata": {"labels": {"look": "again"}}})
+
+        async def restarts():
+            await place.roll_out_all()
+            live = await place.get(STATEFUL_SET, "c-ingest")
+            return "chronik.stream/secrets" in live["spec"]["template"]["metadata"].get("annotations", {})
+
+        await eventually(restarts)
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_person_has_it_begin_now(place):
+    """The annotation opens a window up to its time; one that has passed does nothing, what is no time is told."""
+    async with running(place.server, place.name):
+        await place.launch(rollout={"windows": [NIGHT]})
+        await place.change("c", image=NEW)
+        await with_condition(place, "c", "RestartPending", "True", "OutsideWindow")
+        for text in ("2026-11-25T11:00:00Z", "now"):
+            await place.edit(CLUSTER, "c", {"metadata": {"annotations": {ROLLOUT_NOW_ANNOTATION: text}}})
+        await with_condition(place, "c", "WindowsUsable", "False", "InvalidWindow")
+        assert not await is_new(place)
+        until = "2026-11-25T14:00:00+01:00"
+        await place.edit(CLUSTER, "c", {"metadata": {"annotations": {ROLLOUT_NOW_ANNOTATION: until}}})
+        await eventually(lambda: is_new(place))
+
+
+@pytest.mark.usefixtures("clock")
+async def test_pods_that_are_ill_do_not_wait(place):
+    """A workload none of whose pods is ready gets its new template at once: a restart takes nothing from it."""
+    async with running(place.server, place.name):
+        await place.launch(rollout={"windows": [NIGHT]})
+        for ref in await place.workloads():
+            if ref.name == "c-ingest":
+                await place.roll_out(ref, ready=0)
+        await in_phase(place, "c", "Updating")
+        await place.change("c", image={**NEW, "controller": "chronik/controller:2.0"})
+        await eventually(lambda: is_new(place))
+        found = await with_condition(place, "c", "RestartPending", "True", "OutsideWindow")
+
+    assert found["status"]["pendingRestarts"]["workloads"] == ["c-controller"]
+
+
+async def test_volumes_grow_and_their_set_waits(place, clock):
+    """Claims grow at once, since a full volume waits for nobody; the StatefulSet is created anew in the window."""
+    options, labels = await everywhere(place)
+    await make_class(place, "growing", expands=True)
+    async with running(place.server, place.name, **options):
+        manifest = small(place.name, rollout={"windows": [NIGHT]})
+        manifest["metadata"] |= labels["metadata"]
+        await place.launch(manifest)
+        await make_claim(place, "ingest", "1Gi", "growing")
+        uid = (await place.get(STATEFUL_SET, "c-ingest"))["metadata"]["uid"]
+        await place.change("c", storage={"size": "2Gi"})
+
+        async def grown():
+            claim = await place.get(CLAIM, "data-c-ingest-0")
+            return claim["spec"]["resources"]["requests"]["storage"] == "2Gi"
+
+        await with_condition(place, "c", "RestartPending", "True", "OutsideWindow")
+        await eventually(grown)
+        assert (await place.get(STATEFUL_SET, "c-ingest"))["metadata"]["uid"] == uid
+        clock.set(datetime(2026, 11, 26, 3, 30, tzinfo=UTC))
+        await place.edit(CLUSTER, "c", {"metadata": {"annotations": {"look": "again"}}})
+
+        async def anew():
+            live = await place.get(STATEFUL_SET, "c-ingest")
+            return live and live["metadata"]["uid"] != uid
+
+        await eventually(anew)
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_window_that_cannot_be_read_is_told(place):
+    """A time zone that nobody knows opens nothing, and is told at once, before anything waits."""
+    async with running(place.server, place.name):
+        await place.launch(rollout={"windows": [{**NIGHT, "timeZone": "Europe/Nowhere"}]})
+        found = await with_condition(place, "c", "WindowsUsable", "False", "InvalidWindow")
+        assert "there is no time zone 'Europe/Nowhere'" in condition(found, "WindowsUsable")["message"]
+        assert condition(found, "Ready")["status"] == "True"
+        await place.change("c", image=NEW)
+        found = await with_condition(place, "c", "RestartPending", "True", "OutsideWindow")
+        assert "none of spec.rollout.windows ever opens" in condition(found, "RestartPending")["message"]
+        assert "opensAt" not in found["status"]["pendingRestarts"]
+        assert not await is_new(place)
+
+
+@pytest.mark.usefixtures("clock")
+async def test_a_new_cluster_waits_for_nothing(place):
+    """Windows are about restarts: the first pods of a cluster start at once, and so does a set that was deleted."""
+    async with running(place.server, place.name):
+        await place.launch(rollout={"windows": [NIGHT]})
+        await place.delete(STATEFUL_SET, "c-ingest")
+
+        async def back():
+            return await place.get(STATEFUL_SET, "c-ingest") is not None
+
+        await eventually(back)
