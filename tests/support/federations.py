@@ -54,6 +54,8 @@ class PlayedMember:
     cluster: str = "orders"
     held: bool = False
     failing: bool = False
+    away: bool = False
+    """Whether others may overtake it: it has left the list, or the budget allows it."""
     got: list[str] = field(default_factory=list)
     ready: str = ""
 
@@ -104,7 +106,6 @@ class Hub:
     members: list[PlayedMember]
     overtaken: list[str] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
-    one_by_one: bool = True
 
     @classmethod
     async def of(cls, server: ApiServer, namespace: str, members: dict[str, ApiServer]) -> Hub:
@@ -195,13 +196,12 @@ class Hub:
     async def _play(self) -> None:
         while True:
             for number, member in enumerate(self.members):
-                front = [each for each in self.members[:number] if each.got]
-                before = {each.name: (each.got[-1], each.ready) for each in front}
                 with suppress(OSError, AssertionError):  # its server is down, or another write came between
-                    if await member.act():
+                    news = await member.act()
+                    if news:
                         self.order.append(member.name)
-                        waits = [name for name, (got, ready) in before.items() if got != ready]
-                        self.overtaken += [f"{member.name} before {name}" for name in waits if self.one_by_one]
+                        waits = [each.name for each in self.members[:number] if each.ready != news and not each.away]
+                        self.overtaken += [f"{member.name} before {name}" for name in waits]
             await asyncio.sleep(0.03)
 
     def running(self, **options: Any) -> Any:
