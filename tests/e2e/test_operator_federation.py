@@ -6,7 +6,6 @@ import asyncio
 import copy
 import json
 import logging
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,13 @@ from support.kubeconfigs import EXEC_API
 from support.operators import Namespace, eventually, running
 
 from chronik.federation.document import FEDERATION_MANAGER, revision_of
+from chronik.kube import ConnectOptions
 from chronik.manifest import CLUSTER, EVENT, FEDERATION, FINALIZER
 from chronik.offline import loading
+from chronik.offline.template_sets import template_reader
 from chronik.plan.drift import applied_fields
+from chronik.render.install import InstallOptions, install_manifests, member_manifests
+from chronik.render.templates import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -403,6 +406,49 @@ async def test_another_federations_cluster_is_not_taken_over(hub):
 
         await eventually(told)
         assert (await hub["east"].live())["spec"]["ingestNodes"] == 1
+
+
+async def grant(place: Namespace, user: str, rules: list[Any]) -> None:
+    """Give a user some rights in a namespace."""
+    group, name = "rbac.authorization.k8s.io", f"of-{user}"
+    metadata = {"name": name, "namespace": place.name}
+    role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": rules}
+    binding = role | {
+        "kind": "RoleBinding",
+        "subjects": [{"kind": "User", "name": user, "apiGroup": group}],
+        "roleRef": {"kind": "Role", "name": name, "apiGroup": group},
+    }
+    del binding["rules"]
+    for plural, manifest in (("roles", role), ("rolebindings", binding)):
+        path = f"/apis/{group}/v1/namespaces/{place.name}/{plural}/{name}"
+        await place.call("PATCH", path, manifest, fieldManager="suite")
+
+
+async def test_rights_as_they_are_installed_are_enough(hub):
+    """A hub with the rights of `install --features federation` works, by accounts of `install --member`."""
+    templates = Templates(template_reader())
+    options = InstallOptions(watch=(hub.place.name,), features=("federation",))
+    made = install_manifests(options, templates, [])
+    rules = next(each["rules"] for each in made if each["metadata"].get("namespace") == hub.place.name)
+    await grant(hub.place, "alice", rules)
+    for member in hub.members:
+        options = InstallOptions(namespace=member.place.name)
+        role = member_manifests(options, templates, deletes=True)[1]
+        await grant(member.place, "bob", role["rules"])
+        await hub.secret(member.name, kubeconfig(member.place.server, token="bob"))
+    connect = ConnectOptions(kubeconfig=str(hub.place.server.kubeconfig), context="alice")
+    async with hub.playing(), hub.running(connect=connect):
+        await hub.apply(onDelete="Delete")
+        await hub.until(phase="Complete", ready="3/3")
+        await hub.apply("east", "west", onDelete="Delete")
+        await hub.until(ready="2/2")
+
+        async def gone() -> bool:
+            return await hub["south"].live() is None
+
+        await eventually(gone)
+    users = {each.user for member in hub.members for each in member.writes()}
+    assert users == {"bob"}
 
 
 async def test_nothing_of_a_kubeconfig_is_to_be_seen(hub, caplog):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from support.operator_process import OperatorProcess
 from support.operators import Namespace, eventually, running, small
 
 from chronik.federation.document import FEDERATION_MANAGER, revision_of
@@ -18,6 +18,7 @@ from chronik.operator.cache.cache import Selection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from support.api import ApiServer, Request
 
@@ -221,6 +222,7 @@ class Hub:
                     yield member.name, each
 
 
-def seconds_since(begun: float) -> float:
-    """Return how long something has taken."""
-    return time.monotonic() - begun
+def hub_process(hub: Hub, folder: Path, poll: float = 0.4) -> OperatorProcess:
+    """Start a hub of its own process."""
+    arguments = ("--federation", "-n", hub.place.name, "--no-leader-elect", "--federation-poll", str(poll))
+    return OperatorProcess(hub.place.server.kubeconfig, folder / "hub.log", *arguments, "--log-format", "json")
