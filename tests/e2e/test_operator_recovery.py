@@ -22,11 +22,22 @@ from support.operators import (
     with_condition,
     world_of,
 )
-from support.recoveries import IMAGE, NODES, backed_up, everywhere, recovering, restored
-from support.snapshots import Played, install_snapshots
+from support.recoveries import (
+    DESTINATION,
+    IMAGE,
+    NODES,
+    backed_up,
+    everywhere,
+    ours,
+    recovering,
+    restored,
+    source,
+    usable,
+)
+from support.snapshots import Played, backup_of, install_snapshots
 from support.volumes import Volumes, path_of
 
-from chronik.manifest import CLAIM, CLUSTER, JOB, SNAPSHOT, VOLUME
+from chronik.manifest import BACKUP, CLAIM, CLUSTER, JOB, SNAPSHOT, VOLUME
 from chronik.offline import loading
 from chronik.operator.cache.cache import Selection
 from chronik.operator.context import BackupTools
@@ -228,6 +239,84 @@ async def test_a_paused_cluster_is_not_recovered_until_it_goes_on(place, played,
         await no_workload(place)
         await place.edit(CLUSTER, "n", {"metadata": {"annotations": {"chronik.stream/paused": None}}})
         await with_condition(place, "n", "Recovering", "False", "Recovered")
+
+
+async def test_a_schedule_keeps_the_backup_that_a_cluster_is_made_from(place, played, volumes):
+    """What a schedule would let go of stays for as long as a new cluster is being made from it, and then goes."""
+    schedule = {"name": "often", "cron": "0 0 1 1 *", "keep": {"last": 1}}
+    label = {"chronik.stream/schedule": "often", "example.com/shard": place.name}
+    async with played.playing(), volumes.playing(), recovering(place):
+        await backed_up(place, played, volumes)
+        played.jobs["restore"] = "never"
+        await place.create(restored(volumes))
+        await with_condition(place, "n", "Recovering", "True", "RestoringMetastore")
+        await place.edit(BACKUP, "b", {"metadata": {"labels": label}})
+        newer = backup_of(place, "newer")
+        newer["metadata"]["labels"] = label
+        await place.create(source(volumes, backup={"destination": DESTINATION, "schedules": [schedule]}))
+        await with_condition(place, "c", "BackupsCurrent", "True")
+        await place.create(newer)
+        await usable(place, "newer")
+        await asyncio.sleep(1)
+        assert await place.get(BACKUP, "b") is not None
+
+        played.jobs["restore"] = "ok"
+        await with_condition(place, "n", "Recovering", "False", "Recovered")
+        await place.edit(CLUSTER, "c", {"metadata": {"annotations": {"look": "again"}}})
+
+        async def gone() -> bool:
+            return await place.get(BACKUP, "b") is None
+
+        await eventually(gone)
+
+
+# --- a real volume controller -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.real
+async def test_the_trap_is_one_and_is_noticed(real_cluster, tmp_path):
+    """Kubernetes binds a claim with a dataSource to an empty volume at once; no node is ever started on it."""
+    install_snapshots(real_cluster)
+    place = Namespace(real_cluster, real_cluster.new_namespace())
+    played, volumes = Played(place), Volumes(place, tmp_path)
+    played.on_cut = volumes.cut
+    without: dict[str, Any] = {"backup": {"metastore": {"method": "None"}}}
+    free = [f"free-{place.name}-{number}" for number in range(len(NODES))]
+    async with played.playing(), recovering(place):
+        await volumes.make_class()
+        for node in NODES:
+            await played.claim("c", *node.split("-"))
+        await place.secret("first")
+        await place.create(source(volumes, **without))
+
+        async def claimed() -> bool:
+            return len(await place.list(STATEFUL_SET)) == 2
+
+        await eventually(claimed)
+        await place.create(ours(place, backup_of(place)))
+        await usable(place, "b")
+        pool = await volumes.make_class(f"pool-{place.name}", provisioner="kubernetes.io/no-provisioner")
+        await place.create(restored(volumes, {"metastore": "Skip"}, **without))
+
+        async def made() -> bool:
+            return len([each for each in await place.list(CLAIM) if "-n-" in each["metadata"]["name"]]) == len(NODES)
+
+        await eventually(made)
+        for name in free:  # nobody provisions here, so the real controller takes what turns up
+            await volumes.make_free_volume(name, volumes.storage_class)
+        cluster = await with_condition(place, "n", "Recovering", "False", "RecoveredVolumeStrange")
+        assert "no driver made it" in condition(cluster, "Recovering")["message"]
+        bound = await place.get(CLAIM, "data-n-ingest-0")
+        assert bound
+        assert (bound["status"]["phase"], bound["spec"]["dataSource"]["name"]) == ("Bound", "b-ingest-0")
+        await asyncio.sleep(1)
+        await no_workload(place)
+
+        storage = {"backend": "local", "size": "1Gi", "storageClass": pool}
+        document = restored(volumes, {"metastore": "Skip"}, storage=storage, **without)
+        document["metadata"]["name"] = "m"
+        await place.create(document)
+        await refused(place, "StorageClassNotDynamic", "m")
 
 
 # --- kills ------------------------------------------------------------------------------------------------------------
