@@ -26,9 +26,6 @@ ACCOUNT_TEMPLATE = "backup-serviceaccount.yaml.j2"
 DUMP_COMMAND = ("backup", "metastore")
 BASE_COMMAND = ("backup", "base")
 FORGET_COMMAND = ("backup", "forget")
-RESTORE_COMMAND = ("restore", "metastore")
-RESTORE_SECONDS = 86_400
-"""How long a restore may take."""
 RECORD_COMMAND = ("backup", "record")
 VERIFY_COMMAND = ("backup", "verify")
 RESTORE_TEST_COMMAND = ("backup", "verify", "--restore-test")
@@ -36,6 +33,9 @@ _OF_DATABASE = (DUMP_COMMAND, BASE_COMMAND)
 _RECORD_FILE = "/etc/chronik/record/backup.json"
 _VERIFIED_KEPT = 600
 """Seconds that the Job of a check stays, if an operator that was killed has not removed it."""
+RESTORE_COMMAND = ("restore", "metastore")
+RESTORE_SECONDS = 86_400
+"""How long a restore may take."""
 
 
 def snapshot(backup: Manifest, cluster: Cluster, volume: Volume, render: Render) -> Manifest:
