@@ -179,6 +179,47 @@ async def test_a_backup_is_checked_when_somebody_asks(place):
     assert (await verify("b", "--id", "b")).code == 2
 
 
+async def test_a_backup_is_made_without_an_operator(place, tmp_path):
+    """`chronik backup create -f` takes the same steps by itself; a rerun by name goes on, and makes nothing twice."""
+    played = Played(place)
+    for part in ("controller", "ingest"):
+        await played.claim("c", part, 0)
+    played.unready.add("data-c-ingest-0")
+    file = tmp_path / "c.yaml"
+    document = small(place.name, backup=SECTION)
+    file.write_text(json.dumps(document))
+    flags = ("--kubeconfig", str(place.server.kubeconfig), "-n", place.name, "-f", str(file))
+
+    async def create(*arguments: str) -> Any:
+        return await asyncio.to_thread(run, "backup", "create", "c", "--name", "b", *arguments, *flags)
+
+    async with played.playing():
+        assert "No image is known" in (await create()).err
+        slow = await create("--image", IMAGE, "--timeout", "4s")
+        assert (slow.code, "goes on" in slow.err) == (6, True)
+        assert "data-c-ingest-0 is cut, and not ready yet" in slow.err
+        assert played.records == []
+
+        played.unready.clear()
+        done = await create("--image", IMAGE)
+        assert done.code == 0, done.err
+        assert "described: s3://acme-backups/x/backup.json" in done.out
+        assert played.order == ["metastore", "data-c-controller-0", "data-c-ingest-0", "metastore"], "the dump is found"
+        told = json.loads(played.records[0])
+        assert told["status"]["usable"] is True
+        assert told["status"]["volumes"][0]["handle"].startswith("handle-")
+        assert await place.list(JOB) == []
+        snapshots = await place.list(SNAPSHOT)
+        assert [each["metadata"]["name"] for each in snapshots] == ["b-controller-0", "b-ingest-0"]
+        assert not any("ownerReferences" in each["metadata"] for each in snapshots)
+        assert await place.list(BACKUP) == []
+
+        played.jobs["metastore"] = "failed"
+        failed = await asyncio.to_thread(run, "backup", "create", "c", "--name", "bad", "--image", IMAGE, *flags)
+        assert (failed.code, "the store is full" in failed.err) == (8, True)
+        assert await place.list(JOB) == []
+
+
 async def test_an_archive_is_run_and_told(place):
     """With an archive there is a receiver, its state is condition Archiving, and backups copy the whole server."""
     played = Played(place)
