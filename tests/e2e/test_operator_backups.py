@@ -552,7 +552,6 @@ GOING = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 async def test_kills_at_each_phase(place, tmp_path: Path):
     """44 kills, four at each of eleven moments: never half a backup that can be used, nothing twice, nothing left."""
     chance = random.Random(44)
