@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chronik.api.sections.bootstrap import Bootstrap
     from chronik.api.sections.replication import Replication
     from chronik.api.sections.resources import Quantity, Resources
-    from chronik.api.sections.rollout import RestartWindow
+    from chronik.api.sections.rollout import Analysis, RestartWindow
 
 
 class S3(TypedDict):
@@ -226,6 +226,16 @@ class Canary(TypedDict):
     steps: list[CanaryStep]
     progressDeadlineSeconds: int
     onFailure: Literal["Halt", "Rollback"]
+    analysis: Analysis | None
+
+
+class BlueGreen(TypedDict):
+    """`spec.rollout.blueGreen`."""
+
+    autoPromoteAfter: str | None
+    scaleDownDelay: str
+    progressDeadlineSeconds: int
+    onFailure: Literal["Halt", "Rollback"]
 
 
 class Rollout(TypedDict):
@@ -234,6 +244,8 @@ class Rollout(TypedDict):
     strategy: Literal["RollingUpdate", "Canary"]
     windows: list[RestartWindow]
     canary: Canary | None
+    search: Literal["BlueGreen"] | None
+    blueGreen: BlueGreen
 
 
 class ComponentStorage(TypedDict, total=False):

@@ -113,14 +113,16 @@ def restore_job(wanted: RestoreOf, render: Render) -> list[Manifest]:
     a backup that was imported has another uid than the one that made it.
     """
     about, key = wanted.document["metadata"], wanted.cluster.key
-    dump = wanted.backup["status"]["metastore"]["object"]
+    dump = wanted.backup["status"]["metastore"]
+    # Of a copy of the server all of its log would be read, and the metastore be newer than the volumes.
+    moment = ["--target-time", dump["cutAt"]] if dump.get("method") == "Base" else []
     variables = {
         **_shared(wanted.backup, wanted.cluster, "restore"),
         "spec": {**wanted.cluster.spec, "backup": wanted.recorded.spec["backup"]},
         "labels": {**labels(wanted.backup, "restore"), CLUSTER_LABEL: key.name},
         "owner": {"kind": CLUSTER.name, "name": about["name"], "uid": about["uid"]},
         "name": wanted.name,
-        "args": [*RESTORE_COMMAND, "--id", dump.split("/")[-2]],
+        "args": [*RESTORE_COMMAND, "--id", dump["object"].split("/")[-2], *moment],
         "image": wanted.image,
         "database": True,
         "record": "",

@@ -77,6 +77,11 @@ COMPONENT_TEMPLATES = (
     _Use("rolebinding.yaml.j2"),
     _Use("service.yaml.j2"),
     _Use("clientservice.yaml.j2", lambda component: component.type.serves_clients),
+    _Use(
+        "previewservice.yaml.j2",
+        lambda component: component.workload == "Deployment",
+        asked=lambda spec: spec["rollout"] is not None and spec["rollout"]["search"] == "BlueGreen",
+    ),
     _Use("memberservice.yaml.j2", lambda component: component.member, each_member=True),
     _Use("externalservice.yaml.j2", lambda component: component.external, each_member=True),
     _Use("networkpolicy.yaml.j2", asked=lambda spec: _enabled(spec["networkPolicy"])),

@@ -52,7 +52,7 @@ OWN_CONDITIONS = frozenset(
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
         *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
         *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
-        *("RolloutHalted", "Archiving", "Recovering", "RestartPending", "WindowsUsable"),
+        *("RolloutHalted", "Archiving", "Recovering", "RestartPending", "WindowsUsable", "AnalysisConclusive"),
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""

@@ -104,10 +104,10 @@ def test_restarts_begin_now(place):
     until = datetime.fromisoformat(annotations[ROLLOUT_NOW_ANNOTATION])
 
     assert timedelta(minutes=119) < until - datetime.now(UTC) <= timedelta(hours=2)
-    assert done.returncode == 0
-    assert done.stdout.endswith("; it has no windows, so they always may\n")
+    assert done.code == 0
+    assert done.out.endswith("; it has no windows, so they always may\n")
     refused = chronik(place, "now", "c", "--for", "169h")
-    assert (refused.returncode, "at most 7 days" in refused.stderr) == (2, True)
+    assert (refused.code, "at most 7 days" in refused.err) == (2, True)
 
 
 def test_what_waits_for_a_window_is_shown(place):
@@ -116,4 +116,4 @@ def test_what_waits_for_a_window_is_shown(place):
     path = place.path(CLUSTER, "c", "status")
     asyncio.run(place.call("PATCH", path, {"status": {"pendingRestarts": pending}}, patch="merge"))
 
-    assert "  waits for a window, which opens at 2026-11-30T01:00:00Z: c-ingest" in chronik(place, "status", "c").stdout
+    assert "  waits for a window, which opens at 2026-11-30T01:00:00Z: c-ingest" in chronik(place, "status", "c").out

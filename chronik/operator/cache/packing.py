@@ -294,6 +294,7 @@ def _conditions(conditions: Any) -> list[dict[str, Any]]:
 def _container(status: Mapping[str, Any], *more: str) -> dict[str, Any]:
     """Return how a container is: ready, or why it waits, and how it last ended."""
     kept = _only(status, "name", "ready", *more)
+    kept |= _only(status, "restartCount") if status.get("restartCount") else {}
     waiting = (status.get("state") or {}).get("waiting")
     ended = (status.get("lastState") or {}).get("terminated")
     kept |= {"state": {"waiting": _only(waiting, "reason", "message")}} if waiting else {}
