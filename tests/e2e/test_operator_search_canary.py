@@ -6,11 +6,12 @@ import asyncio
 import time
 
 import pytest
+from support.cli_place import run
 from support.kubelet import image_of, is_ready, say, with_rights
 from support.operator_process import OperatorProcess
 from support.operators import DEPLOYMENT, Namespace, condition, eventually, small
 
-from chronik.manifest import CLUSTER, POD, ROLLOUT_ANNOTATION
+from chronik.manifest import CLUSTER, POD, REVISION, ROLLOUT_ANNOTATION
 from chronik.plan.drift import applied_fields
 
 pytestmark = pytest.mark.real  # what a Deployment's controller does is for it to say
@@ -269,3 +270,25 @@ async def test_killed_at_every_write(place, tmp_path):
     assert kills >= 12
     assert searchers.fewest >= NODES
     assert [step for phase, step in steps if phase == "Paused"] == [1, 1]
+
+
+async def test_specs_are_kept_for_an_undo(place):
+    """A spec is kept once all pods have run it, and once only; one that was taken back is not; an undo goes back."""
+    async with with_rights(place):
+        searchers, _ = await launched(place)
+        await place.change("c", image={"search": "chronik/search:2.0"})
+        rollout, _ = await searchers.until("Paused", 1, v1=4, v2=1)
+        await command(place, f"abort@{rollout['candidate']}")
+        await searchers.until("Aborted", v1=4)
+        kept = [each for each in await place.list(REVISION) if "-spec-" in each["metadata"]["name"]]
+        done = await asyncio.to_thread(
+            run, "rollout", "undo", "c", "--kubeconfig", str(place.server.kubeconfig), "-n", place.name
+        )
+        assert done.code == 0, done.err
+        await searchers.until("Complete", v1=4)
+        await eventually(lambda: is_free(place))
+
+    assert [each["data"]["spec"]["image"]["search"] for each in kept] == ["chronik/search:1.0"]
+    ours = [each for each in place.server.requests_of(place.name) if each.user_agent.startswith("chronik")]
+    writes = [each for each in ours if each.writes and each.resource == "controllerrevisions"]
+    assert len(writes) == 2, "when it ran first, and when it ran again"
