@@ -26,9 +26,6 @@ ACCOUNT_TEMPLATE = "backup-serviceaccount.yaml.j2"
 DUMP_COMMAND = ("backup", "metastore")
 BASE_COMMAND = ("backup", "base")
 FORGET_COMMAND = ("backup", "forget")
-RESTORE_COMMAND = ("restore", "metastore")
-RESTORE_SECONDS = 86_400
-"""How long a restore may take."""
 RECORD_COMMAND = ("backup", "record")
 VERIFY_COMMAND = ("backup", "verify")
 RESTORE_TEST_COMMAND = ("backup", "verify", "--restore-test")
@@ -36,6 +33,9 @@ _OF_DATABASE = (DUMP_COMMAND, BASE_COMMAND)
 _RECORD_FILE = "/etc/chronik/record/backup.json"
 _VERIFIED_KEPT = 600
 """Seconds that the Job of a check stays, if an operator that was killed has not removed it."""
+RESTORE_COMMAND = ("restore", "metastore")
+RESTORE_SECONDS = 86_400
+"""How long a restore may take."""
 
 
 def snapshot(backup: Manifest, cluster: Cluster, volume: Volume, render: Render) -> Manifest:
@@ -113,14 +113,16 @@ def restore_job(wanted: RestoreOf, render: Render) -> list[Manifest]:
     a backup that was imported has another uid than the one that made it.
     """
     about, key = wanted.document["metadata"], wanted.cluster.key
-    dump = wanted.backup["status"]["metastore"]["object"]
+    dump = wanted.backup["status"]["metastore"]
+    # Of a copy of the server all of its log would be read, and the metastore be newer than the volumes.
+    moment = ["--target-time", dump["cutAt"]] if dump.get("method") == "Base" else []
     variables = {
         **_shared(wanted.backup, wanted.cluster, "restore"),
         "spec": {**wanted.cluster.spec, "backup": wanted.recorded.spec["backup"]},
         "labels": {**labels(wanted.backup, "restore"), CLUSTER_LABEL: key.name},
         "owner": {"kind": CLUSTER.name, "name": about["name"], "uid": about["uid"]},
         "name": wanted.name,
-        "args": [*RESTORE_COMMAND, "--id", dump.split("/")[-2]],
+        "args": [*RESTORE_COMMAND, "--id", dump["object"].split("/")[-2], *moment],
         "image": wanted.image,
         "database": True,
         "record": "",

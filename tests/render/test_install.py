@@ -94,7 +94,11 @@ GOLDEN_FEDERATION = {
     "secrets": "get list watch",
 }
 """What it may do on top of that with --features federation."""
-GOLDEN_BACKUPS_CLUSTER_WIDE = {"volumesnapshotcontents.snapshot.storage.k8s.io": "get"}
+GOLDEN_BACKUPS_CLUSTER_WIDE = {
+    "persistentvolumeclaims": ALL,
+    "persistentvolumes": "list",
+    "volumesnapshotcontents.snapshot.storage.k8s.io": "get",
+}
 GOLDEN_CLUSTER_WIDE = {"storageclasses.storage.k8s.io": "list watch"}
 """What it may do on top of that if it watches all namespaces."""
 GOLDEN_AT_HOME = {"leases.coordination.k8s.io ['chronik-operator']": "create get patch"}
@@ -441,6 +445,7 @@ def test_every_template_file_is_used():
     own, used = template_reader(), set()
     for options in MODES.values():
         install_manifests(options, Templates(lambda name: used.add(name) or own(name)), ())
+    member_manifests(InstallOptions(), Templates(lambda name: used.add(name) or own(name)), deletes=True)
 
     assert {name for name in used if name.startswith(install.FOLDER)} == files
 

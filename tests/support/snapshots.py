@@ -132,7 +132,8 @@ class Played:
         self.hanging: set[str] = set()
         self.unready: set[str] = set()
         self.lying: set[str] = set()
-        self.jobs = dict.fromkeys(("metastore", "base", "forget", "record", "verify", "restore"), "ok")
+        ok = ("metastore", "base", "forget", "record", "verify", "restore")
+        self.jobs = dict.fromkeys(ok, "ok")
         self.failure: dict[str, Any] = {"result": "failed", "message": "the store is full"}
         self.order: list[str] = []
         self.records: list[str] = []
@@ -190,7 +191,7 @@ class Played:
         if ran is not None:
             said, good = ran, ran.get("result") == "ok"
         if what == "record":
-            said |= {"object": "s3://acme-backups/x/backup.json"} if good else {}
+            said = said | ({"object": "s3://acme-backups/x/backup.json"} if ran is None and good else {})
             self.records.append(job["spec"]["template"]["metadata"]["annotations"]["chronik.stream/backup-record"])
         else:
             self.order.append(what)
