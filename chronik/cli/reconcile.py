@@ -17,7 +17,7 @@ from chronik.cli import parameters
 from chronik.cli.main import domain_option, templates_configmap_option, templates_option
 from chronik.cli.streams import ReaderGone, use_colour
 from chronik.errors import ChronikError
-from chronik.manifest import FEATURES
+from chronik.manifest import FEATURES, FEDERATION_FEATURE
 from chronik.report.page import visible
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 )
 @click.option("--analysis-timeout", type=parameters.Seconds(0.05, 60), default=10.0, hidden=True)
 @click.option("--backup-poll", type=parameters.Seconds(0.05, 600), default=5.0, hidden=True)
+@click.option("--federation", is_flag=True, help="Be a hub for ChronikFederations: the same as --features federation.")
+@click.option("--federation-poll", type=parameters.Seconds(0.05, 600), default=30.0, hidden=True)
 @templates_option
 @templates_configmap_option
 @domain_option
@@ -143,6 +145,7 @@ def _options(
     namespaces: tuple[str, ...],
     selector: str | None,
     features: tuple[str, ...],
+    federation: bool,
     backup_image: str | None,
     analysis_url: str | None,
     analysis_token_file: str | None,
@@ -172,11 +175,12 @@ def _options(
         analysis = Prometheus(analysis_url, analysis_token_file or "", analysis_ca_file or "", analysis_timeout)
     elif analysis_token_file or analysis_ca_file:
         raise click.UsageError("--analysis-token-file and --analysis-ca-file need --analysis-url, which they are for")
+    wanted = frozenset((*features, *((FEDERATION_FEATURE,) if federation else ())))
     return Options(
         analysis=analysis,
         templates_from=TemplatesFrom(*templates_configmap) if templates_configmap else None,
         connect=ConnectOptions(kubeconfig=kubeconfig or "", context=context or ""),
-        selection=Selection(namespaces=namespaces, selector=selector or "", features=frozenset(features)),
+        selection=Selection(namespaces=namespaces, selector=selector or "", features=wanted),
         namespace=lease_namespace or os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),
         identity=os.environ.get("OPERATOR_NAME", ""),
         terms=_terms(lease_duration, renew_deadline, retry_period),

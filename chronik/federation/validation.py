@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.federation.document import OWN_ANNOTATIONS, federation_of, member_document, sent_document
+from chronik.manifest import FEDERATION_KIND
 from chronik.problem import Problem
 from chronik.wording import listed
 
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
     from chronik.problem import Path
 
 _TEMPLATE = ("spec", "template")
+
+
+NOT_TAKEN = Problem(
+    "error",
+    "federation",
+    ("kind",),
+    f"a {FEDERATION_KIND} is for many Kubernetes clusters, and this command works on one",
+    "Apply it in the hub: `kubectl apply --server-side -f`. Or print what each member gets: `chronik render`.",
+)
+"""What is said of a federation where only clusters are taken."""
 
 
 class ValidFederation(NamedTuple):

@@ -387,10 +387,10 @@ def test_what_a_cluster_says_of_itself():
     stalled = {"type": "Stalled", "status": "True", "reason": "InvalidSpec", "message": "no"}
     failed = {**live, "status": {"observedGeneration": 2, "conditions": [*live["status"]["conditions"], stalled]}}
 
-    assert (see(live).ready, see(live).revision) == (True, "r")
-    assert (see(stale).ready, see(stale).failure) == (False, None)
-    assert see(failed).failure == ("InvalidSpec", "no")
-    assert see(None) == Seen()
+    assert (see(live, "hub/orders").ready, see(live, "hub/orders").revision) == (True, "r")
+    assert (see(stale, "hub/orders").ready, see(stale, "hub/orders").failure) == (False, None)
+    assert see(failed, "hub/orders").failure == ("InvalidSpec", "no")
+    assert see(None, "") == Seen()
 
 
 # --- whatever happens -------------------------------------------------------------------------------------------------

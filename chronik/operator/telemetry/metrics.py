@@ -19,6 +19,8 @@ from chronik import __version__
 from chronik.backups.document import PHASES as BACKUP_PHASES
 from chronik.backups.times import moment
 from chronik.errors import ChronikError
+from chronik.federation.status import MEMBER_PHASES
+from chronik.federation.status import PHASES as FEDERATION_PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -120,6 +122,23 @@ class _Backups:
         )
 
 
+class _Federations:
+    """The phase of each federation, and those of its members."""
+
+    def __init__(self) -> None:
+        self.phases: dict[ClusterKey, tuple[str, tuple[str, ...]]] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        counts = dict.fromkeys(FEDERATION_PHASES, 0)
+        members = dict.fromkeys(MEMBER_PHASES, 0)
+        for phase, of_members in self.phases.values():
+            counts[phase] = counts.get(phase, 0) + 1
+            for each in of_members:
+                members[each] = members.get(each, 0) + 1
+        yield _family("chronik_federations", "Federations that this hub leads, by phase.", counts)
+        yield _family("chronik_federation_members", "Members of federations, by phase.", members)
+
+
 class Metrics:
     """All metrics of one operator, in a registry of their own. `now` is wall-clock time in seconds since 1970."""
 
@@ -170,6 +189,8 @@ class Metrics:
         )
         self._backups = _Backups(now)
         registry.register(self._backups)
+        self._federations = _Federations()
+        registry.register(self._federations)
         ProcessCollector(registry=registry)
         self._begin()
 
@@ -273,6 +294,14 @@ class Metrics:
         if not since and not overdue:
             del self._backups.clusters[key]
 
+    def federation(self, key: ClusterKey, phase: str, members: Iterable[str]) -> None:
+        """Note a federation's phase, and those of its members."""
+        self._federations.phases[key] = (phase, tuple(members))
+
+    def federation_gone(self, key: ClusterKey) -> None:
+        """Forget a federation."""
+        self._federations.phases.pop(key, None)
+
     def leads(self, *, yes: bool) -> None:
         """Note whether this process leads; one that no longer does forgets all clusters."""
         self._leader.set(int(yes))
@@ -281,6 +310,7 @@ class Metrics:
             self._rollouts.clear()
             self._restarts.since.clear()
             self._backups.clear()
+            self._federations.phases.clear()
 
     def watch(self, *, depth: Callable[[], float], oldest: Callable[[], float]) -> None:
         """Ask these when metrics are read: the depth of the queue, and the age of its first entry in seconds."""
