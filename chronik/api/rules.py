@@ -7,6 +7,8 @@ the rules of a section are not even read before that. The text of the book is ha
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +21,7 @@ from chronik.manifest import CLUSTER_KIND, DOCUMENT_KINDS
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+    from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 
     from cel_expr_python import cel
 
@@ -35,7 +37,7 @@ SchemaPath = tuple[str, ...]
 _SECTION = re.compile(r"^# section: (\w+)$", re.MULTILINE)
 _GUARD = re.compile(r"!has\(self\.(\w+)\) \|\| ")
 _NEEDED = {"name", "path", "rule", "message", "severity"}
-_KNOWN = _NEEDED | {"hint", "fieldPath", "reason", "kind"}
+_KNOWN = _NEEDED | {"hint", "fieldPath", "reason", "kind", "about"}
 _REASONS = {"", "FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"}
 
 
@@ -44,7 +46,10 @@ class RuleBookError(ValueError):
 
 
 class Rule(NamedTuple):
-    """One entry of the rule book. `path` is as written; `field_path` is `.name`, or empty for the place itself."""
+    """One entry of the rule book. `path` is as written; `field_path` is `.name`, or empty for the place itself.
+
+    `about` are the places below it that may be to blame, each alone: offline, the one that is gets the caret.
+    """
 
     name: str
     path: str
@@ -56,6 +61,7 @@ class Rule(NamedTuple):
     field_path: str = ""
     reason: str = ""
     kind: str = CLUSTER_KIND
+    about: tuple[SchemaPath, ...] = ()
 
     @property
     def compares(self) -> bool:
@@ -86,8 +92,8 @@ class RuleBook:
     """The rules about one kind of document, by place; the text is the whole book.
 
     `kept` keeps compiled expressions by their text, from one process to the next: reading one back takes a seventh of
-    the time of compiling it. What stands behind `# section: NAME` in the text is about that section of the spec, and is
-    read when a document has it.
+    the time of compiling it. It keeps what the book says, too. What stands behind `# section: NAME` in the text is
+    about that section of the spec, and is read when a document has it.
 
     Raises:
         RuleBookError: an entry lacks something, says too much, or contradicts itself.
@@ -100,7 +106,8 @@ class RuleBook:
         self._order = {section: number for number, section in enumerate(("", *self._unread))}
         self._section_of: dict[str, int] = {}
         self._read: tuple[Rule, ...] = ()
-        self._root = _RuleNode(kept if kept is not None else {})
+        self._kept = kept if kept is not None else {}
+        self._root = _RuleNode(self._kept)
         self._add("", common)
 
     @property
@@ -111,13 +118,21 @@ class RuleBook:
         return self._read
 
     def _add(self, section: str, text: str) -> None:
-        entries = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
-        added = tuple(rule for rule in map(_rule, entries or ()) if rule.kind == self._kind)
+        added = tuple(rule for rule in map(_rule, self._entries(text)) if rule.kind == self._kind)
         self._section_of.update(dict.fromkeys((rule.name for rule in added), self._order[section]))
         self._read = tuple(sorted((*self._read, *added), key=lambda rule: self._section_of[rule.name]))
         for rule in added:
             for place in rule.places:
                 self._root.at(place).add(rule)
+
+    def _entries(self, text: str) -> Sequence[Any]:
+        """Return the entries of a section; to read YAML takes many times as long as to read what is kept of it."""
+        key = f"entries {hashlib.sha256(text.encode()).hexdigest()}"
+        if key not in self._kept:
+            entries = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
+            self._kept[key] = json.dumps(entries or ()).encode()
+        found: list[Any] = json.loads(self._kept[key])
+        return found
 
     def at(self, place: SchemaPath) -> tuple[Rule, ...]:
         """Return the rules of one place, in the order of the book."""
@@ -166,7 +181,7 @@ class _Group:
             verdicts = [_evaluate(environment().compile(rule.here), data) for rule in self.rules]
         for rule, verdict in zip(self.rules, verdicts, strict=True):
             if verdict is not True:
-                yield from _problem(rule, path, verdict)
+                yield from _problem(rule, path, verdict, _to_blame(rule, data) if verdict is False else ())
 
 
 @dataclass
@@ -219,15 +234,54 @@ def _evaluate(expression: cel.Expression, data: dict[str, Any]) -> Any:
     return value if isinstance(value, bool | list) else str(value)
 
 
-def _problem(rule: Rule, path: Path, verdict: Any) -> Iterator[Problem]:
+def _to_blame(rule: Rule, data: Mapping[str, Any]) -> list[Path]:
+    """Return the places that break a rule by themselves: it breaks without all others that it is about, too."""
+    if not rule.about:
+        return []
+    expression = environment().compile(rule.rule)
+    found = [path for pattern in rule.about for path in _matching(data["self"], pattern)]
+    alone = ({name: _only(value, path, rule.about) for name, value in data.items()} for path in found)
+    return [path for path, each in zip(found, alone, strict=True) if _evaluate(expression, each) is False]
+
+
+def _matching(value: Any, pattern: SchemaPath) -> Iterator[Path]:
+    """Yield the paths in a value that a pattern leads to."""
+    if not pattern:
+        yield ()
+    elif pattern[0] == ITEMS:
+        for number, item in enumerate(value if isinstance(value, list) else ()):
+            yield from ((number, *rest) for rest in _matching(item, pattern[1:]))
+    elif isinstance(value, dict):
+        for key in value if pattern[0] == VALUES else {pattern[0]} & value.keys():
+            yield from ((key, *rest) for rest in _matching(value[key], pattern[1:]))
+
+
+def _only(value: Any, path: Path, patterns: Iterable[SchemaPath]) -> Any:
+    """Return a value of which, of the items that patterns lead through, only those on a path are left."""
+    patterns = [pattern for pattern in patterns if pattern]
+    step, rest = (path[0], path[1:]) if path else (None, ())
+    if isinstance(value, list) and any(pattern[0] == ITEMS for pattern in patterns):
+        below = [pattern[1:] for pattern in patterns]
+        return [_only(item, rest, below) for number, item in enumerate(value) if number == step]
+    if not isinstance(value, dict):
+        return value
+    left = {}
+    for key, item in value.items():
+        below = [pattern[1:] for pattern in patterns if pattern[0] in {key, VALUES}]
+        if key == step or not any(pattern[0] == VALUES for pattern in patterns):
+            left[key] = _only(item, rest if key == step else (), below) if below else item
+    return left
+
+
+def _problem(rule: Rule, path: Path, verdict: Any, blamed: Sequence[Path] = ()) -> Iterator[Problem]:
     """Word a broken rule; one that cannot be evaluated counts as broken if it is an error, as on the server."""
     message = rule.message
     if verdict is not False:
         if rule.severity == "warning":
             return
         message = f"{message} (the rule {rule.name} could not be evaluated: {verdict})"
-    where = (*path, *filter(None, rule.field_path.split(".")))
-    yield Problem(rule.severity, rule.name, where, message, rule.hint)
+    for below in blamed or [tuple(filter(None, rule.field_path.split(".")))]:
+        yield Problem(rule.severity, rule.name, (*path, *below), message, rule.hint)
 
 
 # --- reading the book ------------------------------------------------------------------------------------------------
@@ -237,7 +291,7 @@ def _rule(entry: Any) -> Rule:
     name = entry.get("name", entry) if isinstance(entry, dict) else entry
     if not isinstance(entry, dict) or not _NEEDED <= entry.keys() <= _KNOWN:
         raise RuleBookError(
-            f"rule {name}: must have {', '.join(sorted(_NEEDED))}, and can have hint, fieldPath, reason, kind"
+            f"rule {name}: must have {', '.join(sorted(_NEEDED))}, and can have hint, fieldPath, reason, kind, about"
         )
     rule = Rule(
         name=entry["name"],
@@ -250,6 +304,7 @@ def _rule(entry: Any) -> Rule:
         field_path=entry.get("fieldPath", ""),
         reason=entry.get("reason", ""),
         kind=entry.get("kind", CLUSTER_KIND),
+        about=tuple(tuple(_segments(path)) for path in _expanded(entry.get("about", "")) if path),
     )
     fault = _fault(rule)
     if fault:

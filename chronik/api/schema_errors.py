@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,12 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
+from chronik.api.mistakes.unknown_fields import advice, closest, component_key
 from chronik.api.structural import DEEPEST, FREE, LIST_KEYS, Raw, is_integer, is_json, is_text, pattern_of, types_of
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
 
 MOST_ALIKE = 5
@@ -45,7 +45,6 @@ Explanation = tuple[str, str, str]
 
 def schema_problems(raw: Raw, document: Any) -> list[Problem]:
     """Return one problem per violation of a schema without `$ref`s; floods are cut short, and say so."""
-    places = _places(raw)
     alike: Counter[Path] = Counter()
     ends: dict[Path, tuple[str, Path]] = {}
     problems = []
@@ -53,68 +52,42 @@ def schema_problems(raw: Raw, document: Any) -> list[Problem]:
         sort, path = tuple(violation.absolute_schema_path), tuple(violation.absolute_path)
         alike[sort] += 1
         if alike[sort] <= MOST_ALIKE:
-            code, message, hint = _words(violation, places)
-            problems.append(Problem("error", code, path, message, hint))
-        else:
-            ends[sort] = (problems[-1].code, path[:-1])
+            code, message, hint = _words(violation, raw)
+            problems.append(Problem("error", code, (*path, *_item(violation)), message, hint))
+            ends[sort] = (code, path)
     for sort, (code, path) in ends.items():
-        problems.append(Problem("error", code, path, f"{alike[sort] - MOST_ALIKE} more errors like this one"))
+        if alike[sort] > MOST_ALIKE:  # told where the last one is that was shown, and so after it
+            problems.append(Problem("error", code, path, f"{alike[sort] - MOST_ALIKE} more errors like this one"))
     if len(problems) > MOST_PROBLEMS:
         rest = len(problems) - MOST_PROBLEMS
         problems[MOST_PROBLEMS:] = [Problem("error", "flood", (), f"{rest} more errors are not shown")]
     return problems
 
 
-def _words(violation: ValidationError, places: Mapping[str, list[str]]) -> Explanation:
+def _item(violation: ValidationError) -> Path:
+    """Return which item of a list a violation is about, if it is about one."""
+    value: Any = violation.instance
+    keyword = str(violation.validator)
+    if keyword == "uniqueItems":
+        return (double(value) or 0,)
+    return (_second(value, dict(violation.schema)),) if keyword == LIST_KEYS else ()  # type: ignore[arg-type]  # our schemas are maps
+
+
+def _words(violation: ValidationError, raw: Raw) -> Explanation:
     keyword, schema, value = str(violation.validator), dict(violation.schema), violation.instance  # type: ignore[arg-type]  # our schemas are maps
     if keyword == "additionalProperties":
-        return _unknown_field(violation.message, schema, places)
+        name, spec = violation.message, raw["properties"]["spec"]
+        hint = advice(name, tuple(violation.absolute_path)[:-1], schema["properties"], spec)
+        return "unknown-field", f"unknown field {_shown(name)}", hint
     if keyword == "propertyNames":
-        return "key", f"the key {_shown(violation.message)} must be {schema['propertyNames']['x-allowed']}", ""
+        keys, name = schema["propertyNames"], violation.message
+        fields = schema["additionalProperties"].get("properties")
+        hint = component_key(name, fields) if fields else ""
+        return "key", f"the key {_shown(name)} must be {keys['x-allowed']}", hint
     if keyword == "required":
         missing = schema["properties"][violation.message]
         return "required", f"{violation.message} is required", f"{violation.message}: {missing['description']}"
     return _WORDS[keyword](value, schema)
-
-
-def _unknown_field(name: str, schema: Raw, places: Mapping[str, list[str]]) -> Explanation:
-    known = list(schema["properties"])
-    close = _closest(name, known)
-    if close:
-        hint = f"Did you mean {close}?"
-    elif name in places:
-        hint = f"It belongs in {' or '.join(places[name][:3])}."
-    else:
-        hint = f"Known here: {', '.join(known)}."
-    return "unknown-field", f"unknown field {_shown(name)}", hint
-
-
-def _closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that was most likely meant, whatever its case and hyphens."""
-    plain = {_plain(option): option for option in known}
-    found = get_close_matches(_plain(name)[:_MOST_TEXT], plain, n=1, cutoff=0.7)
-    return plain[found[0]] if found else None
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")
-
-
-def _places(raw: Raw) -> dict[str, list[str]]:
-    """Return in which sections of the spec each field name is at home."""
-    found: dict[str, list[str]] = {}
-
-    def visit(node: Raw, path: str) -> None:
-        for name, child in node.get("properties", {}).items():
-            if "*" not in path or name not in found:  # what a whole cluster has comes before what one component has
-                found.setdefault(name, []).append(path)
-            if not child.get("x-verbatim"):
-                visit(child, f"{path}.{name}")
-        if isinstance(node.get("additionalProperties"), dict):
-            visit(node["additionalProperties"], f"{path}.*")
-
-    visit(raw["properties"]["spec"], "spec")
-    return found
 
 
 def _type(value: Any, schema: Raw) -> Explanation:
@@ -138,13 +111,19 @@ def _type_hint(value: Any, schema: Raw) -> str:
         return "Leave the quotes out."
     if types == ("boolean",) and isinstance(value, str) and value.lower() in _YES_NO:
         return f"Write {_YES_NO[value.lower()]}, without quotes."
+    if types == ("object",) and not isinstance(value, list | dict) and schema.get("properties"):
+        known = schema["properties"]
+        on = isinstance(value, bool) and "enabled" in known
+        return f"Write {{enabled: {_plain_scalar(value)}}}." if on else f"It has {', '.join(known)}."
+    if types == ("array",) and isinstance(value, dict) and schema["items"].get("properties"):
+        return f"Write a list of maps with {' and '.join(islice(schema['items']['properties'], 2))}."
     if isinstance(value, dict) and len(value) == 1 and not {*value}.isdisjoint(schema.get("enum", ())):
         return f"Write only {next(iter(value))} here, and the section {next(iter(value))} beside it."
     return ""
 
 
 def _enum_words(value: Any, schema: Raw) -> Explanation:
-    close = _closest(value, schema["enum"])
+    close = closest(value, schema["enum"])
     return "enum", f"must be {_one_of(schema['enum'])}, not {_shown(value)}", f"Did you mean {close}?" if close else ""
 
 
@@ -196,10 +175,14 @@ def _twice(value: Any, schema: Raw) -> Explanation:
 
 
 def _same_keys(value: Any, schema: Raw) -> Explanation:
-    keys = schema[LIST_KEYS]
-    twice = value[double([[item[key] for key in keys] for item in value]) or 0]
-    what = " and ".join(f"{key} {_shown(str(twice[key]))}" for key in keys)
+    twice = value[_second(value, schema)]
+    what = " and ".join(f"{key} {_shown(str(twice[key]))}" for key in schema[LIST_KEYS])
     return "duplicate", f"must not have two items with the {what}", ""
+
+
+def _second(value: Any, schema: Raw) -> int:
+    """Return the index of the first item of a list that has the keys of one before it."""
+    return double([[item[key] for key in schema[LIST_KEYS]] for item in value]) or 0
 
 
 def _no_json(value: Any, schema: Raw) -> Explanation:
@@ -287,7 +270,7 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
             continue
         if allowed is False:
             yield ValidationError(str(key), path=[key])
-        else:
+        elif "propertyNames" not in schema or validator.evolve(schema=schema["propertyNames"]).is_valid(key):
             yield from validator.descend(value, allowed, path=key)
 
 

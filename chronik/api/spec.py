@@ -229,12 +229,23 @@ class Canary(TypedDict):
     analysis: Analysis | None
 
 
+class BlueGreen(TypedDict):
+    """`spec.rollout.blueGreen`."""
+
+    autoPromoteAfter: str | None
+    scaleDownDelay: str
+    progressDeadlineSeconds: int
+    onFailure: Literal["Halt", "Rollback"]
+
+
 class Rollout(TypedDict):
     """`spec.rollout`."""
 
     strategy: Literal["RollingUpdate", "Canary"]
     windows: list[RestartWindow]
     canary: Canary | None
+    search: Literal["BlueGreen"] | None
+    blueGreen: BlueGreen
 
 
 class ComponentStorage(TypedDict, total=False):

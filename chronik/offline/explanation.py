@@ -13,16 +13,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chronik.api.components import COMPONENTS
 from chronik.errors import InputError
-from chronik.manifest import KINDS, ObjectRef, lasting_name
+from chronik.manifest import KINDS, ObjectRef, component_of, lasting_name
 from chronik.offline import assets, loading
 from chronik.offline.template_sets import template_reader
 from chronik.problem import Location, format_path
 from chronik.render.origins import Explanation, FieldPathError, PatchStep, SpecField, Trace, at, by_name, resolve
+from chronik.render.pods import written_in
 from chronik.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
     Version = tuple[int | None, Manifest]
 
-_SPEC_FIELD = re.compile(r"\bspec((?:\.\w+)+)")
+_FIELD = re.compile(r"(?<![.\w])(spec|pod|component)((?:\.\w+)+)")
+_DEFINITION = re.compile(r"\{%-? *(?:set|for) +(\w+) *(?:=|\bin\b)(.+?)-?%\}")
 _MOST_LISTED = 12
 
 
@@ -105,9 +108,10 @@ def _explained(cluster: Cluster, found: tuple[Trace, Manifest], field: str, temp
     except FieldPathError as error:
         raise _no_field(ref, error) from error
     made, spelt = trace.object(manifest), by_name(manifest, path)
-    line = _template_line(trace.origin(manifest, _longest(made, spelt)), templates)
+    line, above = _template_line(trace.origin(manifest, _longest(made, spelt)), templates)
+    reads = tuple(_reads(cluster, component_of(manifest), line.text, above))
     steps = _patches(cluster, _versions(cluster, made), spelt)
-    return Explanation(ref, "".join(spelt), at(manifest, path), _value(made, spelt), line, _reads(cluster, line), steps)
+    return Explanation(ref, "".join(spelt), at(manifest, path), _value(made, spelt), line, reads, steps)
 
 
 def _kinds(kind: str) -> set[str]:
@@ -174,21 +178,56 @@ def _longest(made: Manifest, spelt: Sequence[str]) -> FieldPath:
     return ()
 
 
-def _template_line(origin: Origin, templates: str | None) -> Location:
+def _template_line(origin: Origin, templates: str | None) -> tuple[Location, str]:
+    """Return a line of a template, and what stands above it."""
     number = origin.line or 1
     lines = (template_reader(templates)(origin.template) or "").splitlines()
     own = Path(templates or "") / origin.template
     text = lines[number - 1] if number <= len(lines) else ""
     name = str(own) if templates and own.exists() else f"templates/{origin.template}"
-    return Location(name, number, len(text) - len(text.lstrip()) + 1, text)
+    return Location(name, number, len(text) - len(text.lstrip()) + 1, text), "\n".join(lines[: number - 1])
 
 
-def _reads(cluster: Cluster, line: Location) -> tuple[SpecField, ...]:
-    return tuple(_fields(cluster, dict.fromkeys(_SPEC_FIELD.findall(line.text))))
+def _reads(cluster: Cluster, component: str, line: str, above: str) -> Iterator[SpecField]:
+    """Yield the fields of the spec that a line reads, by itself or by names that `set` and `for` give them above it."""
+    defined = dict(_DEFINITION.findall(above))
+    text = line
+    for name in reversed(defined):
+        if re.search(rf"(?<![.\w\"]){name}\b(?! *=)", text):
+            text += defined[name]
+    paths = (path for found in _FIELD.findall(text) for path in _written(cluster, component, *found))
+    for path in dict.fromkeys(paths):
+        value = _spec_value(cluster, path)
+        yield SpecField(format_path(path), value, loading.locate(cluster.key, path, exactly=True))
 
 
-def _fields(cluster: Cluster, names: Iterable[str]) -> Iterator[SpecField]:
-    for name in names:
-        path = ("spec", *name.strip(".").split("."))
-        value = at({"spec": cluster.spec}, path)
-        yield SpecField(f"spec{name}", value, loading.locate(cluster.key, path, exactly=True))
+def _written(cluster: Cluster, component: str, name: str, fields: str) -> list[FieldPath]:
+    """Return the fields of the spec that a name of templates stands for, in objects of a component."""
+    first, *rest = fields.strip(".").split(".")
+    if name == "spec":
+        return [("spec", first, *rest)]
+    if component not in COMPONENTS:
+        return []
+    if name == "pod":
+        return [*written_in(cluster, component, fields.strip("."))]
+    count = COMPONENTS[component].count_field
+    match first:
+        case "replicas":
+            return [("spec", count)]
+        case "image" | "resources":
+            return [("spec", first, component, *rest)]
+        case "autoscaling":
+            return [("spec", first, count, *rest)]
+        case "budget":
+            return [("spec", "podDisruptionBudget", *rest)]
+        case "serviceAccount":
+            return [("spec", "components", component, first)]
+    return []
+
+
+def _spec_value(cluster: Cluster, path: FieldPath) -> Any:
+    """Return what the spec says at a path, None if nothing."""
+    value: Any = {"spec": cluster.spec}
+    for step in path:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from difflib import get_close_matches
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -67,10 +67,25 @@ def template_set(folder: str | None = None) -> TemplateSet:
     if not os.path.isdir(top):  # noqa: PTH112  # Path.is_dir would hide that it may not be looked at
         raise InputError("no such folder of templates", subject=folder)
     names = {file.relative_to(top).as_posix() for file in _templates(top)}
+    _check_suffixes(top)
     if not names:
         hint = f"A file can replace {_listed(assets.template_names())}, or add an object."
         raise InputError("holds no *.yaml.j2 file", subject=folder, hint=hint)
     return _checked(TemplateSet(_reader(top), folder, frozenset(names)))
+
+
+def _check_suffixes(top: Path) -> None:
+    """Raise InputError for what is a template but for the end of its name: it would be passed over without a word."""
+    known = assets.template_names()
+    for found in walk(top, recursive=True, wanted=lambda name: name.endswith((".yaml", ".yml"))):
+        if isinstance(found, InputError):
+            continue
+        name = f"{found.relative_to(top).as_posix().rpartition('.')[0]}{_SUFFIX}"
+        with suppress(OSError, UnicodeDecodeError):
+            text = found.read_text("utf-8-sig")
+            if name in known or is_own(text) or "{{" in text or "{%" in text:
+                hint = f"Name it {name}, or keep it elsewhere."
+                raise InputError(f"would be passed over: templates end in {_SUFFIX}", subject=str(found), hint=hint)
 
 
 def configmap_templates(data: Mapping[str, str], where: str) -> TemplateSet:
@@ -132,6 +147,8 @@ def _own(name: str, text: str, known: Iterable[str]) -> OwnTemplate:
     try:
         return own_template(name, text)
     except TemplateError as error:
+        from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it
+
         close = get_close_matches(name, known, n=1, cutoff=0.8)
         if close and not is_own(text):
             error.hint = f"Did you mean {close[0]}? {error.hint}"

@@ -168,6 +168,10 @@ def unchangeable(
     ref, paths = ObjectRef.of(manifest), ", ".join(change.path for change in stuck)
     if ref.kind != "RoleBinding":
         hint = way_out(ref, operated=operated)
+        if any(change.path.endswith("storageClassName") for change in stuck):
+            hint = _STORAGE_CLASS.format(hint=hint)
+        elif any(change.path.endswith("loadBalancerClass") for change in stuck):
+            hint = f"{_LOAD_BALANCER_CLASS} Without an operator, {hint}"
         return Blocked(ref=ref, reason=f"{paths} cannot be changed", hint=hint, changes=changes)
     return Recreate(
         ref=ref,
@@ -186,6 +190,13 @@ def way_out(ref: ObjectRef, *, operated: bool = False) -> str:
     delete = f"kubectl delete {ref.kind.lower()} {ref.name}{namespace}"
     who = "the operator" if operated else "apply"
     return _WAYS_OUT.get(ref.kind, _ANY_WAY_OUT).format(delete=delete, who=who)
+
+
+_STORAGE_CLASS = (
+    "Put the old class back, unless the new one is for pods that are added later: volumes that exist keep their class,"
+    " and pods their volumes. {hint} Pods that are added after that get volumes of the new class, and no others do."
+)
+_LOAD_BALANCER_CLASS = "Keep it, or go by way of another network.serviceType: the clients' address changes then."
 
 
 def _is_immutable(difference: Difference, desired: Manifest, live: Manifest) -> bool:

@@ -7,7 +7,6 @@ be defined by a CustomResourceDefinition.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.kubernetes_types import ANY, FieldType, FieldTypes
@@ -58,6 +57,8 @@ class FieldTable:
             return
         group = version.rpartition("/")[0]
         if group in _BUILT_IN_GROUPS or group.endswith(".k8s.io"):
+            from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it
+
             close = get_close_matches(f"{version}/{kind}", self._kinds, n=1, cutoff=0.85)
             if close:
                 hint = f"Did you mean {close[0].rpartition('/')[2]} of {close[0].rpartition('/')[0]}?"
@@ -100,6 +101,8 @@ def _what(value: Any) -> str:
 
 
 def _suggestion(name: str, fields: Mapping[str, str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415  # only a mistake needs it
+
     close = get_close_matches(name, fields, n=1)
     if close:
         return f"Did you mean {close[0]}?"

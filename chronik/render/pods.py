@@ -114,6 +114,36 @@ def pod_settings(cluster: Cluster, component: str) -> Pod:
     )
 
 
+_WRITTEN = {
+    "labels": "podLabels",
+    "annotations": "podAnnotations",
+    "serviceAccountAnnotations": "serviceAccount.annotations",
+    "startup": "probes.startup",
+    "liveness": "probes.liveness",
+    "readiness": "probes.readiness",
+}
+"""How `spec.components` calls what templates see under another name."""
+_FOR_ALL = ("podLabels", "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "storage")
+
+
+def written_in(cluster: Cluster, component: str, setting: str) -> list[tuple[str, ...]]:
+    """Return where in the spec a setting of a component's pods is written, such as `storage.size`.
+
+    In `spec.components` if it is there, else where it is written for all components; labels are in both.
+    """
+    name, _, rest = setting.partition(".")
+    field = (*_WRITTEN.get(name, name).split("."), *filter(None, rest.split(".")))
+    own: Any = (cluster.spec["components"] or {}).get(component, {})
+    for step in field:
+        own = own.get(step) if isinstance(own, dict) else None
+    there = ("spec", "components", component, *field)
+    if field[0] not in _FOR_ALL:
+        return [there]
+    if field[0] == "podLabels":
+        return [("spec", *field), *([there] if own is not None else [])]
+    return [there if own is not None else ("spec", *field)]
+
+
 def canonical(value: Any, place: tuple[str, str] = ("", "")) -> Any:
     """Return parts of a pod with quantities spelt as the API server does, so that they never look changed.
 

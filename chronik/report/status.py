@@ -168,7 +168,7 @@ class _Picture:
         if not found:
             return
         self._section("Recovery")
-        done = f"recovered, {age(found['finishedAt'], self.now)} ago" if "finishedAt" in found else "on its way"
+        done = f"recovered {age(found['finishedAt'], self.now)} ago" if "finishedAt" in found else "not recovered yet"
         self._row("from", f"{found['backup']}, {done}")
         metastore = found.get("metastoreCutAt")
         also = f", the metastore {metastore}" if metastore else ""

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from chronik.manifest import ComponentName
-    from chronik.rollout.analysis import Measured
     from chronik.rollout.facts import PodFacts, SetFacts
 
 EVERY_POD = 1_000_000
@@ -17,11 +16,22 @@ EVERY_POD = 1_000_000
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
+class Pins(NamedTuple):
+    """Which revision the Service of a blue-green workload leads to, and which its preview; empty for all of them.
+
+    `delay` is how many seconds the old pods stay after the switch.
+    """
+
+    service: str = ""
+    preview: str = ""
+    delay: int = 30
+
+
 class Staged(NamedTuple):
     """One StatefulSet or Deployment in the order of components. `votes`: its pods are a quorum.
 
     `pending` says that its new template is not written yet, or has only just been. `returns` says that it cannot be
-    written before the pods of an earlier candidate are gone.
+    written before the pods of an earlier candidate are gone. `pins` are there if it is blue-green.
     """
 
     component: ComponentName
@@ -29,11 +39,12 @@ class Staged(NamedTuple):
     votes: bool = False
     pending: bool = False
     returns: bool = False
+    pins: Pins | None = None
 
     @property
     def has_canary(self) -> bool:
         """Whether there are pods enough for one to go ahead."""
-        return self.facts.replicas > 1
+        return self.facts.replicas > 1 or self.pins is not None
 
     @property
     def allowed(self) -> int:
@@ -51,26 +62,17 @@ class Staged(NamedTuple):
 
 
 class Move(NamedTuple):
-    """What to do to a workload: give it a partition, let it go, or delete a pod of it; `reason` says why."""
+    """What to do to a workload; `reason` says why.
+
+    It gets a partition, is let go, a pod of it is deleted, or its Service or `preview` is pinned to a revision.
+    """
 
     staged: Staged
-    what: Literal["partition", "release", "delete"]
+    what: Literal["partition", "release", "delete", "pin", "preview"]
     reason: str
     partition: int = 0
     pod: PodFacts | None = None
-
-
-class Gates(NamedTuple):
-    """What holds a canary up besides its pods.
-
-    `closed` says why no restart may begin, empty if any may. `measured` is what was last answered about its metrics.
-    """
-
-    closed: str = ""
-    measured: Measured | None = None
-
-
-OPEN = Gates()
+    revision: str = ""
 
 
 def begins_restart(moves: Iterable[Move]) -> bool:

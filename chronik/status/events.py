@@ -134,12 +134,13 @@ _GOOD = frozenset(
         "BackupsCurrent",
         "WindowsUsable",
         "AnalysisConclusive",
+        "Archiving",
     }
 )
 _TOLD_CONDITIONS = (
     *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
     *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
-    *("RolloutHalted", "RestartPending", "WindowsUsable", "AnalysisConclusive"),
+    *("RolloutHalted", "Archiving", "RestartPending", "WindowsUsable", "AnalysisConclusive"),
 )
 _NO_NEWS = frozenset({"ObjectsNotReady"})
 """Reasons that come and go as objects start."""

@@ -104,6 +104,24 @@ def pod_trouble(pod: Manifest) -> str | None:
     return None
 
 
+def init_wait(pod: Manifest) -> str:
+    """Return which init container a pod waits for, and how far that is; empty if for none."""
+    for each in (pod.get("status") or {}).get("initContainerStatuses") or ():
+        state = each.get("state") or {}
+        ended, waiting = state.get("terminated"), state.get("waiting") or {}
+        if (ended and ended.get("exitCode") == 0) or (each.get("started") and each.get("ready")):
+            continue  # it has done its work, or is a sidecar that has started
+        name = f"init container {each['name']}"
+        if ended:
+            return f"{name} failed: {ended.get('reason', 'Error')}, code {ended.get('exitCode')}"
+        if "running" in state:
+            return f"{name} is still running, and its log says what it waits for{_last_exit(each)}"
+        if waiting.get("reason", "PodInitializing") != "PodInitializing":
+            return _words(f"{name} waits", waiting["reason"], waiting.get("message")) + _last_exit(each)
+        return f"{name} has not started yet"
+    return ""
+
+
 def _words(*parts: str | None) -> str:
     return ": ".join(filter(None, parts))
 

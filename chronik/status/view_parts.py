@@ -9,7 +9,7 @@ from chronik.api.components import autoscaler_ref, claim_name_pattern, workload_
 from chronik.manifest import Manifest, ObjectRef, component_of
 from chronik.quantity import QuantityError, parse_quantity
 from chronik.status.creation import replica_failure
-from chronik.status.health import pod_ready, pod_trouble
+from chronik.status.health import init_wait, pod_ready, pod_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One pod; `trouble` is why it cannot run, in its own words."""
+    """One pod; `trouble` is why it cannot run, in its own words, `waits` which init container it waits for."""
 
     name: str
     phase: str
     ready: bool
     restarts: int
     trouble: str
+    waits: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ class ComponentView:
         if self.status.is_ready:
             return ""
         own = self.status.health.message or f"{self.status.ready} of {self.status.wanted} ready"
-        return "; ".join(self.troubles) or own
+        waits = _grouped((pod.waits, pod.name) for pod in self.pods if pod.waits and not pod.trouble)
+        return "; ".join(self.troubles or [own, *waits])
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def _pod(pod: Manifest) -> Pod:
     name, status = pod["metadata"]["name"], pod.get("status") or {}
     phase = "Terminating" if pod["metadata"].get("deletionTimestamp") else status.get("phase", "Unknown")
     trouble = (pod_trouble(pod) or "").removeprefix(f"{name}: ")
-    return Pod(name, phase, pod_ready(pod), restarts(pod), trouble)
+    return Pod(name, phase, pod_ready(pod), restarts(pod), trouble, init_wait(pod) if phase == "Pending" else "")
 
 
 def restarts(pod: Manifest) -> int:
@@ -145,7 +147,7 @@ def restarts(pod: Manifest) -> int:
 
 
 def _stage(pod: Pod) -> str:
-    return "runs, but is not ready" if pod.phase == "Running" else f"is {pod.phase}"
+    return pod.waits or ("runs, but is not ready" if pod.phase == "Running" else f"is {pod.phase}")
 
 
 def _grouped(told: Iterable[tuple[str, str]]) -> list[str]:

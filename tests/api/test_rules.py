@@ -86,7 +86,9 @@ SHRINKS = "error: spec.components: the volumes of a component can grow, but neve
 OWN_SIZE = {"ingest": {"storage": {"size": "100Gi"}}}
 LARGE, LESS = {"ingest": {"storage": {"size": "200Gi"}}}, {"ingest": {"storage": {"size": "50Gi"}}}
 CLASS = {"ingest": {"service": {"loadBalancerClass": "a/b"}}}
-CLASS_CHANGES = "error: spec.components: Kubernetes never changes the loadBalancerClass of a Service"
+CLASS_CHANGES = "Kubernetes never changes the loadBalancerClass of a Service"
+CLASS_SET = f"error: spec.components.ingest.service.loadBalancerClass: {CLASS_CHANGES}"
+CLASS_GONE = f"error: spec.components: {CLASS_CHANGES}"
 
 
 @pytest.mark.parametrize(
@@ -101,8 +103,8 @@ CLASS_CHANGES = "error: spec.components: Kubernetes never changes the loadBalanc
         ({"size": "10Gi", "components": OWN_SIZE}, {"size": "100Gi"}, []),
         ({"size": "10Gi", "components": OWN_SIZE}, {"size": "10Gi", "components": {"ingest": {"args": []}}}, [SHRINKS]),
         ({"size": "10Gi"}, {"size": "10Gi", "components": {"search": {"storage": {"size": "1Gi"}}}}, []),
-        ({"size": "10Gi"}, {"size": "10Gi", "components": CLASS}, [CLASS_CHANGES]),
-        ({"size": "10Gi", "components": CLASS}, {"size": "10Gi"}, [CLASS_CHANGES]),
+        ({"size": "10Gi"}, {"size": "10Gi", "components": CLASS}, [CLASS_SET]),
+        ({"size": "10Gi", "components": CLASS}, {"size": "10Gi"}, [CLASS_GONE]),
         ({"size": "10Gi", "components": CLASS}, {"size": "10Gi", "components": CLASS}, []),
     ],
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.cli_place import run
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = ROOT / "examples" / "production.yaml"
@@ -198,3 +199,23 @@ def test_the_committed_definitions_are_fresh():
     ]
 
     assert list(yaml.safe_load_all(chronik("schema", "crd").stdout)) == committed
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("deployment.yaml", "kind: Deployment\n"),
+        ("backup.yml", "{# for: cluster #}\napiVersion: batch/v1\nkind: CronJob\n"),
+        ("parts/mine.yaml", "a: {{ spec.controllers }}\n"),
+    ],
+)
+def test_a_template_without_its_ending_is_told(tmp_path, name, text):
+    """A template that is not named *.yaml.j2 would be passed over: the error says how to name it."""
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text, "utf-8")
+    done = run("render", "-f", "examples/minimal.yaml", "--templates", str(tmp_path))
+
+    assert done.code == 2
+    assert f"{file}: would be passed over: templates end in .yaml.j2" in done.err
+    assert f"Name it {name.rpartition('.')[0]}.yaml.j2" in done.err

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from support.cli_place import run
 
 PATCHED = ("-f", "examples/patched.yaml")
@@ -131,6 +132,49 @@ def test_what_cannot_be_explained(arguments, code, message):
 
     assert (done.code, done.out) == (code, "")
     assert message in done.err
+
+
+OVERRIDES = """
+tolerations: [{key: a, operator: Exists}]
+storage: {backend: local, storageClass: slow}
+components:
+  ingest:
+    env: [{name: A, value: b}]
+    nodeSelector: {a: b}
+    podLabels: {a: b}
+    storage: {storageClass: fast}
+    sidecars: [{name: ship, image: ship:1}]
+    serviceAccount: {annotations: {a: b}}
+"""
+POD = "spec.template.spec"
+CLASS = "spec.volumeClaimTemplates[0].spec.storageClassName"
+
+
+@pytest.mark.parametrize(
+    ("field", "target", "reads"),
+    [
+        (f"{POD}.containers[ingest].env[A]", "statefulset/c-ingest", ["components.ingest.env"]),
+        (f"{POD}.containers[ship].image", "statefulset/c-ingest", ["components.ingest.sidecars"]),
+        (f"{POD}.containers[ingest].image", "statefulset/c-ingest", ["image.ingest"]),
+        (f"{POD}.nodeSelector", "statefulset/c-ingest", ["components.ingest.nodeSelector"]),
+        (f"{POD}.tolerations", "statefulset/c-ingest", ["tolerations"]),
+        ("spec.template.metadata.labels.a", "statefulset/c-ingest", ["podLabels", "components.ingest.podLabels"]),
+        (CLASS, "statefulset/c-ingest", ["components.ingest.storage.storageClass"]),
+        (CLASS, "statefulset/c-controller", ["storage.storageClass"]),
+        ("spec.replicas", "statefulset/c-controller", ["controllers"]),
+        ("metadata.annotations", "serviceaccount/c-ingest", ["components.ingest.serviceAccount.annotations"]),
+    ],
+)
+def test_settings_of_components(tmp_path, field, target, reads):
+    """What templates read as a pod's setting is traced to the field that has it: the component's, or that for all."""
+    file = tmp_path / "c.yaml"
+    document = yaml.safe_load(Path(MINIMAL).read_text("utf-8"))
+    document["metadata"]["name"] = "c"
+    document["spec"] |= yaml.safe_load(OVERRIDES)
+    file.write_text(yaml.safe_dump(document), "utf-8")
+    found = json.loads(explained(field, target, "-f", str(file), "-o", "json").out)
+
+    assert [each["path"] for each in found["reads"]] == [f"spec.{each}" for each in reads]
 
 
 def test_a_diff_names_the_patch(tmp_path):

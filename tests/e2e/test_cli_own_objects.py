@@ -90,7 +90,7 @@ def test_a_kind_that_is_not_installed(place):
         {"Gadget/c-ingest": "not-installed"},
     )
     assert f"the cluster does not know the kind Gadget ({kind.api_version})" in done.err
-    assert "Install its CustomResourceDefinition, or remove the template." in done.err
+    assert "Install the CustomResourceDefinition that defines it." in " ".join(done.err.split())
     assert place.call("GET", "ConfigMap", "c-extra").code == 200
     assert place.call("GET", "Deployment", "c-search").code == 404
 

@@ -71,7 +71,7 @@ async def test_a_disaster_and_the_way_back(place, played, volumes, chronik):
         assert made["spec"]["metastore"]["connection"]["database"] == "second"
         assert made["metadata"]["labels"] == {"example.com/shard": place.name}
         shown = (await chronik("status", "n")).out
-        assert all(each in shown for each in ("Recovery", "b, recovered, ", f"{cut}, the metastore "))
+        assert all(each in shown for each in ("Recovery", "b, recovered ", f"{cut}, the metastore "))
 
 
 async def test_a_dry_run_prints_the_document_for_git(place, played, volumes, chronik):

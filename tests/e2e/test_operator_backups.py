@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from support.operator_process import OperatorProcess
 from support.operators import Namespace, eventually, running, small, with_condition
 from support.snapshots import Played, backup_of, install_snapshots
 
-from chronik.manifest import BACKUP, CLUSTER, JOB, SNAPSHOT, SNAPSHOT_CONTENT
+from chronik.manifest import BACKUP, CLUSTER, JOB, KIND_BY_NAME, SNAPSHOT, SNAPSHOT_CONTENT
 from chronik.offline import loading
 from chronik.operator.cache.cache import Selection
 
@@ -25,6 +26,7 @@ SECTION = {
     "destination": {"s3": {"bucket": "acme-backups", "region": "eu-central-1", "credentialsSecret": "backup-s3"}},
 }
 IMAGE = "chronik/operator:1.0"
+DEPLOYMENT = KIND_BY_NAME["Deployment"]
 
 
 @pytest.fixture
@@ -108,6 +110,89 @@ async def test_a_backup_has_all_parts_in_their_order(place):
             return {"BackupStarted", "BackupCompleted"} <= (await place.events()).keys()
 
         await eventually(told)
+
+
+async def test_a_completed_backup_is_described_in_the_store(place):
+    """A Job puts the whole ChronikBackup beside the dump; if it cannot, the backup is usable and says so."""
+    played = Played(place)
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        await place.create(backup_of(place))
+        backup = await ended(place, "b", "Completed")
+        (text,) = played.records
+        told = json.loads(text)
+        assert told["metadata"]["uid"] == backup["metadata"]["uid"]
+        assert [each["snapshot"] for each in told["status"]["volumes"]] == ["b-controller-0", "b-ingest-0"]
+        assert backup["status"]["record"] == {"object": "s3://acme-backups/x/backup.json"}
+
+        played.jobs["record"] = "failed"
+        await place.create(backup_of(place, "silent"))
+        backup = await ended(place, "silent", "Completed")
+        assert backup["status"]["usable"] is True
+        assert condition(backup, "Recorded")[:2] == ("False", "NotRecorded")
+        assert "the store is full" in condition(backup, "Recorded")[2]
+        assert await place.list(JOB) == []
+
+
+async def test_a_backup_is_checked_when_somebody_asks(place):
+    """`chronik backup verify NAME` has a Job check the dump; damage makes the backup unusable, and is told."""
+    played = Played(place)
+    flags = ("--kubeconfig", str(place.server.kubeconfig), "-n", place.name)
+
+    async def verify(*arguments: str) -> Any:
+        return await asyncio.to_thread(run, "backup", "verify", *arguments, *flags)
+
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        await place.create(backup_of(place))
+        await ended(place, "b", "Completed")
+        done = await verify("b", "--restore-test", "--wait")
+        assert (done.code, done.out.splitlines()[-1]) == (
+            0,
+            f"ChronikBackup/{place.name}/b: passed, 4,711 rows were restored",
+        ), done.err
+        backup = await place.get(BACKUP, "b")
+        assert condition(backup, "Verified") == ("True", "RestoreTested", "4,711 rows were restored")
+
+        played.jobs["verify"] = "failed"
+        away = await verify("b", "--wait")
+        assert (away.code, "could not be checked: the store is full" in away.err) == (8, True)
+        assert (await place.get(BACKUP, "b"))["status"]["usable"] is True
+
+        played.failure = {"result": "failed", "reason": "BackupDamaged", "message": "chunk 2 was changed"}
+        await asyncio.sleep(1)  # the requests are told apart by the second
+        bad = await verify("b", "--wait")
+        assert (bad.code, "chunk 2 was changed" in bad.err) == (8, True)
+        backup = await place.get(BACKUP, "b")
+        assert (backup["status"]["phase"], backup["status"]["usable"]) == ("Completed", False)
+        assert condition(backup, "Verified")[:2] == ("False", "Damaged")
+
+        async def told() -> bool:
+            return {"BackupVerified", "BackupDamaged"} <= (await place.events()).keys()
+
+        await eventually(told)
+        shown = await asyncio.to_thread(run, "backup", "describe", "b", *flags)
+        assert "Failed. chunk 2 was changed" in shown.out
+        assert await place.list(JOB) == []
+    assert (await verify("x")).code == 3
+    assert (await verify()).code == 2
+    assert (await verify("b", "--id", "b")).code == 2
+
+
+async def test_an_archive_is_run_and_told(place):
+    """With an archive there is a receiver, its state is condition Archiving, and backups copy the whole server."""
+    played = Played(place)
+    archive = {"image": IMAGE, "archive": {"enabled": True}}
+    async with played.playing(), backing_up(place):
+        await launched(place, played, metastore=archive)
+        cluster = await with_condition(place, "c", "Archiving", "False")
+        assert cluster["status"]["phase"] == "Running", "a cluster is ready without its archive"
+        receiver = await place.get(DEPLOYMENT, "c-archive")
+        assert receiver["spec"]["strategy"] == {"type": "Recreate"}
+        await place.create(backup_of(place))
+        backup = await ended(place, "b", "Completed")
+        assert played.order[0] == "base"
+        assert backup["status"]["metastore"]["method"] == "Base"
 
 
 async def test_what_a_driver_says_is_told_part_by_part(place):

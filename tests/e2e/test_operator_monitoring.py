@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 from support import monitoring
 from support.cli_place import Place
-from support.operators import Namespace, condition, eventually, running, with_condition
+from support.operators import (
+    STATEFUL_SET,
+    Namespace,
+    condition,
+    controllers,
+    eventually,
+    in_phase,
+    running,
+    small,
+    with_condition,
+)
 
 from chronik.manifest import KIND_BY_NAME, SECRET
 from chronik.operator.cache import cache as cache_module
@@ -89,11 +99,33 @@ async def test_policies_come_and_go(place):
         await eventually(gone)
 
 
+DATABASE = {"connection": {"existingUrlSecret": "url", "sslMode": "verify-full", "sslRootCertSecret": "ca"}}
+
+
 async def test_a_new_root_certificate_restarts_the_pods(place):
-    """The Secret of the root certificate and that of the URL are watched, and missing ones told, as others are."""
-    connection = {"existingUrlSecret": "url", "sslMode": "verify-full", "sslRootCertSecret": "ca"}
+    """Pods read a root certificate when they start: a rotated one restarts all that use it, and an Event says why."""
+
+    async def restarted() -> bool:
+        found = [await place.get(STATEFUL_SET, name) for name in ("c-controller", "c-ingest")]
+        annotations = [each["spec"]["template"]["metadata"].get("annotations") or {} for each in found]
+        return all(any("secret" in key.lower() for key in each) for each in annotations)
+
+    async with running(place.server, place.name), controllers(place):
+        for name in ("ca", "url"):
+            await place.secret("first", name)
+        await place.create(small(place.name, metastore=DATABASE))
+        await in_phase(place, "c", "Running")
+        assert not await restarted()
+        await place.secret("rotated", "ca")
+        await eventually(restarted, 10)
+        await in_phase(place, "c", "Running")
+        assert "PodsRestart" in await place.events()
+
+
+async def test_secrets_of_the_database_are_missed(place):
+    """A Secret of the root certificate or of the URL that is not there is told, as others are."""
     async with running(place.server, place.name):
-        await place.launch(metastore={"connection": connection})
+        await place.launch(metastore=DATABASE)
         found = await with_condition(place, "c", "SecretsAvailable", "False", "SecretMissing")
         assert "needs Secret ca, url" in condition(found, "SecretsAvailable")["message"]
         for name in ("ca", "url"):

@@ -12,6 +12,7 @@ from support import monitoring
 from support.operators import Namespace, controllers, eventually, in_phase, rendered, running, small, with_condition
 from support.own_templates import CONFIG, folder, install, new_kind, texts
 from support.snapshots import Played, backup_of, install_snapshots
+from support.volumes import Volumes
 
 from chronik.kube import ConnectOptions
 from chronik.manifest import BACKUP, CLAIM, CLUSTER, KIND_BY_NAME, ObjectRef
@@ -264,8 +265,8 @@ async def test_namespaced_rights_are_what_is_needed(real_server):
     assert granted(found) - used(requests) == set(UNSEEN)
 
 
-async def test_rights_of_backups_are_what_is_needed(real_server):
-    """With --features backups nothing is forbidden from the first backup to the last, and every right is used."""
+async def test_rights_of_backups_are_what_is_needed(real_server, tmp_path):
+    """With --features backups nothing is forbidden from the first backup to a recovery, and every right is used."""
     install_snapshots(real_server)
     found = rules(features=("backups",))
     grant(real_server, found)
@@ -277,6 +278,7 @@ async def test_rights_of_backups_are_what_is_needed(real_server):
     played = Played(place)
     async with running(real_server, place.name, connect=connect, **options), controllers(place), played.playing():
         await _backed_up(place, played)
+        await _recovered(place, played, Volumes(place, tmp_path))
     requests = [each for each in real_server.requests()[before:] if each.user == USER]
 
     assert [(each.verb, each.path) for each in requests if each.code == 403] == []
@@ -301,6 +303,26 @@ async def _backed_up(place: Namespace, played: Played) -> None:
         return bool(names) and "earlier" not in names
 
     await eventually(let_go, 150)
+
+
+async def _recovered(place: Namespace, played: Played, volumes: Volumes) -> None:
+    """Make a new cluster from the backup."""
+    played.on_cut = volumes.cut
+    await volumes.make_class()
+    await place.create(backup_of(place, "fresh") | {"metadata": {"name": "fresh", "labels": SHARD}})
+
+    async def usable() -> bool:
+        found = await place.get(BACKUP, "fresh")
+        return bool(found and (found.get("status") or {}).get("usable"))
+
+    await eventually(usable, 90)
+    storage = {"backend": "local", "size": "1Gi", "storageClass": volumes.storage_class}
+    bootstrap = {"recovery": {"from": {"backup": "fresh"}, "nodes": "More"}}
+    document = small(place.name, "n", bootstrap=bootstrap, storage=storage)
+    document["metadata"]["labels"] = SHARD
+    async with volumes.playing():
+        await place.create(document)
+        await with_condition(place, "n", "Recovering", "False", "Recovered")
 
 
 async def test_rights_to_kinds_of_templates(real_server, tmp_path):

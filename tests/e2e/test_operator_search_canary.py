@@ -168,6 +168,21 @@ async def test_a_new_candidate_in_the_middle(place):
     assert searchers.fewest >= NODES
 
 
+async def test_half_of_them_go_back(place):
+    """A candidate that half of the nodes stand beside the old ones of is taken back without one old pod less."""
+    async with with_rights(place):
+        searchers, stable = await launched(place)
+        await place.change("c", image={"search": "chronik/search:2.0"})
+        rollout, _ = await searchers.until("Paused", 1, v1=4, v2=1)
+        await command(place, f"promote@{rollout['candidate']}/1")
+        await searchers.until("Paused", 2, v1=4, v2=2)
+        await command(place, f"abort@{rollout['candidate']}")
+        _, found = await searchers.until("Aborted", v1=4)
+        assert found["1.0"] == stable
+
+    assert searchers.fewest >= NODES
+
+
 async def test_scaled_in_the_middle(place):
     """More nodes come mostly on the old revision while one is held; the next step's percentage is of the new count."""
     async with with_rights(place):

@@ -94,7 +94,11 @@ GOLDEN_FEDERATION = {
     "secrets": "get list watch",
 }
 """What it may do on top of that with --features federation."""
-GOLDEN_BACKUPS_CLUSTER_WIDE = {"volumesnapshotcontents.snapshot.storage.k8s.io": "get"}
+GOLDEN_BACKUPS_CLUSTER_WIDE = {
+    "persistentvolumeclaims": ALL,
+    "persistentvolumes": "list",
+    "volumesnapshotcontents.snapshot.storage.k8s.io": "get",
+}
 GOLDEN_CLUSTER_WIDE = {"storageclasses.storage.k8s.io": "list watch"}
 """What it may do on top of that if it watches all namespaces."""
 GOLDEN_AT_HOME = {"leases.coordination.k8s.io ['chronik-operator']": "create get patch"}

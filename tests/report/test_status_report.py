@@ -455,6 +455,26 @@ def test_an_operator_that_missed_a_crash():
     assert shown.notes == ("The operator last called it Running; the components are as they are now.",)
 
 
+INIT_CONTAINERS = {
+    "still running": ({"running": {}}, "is still running, and its log says what it waits for"),
+    "failed": ({"terminated": {"exitCode": 1, "reason": "Error"}}, "failed: Error, code 1"),
+    "not started": ({"waiting": {"reason": "PodInitializing"}}, "has not started yet"),
+    "held up": ({"waiting": {"reason": "Pulling", "message": "slow"}}, "waits: Pulling: slow"),
+}
+
+
+@pytest.mark.parametrize(("state", "words"), INIT_CONTAINERS.values(), ids=INIT_CONTAINERS)
+def test_an_init_container_that_waits_is_named(state, words):
+    """A pod whose init container has not ended says which one it is, and how far it is."""
+    done = {"name": "done", "state": {"terminated": {"exitCode": 0}}}
+    beside = {"name": "beside", "started": True, "ready": True, "state": {"running": {}}}
+    init = [done, beside, {"name": "wait-for-db", "state": state}, {"name": "last", "state": {"waiting": {}}}]
+    waits = pod("ingest", 1, ready=False, phase="Pending", initContainerStatuses=init)
+    shown = view(objects=objects(workload("ingest", 1)), pods=[waits])
+
+    assert f"standard-ingest-1: init container wait-for-db {words}" in shown.components[1].reason
+
+
 def test_deletion_waits_for_finalizers():
     """A cluster on its way out says what holds it."""
     shown = view(document=document(deletionTimestamp=NOW, finalizers=["chronik.stream/finalizer"]))
@@ -614,6 +634,7 @@ def test_data():
                 "ready": False,
                 "restarts": 0,
                 "trouble": "ErrImagePull: no such image",
+                "waits": None,
             }
         ],
         "volumes": [

@@ -39,11 +39,15 @@ class RestoreGroup(click.Group):
     """`chronik restore`: what is no command of it is the name of a cluster, to be restored."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the arguments apart; `restore production …` is short for `restore cluster production …`."""
-        named = bool(args) and args[0] not in self.commands and not args[0].startswith("-")
-        if named or (args and args[0] not in self.commands and {"--from", "--as"} & {*args}):
-            args = ["cluster", *args]
-        return super().parse_args(ctx, args)
+        """Take the arguments apart."""
+        return super().parse_args(ctx, self.whole(args))
+
+    def whole(self, args: list[str]) -> list[str]:
+        """Return arguments with the command in them: `production …` is short for `cluster production …`."""
+        if not args or args[0] in self.commands:
+            return args
+        short = not args[0].startswith("-") or {"--from", "--as"} & {*args}
+        return ["cluster", *args] if short else args
 
 
 class _Source(click.ParamType[str]):

@@ -27,7 +27,7 @@ from chronik.manifest import (
     SECRET,
     STORAGE_CLASS,
     ClusterKey,
-    is_mirror,
+    is_beside,
 )
 from chronik.plan.ownership import is_cluster
 from chronik.plan.volumes import LASTING_ANNOTATIONS
@@ -259,7 +259,7 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
 def _pod(manifest: Manifest) -> Manifest:
     status = manifest.get("status")
     kept = _only(status, "phase", "reason", "message", "startTime")
-    more = ("started",) if is_mirror(manifest) else ()
+    more = ("started",) if is_beside(manifest) else ()
     if status and status.get("conditions"):
         kept["conditions"] = _conditions(status["conditions"])
     for field in ("containerStatuses", "initContainerStatuses"):
