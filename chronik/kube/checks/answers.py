@@ -126,7 +126,8 @@ _CONTAINER_SPECS = list_of(
             "ports": list_of(fields({"name": text, "containerPort": whole, "protocol": text})),
             "volumeMounts": list_of(fields({"mountPath": text})),
             "volumeDevices": list_of(fields({"devicePath": text})),
-        }
+        },
+        required=("name",),
     )
 )
 _POD_SPEC = fields(
