@@ -44,6 +44,7 @@ MOST_WORKERS = 4  # each may start servers of its own
 LONGEST_FIRST = (
     "e2e/test_operator_federation.py",
     "metastore/test_archive.py",
+    "e2e/test_operator_recovery.py",
     "e2e/test_operator_ha.py",
     "cli/test_reconcile_command.py",
     "metastore/test_dump.py",
