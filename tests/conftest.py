@@ -42,6 +42,7 @@ sys.dont_write_bytecode = False  # nor does each worker rewrite the asserts of a
 MOST_WORKERS = 4  # each may start servers of its own
 
 LONGEST_FIRST = (
+    "e2e/test_operator_federation.py",
     "metastore/test_archive.py",
     "e2e/test_operator_recovery.py",
     "e2e/test_operator_ha.py",

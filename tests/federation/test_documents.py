@@ -93,7 +93,7 @@ WRONG = {
     ),
     "override takes away": (document(member("east", overrides={"storage": None})), "spec.template.spec"),
     "unknown field": (document(spec={"controlers": 3}), "spec.template.spec.controlers"),
-    "twice": (document(member("east"), member("east", wave=1)), "spec.members"),
+    "twice": (document(member("east"), member("east", wave=1)), "spec.members[1]"),
     "same place": (document(member("a"), member("b", kubeconfig={"secret": "a"})), "spec.members"),
     "same place by default": (
         document(member("a"), member("b", kubeconfig={"secret": "a"}, namespace="hub", cluster="orders")),

@@ -74,7 +74,7 @@ async def _documents(kube: Kube, namespace: str, names: Sequence[str]) -> list[M
 
 
 def _show(documents: list[Manifest], output: str, namespace: str) -> int:
-    from chronik.report.federation import federation_data, federation_table, goes_well  # noqa: PLC0415  # help stays quick
+    from chronik.report.federation.status import federation_data, federation_table, goes_well  # noqa: PLC0415  # help stays quick
 
     if output == "json":
         from chronik.report.data import to_json  # noqa: PLC0415  # as above

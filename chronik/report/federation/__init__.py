@@ -1,0 +1,1 @@
+"""What is said of federations and their members: words, tables, JSON."""
