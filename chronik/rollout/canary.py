@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.rollout.blue_green import ends_at
 from chronik.rollout.moves import back, goes_back, toward
-from chronik.rollout.steps import OPEN, Command, Move, Staged, begins_restart, pods_of_step, seconds_of
-from chronik.rollout.trial import Trial
+from chronik.rollout.steps import Command, Move, Staged, begins_restart, pods_of_step, seconds_of
+from chronik.rollout.trial import OPEN, Trial
 from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Canary
     from chronik.rollout.analysis import Question
     from chronik.rollout.blue_green import Next
-    from chronik.rollout.steps import Gates
+    from chronik.rollout.trial import Gates
 
 HALTED, ABORTED = "RolloutHalted", "RolloutAborted"
 

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from chronik.manifest import ComponentName
-    from chronik.rollout.analysis import Measured
     from chronik.rollout.facts import PodFacts, SetFacts
 
 EVERY_POD = 1_000_000
@@ -74,19 +73,6 @@ class Move(NamedTuple):
     partition: int = 0
     pod: PodFacts | None = None
     revision: str = ""
-
-
-class Gates(NamedTuple):
-    """What holds a canary up besides its pods.
-
-    `closed` says why no restart may begin, empty if any may. `measured` is what was last answered about its metrics.
-    """
-
-    closed: str = ""
-    measured: Measured | None = None
-
-
-OPEN = Gates()
 
 
 def begins_restart(moves: Iterable[Move]) -> bool:

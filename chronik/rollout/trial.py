@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from chronik.rollout.steps import Staged
 
 
+class Gates(NamedTuple):
+    """What holds a canary up besides its pods.
+
+    `closed` says why no restart may begin, empty if any may. `measured` is what was last answered about its metrics.
+    """
+
+    closed: str = ""
+    measured: Measured | None = None
+
+
+OPEN = Gates()
+
+
 class Trial(NamedTuple):
     """How the candidate does; `spec` is None if nobody looks. `previous` is `status.rollout`, if it is about this one.
 

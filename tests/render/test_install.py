@@ -445,6 +445,7 @@ def test_every_template_file_is_used():
     own, used = template_reader(), set()
     for options in MODES.values():
         install_manifests(options, Templates(lambda name: used.add(name) or own(name)), ())
+    member_manifests(InstallOptions(), Templates(lambda name: used.add(name) or own(name)), deletes=True)
 
     assert {name for name in used if name.startswith(install.FOLDER)} == files
 

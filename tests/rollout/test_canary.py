@@ -13,7 +13,8 @@ from chronik.manifest import ObjectRef
 from chronik.rollout.analysis import Measured, Value
 from chronik.rollout.canary import is_given_up, plan_rollout
 from chronik.rollout.facts import PodFacts, SetFacts
-from chronik.rollout.steps import EVERY_POD, Command, Gates, Staged, pods_of_step, seconds_of
+from chronik.rollout.steps import EVERY_POD, Command, Staged, pods_of_step, seconds_of
+from chronik.rollout.trial import Gates
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS = (
@@ -238,7 +239,7 @@ class World:
 
 
 EVENTS = st.one_of(
-    st.tuples(st.just("life"), st.integers(1, 6)),
+    st.tuples(st.just("life"), st.integers(1, 12)),
     st.tuples(st.just("edit"), st.sampled_from(["v0", "v1", "v2", f"{BROKEN}1", f"{BROKEN}2"])),
     st.tuples(st.just("ill"), st.tuples(st.integers(0, 1), st.integers(0, 6))),
     st.tuples(st.just("lost"), st.tuples(st.integers(0, 1), st.integers(0, 6))),
@@ -255,6 +256,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("kill"), st.integers(0, 3)),
     st.tuples(st.just("metric"), st.sampled_from([0.0, 1.0, None, float("nan")])),
     st.tuples(st.just("window"), st.sampled_from(["", "closed"])),
+    st.tuples(st.just("hour between windows"), st.integers(1, 6)),
     st.tuples(st.just("status lost"), st.none()),
 )
 
@@ -283,6 +285,11 @@ def happens(world, what, how):  # noqa: C901  # one case for each event
             world.metric = how
         case "window":
             world.closed = how
+        case "hour between windows":
+            world.closed = "closed"
+            world.now += timedelta(hours=1)
+            world.life(how)
+            world.closed = ""
         case "status lost":
             world.status = {}
         case "kill":
@@ -299,10 +306,15 @@ def happens(world, what, how):  # noqa: C901  # one case for each event
     st.sampled_from(ANALYSES),
     st.lists(EVENTS, max_size=25),
     st.booleans(),
+    st.booleans(),
 )
-def test_whatever_happens(steps, on_failure, analysis, events, gives_up):
+def test_whatever_happens(steps, on_failure, analysis, events, begun, gives_up):
     """No step is skipped or repeated, voters go one by one, and in the end all pods run what the document says."""
     world = World(steps, on_failure, analysis)
+    if begun:  # so that what follows happens in the middle of a canary, more often than not
+        world.life(3)
+        world.wanted = "v1"
+        world.life(20)
     for what, how in events:
         happens(world, what, how)
     world.now += timedelta(days=1)

@@ -18,6 +18,7 @@ import orjson
 import pytest
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -100,6 +101,10 @@ class PrometheusServer:
         while self.value(query) != value:
             assert time.monotonic() < deadline, (query, self.value(query))
             time.sleep(0.1)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send its process a signal."""
+        self._process.send_signal(number)
 
     def close(self) -> None:
         """End it."""
