@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chronik.backups.cluster import Backups, feature_missing, plan_backups
+from chronik.backups.retention import in_use
 from chronik.errors import AlreadyExists, ChronikError, ObjectChanged
 from chronik.manifest import BACKUP, FIELD_MANAGER, ObjectRef, is_paused
 from chronik.operator.cache.cache import BACKUPS
@@ -43,6 +44,12 @@ async def tend_backups(cluster: Cluster, document: Manifest, context: ReconcileC
     plan = plan_backups(cluster, known, context.cache.backups(cluster.key), context.now(), paused=paused)
     if paused:
         return plan
+    if plan.expired:
+        documents = (
+            context.cache.cluster(key) for key in context.cache.clusters() if key.namespace == cluster.namespace
+        )
+        used = in_use(each for each in documents if each is not None)
+        plan = replace(plan, expired=tuple(each for each in plan.expired if each["metadata"]["uid"] not in used))
     try:
         await _carry_out(plan, document, context)
     except ChronikError as error:
