@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chronik.backups.manifests import RestoreOf, restore_job
 from chronik.backups.recovery.choice import choose
 from chronik.backups.recovery.claims import RECOVERED_FROM, claim_of, reduced
 from chronik.backups.recovery.plan import plan_recovery
@@ -613,3 +614,20 @@ def test_nodes_that_are_all_alike_have_no_metastore_to_restore():
 def test_spans_are_to_the_second(since, until, text):
     """How long it is between two times is written to the second, and never less than nothing."""
     assert span(since, until) == text
+
+
+@pytest.mark.parametrize(("method", "args"), [("Dump", []), ("Base", ["--target-time", "2026-11-29T02:01:00Z"])])
+def test_the_job_restores_to_the_moment_of_the_backup(method, args):
+    """A copy of the whole server is recovered to its own moment: all of its log is newer than the volumes."""
+    dump = changed(backup()["status"]["metastore"], ("method",), method)
+    source, wanted = cluster("c", bootstrap=None), cluster()
+    document = {"metadata": {"name": "n", "uid": "uid-n"}}
+    asked = RestoreOf(document, wanted, backup(metastore=dump), source, "n-restore", "chronik/operator:1")
+    account, made = restore_job(asked, loading.template_renderer())
+
+    assert account["metadata"]["name"] == "n-backup"
+    assert [(each["kind"], each["name"]) for each in made["metadata"]["ownerReferences"]] == [("ChronikCluster", "n")]
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["restore", "metastore", "--id", "uid-b", *args]
+    variables = {each["name"]: each.get("value") for each in container["env"]}
+    assert (variables["CHRONIK_STORE"], variables["PGDATABASE"]) == ("file:///mnt/backups", "d")
