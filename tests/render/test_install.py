@@ -156,7 +156,7 @@ def test_features_have_rights_of_their_own():
     before, after = (rights(the("ClusterRole", _operators(each))["rules"]) for each in (plain, made))
 
     assert {resource: verbs for resource, verbs in after.items() if before.get(resource) != verbs} == {
-        "controllerrevisions.apps": "get",
+        "controllerrevisions.apps": "create delete get list patch",
         "pods": "delete list watch",
         "replicasets.apps": "get list",
     }

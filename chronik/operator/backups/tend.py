@@ -12,9 +12,11 @@ from chronik.errors import AlreadyExists, ChronikError, ObjectChanged
 from chronik.manifest import BACKUP, FIELD_MANAGER, ObjectRef, is_paused
 from chronik.operator.cache.cache import BACKUPS
 from chronik.operator.context import status_of
+from chronik.operator.recovery.use import made_from
 from chronik.status.assess import describe_error
 from chronik.status.compute import condition
 from chronik.status.events import Announcement
+from chronik.wording import listed
 
 if TYPE_CHECKING:
     from chronik.api.spec import Cluster
@@ -70,7 +72,10 @@ async def _carry_out(plan: Backups, document: Manifest, context: ReconcileContex
         context.cache.observe_write(made)
         _log.info("made the backup %s, which is due", metadata["name"])
     for backup in plan.expired:
-        ref = ObjectRef.of(backup)
+        ref, users = ObjectRef.of(backup), made_from(backup, context)
+        if users:
+            _log.info("keeps the backup %s, which %s is being made from", ref.name, listed(users))
+            continue
         await context.kube.delete(BACKUP, ref, uid=backup["metadata"]["uid"])
         context.announce(document, Announcement("Normal", "BackupExpired", f"{ref.name}: its schedule lets go of it"))
 
