@@ -6,7 +6,7 @@ what the server had written a moment ago. So the operator opens no connection to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from chronik.api.components import workload_name
 from chronik.api.sections.backup import archives
@@ -19,22 +19,32 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
 
+    class Seen(Protocol):
+        """The objects of a cluster by their references, and its pods."""
+
+        @property
+        def objects(self) -> Mapping[ObjectRef, Manifest]:
+            """The objects."""
+
+        @property
+        def pods(self) -> Sequence[Manifest]:
+            """The pods."""
+
+
 _BEHIND = (
     "the store does not have what the server has written: it, or the database, cannot be reached, or is too slow. "
     "Meanwhile the server keeps its log: watch its disk"
 )
 
 
-def archive_state(
-    cluster: Cluster, objects: Mapping[ObjectRef, Manifest], pods: Sequence[Manifest]
-) -> tuple[str, str] | None:
+def archive_state(cluster: Cluster, seen: Seen) -> tuple[str, str] | None:
     """Return in one word and in sentences how the archive of a cluster is, None if it is to have none."""
     if not archives(cluster.spec["backup"]):
         return None
     name = workload_name(cluster.name, ARCHIVE)
-    if ObjectRef("Deployment", cluster.namespace, name) not in objects:
+    if ObjectRef("Deployment", cluster.namespace, name) not in seen.objects:
         return "Starting", f"Deployment {name} does not exist"
-    own = [pod for pod in pods if component_of(pod) == ARCHIVE and "deletionTimestamp" not in pod["metadata"]]
+    own = [pod for pod in seen.pods if component_of(pod) == ARCHIVE and "deletionTimestamp" not in pod["metadata"]]
     if any(map(pod_ready, own)):
         return "Archiving", ""
     trouble = next((text for pod in own if (text := pod_trouble(pod))), "")

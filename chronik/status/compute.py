@@ -10,14 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.components import (
-    COMPONENTS,
-    Component,
-    component_types,
-    components,
-    workload_name,
-    workload_ref,
-)
+from chronik.api.components import COMPONENTS, Component, component_types, components, workload_name, workload_ref
 from chronik.manifest import Manifest, ObjectRef, component_of
 from chronik.plan.actions import ROLLOUT_MANAGER
 from chronik.plan.drift import applied_fields
@@ -155,7 +148,7 @@ def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
         "readyReplicas": {each.count_field: _ready_of(found, each) for each in types},
         "conditions": merge_conditions(
             observed.previous.get("conditions") or (),
-            [*_conditions(found, observed), *_replication(cluster, observed), *_archive(cluster, observed)],
+            [*_conditions(found, observed), *_beside(cluster, observed)],
             now,
             observed.generation,
         ),
@@ -285,22 +278,16 @@ def _progressing(found: Sequence[ComponentStatus], observed: Observation) -> Con
 _OVERDUE = "No pod has come further for 10 minutes; upgrades of other clusters do not wait for this one any longer"
 
 
-def _replication(cluster: Cluster, observed: Observation) -> list[Condition]:
-    """Return whether the mirrors replicate, if there are any. It is no part of Ready: a source may be down for long."""
-    found = mirror_statuses(cluster, observed.objects, observed.pods)
-    if not found:
-        return []
-    reason, message = summary(found)
-    return [condition("Replicating", met=reason == "Replicating", reason=reason, message=message)]
-
-
-def _archive(cluster: Cluster, observed: Observation) -> list[Condition]:
-    """Return whether the metastore's log is received, if it is to be. It is no part of Ready either."""
-    found = archive_state(cluster, observed.objects, observed.pods)
-    if found is None:
-        return []
-    reason, message = found
-    return [condition("Archiving", met=reason == "Archiving", reason=reason, message=message)]
+def _beside(cluster: Cluster, observed: Observation) -> list[Condition]:
+    """Return how what runs beside a cluster is, if there is any. It is no part of Ready: a source may be away."""
+    found, archive = mirror_statuses(cluster, observed.objects, observed.pods), archive_state(cluster, observed)
+    told = []
+    if found:
+        reason, message = summary(found)
+        told.append(condition("Replicating", met=reason == "Replicating", reason=reason, message=message))
+    if archive:
+        told.append(condition("Archiving", met=archive[0] == "Archiving", reason=archive[0], message=archive[1]))
+    return told
 
 
 def _waiting(unready: Iterable[ComponentStatus]) -> str:

@@ -361,7 +361,7 @@ async def test_a_deleted_backup_takes_its_parts_along(place):
 
         assert played.order == ["forget"]
         assert await place.list(SNAPSHOT) == []
-        assert await place.list(JOB) == []
+        await no_jobs(place)
 
 
 async def test_a_backup_that_is_to_be_kept_leaves_its_parts(place):
@@ -395,7 +395,7 @@ async def test_a_dump_that_cannot_be_removed_is_told_and_can_be_left(place):
 
         await place.edit(BACKUP, "b", {"metadata": {"annotations": {"chronik.stream/leave-data": "true"}}})
         await gone(place, "b")
-        assert await place.list(JOB) == []
+        await no_jobs(place)
 
 
 async def test_deleting_a_cluster_deletes_no_backup(place):
@@ -513,7 +513,7 @@ async def test_kills_leave_no_half_backup(place, tmp_path: Path):
         async with backing_up(place):
             await gone(place, "b0")
         assert not [each for each in await place.list(SNAPSHOT) if each["metadata"]["name"].startswith("b0")]
-        assert await place.list(JOB) == []
+        await no_jobs(place)
         assert SNAPSHOT_CONTENT.namespaced is False
 
 
@@ -551,25 +551,38 @@ GOING = {
 }
 
 
-@pytest.mark.slow
-async def test_kills_at_each_phase(place, tmp_path: Path):
-    """44 kills, four at each of eleven moments: never half a backup that can be used, nothing twice, nothing left."""
-    chance = random.Random(44)
-    played = Played(place)
+KILLS = 4
+"""How often an operator is killed at each of these moments: 44 times in all."""
+
+
+async def kill_when(place: Namespace, there: Any, name: str, log: Path, chance: random.Random) -> None:
+    """Run an operator, and kill it a moment after something is so of a backup."""
     arguments = ("-n", place.name, "--no-leader-elect", "--features", "backups", "--backup-image", IMAGE)
     arguments += ("--backup-poll", "0.1")
-    kills = 0
+    operator = await asyncio.to_thread(OperatorProcess, place.server.kubeconfig, log, *arguments)
+    with operator:  # which ends it by SIGKILL
+        await asyncio.to_thread(operator.wait_said, "reconciles", 60)
+        for _ in range(200):
+            if await there(place, name):
+                break
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(chance.uniform(0, 0.2))
 
-    async def kill_when(there: Any, name: str) -> None:
-        operator = await asyncio.to_thread(OperatorProcess, place.server.kubeconfig, tmp_path / "log", *arguments)
-        with operator:  # which ends it by SIGKILL
-            await asyncio.to_thread(operator.wait_said, "reconciles", 60)
-            for _ in range(200):
-                if await there(place, name):
-                    break
-                await asyncio.sleep(0.02)
-            await asyncio.sleep(chance.uniform(0, 0.2))
 
+async def no_jobs(place: Namespace) -> None:
+    """Wait until no Job is left: one that is deleted goes when its pods have."""
+
+    async def there() -> bool:
+        return await place.list(JOB) == []
+
+    await eventually(there)
+
+
+@pytest.mark.slow
+async def test_kills_at_each_phase_of_a_backup(place, tmp_path: Path):
+    """Four kills at each of eight moments: never half a backup that can be used, nothing twice, nothing left."""
+    chance = random.Random(32)
+    played = Played(place)
     async with played.playing():
         async with backing_up(place):
             await launched(place, played)
@@ -577,9 +590,8 @@ async def test_kills_at_each_phase(place, tmp_path: Path):
             played.order.clear()
             name = f"b{number}"
             await place.create(backup_of(place, name))
-            for _ in range(4):
-                await kill_when(there, name)
-                kills += 1
+            for _ in range(KILLS):
+                await kill_when(place, there, name, tmp_path / "log", chance)
                 status = (await place.get(BACKUP, name)).get("status") or {}
                 parts = status.get("volumes") or []
                 whole = len(parts) == 2 and all(each.get("ready") for each in parts)
@@ -587,18 +599,29 @@ async def test_kills_at_each_phase(place, tmp_path: Path):
             async with backing_up(place):
                 await ended(place, name, "Completed")
             assert played.order == ["metastore", "data-c-controller-0", "data-c-ingest-0"], name
-            assert await place.list(JOB) == []
+            await no_jobs(place)
+
+
+@pytest.mark.slow
+async def test_kills_at_each_phase_of_a_deletion(place, tmp_path: Path):
+    """Four kills at each of three moments: in the end the backup is gone, and all that it consisted of."""
+    chance = random.Random(12)
+    played = Played(place)
+    async with played.playing():
+        async with backing_up(place):
+            await launched(place, played)
+            for number in range(len(GOING)):
+                await place.create(backup_of(place, f"b{number}"))
+                await ended(place, f"b{number}", "Completed")
         for number, there in enumerate(GOING.values()):
             name = f"b{number}"
             await place.delete(BACKUP, name)
-            for _ in range(4):
-                await kill_when(there, name)
-                kills += 1
+            for _ in range(KILLS):
+                await kill_when(place, there, name, tmp_path / "log", chance)
             async with backing_up(place):
                 await gone(place, name)
             assert not [each for each in await place.list(SNAPSHOT) if each["metadata"]["name"].startswith(f"{name}-")]
-            assert await place.list(JOB) == []
-    assert kills == 44
+            await no_jobs(place)
     assert played.order.count("forget") >= len(GOING)
 
 

@@ -53,6 +53,8 @@ def test_a_large_metastore_streams(in_s3):
     took = time.monotonic() - began
     listening.join()
     out, err = run.stdout.read(), "".join(line for _, line in said)
+    run.stdout.close()
+    run.stderr.close()
     stored = next(at for at, line in said if line.startswith("reading back"))
     report = f"{size / 2**30:.2f} GiB: by hand {by_hand:.1f} s; chronik {stored:.1f} s to store, {took:.1f} s in all"
     Path(os.environ.get("CHRONIK_FIGURES", os.devnull)).write_text(f"{report}; {most / 1024:.0f} MiB\n{out}{err}")
