@@ -184,10 +184,11 @@ def _lines(key: ClusterKey, found: Mapping[str, Any]) -> list[str]:
     step = f", step {found['step']} of {found['of']}" if 0 < found.get("step", 0) <= found.get("of", 0) else ""
     message = f": {found['message']}" if found.get("message") else ""
     lines = [f"{key}: {found.get('phase')}{step}, candidate {found.get('candidate')}{message}"]
-    return lines + [
+    lines += [
         f"  {each['name']}: {each['updated']} of {each['of']} pods on it, {each['ready']} of them ready"
         for each in found.get("components") or ()
     ]
+    return lines + [f"  metric {each['message']} ({each['state']})" for each in found.get("analysis") or ()]
 
 
 def _pending(found: Mapping[str, Any]) -> list[str]:
