@@ -140,6 +140,8 @@ SNAPSHOT = Kind("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "volumesnapshots
 SNAPSHOT_CONTENT = Kind(
     "snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", "volumesnapshotcontents", stage=-1, namespaced=False
 )
+REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions", stage=-1)
+REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets", stage=-1)
 OTHER_KINDS = (
     *(CLUSTER, BACKUP, FEDERATION, JOB, SNAPSHOT, SNAPSHOT_CONTENT, POD, CLAIM, VOLUME, SECRET, EVENT, LEASE),
     STORAGE_CLASS,

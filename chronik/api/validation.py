@@ -89,6 +89,11 @@ class Validator:
             return None, problems
         return admitted.document, problems
 
+    def without_defaults(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a valid document without the fields that the API server would fill in."""
+        found: dict[str, Any] = self._schema.without_defaults(document)
+        return found
+
     def transition(self, cluster: Cluster, old: Mapping[str, Any]) -> tuple[Problem, ...]:
         """Return the errors of a valid cluster that come from what it replaces, the live document `old`, alone."""
         metadata = {"name": cluster.name, "namespace": cluster.namespace}

@@ -168,6 +168,7 @@ def _options(
 
     if templates_configmap and same["templates"]:
         raise click.UsageError("--templates and --templates-configmap both say where templates are: give one of them")
+    wanted = frozenset((*features, *((FEDERATION_FEATURE,) if federation else ())))
     analysis = None
     if analysis_url:
         from chronik.operator.analysis.prometheus import Prometheus  # noqa: PLC0415  # most operators ask none
@@ -175,7 +176,6 @@ def _options(
         analysis = Prometheus(analysis_url, analysis_token_file or "", analysis_ca_file or "", analysis_timeout)
     elif analysis_token_file or analysis_ca_file:
         raise click.UsageError("--analysis-token-file and --analysis-ca-file need --analysis-url, which they are for")
-    wanted = frozenset((*features, *((FEDERATION_FEATURE,) if federation else ())))
     return Options(
         analysis=analysis,
         templates_from=TemplatesFrom(*templates_configmap) if templates_configmap else None,

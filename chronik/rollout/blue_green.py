@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from chronik.rollout.steps import Move
+from chronik.rollout.steps import Move, not_ready
 
 if TYPE_CHECKING:
     from chronik.rollout.steps import Staged
@@ -35,7 +35,7 @@ def toward_green(staged: Staged, *, promotes: bool, drained: bool) -> Next:
         return (), f"{len(facts.new)} of {facts.replicas} new pods exist"
     unready = [pod for pod in facts.new if not pod.ready]
     if unready and pins.service != facts.update:
-        return (), f"pod {unready[0].name} is not ready: {unready[0].trouble or 'it starts'}"
+        return (), not_ready(unready[0])
     if not promotes:
         return (), ""
     if pins.service != facts.update:

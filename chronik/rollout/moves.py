@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from chronik.rollout.blue_green import let_go, toward_green
 from chronik.rollout.order import next_replacement, right_order
-from chronik.rollout.steps import EVERY_POD, Move, Staged
+from chronik.rollout.steps import EVERY_POD, Move, Staged, not_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,7 +71,7 @@ def _unrest(facts: SetFacts) -> str:
     if not facts.complete:
         return f"{sum(not pod.leaving for pod in facts.pods)} of {facts.replicas} pods exist"
     unready = [pod for pod in facts.pods if not pod.ready]
-    return f"pod {unready[0].name} is not ready: {unready[0].trouble or 'it starts'}" if unready else ""
+    return not_ready(unready[0]) if unready else ""
 
 
 def _lower(staged: Staged, wanted: int, reason: str) -> Move:

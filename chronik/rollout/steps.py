@@ -99,6 +99,11 @@ def _begins_restart(move: Move) -> bool:
             return False
 
 
+def not_ready(pod: PodFacts) -> str:
+    """Return that a pod is not ready, and why, in words."""
+    return f"pod {pod.name} is not ready: {pod.trouble.removeprefix(f'{pod.name}: ') or 'it starts'}"
+
+
 class Command(NamedTuple):
     """What a person asked for, of which candidate and, with a number, of which step or attempt."""
 

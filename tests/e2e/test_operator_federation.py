@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import real_server as real
+from support.fault_proxy import FaultProxy
 from support.federations import Hub, kubeconfig
 from support.kubeconfigs import EXEC_API
-from support.operators import eventually, running
+from support.operators import Namespace, eventually, running
 
 from chronik.federation.document import FEDERATION_MANAGER, revision_of
-from chronik.manifest import CLUSTER, FEDERATION, FINALIZER
+from chronik.kube import ConnectOptions
+from chronik.manifest import CLUSTER, EVENT, FEDERATION, FINALIZER
 from chronik.offline import loading
+from chronik.offline.template_sets import template_reader
 from chronik.plan.drift import applied_fields
+from chronik.render.install import InstallOptions, install_manifests, member_manifests
+from chronik.render.templates import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -279,6 +287,82 @@ async def test_a_namespace_that_is_missing_and_comes(hub):
         assert status["members"][1]["phase"] == "Pending"
 
 
+async def test_a_definition_that_is_missing_or_older_is_told(hub, servers):
+    """A member without the kind, or whose kind lacks a field, says so and is not half changed; others pass it."""
+    bare = type(servers[1]).start()
+    older = type(servers[1]).start()
+    definitions = copy.deepcopy(loading.definitions())
+    spec = definitions[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    del spec["properties"]["podLabels"]
+    older.install(definitions)
+    older.wait_served(f"/apis/{CLUSTER.api_version}/{CLUSTER.plural}")
+    try:
+        for name, server in (("east", bare), ("west", older)):
+            hub[name].away = True
+            hub[name].place = Namespace(server, await asyncio.to_thread(server.new_namespace))
+            await hub.secret(name, kubeconfig(server))
+        async with hub.playing(), hub.running():
+            await hub.apply(spec={"podLabels": {"site": "x"}}, rollout={"failureBudget": 2})
+            status = await hub.until(east="Blocked", west="Blocked", south="Ready")
+            assert [each.get("reason") for each in status["members"]] == ["KindNotInstalled", "InvalidObject", None]
+            assert "podLabels" in status["members"][1]["message"]
+            assert await hub["west"].live() is None
+            await asyncio.to_thread(bare.install, loading.definitions())
+            await hub.until(east="Ready")
+    finally:
+        bare.stop()
+        older.stop()
+
+
+async def test_nulls_in_overrides_reach_the_server_as_they_are(hub):
+    """An override that takes a field away does so, though it has been to an API server."""
+    document = hub.document("east", spec={"podLabels": {"site": "x"}})
+    document["spec"]["members"][0]["overrides"] = {"podLabels": None, "ingestNodes": 2}
+    async with hub.playing(), hub.running():
+        await hub.place.create(document)
+        await hub.until(phase="Complete")
+        live = await hub["east"].live()
+    assert (live["spec"].get("podLabels") or {}, live["spec"]["ingestNodes"]) == ({}, 2)
+
+
+async def test_a_member_that_answers_late_delays_no_other(hub):
+    """A slow member gets its change late; the others, which need not wait for it, have theirs within two seconds."""
+    hub["east"].away = True
+    async with FaultProxy(
+        hub["east"].place.server.url, ca=hub["east"].place.server.ca, rate=1.0, faults=("slow",)
+    ) as proxy:
+        proxy.slow = 4.0
+        proxied = json.loads(kubeconfig(hub["east"].place.server, url=proxy.url))
+        proxied["clusters"][0]["cluster"].pop("certificate-authority-data", None)
+        await hub.secret("east", json.dumps(proxied))
+        async with hub.playing(), hub.running():
+            begun = time.monotonic()
+            await hub.apply(rollout={"maxConcurrent": 3})
+            await hub.until(west="Ready", south="Ready")
+            assert time.monotonic() - begun < 4
+            await hub.until(phase="Complete", seconds=60)
+
+
+async def test_members_that_come_go_and_change_places_during_a_roll(hub):
+    """The list may change at any moment: who is in it gets the change in the new order, and who left is let go."""
+    async with hub.playing(), hub.running():
+        hub["east"].held = True
+        await hub.apply("east", "west")
+        await hub.until(east="Updating", west="Pending")
+        hub["west"].away = True
+        await hub.apply("east", "south", "west")
+        await hub.until(south="Pending")
+        hub["east"].held = False
+        await hub.until(phase="Complete", ready="3/3")
+        assert hub.order == ["east", "south", "west"]
+        hub["south"].held = hub["south"].away = True
+        await hub.apply("east", "south", "west", spec={"ingestNodes": 2})
+        await hub.until(east="Ready", south="Updating", west="Pending")
+        await hub.apply("east", "west", spec={"ingestNodes": 2})
+        await hub.until(phase="Complete", ready="2/2")
+    assert hub.order == ["east", "south", "west"] * 2
+
+
 async def test_an_invalid_federation_changes_nothing(hub):
     """A template that is no valid ChronikCluster is refused with the place, and members keep what they have."""
     async with hub.playing(), hub.running():
@@ -322,6 +406,68 @@ async def test_another_federations_cluster_is_not_taken_over(hub):
 
         await eventually(told)
         assert (await hub["east"].live())["spec"]["ingestNodes"] == 1
+
+
+async def grant(place: Namespace, user: str, rules: list[Any]) -> None:
+    """Give a user some rights in a namespace."""
+    group, name = "rbac.authorization.k8s.io", f"of-{user}"
+    metadata = {"name": name, "namespace": place.name}
+    role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": rules}
+    binding = role | {
+        "kind": "RoleBinding",
+        "subjects": [{"kind": "User", "name": user, "apiGroup": group}],
+        "roleRef": {"kind": "Role", "name": name, "apiGroup": group},
+    }
+    del binding["rules"]
+    for plural, manifest in (("roles", role), ("rolebindings", binding)):
+        path = f"/apis/{group}/v1/namespaces/{place.name}/{plural}/{name}"
+        await place.call("PATCH", path, manifest, fieldManager="suite")
+
+
+async def test_rights_as_they_are_installed_are_enough(hub):
+    """A hub with the rights of `install --features federation` works, by accounts of `install --member`."""
+    templates = Templates(template_reader())
+    options = InstallOptions(watch=(hub.place.name,), features=("federation",))
+    made = install_manifests(options, templates, [])
+    rules = next(each["rules"] for each in made if each["metadata"].get("namespace") == hub.place.name)
+    await grant(hub.place, "alice", rules)
+    for member in hub.members:
+        options = InstallOptions(namespace=member.place.name)
+        role = member_manifests(options, templates, deletes=True)[1]
+        await grant(member.place, "bob", role["rules"])
+        await hub.secret(member.name, kubeconfig(member.place.server, token="bob"))
+    connect = ConnectOptions(kubeconfig=str(hub.place.server.kubeconfig), context="alice")
+    async with hub.playing(), hub.running(connect=connect):
+        await hub.apply(onDelete="Delete")
+        await hub.until(phase="Complete", ready="3/3")
+        await hub.apply("east", "west", onDelete="Delete")
+        await hub.until(ready="2/2")
+
+        async def gone() -> bool:
+            return await hub["south"].live() is None
+
+        await eventually(gone)
+    users = {each.user for member in hub.members for each in member.writes()}
+    assert users == {"bob"}
+
+
+async def test_nothing_of_a_kubeconfig_is_to_be_seen(hub, caplog):
+    """Tokens are in no status, Event, log line, or object at a member."""
+    caplog.set_level(logging.DEBUG)
+    token = hub["east"].place.server.token
+    secret = "s3cr3t-t0ken" if token == "admin" else token  # the stand-in's tokens are the names of users
+    await hub.secret("west", kubeconfig(hub["west"].place.server, token=f"{secret}-b"))
+    await hub.secret("south", "users: [{name: x, user: {token: s3cr3t-t0ken")
+    async with hub.playing(), hub.running():
+        await hub.apply(rollout={"failureBudget": 2})
+        await hub.until(west="Unreachable", south="Unreachable", east="Ready")
+    seen = [
+        json.dumps(await hub.place.list(EVENT)),
+        json.dumps(await hub.place.get(FEDERATION, "orders")),
+        json.dumps(await hub["east"].live()),
+        caplog.text,
+    ]
+    assert [secret in each or "s3cr3t" in each for each in seen] == [False] * 4
 
 
 async def test_an_operator_without_the_feature_leaves_federations_alone(hub):

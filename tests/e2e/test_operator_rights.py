@@ -9,13 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import monitoring
-from support.operators import Namespace, controllers, eventually, in_phase, rendered, running, small, with_condition
+from support.kubelet import is_ready, say
+from support.operators import (
+    Namespace,
+    condition,
+    controllers,
+    eventually,
+    in_phase,
+    rendered,
+    running,
+    small,
+    with_condition,
+)
 from support.own_templates import CONFIG, folder, install, new_kind, texts
 from support.snapshots import Played, backup_of, install_snapshots
 from support.volumes import Volumes
 
 from chronik.kube import ConnectOptions
-from chronik.manifest import BACKUP, CLAIM, CLUSTER, KIND_BY_NAME, ObjectRef
+from chronik.manifest import BACKUP, CLAIM, CLUSTER, KIND_BY_NAME, POD, ObjectRef
 from chronik.offline.template_sets import template_reader, template_set
 from chronik.operator.cache.cache import Selection
 from chronik.operator.rendering.feed import TemplatesFrom
@@ -284,6 +295,52 @@ async def test_rights_of_backups_are_what_is_needed(real_server, tmp_path):
     assert [(each.verb, each.path) for each in requests if each.code == 403] == []
     extra = granted(found) - granted(rules())
     assert extra - used(requests) <= set(UNSEEN_OF_BACKUPS)
+
+
+async def test_rights_of_rollouts_are_what_is_needed(real_cluster):
+    """With --features rollouts nothing is forbidden in a canary that is taken back, and every right is used."""
+    found = rules(features=("rollouts",))
+    grant(real_cluster, found)
+    place = Namespace(real_cluster, real_cluster.new_namespace())
+    before = len(real_cluster.requests())
+    scope = Selection((place.name,), features=frozenset({"rollouts"}))
+    connect = ConnectOptions(kubeconfig=str(real_cluster.kubeconfig), context=USER)
+    async with running(real_cluster, place.name, connect=connect, selection=scope):
+        await _taken_back(place)
+    requests = [each for each in real_cluster.requests()[before:] if each.user == USER]
+
+    assert [(each.verb, each.path) for each in requests if each.code == 403] == []
+    extra = granted(found) - granted(rules())
+    assert extra - used(requests) == {("controllerrevisions", "delete")}, "which only more than ten specs ask for"
+
+
+async def _taken_back(place: Namespace) -> None:
+    """Have a canary of ingest and search nodes run, then another, and take that back; pods are ready all the time."""
+    await place.secret("first")
+    rollout = {"strategy": "Canary", "canary": {"steps": [{"pods": 1, "pause": {}}]}}
+    await place.create(small(place.name, ingestNodes=2, searchNodes=2, rollout=rollout))
+
+    async def until(phase: str, but: str = "") -> Manifest:
+        async def there() -> Any:
+            for pod in await place.list(POD):
+                if not is_ready(pod):
+                    await say(place, pod["metadata"]["name"], "True")
+            found = (await place.cluster("c")).get("status") or {}
+            ready = condition({"status": found}, "Ready").get("status") == "True"
+            state = found.get("rollout") or {}
+            there = state.get("phase") == phase and state.get("candidate") != but
+            return state if there and (ready or phase != "Complete") else None
+
+        return dict(await eventually(there, 90))
+
+    await until("Complete")
+    await place.change("c", image={"ingest": "chronik/ingest:2.0", "search": "chronik/search:2.0"})
+    found = await until("Paused")
+    await place.change("c", image={"ingest": "chronik/ingest:3.0", "search": "chronik/search:3.0"})
+    found = await until("Paused", but=found["candidate"])
+    annotations = {"chronik.stream/rollout": f"abort@{found['candidate']}"}
+    await place.edit(CLUSTER, "c", {"metadata": {"annotations": annotations}})
+    await until("Aborted")
 
 
 async def _backed_up(place: Namespace, played: Played) -> None:

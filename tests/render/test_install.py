@@ -156,7 +156,7 @@ def test_features_have_rights_of_their_own():
     before, after = (rights(the("ClusterRole", _operators(each))["rules"]) for each in (plain, made))
 
     assert {resource: verbs for resource, verbs in after.items() if before.get(resource) != verbs} == {
-        "controllerrevisions.apps": "get",
+        "controllerrevisions.apps": "create delete get list patch",
         "pods": "delete list watch",
         "replicasets.apps": "get list",
     }
@@ -445,6 +445,7 @@ def test_every_template_file_is_used():
     own, used = template_reader(), set()
     for options in MODES.values():
         install_manifests(options, Templates(lambda name: used.add(name) or own(name)), ())
+    member_manifests(InstallOptions(), Templates(lambda name: used.add(name) or own(name)), deletes=True)
 
     assert {name for name in used if name.startswith(install.FOLDER)} == files
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from support.operator_process import OperatorProcess
 from support.operators import Namespace, eventually, running, small
 
 from chronik.federation.document import FEDERATION_MANAGER, revision_of
@@ -18,6 +18,7 @@ from chronik.operator.cache.cache import Selection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from support.api import ApiServer, Request
 
@@ -54,6 +55,8 @@ class PlayedMember:
     cluster: str = "orders"
     held: bool = False
     failing: bool = False
+    away: bool = False
+    """Whether others may overtake it: it has left the list, or the budget allows it."""
     got: list[str] = field(default_factory=list)
     ready: str = ""
 
@@ -104,7 +107,6 @@ class Hub:
     members: list[PlayedMember]
     overtaken: list[str] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
-    one_by_one: bool = True
 
     @classmethod
     async def of(cls, server: ApiServer, namespace: str, members: dict[str, ApiServer]) -> Hub:
@@ -195,13 +197,12 @@ class Hub:
     async def _play(self) -> None:
         while True:
             for number, member in enumerate(self.members):
-                front = [each for each in self.members[:number] if each.got]
-                before = {each.name: (each.got[-1], each.ready) for each in front}
                 with suppress(OSError, AssertionError):  # its server is down, or another write came between
-                    if await member.act():
+                    news = await member.act()
+                    if news:
                         self.order.append(member.name)
-                        waits = [name for name, (got, ready) in before.items() if got != ready]
-                        self.overtaken += [f"{member.name} before {name}" for name in waits if self.one_by_one]
+                        waits = [each.name for each in self.members[:number] if each.ready != news and not each.away]
+                        self.overtaken += [f"{member.name} before {name}" for name in waits]
             await asyncio.sleep(0.03)
 
     def running(self, **options: Any) -> Any:
@@ -221,6 +222,7 @@ class Hub:
                     yield member.name, each
 
 
-def seconds_since(begun: float) -> float:
-    """Return how long something has taken."""
-    return time.monotonic() - begun
+def hub_process(hub: Hub, folder: Path, poll: float = 0.4) -> OperatorProcess:
+    """Start a hub of its own process."""
+    arguments = ("--federation", "-n", hub.place.name, "--no-leader-elect", "--federation-poll", str(poll))
+    return OperatorProcess(hub.place.server.kubeconfig, folder / "hub.log", *arguments, "--log-format", "json")

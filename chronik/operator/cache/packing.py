@@ -122,8 +122,13 @@ def _news(kind: str, kept: Manifest, text: bytes) -> bytes:
         return _text(_waking(kept))
     if kind != POD.name or b'"restartCount"' not in text:
         return text
-    containers = [_without(each, "restartCount") for each in kept["status"].get("containerStatuses") or ()]
-    return _text(kept | {"status": kept["status"] | {"containerStatuses": containers}})
+    fields = ("containerStatuses", "initContainerStatuses")
+    containers = {
+        field: [_without(each, "restartCount") for each in kept["status"][field]]
+        for field in fields
+        if field in kept["status"]
+    }
+    return _text(kept | {"status": kept["status"] | containers})
 
 
 def by_others(manifest: Manifest) -> Any:

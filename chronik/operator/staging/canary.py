@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from chronik.api.components import COMPONENTS
 from chronik.apply.executor import execute
 from chronik.errors import ChronikError, ObjectChanged
-from chronik.manifest import POD, ROLLOUT_ANNOTATION, ROLLOUTS, Kind, ObjectRef, component_of
+from chronik.manifest import POD, REPLICA_SET, REVISION, ROLLOUT_ANNOTATION, ROLLOUTS, ObjectRef, component_of
 from chronik.operator.context import status_of
+from chronik.operator.staging.history import keep_spec
 from chronik.operator.staging.replacing import component_deployments, component_sets
 from chronik.plan.actions import Apply, Obstacle, Plan, ReplacePod, Stage, Step
 from chronik.plan.drift import alters, applied_fields, drift, holds, split
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
     from chronik.plan.live import LiveCluster
     from chronik.rollout.facts import SetFacts
     from chronik.rollout.steps import Move
-
-REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions", stage=-1)
-REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets", stage=-1)
 
 
 class CanaryPass:
@@ -201,6 +199,8 @@ class CanaryPass:
             analyst.ask(self._cluster.key, self.decision.question, analysis["metrics"])
         if self.decision.outside:
             self.outside = tuple(each.facts.ref for each in staged if each.changes)
+        if self._is_complete(self.decision.status):
+            await keep_spec(self._document, self._context)
         if not self.decision.moves:
             return Report(())
         if any(each.what in {"pin", "preview"} for each in self.decision.moves):  # no controller answers to that
@@ -208,6 +208,11 @@ class CanaryPass:
         done = await execute(_plan([self._action(each) for each in self.decision.moves]), execution)
         kept = (each for each in done.results if not (isinstance(each.action, ReplacePod) and _has_changed(each.error)))
         return replace(done, results=tuple(kept))  # a pod that has changed since is looked at again
+
+    def _is_complete(self, status: Mapping[str, Any]) -> bool:
+        """Return whether all pods run the candidate, and that is news."""
+        place = ("phase", "candidate")
+        return status.get("phase") == "Complete" and any(status.get(each) != self._previous.get(each) for each in place)
 
     async def _staged(self, live: LiveCluster, pending: set[ObjectRef]) -> AsyncIterator[Staged]:
         for ref, manifest in self._sets.items():
