@@ -1,6 +1,7 @@
 """Which backups a schedule lets go of.
 
-Only those that it made itself, and never its newest usable one, nor one that a cluster is being made from. Failed ones do not count as kept, and go after a week.
+Only those that it made itself, and never its newest usable one, nor one that a cluster is being made from. Failed ones
+do not count as kept, and go after a week.
 """
 
 from __future__ import annotations

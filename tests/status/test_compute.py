@@ -18,13 +18,11 @@ from chronik.status.compute import (
     Observation,
     Reason,
     component_statuses,
-    deleting,
     derive,
     merge_conditions,
     own,
-    pending,
-    refused,
 )
+from chronik.status.outcome import deleting, pending, refused
 
 if TYPE_CHECKING:
     from chronik.api.spec import Cluster

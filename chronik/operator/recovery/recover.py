@@ -23,8 +23,9 @@ from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.recovery.look import look
 from chronik.plan.ownership import Owner, ownership_of
 from chronik.status.assess import NOTHING_DONE, describe_error
-from chronik.status.compute import Reason, recovering, refused
+from chronik.status.compute import Reason
 from chronik.status.events import Announcement
+from chronik.status.outcome import recovering, refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
