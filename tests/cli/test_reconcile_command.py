@@ -212,3 +212,22 @@ def test_three_hundred_clusters_at_once(real_server, tmp_path):
 
     assert figures["requests per cluster"] < 40
     assert figures["status writes per cluster before the last was seen"] < 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--analysis-token-file", "token"), "need --analysis-url"),
+        (
+            ("--analysis-url", "prometheus:9090"),
+            "'prometheus:9090' is no URL such as http://prometheus.monitoring:9090",
+        ),
+        (("--analysis-url", "http://me:secret@prometheus"), "without user, query and #"),
+        (("--analysis-url", "http://prometheus?x=1"), "is no URL"),
+    ],
+)
+def test_the_address_of_a_prometheus(arguments, said):
+    """What is no address of a Prometheus is refused before anything runs, and so are credentials without one."""
+    run = once("nowhere", *arguments)
+
+    assert (run.returncode, said in run.stderr) == (2, True), run.stderr

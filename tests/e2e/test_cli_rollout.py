@@ -120,6 +120,14 @@ def test_what_waits_for_a_window_is_shown(place):
     assert "  waits for a window, which opens at 2026-11-30T01:00:00Z: c-ingest" in chronik(place, "status", "c").out
 
 
+def test_metrics_are_shown(place):
+    """`status` has a line for each metric: how it was when it was last asked for."""
+    metric = {"name": "errors", "state": "Breached", "value": "0.2", "failures": 1, "at": "2026-11-29T12:00:00Z"}
+    told(place, **PAUSED, analysis=[{**metric, "message": "errors is 0.2, more than 0.01"}])
+
+    assert chronik(place, "status", "c").out.splitlines()[2:] == ["  metric errors is 0.2, more than 0.01 (Breached)"]
+
+
 # --- history and undo -------------------------------------------------------------------------------------------------
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 
 import pytest
 from support.canaries import ALL, NEW, command, launched, uids
 from support.kubelet import with_rights
+from support.operator_process import OperatorProcess
 from support.operators import Namespace, condition, with_condition
 from support.prometheus import needs_prometheus, prometheus_server
 
@@ -126,3 +128,37 @@ async def test_without_an_address(place):
         assert "without --analysis-url" in condition(found, "AnalysisConclusive")["message"]
         await command(place, f"promote@{rollout['candidate']}/1")
         await kubelet.until("Complete")
+
+
+async def test_killed_while_it_asks(place, prometheus, tmp_path):
+    """An operator that is killed again and again in the middle of a canary takes each step once, by good metrics."""
+    errors(prometheus, place, 0)
+    arguments = ("-n", place.name, "--no-leader-elect", "--features", "rollouts", "--analysis-url", prometheus.url)
+    process = OperatorProcess(place.server.kubeconfig, tmp_path / "log", *arguments)
+    seen = []
+    kills = 0
+    try:
+        kubelet = await launched(place, steps=STEPS, analysis=analysis())
+        await place.change("c", image=NEW)
+        began, known = time.monotonic(), None
+        while True:
+            await kubelet.look()
+            rollout = (await place.cluster("c"))["status"]["rollout"]
+            now = rollout["candidate"], rollout.get("step"), rollout["phase"]
+            if not seen or seen[-1] != now:
+                seen.append(now)
+            if rollout["phase"] == "Complete" and len({candidate for candidate, _, _ in seen}) > 1:
+                break
+            assert rollout["phase"] not in {"Aborting", "Aborted", "Halted"}
+            assert time.monotonic() < began + 240, process.text[-2000:]
+            if known != (now, rollout.get("analysis")):  # each time that it has come further
+                known = now, rollout.get("analysis")
+                process.kill()
+                kills += 1
+                process = OperatorProcess(place.server.kubeconfig, tmp_path / "log", *arguments)
+    finally:
+        process.kill()
+    steps = [step for candidate, step, _ in seen if candidate == seen[-1][0] and step]
+    assert kills >= 3
+    assert steps == sorted(steps)
+    assert {1, 2, 3} == {*steps}

@@ -40,7 +40,8 @@ class Exporter:
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.end_headers()
-                self.wfile.write(text.encode())
+                with suppress(BrokenPipeError):  # it asks again
+                    self.wfile.write(text.encode())
 
             def log_message(self, *_arguments: object) -> None:
                 pass

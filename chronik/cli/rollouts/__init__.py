@@ -212,7 +212,8 @@ def _lines(key: ClusterKey, found: Mapping[str, Any]) -> list[str]:
     if not found:
         return [f"{key}: no canary: spec.rollout asks for none, or no operator has seen it yet"]
     lines = [f"{key}: {state_text(found)}"]
-    return lines + [f"  {name}: {text}" for name, text in component_texts(found).items()]
+    lines += [f"  {name}: {text}" for name, text in component_texts(found).items()]
+    return lines + [f"  metric {each['message']} ({each['state']})" for each in found.get("analysis") or ()]
 
 
 def _pending(found: Mapping[str, Any]) -> list[str]:

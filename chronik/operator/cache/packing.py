@@ -96,7 +96,7 @@ class Packer:
         record = Record(
             uid=metadata["uid"],
             version=int(metadata["resourceVersion"]),
-            mark=hash(_text(_waking(kept)) if is_cluster else text),
+            mark=hash(_news(self._kind.name, kept, text)),
             packed=zipper.compress(text) + zipper.flush(),
             dictionary=self._dictionary,
             cluster=_cluster_of(kept),
@@ -114,6 +114,21 @@ class Packer:
             self._dictionary = b"".join(self._samples)[-_LONGEST_DICTIONARY:]
             self._zip = _compressor(self._dictionary)
             self._samples.clear()
+
+
+def _news(kind: str, kept: Manifest, text: bytes) -> bytes:
+    """Return what of an object is news: of a container that has restarted, only that it is ready or not."""
+    if kind == CLUSTER_KIND:
+        return _text(_waking(kept))
+    if kind != POD.name or b'"restartCount"' not in text:
+        return text
+    fields = ("containerStatuses", "initContainerStatuses")
+    containers = {
+        field: [_without(each, "restartCount") for each in kept["status"][field]]
+        for field in fields
+        if field in kept["status"]
+    }
+    return _text(kept | {"status": kept["status"] | containers})
 
 
 def by_others(manifest: Manifest) -> Any:
@@ -294,7 +309,7 @@ def _conditions(conditions: Any) -> list[dict[str, Any]]:
 def _container(status: Mapping[str, Any], *more: str) -> dict[str, Any]:
     """Return how a container is: ready, or why it waits, and how it last ended."""
     kept = _only(status, "name", "ready", *more)
-    kept |= _only(status, "restartCount") if status.get("restartCount") else {}
+    kept |= _only(status, "restartCount") if status.get("restartCount") else {}  # which is no news by itself
     waiting = (status.get("state") or {}).get("waiting")
     ended = (status.get("lastState") or {}).get("terminated")
     kept |= {"state": {"waiting": _only(waiting, "reason", "message")}} if waiting else {}
