@@ -43,6 +43,7 @@ MOST_WORKERS = 4  # each may start servers of its own
 
 LONGEST_FIRST = (
     "metastore/test_archive.py",
+    "e2e/test_operator_recovery.py",
     "e2e/test_operator_ha.py",
     "cli/test_reconcile_command.py",
     "metastore/test_dump.py",

@@ -76,13 +76,27 @@ class Move(NamedTuple):
 
 
 def begins_restart(moves: Iterable[Move]) -> bool:
-    """Return whether moves take pods that are well; a set that is held more, or a pod that is ill, is no restart."""
-    return any(
-        each.what == "release"
-        or (each.what == "partition" and each.partition < each.staged.facts.partition)
-        or (each.what == "delete" and each.pod is not None and each.pod.ready)
-        for each in moves
-    )
+    """Return whether moves take pods that are well, or clients from them.
+
+    A set that is held more, or a pod that is ill, is no restart; nor that old pods go from which clients were switched.
+    """
+    return any(map(_begins_restart, moves))
+
+
+def _begins_restart(move: Move) -> bool:
+    facts, pins = move.staged.facts, move.staged.pins
+    switched = pins is not None and pins.service == facts.update
+    match move.what:
+        case "release":
+            return not switched
+        case "partition":
+            return move.partition < facts.partition
+        case "delete":
+            return move.pod is not None and move.pod.ready
+        case "pin":
+            return move.revision == facts.update != facts.current
+        case "preview":
+            return False
 
 
 def not_ready(pod: PodFacts) -> str:

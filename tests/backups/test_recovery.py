@@ -504,8 +504,10 @@ def test_a_metastore_that_is_not_restored_starts_nothing_and_is_tried_again():
     found = plan(failed, BEGUN)
     assert found.refused == (
         "MetastoreNotRestored",
-        "The metastore was not restored: database d: it is not empty."
-        " Empty it, or name another database in a new cluster.",
+        (
+            "The metastore was not restored: database d: it is not empty."
+            " Empty it, or name another database in a new cluster."
+        ),
     )
     assert (found.removes, found.starts) == ((), False)
 

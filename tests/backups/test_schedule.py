@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chronik.backups.cluster import plan_backups
 from chronik.backups.document import scheduled_at
-from chronik.backups.retention import expired
+from chronik.backups.retention import expired, in_use
 from chronik.backups.schedule import ScheduleError, look, next_due
 from chronik.manifest import SCHEDULE_LABEL
 from chronik.offline import loading
@@ -226,6 +226,15 @@ def test_the_newest_usable_backup_never_goes(made, last, age):
     assert len(left) <= last
     if usable:
         assert max(map(scheduled_at, left)) == max(map(scheduled_at, usable))
+
+
+@pytest.mark.parametrize(
+    ("recovery", "used"),
+    [({}, set()), ({"phase": "Claims", "backupUID": "u"}, {"u"}), ({"phase": "Recovered", "backupUID": "u"}, set())],
+)
+def test_a_backup_that_a_cluster_is_made_from_is_in_use(recovery, used):
+    """Until a recovery is over, its backup is not let go of; after that it may be."""
+    assert in_use([{"metadata": {"name": "new"}, "status": {"recovery": recovery}}, {"metadata": {}}]) == used
 
 
 def test_400_days_of_schedules_are_as_calculated_otherwise():

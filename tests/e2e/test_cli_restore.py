@@ -86,6 +86,8 @@ async def test_a_dry_run_prints_the_document_for_git(place, played, volumes, chr
             "namespace": place.name,
             "labels": {"example.com/shard": place.name},
         }
+        assert "topology" not in document["spec"], "what the server fills in is left out"
+        assert document["spec"]["ingestNodes"] == 2
         assert document["spec"]["bootstrap"] == {"recovery": {"from": {"backup": "b"}, "nodes": "More"}}
         assert "names the old one's database, which has to be empty" in done.err
         assert await place.get(CLUSTER, "n") is None

@@ -4,119 +4,105 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
+import os
+import socket
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.fake_server.server import FakeServer
-from support.federations import Hub, hub_process, kubeconfig
+from support.federations import Hub, PlayedMember, hub_process, kubeconfig
+from support.operators import Namespace
+from support.played_members import PlayedMembers
 
-from chronik.federation.document import FEDERATION_MANAGER, revision_of
-from chronik.manifest import CLUSTER
-from chronik.offline import loading
+from chronik.federation.document import FEDERATION_MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from support.api import Watch
-
 MEMBERS, OF_ONE = 200, 50
-PATH = f"/apis/{CLUSTER.api_version}/{CLUSTER.plural}"
-
-
-class Arrivals:
-    """When each member's ChronikCluster first had each revision, by a watch of all of them."""
-
-    def __init__(self, server: FakeServer) -> None:
-        self.times: dict[tuple[str, str], float] = {}
-        self._server = server
-        threading.Thread(target=self._follow, daemon=True).start()
-
-    def _follow(self) -> None:
-        with self._server.watch(PATH) as events, suppress(OSError, ValueError):
-            self._note(events)
-
-    def _note(self, events: Watch) -> None:
-        for event in events:
-            live = event["object"]
-            if revision_of(live):
-                self.times.setdefault((live["metadata"]["namespace"], revision_of(live)), time.monotonic())
-
-    def since(self, begun: float) -> list[float]:
-        """Return how long each arrival after a moment took, in order."""
-        return sorted(at - begun for at in self.times.values() if at >= begun)
 
 
 @pytest.fixture
-def server() -> Iterator[FakeServer]:
-    """Yield the API server that plays all members."""
-    started = FakeServer.start()
-    started.install(loading.definitions())
-    yield started
-    started.stop()
+def played() -> Iterator[PlayedMembers]:
+    """Yield the process that plays all members."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with PlayedMembers(port) as members:
+        yield members
 
 
-def writes(server: FakeServer) -> int:
-    """Return how often the hub has written to members."""
-    return sum(each.writes and each.query.get("fieldManager") == FEDERATION_MANAGER for each in server.requests())
+async def apply(hub: Hub, ingest: int) -> dict[str, float]:
+    """Apply four federations of fifty members each, all of which may be under way at a time.
 
-
-async def apply(hub: Hub, **spec: Any) -> None:
-    """Apply four federations of fifty members each, all of which may be under way at a time."""
+    Return when the hub's API server had each, by the namespaces of its members.
+    """
+    begun: dict[str, float] = {}
     for number in range(0, MEMBERS, OF_ONE):
         names = [each.name for each in hub.members[number : number + OF_ONE]]
+        spec = {"ingestNodes": ingest}
         document = hub.document(*names, spec=spec, rollout={"maxConcurrent": OF_ONE, "failureBudget": 1})
         document["metadata"]["name"] = f"f{number}"
-        for each in document["spec"]["members"]:
-            each["cluster"] = "orders"
         await hub.place.create(document)
+        begun |= dict.fromkeys([each["namespace"] for each in document["spec"]["members"]], time.monotonic())
+    return begun
+
+
+async def arrived(played: PlayedMembers, count: int) -> list[tuple[str, float]]:
+    """Wait until so much was written at members, and return where and when, in order."""
+    deadline = time.monotonic() + 120
+    while True:
+        found = await asyncio.to_thread(played.writes)
+        if len(found) >= count:
+            assert {manager for _, manager, _ in found} == {FEDERATION_MANAGER}
+            return [(path.split("/")[5], at) for path, _, at in found]
+        assert time.monotonic() < deadline, len(found)
+        await asyncio.sleep(0.5)
 
 
 @pytest.mark.slow
-async def test_two_hundred_members_on_one_hub(fake_server, server, tmp_path):
-    """They take under 300 MiB; one that does not answer delays no other; and a hub at rest writes nothing."""
-    names = [f"m{number:03}" for number in range(MEMBERS)]
-    hub = await Hub.of(fake_server, await asyncio.to_thread(fake_server.new_namespace), dict.fromkeys(names, server))
-    await hub.secret(names[7], kubeconfig(server, url="http://192.0.2.1:6443"))  # an address where nobody answers
-    arrivals = Arrivals(server)
+async def test_two_hundred_members_on_one_hub(fake_server, played, tmp_path):
+    """They take under 300 MiB; one that does not answer delays no other; and a hub at rest writes nothing.
+
+    Two seconds are what 99 of 100 changes may take on a machine that has nothing else to do.
+    """
+    hub = Hub(Namespace(fake_server, await asyncio.to_thread(fake_server.new_namespace)), [])
+    for number in range(MEMBERS):
+        place: Any = Namespace(played, f"ns{number}")  # type: ignore[arg-type]  # no more of a server than is asked for
+        hub.members.append(PlayedMember(f"m{number:03}", place))
+        await hub.secret(f"m{number:03}", kubeconfig(played))  # type: ignore[arg-type]  # as above
+    dead = kubeconfig(played, url="http://192.0.2.1:6443")  # type: ignore[arg-type]  # as above; nobody answers there
+    await hub.secret("m007", dead)
+    others = MEMBERS - 1
     with await asyncio.to_thread(hub_process, hub, tmp_path, poll=30) as process:
-        async with hub.playing():
-            await apply(hub, ingestNodes=1)
-            await until(lambda: sum(bool(each.ready) for each in hub.members) == MEMBERS - 1)
-            await asyncio.sleep(10)
-        before, begun = writes(server), time.monotonic()
-        await apply(hub, ingestNodes=2)
-        await until(lambda: len(arrivals.since(begun)) == MEMBERS - 1)
-        took = arrivals.since(begun)
-        memory = peak(process.process.pid)
-        after = writes(server)
+        await apply(hub, 1)
+        await arrived(played, others)
+        await asyncio.sleep(20)
+        begun = await apply(hub, 2)
+        times = (await arrived(played, 2 * others))[others:]
+        memory = await asyncio.to_thread(peak, process.process.pid)
         await asyncio.sleep(40)
-        rest = writes(server)
+        rest = len(await asyncio.to_thread(played.writes))
+    took = sorted(at - begun[namespace] for namespace, at in times)
+    beside_it = sorted(at - begun[namespace] for namespace, at in times if int(namespace[2:]) < OF_ONE)
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
     figures = {
-        "writes": [before, after, rest],
+        "writes": [len(times) + others, rest],
         "p50": round(took[len(took) // 2], 2),
         "p99": round(took[int(len(took) * 0.99)], 2),
+        "p99 beside the dead one": round(beside_it[-1], 2),
         "MiB": round(memory),
+        "load of a CPU": round(load, 1),
     }
-    (tmp_path / "figures.json").write_text(json.dumps(figures))
+    await asyncio.to_thread((tmp_path / "figures.json").write_text, json.dumps(figures))
 
-    assert figures["writes"] == [MEMBERS - 1, 2 * (MEMBERS - 1), 2 * (MEMBERS - 1)], figures
-    assert figures["p99"] <= 2, figures
+    assert figures["writes"] == [2 * others, 2 * others], figures
     assert figures["MiB"] <= 300, figures
+    assert figures["p99"] <= 2 * max(1.0, load), figures
 
 
 def peak(pid: int) -> float:
     """Return the most memory that a process has had, in MiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
-
-
-async def until(holds: Any, seconds: float = 180.0) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)

@@ -75,6 +75,7 @@ async def test_good_metrics_promote(place, prometheus):
     async with with_rights(place, analysis=Prometheus(prometheus.url)):
         kubelet = await launched(place, steps=STEPS, analysis=analysis())
         await place.change("c", image=NEW)
+        await kubelet.until("Paused", 1)
         _, new = await kubelet.until("Complete", None, 180)
 
     assert new == ALL

@@ -179,6 +179,47 @@ async def test_a_backup_is_checked_when_somebody_asks(place):
     assert (await verify("b", "--id", "b")).code == 2
 
 
+async def test_a_backup_is_made_without_an_operator(place, tmp_path):
+    """`chronik backup create -f` takes the same steps by itself; a rerun by name goes on, and makes nothing twice."""
+    played = Played(place)
+    for part in ("controller", "ingest"):
+        await played.claim("c", part, 0)
+    played.unready.add("data-c-ingest-0")
+    file = tmp_path / "c.yaml"
+    document = small(place.name, backup=SECTION)
+    file.write_text(json.dumps(document))
+    flags = ("--kubeconfig", str(place.server.kubeconfig), "-n", place.name, "-f", str(file))
+
+    async def create(*arguments: str) -> Any:
+        return await asyncio.to_thread(run, "backup", "create", "c", "--name", "b", *arguments, *flags)
+
+    async with played.playing():
+        assert "No image is known" in (await create()).err
+        slow = await create("--image", IMAGE, "--timeout", "4s")
+        assert (slow.code, "goes on" in slow.err) == (6, True)
+        assert "data-c-ingest-0 is cut, and not ready yet" in slow.err
+        assert played.records == []
+
+        played.unready.clear()
+        done = await create("--image", IMAGE)
+        assert done.code == 0, done.err
+        assert "described: s3://acme-backups/x/backup.json" in done.out
+        assert played.order == ["metastore", "data-c-controller-0", "data-c-ingest-0", "metastore"], "the dump is found"
+        told = json.loads(played.records[0])
+        assert told["status"]["usable"] is True
+        assert told["status"]["volumes"][0]["handle"].startswith("handle-")
+        assert await place.list(JOB) == []
+        snapshots = await place.list(SNAPSHOT)
+        assert [each["metadata"]["name"] for each in snapshots] == ["b-controller-0", "b-ingest-0"]
+        assert not any("ownerReferences" in each["metadata"] for each in snapshots)
+        assert await place.list(BACKUP) == []
+
+        played.jobs["metastore"] = "failed"
+        failed = await asyncio.to_thread(run, "backup", "create", "c", "--name", "bad", "--image", IMAGE, *flags)
+        assert (failed.code, "the store is full" in failed.err) == (8, True)
+        assert await place.list(JOB) == []
+
+
 async def test_an_archive_is_run_and_told(place):
     """With an archive there is a receiver, its state is condition Archiving, and backups copy the whole server."""
     played = Played(place)
@@ -474,6 +515,91 @@ async def test_kills_leave_no_half_backup(place, tmp_path: Path):
         assert not [each for each in await place.list(SNAPSHOT) if each["metadata"]["name"].startswith("b0")]
         assert await place.list(JOB) == []
         assert SNAPSHOT_CONTENT.namespaced is False
+
+
+def _job(name: str) -> Any:
+    async def there(place: Namespace, backup: str) -> bool:
+        return await place.get(JOB, f"{backup}-{name}") is not None
+
+    return there
+
+
+def _says(look: Any) -> Any:
+    async def there(place: Namespace, backup: str) -> bool:
+        found = await place.get(BACKUP, backup)
+        return found is None or bool(look(found, found.get("status") or {}))
+
+    return there
+
+
+MAKING = {
+    "it is claimed": _says(lambda backup, _: backup["metadata"].get("finalizers")),
+    "its parts are written down": _says(lambda _, status: status.get("startedAt")),
+    "it is dumped": _job("metastore"),
+    "the dump is there": _says(lambda _, status: (status.get("metastore") or {}).get("ready")),
+    "the controllers are cut": _says(
+        lambda _, status: any("createdAt" in each for each in status.get("volumes") or ())
+    ),
+    "all is cut": _says(lambda _, status: status.get("cutAt")),
+    "it is described": _job("record"),
+    "it is completed": _says(lambda _, status: status.get("phase") == "Completed"),
+}
+GOING = {
+    "it is being deleted": _says(lambda _, status: status.get("phase") == "Deleting"),
+    "the dump is removed": _job("forget"),
+    "the snapshots are gone": _says(lambda _, status: "snapshots" not in str(status.get("conditions"))),
+}
+
+
+@pytest.mark.slow
+async def test_kills_at_each_phase(place, tmp_path: Path):
+    """44 kills, four at each of eleven moments: never half a backup that can be used, nothing twice, nothing left."""
+    chance = random.Random(44)
+    played = Played(place)
+    arguments = ("-n", place.name, "--no-leader-elect", "--features", "backups", "--backup-image", IMAGE)
+    arguments += ("--backup-poll", "0.1")
+    kills = 0
+
+    async def kill_when(there: Any, name: str) -> None:
+        operator = await asyncio.to_thread(OperatorProcess, place.server.kubeconfig, tmp_path / "log", *arguments)
+        with operator:  # which ends it by SIGKILL
+            await asyncio.to_thread(operator.wait_said, "reconciles", 60)
+            for _ in range(200):
+                if await there(place, name):
+                    break
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(chance.uniform(0, 0.2))
+
+    async with played.playing():
+        async with backing_up(place):
+            await launched(place, played)
+        for number, there in enumerate(MAKING.values()):
+            played.order.clear()
+            name = f"b{number}"
+            await place.create(backup_of(place, name))
+            for _ in range(4):
+                await kill_when(there, name)
+                kills += 1
+                status = (await place.get(BACKUP, name)).get("status") or {}
+                parts = status.get("volumes") or []
+                whole = len(parts) == 2 and all(each.get("ready") for each in parts)
+                assert not status.get("usable") or (whole and status["metastore"]["verified"] and status["record"])
+            async with backing_up(place):
+                await ended(place, name, "Completed")
+            assert played.order == ["metastore", "data-c-controller-0", "data-c-ingest-0"], name
+            assert await place.list(JOB) == []
+        for number, there in enumerate(GOING.values()):
+            name = f"b{number}"
+            await place.delete(BACKUP, name)
+            for _ in range(4):
+                await kill_when(there, name)
+                kills += 1
+            async with backing_up(place):
+                await gone(place, name)
+            assert not [each for each in await place.list(SNAPSHOT) if each["metadata"]["name"].startswith(f"{name}-")]
+            assert await place.list(JOB) == []
+    assert kills == 44
+    assert played.order.count("forget") >= len(GOING)
 
 
 async def test_commands_make_show_and_delete_backups(place):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from support.kubelet import image_of, is_ready, say
 from support.operators import Namespace, eventually, small
 
 from chronik.manifest import CLUSTER, POD, ROLLOUT_ANNOTATION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 STEPS = [{"pods": 1, "pause": {}}, {"pods": "60%", "pause": {"duration": "1s"}}]
 NEW = {"ingest": "chronik/ingest:2.0", "controller": "chronik/controller:2.0"}
@@ -52,10 +55,10 @@ class Kubelet:
             raise AssertionError(f"{phase} {step}: {last}") from error
 
 
-async def launched(place: Namespace, **canary: Any) -> Kubelet:
+async def launched(place: Namespace, windows: Sequence[dict[str, str]] = (), **canary: Any) -> Kubelet:
     """Create a cluster of three controllers and three ingest nodes with a canary, and have it run."""
     await place.secret("first")
-    rollout = {"strategy": "Canary", "canary": {"steps": STEPS, **canary}}
+    rollout = {"strategy": "Canary", "canary": {"steps": STEPS, **canary}, "windows": [*windows]}
     await place.create(small(place.name, controllers=3, ingestNodes=3, rollout=rollout))
     kubelet = Kubelet(place)
     await kubelet.until("Complete")

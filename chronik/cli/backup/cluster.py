@@ -47,12 +47,38 @@ _NAME = parameters.form("name", names.BACKUP_NAME, "name of a backup")
 )
 @click.option("--wait/--no-wait", default=False, show_default=True, help="Wait until it is completed, or has failed.")
 @timeout_option
-def create(cluster: str, options: ConnectOptions, name: str | None, on_delete: str, wait: bool, timeout: float) -> int:
-    """Have an operator make a backup of a cluster.
+@click.option(
+    "-f",
+    "--filename",
+    "files",
+    multiple=True,
+    type=parameters.Source(),
+    metavar="FILE|DIR|-",
+    help="The document of the cluster: make the backup here, without an operator, and wait for it. Repeatable.",
+)
+@click.option("--image", default="", metavar="IMAGE", help="With -f: image of the Jobs, if the document names none.")
+def create(  # each is an option
+    cluster: str,
+    options: ConnectOptions,
+    name: str | None,
+    on_delete: str,
+    wait: bool,
+    timeout: float,
+    files: tuple[str, ...],
+    image: str,
+) -> int:
+    """Have an operator make a backup of a cluster, or make it without one.
 
-    What is backed up, and where to, is in spec.backup of the cluster. Exits with 0 if it was asked for or, with --wait,
-    if it can be used; 3 if the API server refused; 6 if it took too long; 8 if the backup failed.
+    What is backed up, and where to, is in spec.backup of the cluster. With -f it is in that document, and neither an
+    operator nor a ChronikBackup is needed; snapshots and dump stay until you delete them, and backup.json beside the
+    dump names them all.
+
+    Exits with 0 if it was asked for or, with --wait or -f, if it can be used; 3 if the API server refused; 6 if it took
+    too long; 8 if the backup failed.
     """
+    name = name or f"{cluster}-{timestamp().replace('-', '').replace(':', '').lower()}"
+    if files:
+        return _here(files, cluster, name, options, image, timeout)
 
     async def main(interruption: Interruption) -> int:
         async with connect(options) as kube:
@@ -64,7 +90,7 @@ def create(cluster: str, options: ConnectOptions, name: str | None, on_delete: s
                 "apiVersion": BACKUP.api_version,
                 "kind": BACKUP.name,
                 "metadata": {
-                    "name": name or f"{cluster}-{timestamp().replace('-', '').replace(':', '').lower()}",
+                    "name": name,
                     "namespace": kube.namespace,
                     "labels": {**theirs, CLUSTER_LABEL: cluster},
                     "resourceVersion": "1",  # creates, and changes nothing that is there
@@ -77,6 +103,18 @@ def create(cluster: str, options: ConnectOptions, name: str | None, on_delete: s
             if wait:
                 return await interruption.until_asked(_completed(kube, ref, timeout))
             return 0
+
+    return run_async(main)
+
+
+def _here(files: tuple[str, ...], cluster: str, name: str, options: ConnectOptions, image: str, seconds: float) -> int:
+    from chronik.cli.backup.oneshot import OneShot, back_up_here, described  # noqa: PLC0415  # most have an operator
+
+    async def main(interruption: Interruption) -> int:
+        async with connect(options) as kube:
+            found = described(files, cluster, options.namespace, kube.namespace)
+            interruption.notice = f"interrupted: what was made stays; the same command with --name {name} goes on"
+            return await interruption.until_asked(back_up_here(kube, OneShot(found, name, image, seconds)))
 
     return run_async(main)
 

@@ -32,16 +32,20 @@ if TYPE_CHECKING:
 
     from chronik.clock import Clock
     from chronik.federation.plan import MemberPlan
+    from chronik.federation.validation import ValidFederation
     from chronik.kube import ConnectOptions
     from chronik.manifest import Manifest
     from chronik.operator.context import ReconcileContext
     from chronik.operator.telemetry.metrics import Metrics
+    from chronik.problem import Problem
+
+    Read = tuple[ValidFederation | None, tuple[Problem, ...]]
 
 _log = logging.getLogger("chronik.operator.federation")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0
-_BREATH = 0.05
-"""Seconds in which what several members have to say makes one pass."""
+_COOLDOWN = 0.3
+"""Seconds between two passes, so that what many members have to say at once makes one pass and one write."""
 _MOST_TOLD = 3
 
 
@@ -74,6 +78,9 @@ class FederationTask:
     _members: dict[str, _Running] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _failures: int = 0
+    _ended: float = float("-inf")
+    _read: tuple[tuple[str, int], Read] | None = None
+    """What the present generation of the document was found to be: to hold it to all rules takes a while."""
 
     def observe(self, document: Manifest | None) -> None:
         """Take in what the hub's server has; None once it is gone. What is older than what we wrote changes nothing."""
@@ -98,6 +105,7 @@ class FederationTask:
                     return
                 with correlated(str(self.key)):
                     seconds = await self._safe_pass()
+                self._ended = self.tools.clock.now()
                 await self._pause(seconds)
         finally:
             self.tools.metrics.federation_gone(self.key)
@@ -110,7 +118,7 @@ class FederationTask:
                 await self._wake.wait()
         except TimeoutError:
             return
-        await self.tools.clock.sleep(_BREATH)
+        await self.tools.clock.sleep(max(0.0, self._ended + _COOLDOWN - self.tools.clock.now()))
 
     async def _safe_pass(self) -> float | None:
         """Pass, and return in how many seconds to pass again though nothing has changed, None if never."""
@@ -141,7 +149,7 @@ class FederationTask:
         if FINALIZER not in (document["metadata"].get("finalizers") or ()):
             await hold(document, context, FEDERATION)
             return ""  # the event of that is on its way
-        found, problems = read_federation(document, None, self.key.namespace, stored=True)
+        found, problems = self._valid(document)
         previous, generation = _status_of(document), int(document["metadata"]["generation"])
         if found is None:
             failure = _invalid(problems)
@@ -157,6 +165,13 @@ class FederationTask:
         if await self._write(document, status):
             self._want(plan.members)
         return plan.again_at
+
+    def _valid(self, document: Manifest) -> Read:
+        """Return the federation of a document, and what is wrong with it."""
+        generation = document["metadata"]["uid"], int(document["metadata"]["generation"])
+        if self._read is None or self._read[0] != generation:
+            self._read = generation, read_federation(document, None, self.key.namespace, stored=True)
+        return self._read[1]
 
     async def _delete(self, document: Manifest) -> None:
         """Let go of all members as the federation asks, and of the federation once they are."""
@@ -239,7 +254,7 @@ def _status_of(document: Manifest) -> Mapping[str, Any]:
     return document.get("status") or {}
 
 
-def _invalid(problems: Iterable[Any]) -> Reason:
+def _invalid(problems: Iterable[Problem]) -> Reason:
     """Return what is wrong with a document, in a sentence for a condition."""
     wrong = [each for each in problems if each.severity == "error"]
     told = "; ".join(f"{format_path(each.path)}: {each.message}" for each in wrong[:_MOST_TOLD])
