@@ -33,8 +33,8 @@ from chronik.plan.ownership import operated_by
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
 from chronik.report.apply import troubles_text
 from chronik.report.diff import ClusterDiff, as_text, window_texts
-from chronik.report.rollout import step_texts
 from chronik.report.summary import ClusterResult, exit_code
+from chronik.rollout.words import step_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

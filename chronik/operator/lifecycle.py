@@ -16,8 +16,8 @@ from chronik.operator.context import ReconcileContext, ReconcileResult, status_o
 from chronik.operator.deadline import is_overdue
 from chronik.plan.deletion import backups_go, leftovers, when_deleted
 from chronik.status.assess import NOTHING_DONE, describe_error, pause
-from chronik.status.compute import is_rolling
 from chronik.status.events import Announcement, announcements
+from chronik.status.health import is_rolling
 from chronik.status.outcomes import deleting, pending, refused
 from chronik.status.own import template_conditions
 

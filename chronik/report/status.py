@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.api.components import COMPONENTS
 from chronik.report.page import BOLD, DIM, GREEN, RED, YELLOW, Page, cells, visible
-from chronik.report.rollout import component_texts, state_text
+from chronik.rollout.words import component_texts, state_text
 from chronik.status.health import State
 from chronik.status.view_parts import is_growing
 from chronik.wording import counted, listed

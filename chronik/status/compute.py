@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.components import COMPONENTS, Component, component_types, components, workload_name, workload_ref
 from chronik.manifest import Manifest, ObjectRef, component_of
-from chronik.plan.actions import ROLLOUT_MANAGER
-from chronik.plan.drift import applied_fields
 from chronik.status.archive import archive_state
-from chronik.status.health import Health, State, health, pod_ready
+from chronik.status.health import Health, State, health, is_rolling, pod_ready, ready_pods
 from chronik.status.replication import mirror_statuses, summary
 
 if TYPE_CHECKING:
@@ -105,22 +103,9 @@ def _component_status(cluster: Cluster, component: Component, observed: Observat
         missing = Health(State.IN_PROGRESS, f"{ref.kind} {ref.name} does not exist")
         return ComponentStatus(component, component.replicas, 0, missing, ())
     wanted = workload["spec"].get("replicas", 1) if component.autoscaling else component.replicas
-    ready = (workload.get("status") or {}).get("readyReplicas", 0)
-    if ref.kind == "Deployment" and applied_fields(workload, ROLLOUT_MANAGER) is not None:
-        ready = min(ready, wanted)  # those of a canary come on top
+    ready = ready_pods(workload, wanted)
     endpoints = _endpoints(cluster, component, pods, ready)
     return ComponentStatus(component, wanted, ready, health(workload, pods), endpoints, is_rolling(workload))
-
-
-def is_rolling(workload: Manifest) -> bool:
-    """Return whether a workload is still on its way to the pods that its spec asks for, ready or not."""
-    status, count = workload.get("status") or {}, workload["spec"].get("replicas", 1)
-    return bool(
-        status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0)
-        or status.get("updatedReplicas", 0) != count
-        or status.get("replicas", 0) != count
-        or status.get("currentRevision") != status.get("updateRevision")
-    )
 
 
 def _endpoints(cluster: Cluster, component: Component, pods: Iterable[Manifest], ready: int) -> tuple[str, ...]:

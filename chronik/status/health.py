@@ -153,6 +153,24 @@ def pod_ready(pod: Manifest) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
+def is_rolling(workload: Manifest) -> bool:
+    """Return whether a workload is still on its way to the pods that its spec asks for, ready or not."""
+    status, count = workload.get("status") or {}, workload["spec"].get("replicas", 1)
+    return bool(
+        status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0)
+        or status.get("updatedReplicas", 0) != count
+        or status.get("replicas", 0) != count
+        or status.get("currentRevision") != status.get("updateRevision")
+    )
+
+
+def ready_pods(workload: Manifest, wanted: int) -> int:
+    """Return how many pods of a workload are ready; those that a canary has on top of a Deployment's do not count."""
+    ready: int = (workload.get("status") or {}).get("readyReplicas", 0)
+    held = workload["kind"] == "Deployment" and applied_fields(workload, ROLLOUT_MANAGER) is not None
+    return min(ready, wanted) if held else ready
+
+
 def _waiting(message: str) -> Health:
     return Health(State.IN_PROGRESS, message)
 

@@ -21,8 +21,8 @@ from chronik.errors import InputError
 from chronik.kube import ConnectOptions, connect
 from chronik.manifest import CLUSTER, ROLLOUT_ANNOTATION, ROLLOUT_NOW_ANNOTATION, ClusterKey, ObjectRef
 from chronik.report.page import visible
-from chronik.report.rollout import component_texts, state_text
 from chronik.rollout.windows import LONGEST
+from chronik.rollout.words import component_texts, state_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
