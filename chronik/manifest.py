@@ -32,6 +32,8 @@ CLUSTER_LABEL = "chronik.stream/cluster"
 COMPONENT_LABEL = "chronik.stream/component"
 MIRROR_PREFIX = "mirror-"
 """What the component label of a mirror's objects and pods begins with; the name of its source follows."""
+ARCHIVE = "archive"
+"""The component label of what receives the metastore's write-ahead log."""
 BACKUP_LABEL = "chronik.stream/backup"
 """On what a backup consists of, and on the Jobs that work for it."""
 SCHEDULE_LABEL = "chronik.stream/schedule"
@@ -138,6 +140,8 @@ SNAPSHOT = Kind("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "volumesnapshots
 SNAPSHOT_CONTENT = Kind(
     "snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", "volumesnapshotcontents", stage=-1, namespaced=False
 )
+REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions", stage=-1)
+REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets", stage=-1)
 OTHER_KINDS = (
     *(CLUSTER, BACKUP, FEDERATION, JOB, SNAPSHOT, SNAPSHOT_CONTENT, POD, CLAIM, VOLUME, SECRET, EVENT, LEASE),
     STORAGE_CLASS,
@@ -223,6 +227,11 @@ def is_mirror(manifest: Manifest) -> bool:
     return component_of(manifest).startswith(MIRROR_PREFIX)
 
 
+def is_beside(manifest: Manifest) -> bool:
+    """Return whether an object is part of a mirror or of the archive, without which a cluster is ready all the same."""
+    return is_mirror(manifest) or component_of(manifest) == ARCHIVE
+
+
 def component_of(manifest: Manifest) -> str:
     """Return which component of a cluster an object's label says it is part of; empty if it has no such label."""
     component: str = (manifest["metadata"].get("labels") or {}).get(COMPONENT_LABEL, "")
@@ -279,7 +288,7 @@ def stage_of(kind: str) -> int:
 
 
 def apply_order(manifest: Manifest) -> tuple[int, int, int, str, str]:
-    """Sort key: by stage, kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then mirrors, by name.
+    """Sort key: by stage, kinds as in `KINDS`, then components as in `COMPONENT_NAMES`, then what is beside, by name.
 
     Kinds that chronik does not render by itself come last in their stage.
     """
@@ -287,7 +296,7 @@ def apply_order(manifest: Manifest) -> tuple[int, int, int, str, str]:
     return (
         stage_of(manifest["kind"]),
         _KIND_ORDER.get(manifest["kind"], len(_KIND_ORDER)),
-        _COMPONENT_ORDER.get(component_of(manifest), len(_COMPONENT_ORDER) if is_mirror(manifest) else -1),
+        _COMPONENT_ORDER.get(component_of(manifest), len(_COMPONENT_ORDER) if is_beside(manifest) else -1),
         metadata.get("namespace", ""),
         metadata["name"],
     )

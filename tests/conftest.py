@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; this is 
 
 from support import real_server as real
 
-from chronik.manifest import CLUSTER
+from chronik.manifest import BACKUP, CLUSTER, FEATURES, FEDERATION
 from chronik.offline import loading
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ MOST_WORKERS = 4  # each may start servers of its own
 
 LONGEST_FIRST = (
     "metastore/test_archive.py",
+    "e2e/test_operator_recovery.py",
     "e2e/test_operator_ha.py",
     "cli/test_reconcile_command.py",
     "metastore/test_dump.py",
@@ -99,7 +100,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _definitions() -> list[Manifest]:
-    return loading.definitions()
+    return loading.definitions(FEATURES)
 
 
 def _real(controllers: str | None) -> Iterator[ApiServer]:
@@ -111,8 +112,8 @@ def _real(controllers: str | None) -> Iterator[ApiServer]:
         pytest.skip(real.MISSING)
     server = real.RealServer.start()
     server.install(_definitions())
-    for path in (CLUSTERS, CLUSTERS.replace("chronikclusters", "chronikbackups")):
-        server.wait_served(path)
+    for plural in (CLUSTER.plural, BACKUP.plural, FEDERATION.plural):
+        server.wait_served(CLUSTERS.replace(CLUSTER.plural, plural))
     if controllers and real.find_binary("kube-controller-manager"):
         server.start_controllers(controllers)
     yield server

@@ -78,6 +78,11 @@ class Rule(NamedTuple):
         return found[1] if found else ""
 
     @property
+    def here(self) -> str:
+        """The expression as it is evaluated here: of fields named as words of CEL's, only the server wants escapes."""
+        return self.rule.replace("__namespace__", "namespace")
+
+    @property
     def words(self) -> str:
         """Message and hint as one text: what the API server says."""
         return f"{self.message}. {self.hint}" if self.hint else self.message
@@ -162,7 +167,7 @@ class _Group:
 
     @cached_property
     def _together(self) -> cel.Expression:
-        text = f"[{', '.join(rule.rule for rule in self.rules)}]"
+        text = f"[{', '.join(rule.here for rule in self.rules)}]"
         if text in self.kept:
             return environment().deserialize(self.kept[text])
         expression = environment().compile(text)
@@ -173,7 +178,7 @@ class _Group:
         """Yield a problem for each rule that does not hold."""
         verdicts = _evaluate(self._together, data)
         if isinstance(verdicts, str):  # one error hides the other verdicts
-            verdicts = [_evaluate(environment().compile(rule.rule), data) for rule in self.rules]
+            verdicts = [_evaluate(environment().compile(rule.here), data) for rule in self.rules]
         for rule, verdict in zip(self.rules, verdicts, strict=True):
             if verdict is not True:
                 yield from _problem(rule, path, verdict, _to_blame(rule, data) if verdict is False else ())

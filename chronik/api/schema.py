@@ -83,6 +83,10 @@ class Schema:
         """Return the document with the default of every absent field whose parent is there."""
         return _defaulted(document, self.root)
 
+    def without_defaults(self, document: Any) -> Any:
+        """Return the document without fields that have the value of their default: `apply_defaults` undone."""
+        return _undefaulted(document, self.root)
+
     def conforms(self, document: Any) -> bool:
         """Return whether types, bounds and patterns hold; exactly when `schema_problems` finds nothing."""
         return self.root.check(document)
@@ -169,6 +173,21 @@ def _defaulted(value: Any, node: SchemaNode) -> Any:
         return filled
     if isinstance(value, list) and node.items:
         return [_defaulted(item, node.items) for item in value]
+    return value
+
+
+def _undefaulted(value: Any, node: SchemaNode) -> Any:
+    if isinstance(value, dict) and node.properties:
+        kept = {}
+        for name, item in value.items():
+            child = node.properties.get(name)
+            if child is None:
+                kept[name] = item
+            elif not child.has_default or item != _defaulted(copy.deepcopy(child.default), child):
+                kept[name] = _undefaulted(item, child)
+        return kept
+    if isinstance(value, list) and node.items:
+        return [_undefaulted(item, node.items) for item in value]
     return value
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chronik.api.sections.bootstrap import Bootstrap
     from chronik.api.sections.replication import Replication
     from chronik.api.sections.resources import Quantity, Resources
-    from chronik.api.sections.rollout import RestartWindow
+    from chronik.api.sections.rollout import Analysis, RestartWindow
 
 
 class S3(TypedDict):
@@ -231,6 +231,16 @@ class Canary(TypedDict):
     steps: list[CanaryStep]
     progressDeadlineSeconds: int
     onFailure: Literal["Halt", "Rollback"]
+    analysis: Analysis | None
+
+
+class BlueGreen(TypedDict):
+    """`spec.rollout.blueGreen`."""
+
+    autoPromoteAfter: str | None
+    scaleDownDelay: str
+    progressDeadlineSeconds: int
+    onFailure: Literal["Halt", "Rollback"]
 
 
 class Rollout(TypedDict):
@@ -239,6 +249,8 @@ class Rollout(TypedDict):
     strategy: Literal["RollingUpdate", "Canary"]
     windows: list[RestartWindow]
     canary: Canary | None
+    search: Literal["BlueGreen"] | None
+    blueGreen: BlueGreen
 
 
 class ComponentStorage(TypedDict, total=False):

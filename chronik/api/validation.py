@@ -82,10 +82,17 @@ class Validator:
         declared = metadata.get("namespace")
         if declared and namespace and declared != namespace:
             problems += (_other_namespace(declared, namespace),)
-        problems += tuple(_itself(metadata, admitted.document.get("spec"))) if not broken else ()
+        if not broken:
+            spec = admitted.document.get("spec")
+            problems += (*_itself(metadata, spec), *_time_zones(spec))
         if any(problem.severity == "error" for problem in problems):
             return None, problems
         return admitted.document, problems
+
+    def without_defaults(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a valid document without the fields that the API server would fill in."""
+        found: dict[str, Any] = self._schema.without_defaults(document)
+        return found
 
     def transition(self, cluster: Cluster, old: Mapping[str, Any]) -> tuple[Problem, ...]:
         """Return the errors of a valid cluster that come from what it replaces, the live document `old`, alone."""
@@ -107,6 +114,23 @@ def _itself(metadata: Mapping[str, Any], spec: Any) -> Iterator[Problem]:
             message = f"a source must not be called as this cluster itself is, which is {metadata['name']}"
             hint = "Give this cluster another name for replication: write spec.replication.alias."
             yield Problem("error", "source-is-itself", ("spec", "replication", "sources", index, "name"), message, hint)
+
+
+def _time_zones(spec: Any) -> Iterator[Problem]:
+    """Yield which windows name a time zone that this machine does not know: the operator's may know others."""
+    windows = (spec.get("rollout") or {}).get("windows") or ()
+    if not windows:
+        return
+    from zoneinfo import ZoneInfo  # noqa: PLC0415  # few documents have windows
+
+    for index, window in enumerate(windows):
+        try:
+            ZoneInfo(window["timeZone"])
+        except (LookupError, ValueError, OSError):  # it raises all of these
+            path = ("spec", "rollout", "windows", index, "timeZone")
+            message = f"no time zone is called {window['timeZone']} here, so this window may never open"
+            hint = "Write a name of the IANA database, such as Europe/Berlin."
+            yield Problem("warning", "window-time-zone", path, message, hint)
 
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from chronik.backups.document import LEAVE_DATA, status_of
+from chronik.backups.jobs import DUMP
 from chronik.backups.parts import job_name
-from chronik.backups.plan import DUMP, Remove
+from chronik.backups.steps import Remove
 from chronik.backups.times import later
 from chronik.status.compute import Reason, condition, merge_conditions
 
@@ -29,10 +30,13 @@ _TRY_AGAIN = 300.0
 class Remains:
     """What is left of a backup that is being deleted. `image` is that of its Jobs; empty if none is known.
 
+    `others` are its Jobs but the one that dumps and the one that forgets: what still writes must be gone first.
+
     `valid` tells whether the cluster's spec, as it was when the backup began, can still be read.
     """
 
     dump: Manifest | None = None
+    others: tuple[Manifest, ...] = ()
     forget: Manifest | None = None
     result: Mapping[str, Any] | None = None
     snapshots: Mapping[str, Manifest] = field(default_factory=dict)
@@ -54,14 +58,15 @@ def plan_deletion(backup: Manifest, remains: Remains, now: str) -> DeletionPlan:
     """Return what is to be done next for a backup that is being deleted."""
     everything = backup["spec"]["onDelete"] == "Delete"
     leave = (backup["metadata"].get("annotations") or {}).get(LEAVE_DATA) == "true"
-    removes = [*_removal("Job", remains.dump)]
+    working = [each for each in (remains.dump, *remains.others) if each is not None]
+    removes = [each for job in working for each in _removal("Job", job)]
     if everything:
         removes += [each for found in remains.snapshots.values() for each in _removal("VolumeSnapshot", found)]
     forgets = everything and not leave and status_of(backup).get("metastore") is not None
-    error, job, more = _forgetting(backup, remains, now) if forgets and remains.dump is None else ("", "", ())
+    error, job, more = _forgetting(backup, remains, now) if forgets and not working else ("", "", ())
     forgotten = not forgets or (not job and not error and _is_over(remains.forget, "Complete"))
     left = [*remains.snapshots] if everything else []
-    done = forgotten and not left and remains.dump is None
+    done = forgotten and not left and not working
     if done or leave:
         removes += _removal("Job", remains.forget)
     return DeletionPlan(_status(backup, left, error, now), (*removes, *more), job, done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from chronik.api.sections.backup import archives
 from chronik.backups.parts import labels
 from chronik.backups.times import seconds_of
 from chronik.manifest import BACKUP, CLUSTER, CLUSTER_LABEL
@@ -23,7 +24,15 @@ JOB_TEMPLATE = "backup-job.yaml.j2"
 ACCOUNT_TEMPLATE = "backup-serviceaccount.yaml.j2"
 
 DUMP_COMMAND = ("backup", "metastore")
+BASE_COMMAND = ("backup", "base")
 FORGET_COMMAND = ("backup", "forget")
+RECORD_COMMAND = ("backup", "record")
+VERIFY_COMMAND = ("backup", "verify")
+RESTORE_TEST_COMMAND = ("backup", "verify", "--restore-test")
+_OF_DATABASE = (DUMP_COMMAND, BASE_COMMAND)
+_RECORD_FILE = "/etc/chronik/record/backup.json"
+_VERIFIED_KEPT = 600
+"""Seconds that the Job of a check stays, if an operator that was killed has not removed it."""
 RESTORE_COMMAND = ("restore", "metastore")
 RESTORE_SECONDS = 86_400
 """How long a restore may take."""
@@ -43,28 +52,42 @@ def snapshot(backup: Manifest, cluster: Cluster, volume: Volume, render: Render)
 
 
 class JobOf(NamedTuple):
-    """A Job of a backup: its name, the command of chronik that it runs, and the image with it."""
+    """A Job of a backup: its name, the command of chronik that it runs, and the image with it.
+
+    `record` is the text that it puts into the store. One of a backup that no server knows is `owned` by nothing.
+    """
 
     backup: Manifest
     cluster: Cluster
     name: str
     command: tuple[str, ...]
     image: str
+    record: str = ""
+    owned: bool = True
+
+
+def dump_command(cluster: Cluster) -> tuple[str, ...]:
+    """Return what backs up the metastore of a cluster: a copy of the whole server, if its log is received, too."""
+    return BASE_COMMAND if archives(cluster.spec["backup"]) else DUMP_COMMAND
 
 
 def job(wanted: JobOf, render: Render) -> list[Manifest]:
     """Return a Job, and before it the ServiceAccount that it runs under."""
     args = [*wanted.command, "--id", wanted.backup["metadata"]["uid"]]
-    if wanted.command == DUMP_COMMAND:
+    if wanted.command in _OF_DATABASE:
         args += ["--cluster", str(wanted.cluster.key)]
+    if wanted.command == RECORD_COMMAND:
+        args += ["--describe", _RECORD_FILE]
     variables = {
         **_shared(wanted.backup, wanted.cluster, "backup"),
         "name": wanted.name,
         "args": args,
         "image": wanted.image,
-        "database": wanted.command == DUMP_COMMAND,
+        "database": wanted.command in _OF_DATABASE,
+        "record": wanted.record,
+        "ttl": _VERIFIED_KEPT if wanted.command[:2] == VERIFY_COMMAND else None,
         "seconds": seconds_of(wanted.backup["spec"]["deadline"]),
-        "owned": True,
+        "owned": wanted.owned,
     }
     return [render(ACCOUNT_TEMPLATE, variables), render(JOB_TEMPLATE, variables)]
 
@@ -90,16 +113,20 @@ def restore_job(wanted: RestoreOf, render: Render) -> list[Manifest]:
     a backup that was imported has another uid than the one that made it.
     """
     about, key = wanted.document["metadata"], wanted.cluster.key
-    dump = wanted.backup["status"]["metastore"]["object"]
+    dump = wanted.backup["status"]["metastore"]
+    # Of a copy of the server all of its log would be read, and the metastore be newer than the volumes.
+    moment = ["--target-time", dump["cutAt"]] if dump.get("method") == "Base" else []
     variables = {
         **_shared(wanted.backup, wanted.cluster, "restore"),
         "spec": {**wanted.cluster.spec, "backup": wanted.recorded.spec["backup"]},
         "labels": {**labels(wanted.backup, "restore"), CLUSTER_LABEL: key.name},
         "owner": {"kind": CLUSTER.name, "name": about["name"], "uid": about["uid"]},
         "name": wanted.name,
-        "args": [*RESTORE_COMMAND, "--id", dump.split("/")[-2]],
+        "args": [*RESTORE_COMMAND, "--id", dump["object"].split("/")[-2], *moment],
         "image": wanted.image,
         "database": True,
+        "record": "",
+        "ttl": None,
         "seconds": RESTORE_SECONDS,
         "owned": True,
     }

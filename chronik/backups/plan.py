@@ -8,78 +8,24 @@ the next: metadata that names data which is not there is worse than data that no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from chronik.api.components import components
+from chronik.api.sections.backup import archives
 from chronik.backups.document import DONE, schedule_of, status_of
-from chronik.backups.parts import Volume, job_name, size_of, stages, volumes_of
+from chronik.backups.jobs import dump, record, removal
+from chronik.backups.parts import Volume, size_of, stages, volumes_of
 from chronik.backups.snapshots import Lost, with_snapshot
+from chronik.backups.steps import BackupPlan, Make, Remove, Seen
 from chronik.backups.tell import SNAPSHOTS_UNAVAILABLE, conditions, progress_of, unhealthy
 from chronik.backups.times import later, seconds_of
 from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
-
-DUMP = "metastore"
-"""What the name of the Job ends with that dumps the metastore."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What is there of a backup, and of its cluster.
-
-    `document` is its ChronikCluster, and `cluster` the valid cluster in it. `other` is the name of a backup that goes
-    first, `result` what the Job's container said at its end. `contents` are the snapshots' contents by name; one that
-    may not be read is not in it.
-    """
-
-    document: Manifest | None = None
-    cluster: Cluster | None = None
-    claims: Sequence[Manifest] = ()
-    other: str = ""
-    job: Manifest | None = None
-    result: Mapping[str, Any] | None = None
-    snapshots: Mapping[str, Manifest] = field(default_factory=dict)
-    contents: Mapping[str, Manifest] = field(default_factory=dict)
-    errors: Mapping[str, str] = field(default_factory=dict)
-    """Why parts could not be made, by their names."""
-    has_snapshots: bool = True
-    image: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Make:
-    """Make a part: the Job that dumps the metastore, or the snapshot of a volume."""
-
-    part: Literal["job", "snapshot"]
-    name: str
-    volume: Volume | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Remove:
-    """Delete an object that is needed no longer, if it still is this one."""
-
-    kind: Literal["Job", "VolumeSnapshot"]
-    name: str
-    uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class BackupPlan:
-    """What to do now, in this order: make parts, write the status, remove what is needed no longer.
-
-    `waits`: nothing changes but by time or by others, so it is looked at again after a while.
-    """
-
-    status: dict[str, Any]
-    makes: tuple[Make, ...] = ()
-    removes: tuple[Remove, ...] = ()
-    waits: bool = True
 
 
 def plan_backup(backup: Manifest, seen: Seen, now: str) -> BackupPlan:
@@ -158,6 +104,7 @@ def _started(backup: Manifest, document: Manifest, cluster: Cluster, seen: Seen,
         "generation": document["metadata"]["generation"],
         "phase": was.get("phase", ""),
         "unhealthy": unhealthy(document),
+        "images": {each.name: each.image for each in components(cluster)},
         "spec": document["spec"],
     }
     status: dict[str, Any] = {
@@ -168,7 +115,7 @@ def _started(backup: Manifest, document: Manifest, cluster: Cluster, seen: Seen,
         "volumes": volumes_of(backup["metadata"]["name"], cluster, seen.claims),
     }
     if settings["metastore"]["method"] == "Dump":
-        status["metastore"] = {"ready": False}
+        status["metastore"] = {"method": "Base" if archives(settings) else "Dump", "ready": False}
     return _told(backup, status, None, now, waits=False)
 
 
@@ -177,7 +124,7 @@ def _started(backup: Manifest, document: Manifest, cluster: Cluster, seen: Seen,
 
 def _go_on(backup: Manifest, status: dict[str, Any], seen: Seen, now: str) -> BackupPlan:
     """Note how the parts are, make those whose turn it is, and find out whether all are there."""
-    metastore, makes, removes, failure = _dump(backup, status, seen)
+    metastore, makes, removes, failure = dump(backup, status, seen)
     if metastore is not None:
         status["metastore"] = metastore
     try:
@@ -211,11 +158,16 @@ def _found(
         status |= {"phase": "Finalizing", "cutAt": max(times)}
     if not cut or not all(each.get("ready") for each in volumes) or seen.job is not None:
         return _told(backup, status, None, now, makes=makes, removes=removes)
-    status |= {"phase": "Completed", "usable": True, "completedAt": now}
-    status |= {"size": size_of(volumes)} if size_of(volumes) else {}
+    whole = status | {"phase": "Completed", "usable": True, "completedAt": now}
+    whole |= {"size": size_of(volumes)} if size_of(volumes) else {}
     age = _longest_age(backup, status)
-    status |= {"expiresAt": later(status["cutAt"], seconds_of(age))} if age else {}
-    return _told(backup, status, None, now, waits=False)
+    whole |= {"expiresAt": later(status["cutAt"], seconds_of(age))} if age else {}
+    if metastore is not None:  # there is a place for the description, too
+        found, makes, removes = record(backup, whole, seen)
+        status["record"] = whole["record"] = found
+        if not found or seen.record is not None:
+            return _told(backup, status, None, now, makes=makes, removes=removes)
+    return _told(backup, whole, None, now, waits=False)
 
 
 def _longest_age(backup: Manifest, status: Mapping[str, Any]) -> str:
@@ -234,49 +186,6 @@ def _is_cut(volume: Volume) -> bool:
     return "createdAt" in volume
 
 
-_RESULT = ("object", "bytes", "sha256", "server", "cutAt", "verified")
-
-
-def _dump(
-    backup: Manifest, status: Mapping[str, Any], seen: Seen
-) -> tuple[dict[str, Any] | None, tuple[Make, ...], tuple[Remove, ...], Reason | None]:
-    """Return how the dump is, what to do for it, and why it has failed, if it has."""
-    before = status.get("metastore")
-    if before is None:
-        return None, (), (), None
-    if before["ready"]:
-        return before, (), _removal(seen.job), None
-    if seen.job is None:
-        name = job_name(backup["metadata"]["name"], DUMP)
-        return before | ({"error": seen.errors[name]} if name in seen.errors else {}), (Make("job", name),), (), None
-    result = seen.result or {}
-    if _has(seen.job, "Failed"):
-        text = " ".join(filter(None, (result.get("message"), result.get("hint")))) or _message(seen.job)
-        return {**before, "error": text}, (), (), Reason("DumpFailed", f"The metastore was not dumped: {text}")
-    if not _has(seen.job, "Complete"):
-        error = {"error": str(result["message"])} if result.get("message") else {}
-        return {**{key: value for key, value in before.items() if key != "error"}, **error}, (), (), None
-    if result.get("result") != "ok" or not result.get("verified"):  # its pod is gone: what it wrote is not known
-        return {**before, "error": "What the Job said is lost, so it runs again"}, (), _removal(seen.job), None
-    return {"ready": True, **{key: result[key] for key in _RESULT if key in result}}, (), (), None
-
-
-def _has(job: Manifest, condition: str) -> bool:
-    found = (job.get("status") or {}).get("conditions") or ()
-    return any((each["type"], each["status"]) == (condition, "True") for each in found)
-
-
-def _message(job: Manifest) -> str:
-    found = (job.get("status") or {}).get("conditions") or ()
-    return next((str(each.get("message", "")) for each in found if each["type"] == "Failed"), "") or "its Job failed"
-
-
-def _removal(job: Manifest | None) -> tuple[Remove, ...]:
-    if job is None or "deletionTimestamp" in job["metadata"]:
-        return ()
-    return (Remove("Job", job["metadata"]["name"], job["metadata"]["uid"]),)
-
-
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
@@ -292,9 +201,10 @@ FAILURES = frozenset({"DeadlineExceeded", "DumpFailed", "SnapshotLost", "ClaimGo
 
 
 def _fail(backup: Manifest, status: dict[str, Any], failure: Reason, seen: Seen, now: str) -> BackupPlan:
-    """Stop the Job; once it is gone, the backup has failed. Snapshots stay until it is deleted."""
-    if seen.job is not None:
-        return _told(backup, status, failure, now, removes=_removal(seen.job))
+    """Stop the Jobs; once they are gone, the backup has failed. Snapshots stay until it is deleted."""
+    jobs = [each for each in (seen.job, seen.record) if each is not None]
+    if jobs:
+        return _told(backup, status, failure, now, removes=tuple(each for job in jobs for each in removal(job)))
     status |= {"phase": "Failed", "usable": False, "completedAt": now}
     return _told(backup, status, failure, now, waits=False)
 

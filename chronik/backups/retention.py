@@ -1,6 +1,6 @@
 """Which backups a schedule lets go of.
 
-Only those that it made itself, and never its newest usable one. Failed ones do not count as kept, and go after a week.
+Only those that it made itself, and never its newest usable one, nor one that a cluster is being made from. Failed ones do not count as kept, and go after a week.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chronik.backups.document import ended_at, is_usable, phase_of, schedule_of, scheduled_at
+from chronik.backups.recovery.plan import is_over
 from chronik.backups.times import later, seconds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from chronik.api.sections.backup import BackupSchedule
     from chronik.manifest import Manifest
@@ -29,6 +30,12 @@ def expired(schedule: BackupSchedule, backups: Sequence[Manifest], now: str) -> 
     old = [each for each in usable if age and later(ended_at(each), seconds_of(age)) <= now]
     failed = [each for each in mine if phase_of(each) == "Failed" and later(ended_at(each), FAILED_KEPT) <= now]
     return [each for each in mine if each not in newest and (each in surplus or each in old or each in failed)]
+
+
+def in_use(clusters: Iterable[Manifest]) -> frozenset[str]:
+    """Return the uids of the backups that clusters are being made from: none of them may go meanwhile."""
+    recoveries = ((each.get("status") or {}).get("recovery") or {} for each in clusters)
+    return frozenset(str(known["backupUID"]) for known in recoveries if known.get("backupUID") and not is_over(known))
 
 
 def next_expiry(schedule: BackupSchedule, backups: Sequence[Manifest], now: str) -> str:

@@ -82,6 +82,8 @@ def look(
     if any(phase_of(each) not in {*DONE, "Deleting"} for each in mine):  # one at a time
         return Due("", {**state, "next": next_due(schedule, max(after, now))})
     due = _latest(schedule, max(after, later(now, -seconds_of(schedule["startingDeadline"]) - 1)), now)
+    if not due and schedule["immediate"] and not state.get("last"):
+        due = written(moment(now).replace(second=0))
     return Due(due, {**state, "next": next_due(schedule, max(after, now))})
 
 

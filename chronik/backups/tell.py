@@ -50,10 +50,29 @@ def _of_parts(status: Mapping[str, Any]) -> list[Condition]:
         done, error = bool(metastore["ready"]), str(metastore.get("error", ""))
         reason = "Dumped" if done else "NotDumped"
         found.append(condition("MetastoreDumped", met=done, reason=reason, message=error))
-        read = bool(metastore.get("verified"))
-        reason = "ReadBack" if read else "NotReadBack"
-        found.append(condition("Verified", met=read, reason=reason, message=""))
+        found += [_verified(metastore, status.get("verification") or {}), *_recorded(status.get("record") or {})]
     return found
+
+
+def _verified(metastore: Mapping[str, Any], check: Mapping[str, Any]) -> Condition:
+    """Return what the last check found, if there was one since the dump was read back."""
+    if check.get("result") == "Failed":
+        return condition("Verified", met=False, reason="Damaged", message=str(check.get("message", "")))
+    if check.get("result") == "Passed" and check.get("restoreTest"):
+        rows = f"{check['rows']:,} rows were restored" if "rows" in check else ""
+        return condition("Verified", met=True, reason="RestoreTested", message=rows)
+    read = bool(metastore.get("verified"))
+    return condition("Verified", met=read, reason="ReadBack" if read else "NotReadBack", message="")
+
+
+def _recorded(record: Mapping[str, Any]) -> list[Condition]:
+    """Return whether the store has the description of the backup, once that is decided."""
+    if not record:
+        return []
+    if "error" not in record:
+        return [condition("Recorded", met=True, reason="Recorded", message=str(record.get("object", "")))]
+    text = f"backup.json is not beside the dump, so only this Kubernetes knows the snapshots: {record['error']}"
+    return [condition("Recorded", met=False, reason="NotRecorded", message=text)]
 
 
 def progress_of(status: Mapping[str, Any]) -> str:

@@ -134,8 +134,6 @@ class _Operated(ConflictError):
 class _NotRecovered(InputError):
     """The cluster is to begin with what a backup holds, which the command line does not see to."""
 
-    reason = "NotRecovered"
-
 
 @dataclass(frozen=True, slots=True)
 class _Applying:

@@ -33,6 +33,7 @@ from chronik.plan.ownership import operated_by
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
 from chronik.report.apply import troubles_text
 from chronik.report.diff import ClusterDiff, as_text, window_texts
+from chronik.report.rollout import step_texts
 from chronik.report.summary import ClusterResult, exit_code
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _changed(
     report = simulate(plan(manifests, found.objects, _context(rendered, found, flags, None)))
     report = _told(report, cluster, source)
     result = ClusterResult(cluster.key, report, error=error)
-    return ClusterDiff(result, found.pod_counts, windows=window_texts(cluster))
+    return ClusterDiff(result, found.pod_counts, windows=window_texts(cluster), steps=step_texts(cluster))
 
 
 def _deleted(key: ClusterKey, found: LiveCluster) -> ClusterDiff:
@@ -242,8 +243,10 @@ async def _cluster_diff(
     report = _told(simulate(plan(manifests, found.objects, context)), cluster, origin[0])
     result = ClusterResult(key, report, operator=uid is not None)
     paused = document is not None and is_paused(document)
-    windows = window_texts(cluster) if uid else ()
-    return ClusterDiff(result, found.pod_counts, new_namespace, origin[1] if uid else "", paused, windows=windows)
+    windows, steps = (window_texts(cluster), step_texts(cluster)) if uid else ((), ())
+    return ClusterDiff(
+        result, found.pod_counts, new_namespace, origin[1] if uid else "", paused, windows=windows, steps=steps
+    )
 
 
 def _told(report: Report, cluster: Cluster, source: DocumentSource) -> Report:

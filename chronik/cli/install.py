@@ -20,12 +20,14 @@ from chronik.cli.main import (
 from chronik.manifest import FEATURES
 from chronik.render.install import (
     IMAGE,
+    MEMBER_NAME,
     NAME,
     NAMESPACE,
     OPERATOR_NAME,
     InstallOptions,
     TemplateSource,
     install_manifests,
+    member_manifests,
 )
 
 if TYPE_CHECKING:
@@ -100,6 +102,18 @@ if TYPE_CHECKING:
     default=(),
     help=f"What the operator does on top, and gets rights for: {', '.join(FEATURES)}.  [default: none]",
 )
+@click.option(
+    "--member",
+    is_flag=True,
+    help="Print what a member of a federation gives its hub instead: an account for one kind in --namespace.",
+)
+@click.option(
+    "--on-delete",
+    type=click.Choice(["Orphan", "Delete"]),
+    default="Orphan",
+    show_default=True,
+    help="With --member: whether the hub may delete the ChronikCluster, as spec.onDelete says.",
+)
 @click.option("--service-monitor", is_flag=True, help="Add a ServiceMonitor and alerts for the Prometheus operator.")
 @templates_option
 @templates_configmap_option
@@ -116,6 +130,8 @@ def install(
     priority_class: str | None,
     no_crd: bool,
     features: tuple[str, ...],
+    member: bool,
+    on_delete: str,
     service_monitor: bool,
     templates: str | None,
     templates_configmap: tuple[str, str] | None,
@@ -134,7 +150,7 @@ def install(
 
     found = template_set(templates)
     options = InstallOptions(
-        name=name,
+        name=MEMBER_NAME if member and name == NAME else name,
         namespace=namespace,
         watch=watch,
         shard=shard or "",
@@ -149,6 +165,10 @@ def install(
         source=_source(templates_configmap, found),
     )
     compiled = Templates(found.read, bytecode_cache())
+    if member:
+        made = member_manifests(options, compiled, deletes=on_delete == "Delete")
+        print_manifests(made, output, output_dir, "chronik install --member")
+        return
     alerts = _alerts() if service_monitor else []
     manifests = install_manifests(options, compiled, [] if no_crd else offline.definitions(features), alerts)
     print_manifests(manifests, output, output_dir, "chronik install")

@@ -198,6 +198,7 @@ LAZY_COMMANDS = {
         "chronik.cli.offline:explain",
         "Say what a field of the spec means, or with --of what set a field of a rendered object.",
     ),
+    "federation": ("chronik.cli.federation.status:federation", "Show how federations and their members are."),
     "install": ("chronik.cli.install:install", "Print the manifests of the operator itself."),
     "mirror-probe": (
         "chronik.cli.mirrors.probe:mirror_probe",

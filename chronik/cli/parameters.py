@@ -94,11 +94,17 @@ def _printable(text: str) -> str:
     return f"{text!r} holds a control character" if re.search(_CONTROL, text) else ""
 
 
+def _url_error(text: str) -> str:
+    found = re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text)
+    return "" if found else f"{text!r} is no URL such as http://prometheus.monitoring:9090, without user, query and #"
+
+
 NAMESPACE = form("namespace", names.NAMESPACE, "name of a namespace", completes="namespaces")
 OBJECT_NAME = form("name", names.OBJECT_NAME, "name of an object")
 DNS_DOMAIN = form("domain", names.DNS_DOMAIN, "DNS domain, such as cluster.local")
 IMAGE = form("image", names.IMAGE, "image reference")
 ADDRESS = form("address", names.ADDRESS, "address of this machine")
+URL = Text("url", _url_error)
 SOURCE_NAME = form("name", names.SOURCE_NAME, "name of a source")
 SERVER = form("server", names.SERVER, "broker's host and port")
 CLUSTER_NAME = Text("name", _cluster_name, completes="clusters")

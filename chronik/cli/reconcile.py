@@ -17,7 +17,7 @@ from chronik.cli import parameters
 from chronik.cli.main import domain_option, templates_configmap_option, templates_option
 from chronik.cli.streams import ReaderGone, use_colour
 from chronik.errors import ChronikError
-from chronik.manifest import FEATURES
+from chronik.manifest import FEATURES, FEDERATION_FEATURE
 from chronik.report.page import visible
 
 if TYPE_CHECKING:
@@ -85,7 +85,25 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
     metavar="IMAGE",
     help="Image of the Jobs of backups, where spec.backup.metastore.image names none.",
 )
+@click.option(
+    "--analysis-url",
+    type=parameters.URL,
+    metavar="URL",
+    help="Prometheus that is asked about the metrics of canaries, such as http://prometheus.monitoring:9090.",
+)
+@click.option(
+    "--analysis-token-file", type=parameters.FILE, metavar="FILE", help="File with the bearer token that it wants."
+)
+@click.option(
+    "--analysis-ca-file",
+    type=parameters.FILE,
+    metavar="FILE",
+    help="Certificates to trust it by.  [default: the system's]",
+)
+@click.option("--analysis-timeout", type=parameters.Seconds(0.05, 60), default=10.0, hidden=True)
 @click.option("--backup-poll", type=parameters.Seconds(0.05, 600), default=5.0, hidden=True)
+@click.option("--federation", is_flag=True, help="Be a hub for ChronikFederations: the same as --features federation.")
+@click.option("--federation-poll", type=parameters.Seconds(0.05, 600), default=30.0, hidden=True)
 @templates_option
 @templates_configmap_option
 @domain_option
@@ -127,7 +145,12 @@ def _options(
     namespaces: tuple[str, ...],
     selector: str | None,
     features: tuple[str, ...],
+    federation: bool,
     backup_image: str | None,
+    analysis_url: str | None,
+    analysis_token_file: str | None,
+    analysis_ca_file: str | None,
+    analysis_timeout: float,
     lease_duration: int,
     renew_deadline: float,
     retry_period: float,
@@ -145,10 +168,19 @@ def _options(
 
     if templates_configmap and same["templates"]:
         raise click.UsageError("--templates and --templates-configmap both say where templates are: give one of them")
+    wanted = frozenset((*features, *((FEDERATION_FEATURE,) if federation else ())))
+    analysis = None
+    if analysis_url:
+        from chronik.operator.analysis.prometheus import Prometheus  # noqa: PLC0415  # most operators ask none
+
+        analysis = Prometheus(analysis_url, analysis_token_file or "", analysis_ca_file or "", analysis_timeout)
+    elif analysis_token_file or analysis_ca_file:
+        raise click.UsageError("--analysis-token-file and --analysis-ca-file need --analysis-url, which they are for")
     return Options(
+        analysis=analysis,
         templates_from=TemplatesFrom(*templates_configmap) if templates_configmap else None,
         connect=ConnectOptions(kubeconfig=kubeconfig or "", context=context or ""),
-        selection=Selection(namespaces=namespaces, selector=selector or "", features=frozenset(features)),
+        selection=Selection(namespaces=namespaces, selector=selector or "", features=wanted),
         namespace=lease_namespace or os.environ.get("OPERATOR_NAMESPACE") or _own_namespace(),
         identity=os.environ.get("OPERATOR_NAME", ""),
         terms=_terms(lease_duration, renew_deadline, retry_period),

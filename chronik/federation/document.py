@@ -187,7 +187,7 @@ def sent_document(federation: Federation, member: Member) -> Manifest:
     own = {
         FEDERATION_ANNOTATION: str(federation.key),
         MEMBER_ANNOTATION: member.name,
-        REVISION_ANNOTATION: _digest(document),
+        REVISION_ANNOTATION: _digest([federation.template.get("metadata") or {}, document["spec"]]),
     }
     return {**document, "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), **own}}}
 

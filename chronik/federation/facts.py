@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
 
 UNREACHABLE = frozenset(
-    {"ApiServerUnreachable", "ApiServerBusy", "ApiServerFailure", "UntrustedServer", "Unauthorized"}
+    {
+        *("ApiServerUnreachable", "ApiServerBusy", "ApiServerFailure", "UntrustedServer", "Unauthorized"),
+        *("InvalidKubeconfig", "NotFound"),  # what is not found is the Secret
+    }
 )
-"""The reasons of a member whose API server does not answer us; with any other it has answered, and said no."""
+"""The reasons of a member whose API server cannot be asked; with any other it has answered, and said no."""
 _NOT_YET = Reason("NotLookedAt", "the hub has not looked at it yet")
 _TAKEN_BACK = frozenset({"Halted", "Aborting", "Aborted"})
 
@@ -49,8 +52,8 @@ class Seen:
 NOT_LOOKED = Seen(looked=False, blocked=_NOT_YET)
 
 
-def see(live: Manifest | None, blocked: Reason | None = None) -> Seen:
-    """Return what a member's ChronikCluster says; None if there is none."""
+def see(live: Manifest | None, federation: str, blocked: Reason | None = None) -> Seen:
+    """Return what a member's ChronikCluster says, if there is one; `federation` is `namespace/name` of the hub's."""
     if live is None:
         return Seen(blocked=blocked)
     status = live.get("status") or {}
@@ -61,13 +64,22 @@ def see(live: Manifest | None, blocked: Reason | None = None) -> Seen:
     return Seen(
         blocked=blocked,
         exists=True,
-        ours=bool(of_federation(live)) or applied_fields(live, FEDERATION_MANAGER) is not None,
+        ours=is_ours(live, federation),
         revision=revision_of(live),
         generation=generation,
         ready=current and status.get("phase") == "Running" and ready.get("status") == "True",
         waits=_waits(status, ready, current=current),
         failure=_failure(status, conditions) if _is_about(ready, generation) else None,
     )
+
+
+def is_ours(live: Manifest, federation: str) -> bool:
+    """Return whether a ChronikCluster is a federation's: by its annotation, or else since the hub's manager owns some.
+
+    A person may have taken the annotation away.
+    """
+    named = of_federation(live)
+    return named == federation if named else applied_fields(live, FEDERATION_MANAGER) is not None
 
 
 def _is_about(ready: Mapping[str, Any], generation: int) -> bool:

@@ -135,10 +135,10 @@ def _reason(plan: MemberPlan) -> tuple[str, str]:
     """Return why a member is not Ready, and in a sentence."""
     if plan.failure is not None:
         return plan.failure
+    if plan.seen.blocked is not None:
+        return plan.seen.blocked
     if plan.state == "through" and plan.seen.ready:
         return "", ""
-    if not plan.seen.looked:
-        return "NotLookedAt", "the hub has not looked at it yet"
     if plan.state == "pending" and not plan.removing:
         return "WaitingForTurn", "others come first"
     if plan.progress.ready_since and plan.state == "under way":

@@ -5,9 +5,12 @@ What is wrong with one is told where it stands in the federation: in the overrid
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from chronik.documents.writer import content_digest
 from chronik.federation.document import OWN_ANNOTATIONS, federation_of, member_document, sent_document
+from chronik.manifest import FEDERATION_KIND
 from chronik.problem import Problem
 from chronik.wording import listed
 
@@ -15,11 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chronik.api.spec import Cluster
-    from chronik.api.validation import Validator
+    from chronik.api.validation import Validated, Validator
     from chronik.federation.document import Federation
     from chronik.problem import Path
 
 _TEMPLATE = ("spec", "template")
+
+
+NOT_TAKEN = Problem(
+    "error",
+    "federation",
+    ("kind",),
+    f"a {FEDERATION_KIND} is for many Kubernetes clusters, and this command works on one",
+    "Apply it in the hub: `kubectl apply --server-side -f`. Or print what each member gets: `chronik render`.",
+)
+"""What is said of a federation where only clusters are taken."""
 
 
 class ValidFederation(NamedTuple):
@@ -51,13 +64,17 @@ def check_federation(
     problems += tuple(_same_place(federation))
     made: dict[str, Cluster] = {}
     found: dict[Problem, list[str]] = {}
+    alike: dict[str, Validated] = {}
     for index, member in enumerate(federation.members):
-        validated = clusters.validate(member_document(federation, member))
+        inner = member_document(federation, member)
+        same = content_digest([member.at.cluster, inner["spec"]])  # of most members: that takes most of the time
+        validated = alike[same] if same in alike else clusters.validate(inner)
+        alike[same] = validated
         for problem in validated.problems:
             place = _place(problem.path, member.overrides, index)
             found.setdefault(problem._replace(path=place), []).append(member.name)
         if validated.cluster is not None:
-            made[member.name] = validated.cluster
+            made[member.name] = replace(validated.cluster, namespace=member.at.namespace)
     problems += tuple(_worded(problem, names, len(federation.members)) for problem, names in found.items())
     if any(problem.severity == "error" for problem in problems):
         return None, problems

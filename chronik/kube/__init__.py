@@ -13,7 +13,7 @@ from chronik.kube.interface import ConnectOptions, Kube, Listing, Propagation, W
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["ConnectOptions", "Kube", "Listing", "Propagation", "WatchEvent", "WriteGuard", "connect"]
+__all__ = ["ConnectOptions", "Kube", "Listing", "Propagation", "WatchEvent", "WriteGuard", "connect", "connect_with"]
 
 
 @asynccontextmanager
@@ -29,4 +29,19 @@ async def connect(options: ConnectOptions | None = None) -> AsyncIterator[Kube]:
 
     options = options or ConnectOptions()
     async with open_transport(find_access(options), options) as transport:
+        yield ApiKube(transport)
+
+
+@asynccontextmanager
+async def connect_with(kubeconfig: bytes, name: str, options: ConnectOptions) -> AsyncIterator[Kube]:
+    """Give access by a kubeconfig that came from elsewhere, such as a Secret; `name` is what it is called in errors.
+
+    Raises:
+        KubeconfigError: it cannot be used, or would have us read files or run programs. No request is sent yet.
+    """
+    from chronik.kube.client import ApiKube  # noqa: PLC0415  # as above
+    from chronik.kube.kubeconfig import handed_access  # noqa: PLC0415
+    from chronik.kube.transport import open_transport  # noqa: PLC0415
+
+    async with open_transport(handed_access(kubeconfig, name, options), options) as transport:
         yield ApiKube(transport)

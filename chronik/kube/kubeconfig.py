@@ -19,6 +19,7 @@ from urllib.parse import quote
 from chronik.errors import KubeconfigError
 from chronik.kube.checks.addresses import AddressError, check_host, is_loopback, proxy_address, server_address
 from chronik.kube.checks.kubeconfig_file import parse
+from chronik.kube.checks.self_contained import check_self_contained
 from chronik.kube.credentials import (
     Access,
     AuthProvider,
@@ -73,6 +74,17 @@ def find_access(
         listed = ", ".join(map(str, paths)) or "no file"
         where = f"$KUBECONFIG names {listed}, {_NONE_THERE[min(len(paths), 2)]}".rstrip(", ")
     raise KubeconfigError(f"no kubeconfig: {where}, and this is no pod", hint=_NAME_ONE)
+
+
+def handed_access(content: bytes, name: str, options: ConnectOptions) -> Access:
+    """Return what a kubeconfig says that others have handed to us; `name` is what it is called in errors.
+
+    Raises:
+        KubeconfigError: it cannot be used, or would have us read files or run programs.
+    """
+    path = Path(name)
+    check_self_contained(parse(path, content), name)
+    return _from_kubeconfig(_Merged.of([(path, content)]), options)
 
 
 def context_names(options: ConnectOptions, environ: Mapping[str, str] = os.environ) -> list[str]:

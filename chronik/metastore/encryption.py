@@ -95,15 +95,15 @@ def encrypt(plain: Iterable[bytes], key: Key, name: str) -> Iterator[bytes]:
         waiting += piece
         whole = max(0, len(waiting) - 1) // _CHUNK  # what may be the last chunk waits for what follows
         if whole:
-            view = memoryview(bytes(waiting[: whole * _CHUNK]))
-            del waiting[: whole * _CHUNK]
+            view = memoryview(waiting)  # each byte is copied once on its way in, and never again
             sealed = [
                 cipher.encrypt(_nonce(number + at, last=False), view[at * _CHUNK : (at + 1) * _CHUNK], None)
                 for at in range(whole)
             ]
+            waiting = bytearray(view[whole * _CHUNK :])
             number += whole
             yield b"".join(sealed)
-    yield cipher.encrypt(_nonce(number, last=True), bytes(waiting), None)
+    yield cipher.encrypt(_nonce(number, last=True), waiting, None)
 
 
 def decrypt(sealed: Iterable[bytes], key: Key, name: str) -> Iterator[bytes]:

@@ -58,7 +58,10 @@ _REMOVED = "has already been removed"
 
 @dataclass
 class Receiver:
-    """A receiver for one slot. `folder` is its own; `interval` is in seconds; `stop` ends it when all is stored."""
+    """A receiver for one slot. `folder` is its own; `interval` is in seconds; `stop` ends it when all is stored.
+
+    `progress` is a file that is touched whenever the store has all that the server had written a moment ago.
+    """
 
     store: Store
     environment: Mapping[str, str]
@@ -68,6 +71,7 @@ class Receiver:
     interval: float
     context: Context
     stop: threading.Event
+    progress: Path | None = None
 
     def run(self) -> None:
         """Receive until `stop`; when the store or the server goes away, begin anew from what the store has.
@@ -198,6 +202,8 @@ class _Stream:
         while self._upload_partial():
             self.upload_whole()
         self._archive.save(ArchiveState(self._timeline, format_lsn(self._position), now))
+        if self._receiver.progress:
+            self._receiver.progress.touch()
 
     def _received(self) -> int:
         ((position,),) = self._session.ask(_RECEIVED.format(name=quoted(self.name)))

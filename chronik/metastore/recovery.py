@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -18,7 +19,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from chronik.metastore.runs import Context
     from chronik.metastore.store import Store
 
+_LIBRARIES = Path("/usr/lib")
 _COMMIT = re.compile(r"COMMIT(?: PREPARED)? (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
 _TICK = 0.1
 """Seconds between looks at whether the server takes connections."""
@@ -158,6 +160,28 @@ def last_commit(frozen: FrozenArchive, wal: WalRange) -> str:
     return ""
 
 
+def _named_user(folder: Path) -> dict[str, str]:
+    """Return what gives this process's user a name, which initdb asks for, and a pod's user often lacks.
+
+    It is by nss_wrapper, which images of PostgreSQL carry for that: https://cwrap.org/nss_wrapper.html
+
+    Raises:
+        ToolUnusable: it is not there.
+    """
+    user, group = os.geteuid(), os.getegid()
+    with suppress(KeyError):
+        pwd.getpwuid(user)
+        return {}
+    library = next(iter(sorted(_LIBRARIES.glob("*/libnss_wrapper.so"))), None)
+    if library is None:
+        hint = "Install libnss-wrapper into the image, or give that user an entry in /etc/passwd."
+        raise ToolUnusable(f"the user {user} has no name, which initdb asks for", subject="initdb", hint=hint)
+    users, groups = folder / "passwd", folder / "group"
+    users.write_text(f"chronik:x:{user}:{group}::{folder}:/bin/false\n")
+    groups.write_text(f"chronik:x:{group}:\n")
+    return {"LD_PRELOAD": str(library), "NSS_WRAPPER_PASSWD": str(users), "NSS_WRAPPER_GROUP": str(groups)}
+
+
 class ScratchServer:
     """A PostgreSQL for a while, in a folder of its own, reachable from this machine and user only."""
 
@@ -175,7 +199,8 @@ class ScratchServer:
     def create(self) -> None:
         """Make an empty server."""
         arguments = ["-D", str(self.data), "-U", self._superuser, "-A", "trust", "-N", "-E", "UTF8", "--locale=C"]
-        with Tool("initdb", arguments, self.environment("postgres")) as making:
+        environment = {**self.environment("postgres"), **_named_user(self.folder)}
+        with Tool("initdb", arguments, environment) as making:
             making.finish()
 
     def start(self, settings: dict[str, str]) -> None:

@@ -10,22 +10,13 @@ from chronik.federation.document import sent_document
 from chronik.federation.validation import ValidFederation, check_federation
 from chronik.manifest import FEDERATION_KIND
 from chronik.offline import loading
-from chronik.problem import Problem
 from chronik.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chronik.manifest import Manifest
-
-NOT_TAKEN = Problem(
-    "error",
-    "federation",
-    ("kind",),
-    f"a {FEDERATION_KIND} is for many Kubernetes clusters, and this command works on one",
-    "Apply it in the hub: `kubectl apply --server-side -f`. Or print what each member gets: `chronik render`.",
-)
-"""What is said of a federation where only clusters are taken."""
+    from chronik.problem import Problem
 
 
 def read_federation(

@@ -194,12 +194,13 @@ class _Loading:
         self.clusters[cluster.namespace, cluster.name] = cluster
 
     def _take_federation(self, document: Document) -> None:
-        from chronik.offline.federations import NOT_TAKEN, read_federation  # noqa: PLC0415  # most files have none
+        from chronik.federation.validation import NOT_TAKEN, check_federation  # noqa: PLC0415  # most files have none
 
         if self.federations is None:
             self.problems.append(_placed(document, NOT_TAKEN))
             return
-        found, problems = read_federation(document.tree, self._namespace, self._fallback)
+        where: dict[str, Any] = {"namespace": self._namespace, "fallback": self._fallback}
+        found, problems = check_federation(document.tree, validator_of(FEDERATION.name), validator(), **where)
         self.problems += [_placed(document, problem) for problem in problems]
         self.federations += [found] if found is not None else []
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from chronik.apply.executor import Execution
 from chronik.clock import timestamp
 from chronik.kube import ConnectOptions, connect
-from chronik.manifest import CLUSTER, WorkKey
+from chronik.manifest import CLUSTER, FEDERATION_FEATURE, WorkKey
 from chronik.offline import loading as offline
+from chronik.operator.analysis.analyst import Analyst
 from chronik.operator.cache.cache import BACKUPS, Cache, Selection
 from chronik.operator.context import BackupTools, ReconcileContext
 from chronik.operator.definition import check_definition, watch_definition
@@ -32,10 +33,12 @@ from chronik.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
+    from contextlib import AbstractAsyncContextManager
 
     from chronik.clock import Clock
     from chronik.kube import Kube
     from chronik.manifest import ClusterKey
+    from chronik.operator.analysis.prometheus import Prometheus
     from chronik.operator.context import ReconcileResult
     from chronik.operator.rendering.feed import TemplatesFrom
 
@@ -70,7 +73,11 @@ class Options:
     """Image of the Jobs of backups, where a cluster names none."""
     backup_poll: float = 5.0
     """Seconds between two looks at a backup that is on its way."""
+    federation_poll: float = 30.0
+    """Seconds between two looks at a member of a federation that is as it should be."""
     templates_from: TemplatesFrom | None = None
+    analysis: Prometheus | None = None
+    """Where the metrics of canaries are asked for."""
     domain: str = "cluster.local"
     host: str = ""
     health_port: int = 8081
@@ -86,6 +93,7 @@ class Operator:
         self.stop = asyncio.Event()
         self.serving: Serving | None = None
         self._clock: Clock = options.connect.clock
+        self._connection = options.connect
         self._queue = WorkQueue(self._clock)
         self._watchdog = Watchdog(now=self._clock.now)
         self.metrics.watch(depth=lambda: self._queue.depth, oldest=lambda: self._queue.oldest_wait)
@@ -99,6 +107,7 @@ class Operator:
                 leadership = self._candidate(await stack.enter_async_context(connect(connection)))
                 connection = replace(connection, guard=leadership)
             kube = await stack.enter_async_context(connect(connection))
+            self._connection = connection
             cache = Cache(kube, self.options.selection, wake=self._queue.add, on_relist=self.metrics.relisted)
             rendering = _rendering(self.options, kube, cache)
             probes = Probes(
@@ -166,11 +175,18 @@ class Operator:
     async def _work(self, kube: Kube, rendering: Rendering, ending: asyncio.Event) -> None:
         """Pass over all clusters, and then over each whenever it may have changed, until `ending` is set."""
         cache = rendering.cache
+        analyst = Analyst(
+            self.options.analysis,
+            wake=lambda key: workers.wake(key),  # noqa: PLW0108  # they are made below
+            now=timestamp,
+            count=self.metrics.analysed,
+        )
         recorder = Recorder(kube, self.options.identity or "chronik-operator")
         workers = Workers(
             context=replace(
                 _context(self.options, kube, rendering, ending),
                 announce=lambda cluster, event: recorder.record(cluster, *event),
+                analyst=analyst,
             ),
             queue=self._queue,
             metrics=self.metrics,
@@ -181,10 +197,28 @@ class Operator:
         self._queue.begin()
         for key in (*map(WorkKey.of, cache.clusters()), *cache.all_backups()):
             self._queue.add(key)
-        async with background(recorder.run()), background(watch_definition(kube, self._clock)):
+        hub = self._hub(workers.context)
+        async with background(recorder.run()), background(watch_definition(kube, self._clock)), analyst, hub:
             _log.info("reconciles %s", counted(len(cache.clusters()), "cluster"))
             await run_workers(workers, self.options.workers, ending, _DRAIN_WITHIN)
             await recorder.flush(_EVENTS_WITHIN)
+
+    def _hub(self, context: ReconcileContext) -> AbstractAsyncContextManager[object]:
+        """Return what runs the hub beside the work, if this operator is one."""
+        options = self.options
+        if FEDERATION_FEATURE not in options.selection.features:
+            return nullcontext()
+        from chronik.operator.federation.hub import Hub  # noqa: PLC0415  # most operators are no hubs
+        from chronik.operator.federation.reconcile import HubTools  # noqa: PLC0415
+
+        tools = HubTools(
+            context=context,
+            connect=self._connection,
+            clock=self._clock,
+            metrics=self.metrics,
+            poll=options.federation_poll,
+        )
+        return background(Hub(options.selection, tools).run())
 
     async def _until_stopped(self, waiting: Awaitable[None]) -> None:
         """Wait for something, or until the operator is told to stop."""

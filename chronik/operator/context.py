@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chronik.errors import RetryClass
     from chronik.kube import Kube
     from chronik.manifest import ClusterKey, Manifest, ObjectRef
+    from chronik.operator.analysis.analyst import Analyst
     from chronik.operator.cache.cache import Cache
     from chronik.plan.planner import Flapping
     from chronik.plan.results import Report
@@ -56,6 +57,7 @@ class ReconcileContext:
     `templates_trouble` tells what is wrong with the newest templates, while older ones are used, or is empty.
     `creation` is why pods of StatefulSets were not created, as far as that has been asked. `deadlines` are how long
     rolls have been without progress, in seconds of `monotonic`. `revisions` are pod templates that canaries go back to.
+    `analyst` asks about their metrics.
     """
 
     kube: Kube
@@ -75,6 +77,7 @@ class ReconcileContext:
     monotonic: Callable[[], float] = time.monotonic
     backups: BackupTools | None = None
     templates_trouble: Callable[[], str] = str
+    analyst: Analyst | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from chronik.operator.staging.windows import is_well, what_waits, windows_of
 from chronik.plan.actions import Apply, Create, NotInstalled, Prune, ReplacePod
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
 from chronik.plan.replicas import disputed, without_autoscaler
+from chronik.plan.results import Report
 from chronik.plan.rotation import Rotation, required_secrets, rotation
 from chronik.rollout.facts import is_held
 from chronik.rollout.pending import NOTHING_PENDING
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from chronik.operator.context import ReconcileContext
     from chronik.plan.live import LiveCluster
     from chronik.plan.planner import RolloutGate
-    from chronik.plan.results import Report, Result
+    from chronik.plan.results import Result
     from chronik.rollout.canary import Decision
     from chronik.rollout.pending import Pending
     from chronik.rollout.windows import Standing
@@ -89,9 +90,12 @@ class _Staging(NamedTuple):
     def of(cls, desired: Desired, context: ReconcileContext) -> _Staging:
         about = desired.cluster, desired.document, desired.manifests, context
         wanted = desired.cluster.spec["rollout"]
-        canary = CanaryPass(*about) if wanted and wanted["strategy"] == "Canary" and not desired.paused else None
+        asked = wanted is not None and (wanted["strategy"] == "Canary" or wanted["search"] == "BlueGreen")
+        canary = CanaryPass(*about) if asked and not desired.paused else None
         windows = windows_of(desired.cluster, desired.document, context.now())
-        return cls(Replacing(*about), canary, windows)
+        replacing = Replacing(*about)
+        replacing.leave(canary.refs if canary else ())
+        return cls(replacing, canary, windows)
 
 
 async def converge_cluster(desired: Desired, context: ReconcileContext) -> Converged:
@@ -156,7 +160,9 @@ async def _apply(
         except ChronikError as error:
             return canary.give_in(error)
     report = await _applied(desired, found, rollout, staging, context)
-    held = await (canary.hold(execution) if canary else replacing.decide(execution))
+    holds = (await canary.hold(execution) if canary else None, await replacing.decide(execution))
+    done = [each for each in holds if each is not None]
+    held = Report(tuple(result for each in done for result in each.results)) if done else None
     if held is not None and not held.failed:
         now = context.cache.view(desired.cluster.key, desired.document)
         again = await _applied(desired, now, rollout, staging, context)
@@ -164,7 +170,7 @@ async def _apply(
     if report.interrupted:
         return report
     if canary is not None:
-        return (await canary.go_on(report, execution, windows.closed)).after(report)
+        report = (await canary.go_on(report, execution, windows.closed)).after(report)
     if any(is_held(live) for live in found.objects.values()):
 
         def may_go(ref: ObjectRef) -> bool:

@@ -48,6 +48,8 @@ def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
     context.flapping.pop(key, None)
     context.creation.pop(key, None)
     context.deadlines.forget(key)
+    if context.analyst is not None:
+        context.analyst.forget(key)
     for known in [each for each in context.revisions if each[0] == key]:
         del context.revisions[known]
     context.cache.uses(key, ())

@@ -19,6 +19,7 @@ from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
 from chronik.operator.membership.members import membership
 from chronik.operator.recovery.recover import recover
+from chronik.rollout.analysis import analysis_conditions
 from chronik.rollout.pending import deferred
 from chronik.status.assess import assess, describe_error, invalid, with_pending, with_rollout
 from chronik.status.compute import RESTART_PENDING, Observation, derive, is_rollout
@@ -107,6 +108,8 @@ async def _update_status(
     pending = converged.pending
     assessment = with_pending(assessment, pending.conditions, pending.waiting)
     if converged.rollout:
+        told = analysis_conditions(converged.rollout.status)
+        assessment = replace(assessment, conditions=(*assessment.conditions, *told))
         assessment = with_rollout(assessment, converged.rollout.failure, converged.rollout.waiting)
     observation = _observation(desired, converged, assessment, context)
     for name, each in (("recovery", recovery), ("backup", backups)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chronik.api.components import workload_name, workload_ref
-from chronik.manifest import CLUSTER_KIND, MIRROR_PREFIX, SECRET, ObjectRef, component_of
+from chronik.manifest import ARCHIVE, CLUSTER_KIND, MIRROR_PREFIX, SECRET, ObjectRef, component_of
 from chronik.plan.actions import Apply, Create
 from chronik.status.compute import Observation, component_statuses
 from chronik.status.health import pod_ready
@@ -68,9 +68,11 @@ class Rollout:
         return ObjectRef(CLUSTER_KIND, other.namespace, other.name) if other else None
 
     def _blocker(self, action: Apply, started: tuple[ObjectRef, ...]) -> ObjectRef | None:
-        # A new pod of a mirror takes nothing from the one that runs, so it may wait for its Secret by itself.
-        is_mirror = action.ref.name.startswith(workload_name(self._cluster.name, MIRROR_PREFIX))
-        secret = None if is_mirror else self._missing(action.manifest)
+        # No data hangs on a new pod of what is beside the cluster, so it may wait for its Secret by itself.
+        name = action.ref.name
+        is_beside = name.startswith(workload_name(self._cluster.name, MIRROR_PREFIX))
+        is_beside = is_beside or name == workload_name(self._cluster.name, ARCHIVE)
+        secret = None if is_beside else self._missing(action.manifest)
         return ObjectRef(SECRET.name, action.ref.namespace, secret) if secret else self.before(action.ref, started)
 
     def is_restarting(self, ref: ObjectRef) -> bool:

@@ -15,6 +15,7 @@ from chronik.api.components import Component, components, members, workload_name
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
 from chronik.manifest import (
+    ARCHIVE,
     CLUSTER_LABEL,
     COMPONENT_LABEL,
     CONFIGURATION,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from chronik.api.replication.mirrors import Mirror
+    from chronik.api.sections.backup import Receiver
     from chronik.api.spec import Cluster, ClusterSpec, Monitor, NetworkPolicy
     from chronik.render.kubernetes import FieldTable
     from chronik.render.own import OwnTemplate
@@ -75,6 +77,11 @@ COMPONENT_TEMPLATES = (
     _Use("rolebinding.yaml.j2"),
     _Use("service.yaml.j2"),
     _Use("clientservice.yaml.j2", lambda component: component.type.serves_clients),
+    _Use(
+        "previewservice.yaml.j2",
+        lambda component: component.workload == "Deployment",
+        asked=lambda spec: spec["rollout"] is not None and spec["rollout"]["search"] == "BlueGreen",
+    ),
     _Use("memberservice.yaml.j2", lambda component: component.member, each_member=True),
     _Use("externalservice.yaml.j2", lambda component: component.external, each_member=True),
     _Use("networkpolicy.yaml.j2", asked=lambda spec: _enabled(spec["networkPolicy"])),
@@ -89,6 +96,8 @@ COMPONENT_TEMPLATES = (
 MIRROR_CONFIG_TEMPLATE = "mirrorconfigmap.yaml.j2"
 MIRROR_TEMPLATES = ("serviceaccount.yaml.j2", "mirrordeployment.yaml.j2", "poddisruptionbudget.yaml.j2")
 """Each runs once for each source of `spec.replication`."""
+RECEIVER_TEMPLATES = ("serviceaccount.yaml.j2", "backup-receiver.yaml.j2")
+"""Each runs once, with `spec.backup.metastore.archive`."""
 
 
 def render(
@@ -162,6 +171,29 @@ def _manifests(
     for mirror in _mirrors(cluster):
         with _rendering(f"the mirror of {mirror.source['name']} in {cluster.key}"):
             yield from _mirror_manifests(shared, mirror, templates, patched)
+    archive = _receiver(cluster)
+    if archive:
+        with _rendering(f"the archive of {cluster.key}"):
+            yield from _receiver_manifests(shared, archive, templates, patched)
+
+
+def _receiver_manifests(
+    shared: dict[str, Any], archive: Receiver, templates: Templates, patched: Callable[[Manifest], Manifest]
+) -> Iterator[tuple[str, Manifest]]:
+    cluster = shared["cluster"]
+    variables = {
+        **shared,
+        "component": archive,
+        "receiver": archive,
+        "database": True,
+        "record": "",
+        "pod": pod_settings(cluster, ARCHIVE),
+        "name": workload_name(cluster.name, ARCHIVE),
+        "labels": _labels(cluster, ARCHIVE),
+        "selector": _selector(cluster, ARCHIVE),
+    }
+    for template in RECEIVER_TEMPLATES:
+        yield template, patched(render_one(templates, template, variables))
 
 
 def _mirror_manifests(
@@ -247,6 +279,14 @@ def render_one(templates: Templates, file: str, variables: dict[str, Any]) -> Ma
         TemplateError: the template is broken or does not make a Kubernetes object.
     """
     return _manifest(templates.render(file, variables), file)
+
+
+def _receiver(cluster: Cluster) -> Receiver | None:
+    if not cluster.spec["backup"]:
+        return None
+    from chronik.api.sections.backup import receiver  # noqa: PLC0415  # most clusters have none
+
+    return receiver(cluster.spec["backup"], cluster.key)
 
 
 def _mirrors(cluster: Cluster) -> list[Mirror]:

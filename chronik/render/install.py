@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from chronik.render.templates import Templates
 
 NAME = "chronik-operator"
+MEMBER_NAME = "chronik-hub"
+"""What the account of a hub at a member is called."""
 NAMESPACE = "chronik-operator-system"
 IMAGE = f"chronik/operator:{__version__}"
 
@@ -117,6 +119,20 @@ def install_manifests(
         *_objects(options, templates, variables),
         *((_placed(alert, options, variables["labels"]) for alert in alerts) if options.service_monitor else ()),
     ]
+
+
+def member_manifests(options: InstallOptions, templates: Templates, *, deletes: bool) -> list[Manifest]:
+    """Return what a member of a federation gives its hub: an account with rights to one kind in one namespace.
+
+    With `deletes` the hub may delete the member's ChronikCluster, too.
+
+    Raises:
+        TemplateError: a template is broken; it names template and line.
+    """
+    verbs = ["create", *(["delete"] if deletes else []), "get", "patch"]
+    labels = {"app.kubernetes.io/name": MEMBER_NAME, "app.kubernetes.io/part-of": "chronik"}
+    variables = {**_variables(options), "labels": labels, "scope": options.namespace, "verbs": verbs}
+    return [_made(name, templates, variables) for name in ("serviceaccount", "member-role", "rolebinding")]
 
 
 def _objects(options: InstallOptions, templates: Templates, variables: dict[str, Any]) -> Iterator[Manifest]:

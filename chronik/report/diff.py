@@ -97,7 +97,7 @@ class ClusterDiff:
     `pods` says how many pods a workload has now. `new_namespace` is that there is no such namespace yet. `command` is
     what hands the document to the operator that manages the cluster, if one does; `paused` is that it changes nothing.
     `gone` is that its document is no longer there, so that it is to be deleted; `volumes` are the claims that stay.
-    `windows` are those in which an operator begins restarts, in words.
+    `windows` are those in which an operator begins restarts, and `steps` those of a canary that it takes, in words.
     """
 
     result: ClusterResult
@@ -108,6 +108,7 @@ class ClusterDiff:
     gone: bool = False
     volumes: tuple[ObjectRef, ...] = ()
     windows: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
 
     @property
     def differs(self) -> bool:
@@ -169,12 +170,15 @@ def gone_text(cluster_diff: ClusterDiff) -> str:
 
 
 def windows_text(cluster_diff: ClusterDiff) -> str:
-    """Say when an operator restarts the pods that are to restart; empty if none are, or it may at any time."""
+    """Say how and when an operator restarts the pods that are to restart; empty if none are, or it may at any time."""
     actions = (each.action for each in cluster_diff.result.report.results)
     restarts = any(isinstance(each, Apply | Recreate) and each.restarts for each in actions)
-    if not restarts or not cluster_diff.windows:
-        return ""
-    return f"{cluster_diff.result.key}: its operator begins restarts in windows only: {'; '.join(cluster_diff.windows)}"
+    told = (
+        ("its operator takes steps", cluster_diff.steps),
+        ("its operator begins restarts in windows only", cluster_diff.windows),
+    )
+    found = [f"{words}: {'; '.join(texts)}" for words, texts in told if texts and restarts]
+    return f"{cluster_diff.result.key}: {'. '.join(found)}" if found else ""
 
 
 def window_texts(cluster: Cluster) -> tuple[str, ...]:

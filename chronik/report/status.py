@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.api.components import COMPONENTS
 from chronik.report.page import BOLD, DIM, GREEN, RED, YELLOW, Page, cells, visible
+from chronik.report.rollout import component_texts, state_text
 from chronik.status.health import State
 from chronik.status.view_parts import is_growing
 from chronik.wording import counted, listed
@@ -75,6 +76,7 @@ class _Picture:
             "additions": self._additions,
             "backups": self._backups,
             "recovery": self._recovery,
+            "rollout": self._rollout,
             "conditions": self._conditions,
         }
         for name, draw in rest.items():
@@ -168,11 +170,21 @@ class _Picture:
         if not found:
             return
         self._section("Recovery")
-        done = f"recovered, {age(found['finishedAt'], self.now)} ago" if "finishedAt" in found else "on its way"
+        done = f"recovered {age(found['finishedAt'], self.now)} ago" if "finishedAt" in found else "not recovered yet"
         self._row("from", f"{found['backup']}, {done}")
         metastore = found.get("metastoreCutAt")
         also = f", the metastore {metastore}" if metastore else ""
         self._row("as of", f"{found['cutAt']}{also}: what was written later is lost")
+
+    def _rollout(self) -> None:
+        """Write how far a canary is, while one is on its way or has failed."""
+        found = self.view.status.get("rollout") or {}
+        if found.get("phase", "Complete") == "Complete":
+            return
+        self._section("Rollout")
+        self._row("canary", state_text(found))
+        for name, text in component_texts(found).items():
+            self._row(name, text)
 
     def _conditions(self) -> None:
         conditions = self.view.status.get("conditions") or ()

@@ -10,16 +10,19 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.rollout.order import next_replacement, right_order
-from chronik.rollout.steps import EVERY_POD, OPEN, Command, Move, Staged, begins_restart, pods_of_step, seconds_of
+from chronik.rollout.blue_green import ends_at
+from chronik.rollout.moves import back, goes_back, toward
+from chronik.rollout.steps import Command, Move, Staged, begins_restart, pods_of_step, seconds_of
+from chronik.rollout.trial import OPEN, Trial
 from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from chronik.api.spec import Canary
-    from chronik.rollout.facts import PodFacts, SetFacts
-    from chronik.rollout.steps import Gates
+    from chronik.rollout.analysis import Question
+    from chronik.rollout.blue_green import Next
+    from chronik.rollout.trial import Gates
 
 HALTED, ABORTED = "RolloutHalted", "RolloutAborted"
 
@@ -34,6 +37,8 @@ class Decision(NamedTuple):
     waiting: Reason | None = None
     outside: bool = False
     """Whether what comes next waits for a restart window."""
+    question: Question | None = None
+    """What is to be asked of a Prometheus now."""
 
 
 def is_given_up(previous: Mapping[str, Any], candidate: str) -> bool:
@@ -84,6 +89,8 @@ class _Decider:
         self.command = command
         self.now = now
         self.closed = gates.closed
+        about = candidate, int(self.previous.get("attempt", 1))
+        self.trial = Trial(spec["analysis"], self.sets, self.previous, gates.measured, about, now)
 
     def decide(self) -> Decision:
         changing = [each for each in self.sets if each.changes]
@@ -94,7 +101,7 @@ class _Decider:
             return Decision({**done, "stable": self.candidate})
         if not changing:  # what has one pod only rolls as ever, after all others
             return Decision(self._status("Promoting", len(self.steps) + 1, "single pods roll"))
-        if all(_goes_back(each) for each in changing):
+        if all(goes_back(each) for each in changing):
             return self._reverted(changing)
         step = self._step(changing)
         if not self.same:
@@ -135,60 +142,60 @@ class _Decider:
     def _forward(self, step: int, changing: Sequence[Staged]) -> Decision:
         promotes = step > len(self.steps)
         phase = "Promoting" if promotes else "Progressing"
+        crashed = "" if promotes else self.trial.crashed()
+        if crashed:
+            return self._bad(step, crashed)
         if self.command.verb == "pause":
             return self._waits("Paused", step, "paused by a person", self._upkeep(changing, step))
         for each in changing:
             moves, message = self._toward(each, step)
             if self.closed and (each.pending or begins_restart(moves)):
                 return self._outside(phase, step, changing)
+            stays_until = ends_at(each, self._switched_at()) if promotes else ""
+            if not moves and stays_until and _time(self.now) < _time(stays_until):
+                return self._drains(each, step, stays_until)
             if moves or message:
                 return self._on_its_way(phase, step, moves, f"{each.component}: {message}")
         if promotes:
             return self._on_its_way(phase, step, (), "the last pods become ready")
         return self._reached(step)
 
-    def _toward(self, staged: Staged, step: int) -> tuple[tuple[Move, ...], str]:
-        """Return what brings a set to a step, and what it waits for: nothing at all if it is there."""
-        facts, target = staged.facts, self._target(staged, step)
-        if staged.returns:
-            moves = (Move(staged, "release", "pods of an earlier candidate go"),) if facts.held and facts.seen else ()
-            return moves, "pods of an earlier candidate go"
-        if staged.pending or not facts.seen:
-            return (), "its controller has not seen the newest spec yet"
-        strays = [pod for pod in facts.pods if pod.revision not in {facts.current, facts.update}]
-        if strays:
-            return _outlived(staged) if facts.surges else _cleared(staged, strays)
-        wanted = facts.replicas - target
-        if facts.held and facts.partition < wanted and target < facts.replicas:
-            return (Move(staged, "partition", f"{target} of {facts.replicas} pods", wanted),), "was scaled"
-        trouble = _unrest(facts)
-        if trouble:
-            return (), trouble
-        full = facts.surges and len(facts.pods) >= facts.replicas + staged.allowed  # it was scaled, and rounded
-        if facts.held and len(facts.new) < staged.allowed and not full:
-            return (), f"{len(facts.new)} of {staged.allowed} pods run the newest revision"
-        if facts.held and (facts.partition > wanted or target == facts.replicas):
-            return (_lower(staged, wanted, f"{target} of {facts.replicas} pods"),), f"{target} pods are to follow"
-        if len(facts.new) < target and not (full and facts.held):
-            return (), f"{len(facts.new)} of {target} pods run the newest revision"
-        return (), ""
+    def _toward(self, staged: Staged, step: int) -> Next:
+        promotes = step > len(self.steps)
+        return toward(staged, self._target(staged, step), promotes=promotes, drained=self._is_drained(staged))
 
     def _reached(self, step: int) -> Decision:
         pause = self.steps[step - 1]["pause"]
         began = str(self.previous.get("pausedAt") or self.now)
         began = min(began, self.now, key=_time)  # a clock that was set back makes a pause longer, never shorter
         promoted = self.command.verb == "promote" and self.command.number in {step, None}
+        judged = self.trial.judged(step, began)
+        if judged and judged.failed:
+            return self._bad(step, judged.failed, judged.metrics)
+        began = judged.began if judged else began
         duration = pause["duration"] if pause else None
         ends = _after(began, seconds_of(duration)) if duration else ""
-        over = pause is None or promoted or (ends and _time(self.now) >= _time(ends))
-        if over:
+        over = pause is None or (ends and _time(self.now) >= _time(ends))
+        if promoted or (over and (judged is None or judged.passed)):
             following = step + 1
             phase = "Promoting" if following > len(self.steps) else "Progressing"
             return self._soon(
                 {**self._status(phase, following, "the step before is through"), "progressedAt": self.now}
             )
-        until = f"until {ends}" if ends else "until it is promoted"
-        return self._waits("Paused", step, until, (), began=began, again_at=ends)
+        until = "until its metrics are good" if over else f"until {ends}" if ends else "until it is promoted"
+        waits = self._waits("Paused", step, until, (), began=began, again_at="" if over else ends)
+        if judged is None:
+            return waits
+        status = {**waits.status, **({"analysis": [*judged.metrics]} if judged.metrics else {})}
+        question = self.trial.question(step, judged)
+        again_at = min(filter(None, (waits.again_at, judged.following if question else judged.due)), key=_time)
+        return waits._replace(status=status, question=question, again_at=again_at)
+
+    def _bad(self, step: int, message: str, metrics: Sequence[Mapping[str, Any]] = ()) -> Decision:
+        """Return what becomes of a candidate that is not good enough, as the document says."""
+        found = self._given_up(step, message) if self.trial.aborts else self._halted(step, message)
+        kept = metrics or self.previous.get("analysis") or ()
+        return found._replace(status={**found.status, **({"analysis": [*kept]} if kept else {})})
 
     def _outside(self, phase: str, step: int, changing: Sequence[Staged]) -> Decision:
         """Return that the next pods wait for a window; until then no deadline runs."""
@@ -198,15 +205,31 @@ class _Decider:
         since = str(self.previous.get("progressedAt") or self.now)
         stood = self.previous.get("phase") in {"Paused", None} or self.previous.get("step") != step
         since = min(since, self.now, key=_time)
-        if stood or _done(self._components()) > _done(self.previous.get("components") or ()):
+        if stood or _done(self.trial.components()) > _done(self.previous.get("components") or ()):
             since = self.now
         ends = _after(since, self.deadline)
         if _time(self.now) >= _time(ends):
             return self._failed(step, f"{message}; no pod has come further for {self.deadline} s")
         status = {**self._status(phase, step, message), "progressedAt": since}
-        if self.previous.get("pausedAt") and self.previous.get("step") == step:
-            status["pausedAt"] = self.previous["pausedAt"]
+        if self.previous.get("step") == step:
+            status |= {each: self.previous[each] for each in ("pausedAt", "analysis") if self.previous.get(each)}
         return Decision(status, moves, again_at=ends, waiting=self._why(status))
+
+    def _is_drained(self, staged: Staged) -> bool:
+        """Return whether old pods have stayed long enough after the switch, which was told before."""
+        ends = ends_at(staged, self._switched_at()) if self.previous.get("switchedAt") else ""
+        return bool(ends) and _time(self.now) >= _time(ends)
+
+    def _switched_at(self) -> str:
+        """Return when clients were switched to new pods: a clock that was set back makes the wait longer."""
+        return min(str(self.previous.get("switchedAt") or self.now), self.now, key=_time)
+
+    def _drains(self, staged: Staged, step: int, until: str) -> Decision:
+        decision = self._waits(
+            "Promoting", step, f"{staged.component}: clients are switched; old pods stay until {until}", ()
+        )
+        decision.status.update(progressedAt=self.now, switchedAt=self._switched_at())
+        return decision._replace(again_at=until)
 
     def _upkeep(self, changing: Sequence[Staged], step: int) -> tuple[Move, ...]:
         """Return what keeps a count that was scaled meanwhile from running more of the candidate than it should."""
@@ -251,16 +274,7 @@ class _Decider:
         first = changing[0]
         if first.pending or not first.facts.seen:
             return ()
-        if not _goes_back(first):  # it was promoted already
-            return self._toward(first, len(self.steps) + 1)[0]
-        if first.facts.surges:  # its template is back by now
-            return (Move(first, "release", "the candidate's pods go"),) if first.facts.held else ()
-        following = next_replacement(first.facts)
-        if following.what == "delete":
-            return (Move(first, "delete", following.reason, pod=following.pod),)
-        if following.what == "release" and first.facts.held:
-            return (Move(first, "release", "all that is left goes back by itself"),)
-        return ()
+        return back(first) if goes_back(first) else self._toward(first, len(self.steps) + 1)[0]
 
     # --- status ------------------------------------------------------------------------------------------------------
 
@@ -279,6 +293,8 @@ class _Decider:
         kept = began or self.previous.get("pausedAt")
         if kept:
             status["pausedAt"] = kept
+        if self.previous.get("analysis") and self.previous.get("step") == step:
+            status["analysis"] = self.previous["analysis"]
         return Decision(status, moves, again_at=again_at, waiting=self._why(status))
 
     def _soon(self, status: dict[str, Any]) -> Decision:
@@ -292,28 +308,8 @@ class _Decider:
         if phase != "Complete":
             found |= {"step": min(step, len(self.steps) + 1), "of": len(self.steps)}
             found["attempt"] = attempt or self._attempt
-            found["components"] = self._components()
+            found["components"] = self.trial.components()
         return found | ({"message": message} if message else {})
-
-    def _components(self) -> list[dict[str, Any]]:
-        known = {each["name"]: each.get("stable") for each in self.previous.get("components") or ()}
-        found = []
-        for each in self.sets:
-            if each.component not in known and not each.changes:
-                continue
-            facts = each.facts
-            stable = known.get(each.component) or facts.current
-            off = [pod for pod in facts.pods if pod.revision != stable]
-            found.append(
-                {
-                    "name": each.component,
-                    "stable": stable,
-                    "updated": len(off),
-                    "ready": sum(pod.ready for pod in off),
-                    "of": facts.replicas,
-                }
-            )
-        return found
 
     def _why(self, status: Mapping[str, Any]) -> Reason:
         words = {"Halted": HALTED, "Aborting": ABORTED, "Aborted": ABORTED, "Paused": "RolloutPaused"}
@@ -326,51 +322,6 @@ class _Decider:
             words.get(status["phase"], "RolloutInProgress"),
             f"Candidate {self.candidate}, {where}: {status.get('message', '')}"[:1024],
         )
-
-
-def _goes_back(staged: Staged) -> bool:
-    """Return whether the newest revision is the one that the last complete roll ended with."""
-    facts = staged.facts
-    return not staged.pending and not staged.returns and facts.seen and facts.current == facts.update
-
-
-def _unrest(facts: SetFacts) -> str:
-    """Return why no further pod may be taken now; empty if all are there and ready."""
-    if not facts.complete:
-        return f"{sum(not pod.leaving for pod in facts.pods)} of {facts.replicas} pods exist"
-    unready = [pod for pod in facts.pods if not pod.ready]
-    return f"pod {unready[0].name} is not ready: {unready[0].trouble or 'it starts'}" if unready else ""
-
-
-def _lower(staged: Staged, wanted: int, reason: str) -> Move:
-    """Return how a set comes nearer to a partition: voters by one pod at a time, and to none by being let go."""
-    facts = staged.facts
-    following = max(wanted, min(facts.partition, facts.replicas) - 1) if staged.votes else wanted
-    if following <= 0:
-        return Move(staged, "release", "the rest goes by itself")
-    return Move(staged, "partition", reason, following)
-
-
-def _cleared(staged: Staged, strays: Iterable[PodFacts]) -> tuple[tuple[Move, ...], str]:
-    """Return how pods of an earlier candidate go: while all is held, they come back on the stable revision."""
-    facts = staged.facts
-    if facts.partition < facts.replicas:
-        return (Move(staged, "partition", "a new candidate begins", EVERY_POD),), "a new candidate begins"
-    first = right_order(strays)[0]
-    others = [pod for pod in facts.pods if pod is not first]
-    if not facts.complete or (first.ready and not all(pod.ready for pod in others)):
-        return (), f"pod {first.name} is of an earlier candidate, and others are not ready"
-    back = [pod for pod in facts.pods if pod.revision == facts.current and not pod.ready]
-    if back and not first.ready:
-        return (), f"pod {back[0].name} is not ready yet"
-    return (Move(staged, "delete", "is of an earlier candidate", pod=first),), "pods of an earlier candidate go"
-
-
-def _outlived(staged: Staged) -> tuple[tuple[Move, ...], str]:
-    """Return how pods of an earlier candidate go that stand beside those of the stable revision."""
-    facts = staged.facts
-    moves = (Move(staged, "release", "the candidate's pods go"),) if facts.held and _goes_back(staged) else ()
-    return moves, "pods of an earlier candidate go"
 
 
 def _done(components: Iterable[Mapping[str, Any]]) -> int:

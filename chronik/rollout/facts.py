@@ -37,6 +37,7 @@ class PodFacts(NamedTuple):
     trouble: str
     uid: str
     version: str
+    restarts: int = 0
 
 
 class SetFacts(NamedTuple):
@@ -108,6 +109,9 @@ def _pod(pod: Manifest, first: int) -> PodFacts:
         trouble=pod_trouble(pod) or "",
         uid=metadata["uid"],
         version=metadata["resourceVersion"],
+        restarts=sum(
+            int(each.get("restartCount", 0)) for each in (pod.get("status") or {}).get("containerStatuses") or ()
+        ),
     )
 
 

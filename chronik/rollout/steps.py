@@ -16,11 +16,22 @@ EVERY_POD = 1_000_000
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
+class Pins(NamedTuple):
+    """Which revision the Service of a blue-green workload leads to, and which its preview; empty for all of them.
+
+    `delay` is how many seconds the old pods stay after the switch.
+    """
+
+    service: str = ""
+    preview: str = ""
+    delay: int = 30
+
+
 class Staged(NamedTuple):
     """One StatefulSet or Deployment in the order of components. `votes`: its pods are a quorum.
 
     `pending` says that its new template is not written yet, or has only just been. `returns` says that it cannot be
-    written before the pods of an earlier candidate are gone.
+    written before the pods of an earlier candidate are gone. `pins` are there if it is blue-green.
     """
 
     component: ComponentName
@@ -28,11 +39,12 @@ class Staged(NamedTuple):
     votes: bool = False
     pending: bool = False
     returns: bool = False
+    pins: Pins | None = None
 
     @property
     def has_canary(self) -> bool:
         """Whether there are pods enough for one to go ahead."""
-        return self.facts.replicas > 1
+        return self.facts.replicas > 1 or self.pins is not None
 
     @property
     def allowed(self) -> int:
@@ -50,32 +62,46 @@ class Staged(NamedTuple):
 
 
 class Move(NamedTuple):
-    """What to do to a workload: give it a partition, let it go, or delete a pod of it; `reason` says why."""
+    """What to do to a workload; `reason` says why.
+
+    It gets a partition, is let go, a pod of it is deleted, or its Service or `preview` is pinned to a revision.
+    """
 
     staged: Staged
-    what: Literal["partition", "release", "delete"]
+    what: Literal["partition", "release", "delete", "pin", "preview"]
     reason: str
     partition: int = 0
     pod: PodFacts | None = None
-
-
-class Gates(NamedTuple):
-    """What holds a canary up besides its pods. `closed` says why no restart may begin, empty if any may."""
-
-    closed: str = ""
-
-
-OPEN = Gates()
+    revision: str = ""
 
 
 def begins_restart(moves: Iterable[Move]) -> bool:
-    """Return whether moves take pods that are well; a set that is held more, or a pod that is ill, is no restart."""
-    return any(
-        each.what == "release"
-        or (each.what == "partition" and each.partition < each.staged.facts.partition)
-        or (each.what == "delete" and each.pod is not None and each.pod.ready)
-        for each in moves
-    )
+    """Return whether moves take pods that are well, or clients from them.
+
+    A set that is held more, or a pod that is ill, is no restart; nor that old pods go from which clients were switched.
+    """
+    return any(map(_begins_restart, moves))
+
+
+def _begins_restart(move: Move) -> bool:
+    facts, pins = move.staged.facts, move.staged.pins
+    switched = pins is not None and pins.service == facts.update
+    match move.what:
+        case "release":
+            return not switched
+        case "partition":
+            return move.partition < facts.partition
+        case "delete":
+            return move.pod is not None and move.pod.ready
+        case "pin":
+            return move.revision == facts.update != facts.current
+        case "preview":
+            return False
+
+
+def not_ready(pod: PodFacts) -> str:
+    """Return that a pod is not ready, and why, in words."""
+    return f"pod {pod.name} is not ready: {pod.trouble.removeprefix(f'{pod.name}: ') or 'it starts'}"
 
 
 class Command(NamedTuple):

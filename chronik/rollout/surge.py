@@ -50,15 +50,25 @@ class DeploymentFacts(SetFacts):
         return True
 
 
-def held_fields(replicas: int, partition: int) -> dict[str, Any]:
-    """Return the fields of a Deployment's spec that hold it, by the terms of a StatefulSet."""
-    surge = max(1, replicas - partition)
+def held_fields(surge: int, *, paused: bool) -> dict[str, Any]:
+    """Return the fields of a Deployment's spec that hold it, with so many pods more than it asks for.
+
+    A paused one that has more pods than that is scaled down, its old pods too: so what is paused keeps its surge.
+    """
     return {
-        "paused": partition >= replicas,
+        "paused": paused,
         "minReadySeconds": _NEVER_AVAILABLE,
         "progressDeadlineSeconds": _NO_DEADLINE,
         "strategy": {"rollingUpdate": {"maxSurge": surge}},
     }
+
+
+def surge_of(live: Manifest | None) -> int:
+    """Return how many pods a Deployment may have more while it is held; before that, one."""
+    strategy = ((live or {}).get("spec") or {}).get("strategy") or {}
+    surge = (strategy.get("rollingUpdate") or {}).get("maxSurge")
+    held = live is not None and applied_fields(live, ROLLOUT_MANAGER) is not None
+    return surge if held and isinstance(surge, int) else 1
 
 
 def may_hold(desired: Manifest) -> bool:
@@ -77,15 +87,23 @@ def without_surge(desired: Manifest) -> Manifest:
     return desired | {"spec": desired["spec"] | {"strategy": strategy | {"rollingUpdate": rolling}}}
 
 
+def without_selector(desired: Manifest) -> Manifest:
+    """Return a Service that does not say which pods it leads to, for as long as that is pinned."""
+    spec = {name: value for name, value in desired["spec"].items() if name != "selector"}
+    return desired | {"spec": spec}
+
+
+def is_on_its_way(live: Manifest) -> bool:
+    """Return whether a Deployment is held, or has pods that are not of its newest revision."""
+    status, count = live.get("status") or {}, live["spec"].get("replicas", 1)
+    seen = status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
+    done = seen and status.get("updatedReplicas") == status.get("replicas") == count
+    return applied_fields(live, ROLLOUT_MANAGER) is not None or not done
+
+
 def is_settled(live: Manifest, pods: Iterable[Manifest]) -> bool:
     """Return whether a Deployment is at rest, so that its pods say all of its revisions."""
-    status, count = live.get("status") or {}, live["spec"].get("replicas", 1)
-    return (
-        applied_fields(live, ROLLOUT_MANAGER) is None
-        and status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
-        and status.get("updatedReplicas") == status.get("replicas") == count
-        and len({each.revision for each in _pods(live, pods)}) == 1
-    )
+    return not is_on_its_way(live) and len({each.revision for each in _pods(live, pods)}) == 1
 
 
 def deployment_facts(
@@ -100,8 +118,7 @@ def deployment_facts(
     spec, status = live["spec"], live.get("status") or {}
     held, paused = applied_fields(live, ROLLOUT_MANAGER) is not None, bool(spec.get("paused"))
     replicas = int(spec.get("replicas", 1))
-    surge = ((spec.get("strategy") or {}).get("rollingUpdate") or {}).get("maxSurge", 1)
-    partition = (EVERY_POD if paused else replicas - int(surge)) if held else 0
+    partition = (EVERY_POD if paused else replicas - surge_of(live)) if held else 0
     update = next((each["metadata"]["name"] for each in sets if template_of(each) == _plain(spec["template"])), "")
     if not sets and found:
         update = found[0].revision

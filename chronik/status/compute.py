@@ -21,6 +21,7 @@ from chronik.api.components import (
 from chronik.manifest import Manifest, ObjectRef, component_of
 from chronik.plan.actions import ROLLOUT_MANAGER
 from chronik.plan.drift import applied_fields
+from chronik.status.archive import archive_state
 from chronik.status.health import Health, State, health, pod_ready
 from chronik.status.replication import mirror_statuses, summary
 
@@ -51,7 +52,7 @@ OWN_CONDITIONS = frozenset(
         *("Ready", *(f"{each.title}Ready" for each in COMPONENTS.values()), "Reconciling", "Stalled", "Progressing"),
         *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
         *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
-        *("RolloutHalted", "Recovering", "RestartPending", "WindowsUsable"),
+        *("RolloutHalted", "Archiving", "Recovering", "RestartPending", "WindowsUsable", "AnalysisConclusive"),
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""
@@ -154,7 +155,7 @@ def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
         "readyReplicas": {each.count_field: _ready_of(found, each) for each in types},
         "conditions": merge_conditions(
             observed.previous.get("conditions") or (),
-            [*_conditions(found, observed), *_replication(cluster, observed)],
+            [*_conditions(found, observed), *_replication(cluster, observed), *_archive(cluster, observed)],
             now,
             observed.generation,
         ),
@@ -291,6 +292,15 @@ def _replication(cluster: Cluster, observed: Observation) -> list[Condition]:
         return []
     reason, message = summary(found)
     return [condition("Replicating", met=reason == "Replicating", reason=reason, message=message)]
+
+
+def _archive(cluster: Cluster, observed: Observation) -> list[Condition]:
+    """Return whether the metastore's log is received, if it is to be. It is no part of Ready either."""
+    found = archive_state(cluster, observed.objects, observed.pods)
+    if found is None:
+        return []
+    reason, message = found
+    return [condition("Archiving", met=reason == "Archiving", reason=reason, message=message)]
 
 
 def _waiting(unready: Iterable[ComponentStatus]) -> str:

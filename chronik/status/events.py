@@ -40,7 +40,8 @@ class Announcement(NamedTuple):
 
 def announcements(report: Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
     """Return the Events of a pass: for what it did, and for what it changed in the status."""
-    return [*_of_actions(report.written), *_of_rollout(before, after), *_of_conditions(before, after)]
+    told = [*_of_rollout(before, after), *_of_analysis(before, after)]
+    return [*_of_actions(report.written), *told, *_of_conditions(before, after)]
 
 
 _ROLLOUT_PHASES = {
@@ -62,6 +63,14 @@ def _of_rollout(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Ann
     step = f", step {now['step']} of {now['of']}" if 0 < now.get("step", 0) <= now.get("of", 0) else ""
     message = f": {now['message']}" if now.get("message") else ""
     return [Announcement("Normal", reason, f"Candidate {now['candidate']}{step}{message}")]
+
+
+def _of_analysis(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
+    """Return which metrics of a canary have just been out of bounds; what comes of it is a condition's to tell."""
+    old = {each["name"]: each["failures"] for each in (before.get("rollout") or {}).get("analysis") or ()}
+    new = (after.get("rollout") or {}).get("analysis") or ()
+    worse = (each for each in new if each["failures"] > old.get(each["name"], 0))
+    return [Announcement("Warning", "MetricBreached", each["message"]) for each in worse]
 
 
 def _of_actions(written: Iterable[Result]) -> list[Announcement]:
@@ -124,12 +133,14 @@ _GOOD = frozenset(
         "Replicating",
         "BackupsCurrent",
         "WindowsUsable",
+        "AnalysisConclusive",
+        "Archiving",
     }
 )
 _TOLD_CONDITIONS = (
     *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
     *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
-    *("RolloutHalted", "RestartPending", "WindowsUsable"),
+    *("RolloutHalted", "Archiving", "RestartPending", "WindowsUsable", "AnalysisConclusive"),
 )
 _NO_NEWS = frozenset({"ObjectsNotReady"})
 """Reasons that come and go as objects start."""

@@ -17,7 +17,7 @@ from chronik.manifest import (
     ClusterKey,
     ObjectRef,
     component_of,
-    is_mirror,
+    is_beside,
 )
 from chronik.status.health import Health, State, health
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 def takes_time(manifest: Manifest) -> bool:
     """Return whether an object becomes ready only some time after it was applied, and its cluster waits for that.
 
-    A mirror is ready while its source is there: no cluster waits for another.
+    A mirror is ready while its source is there, and an archive while its store is: no cluster waits for those.
     """
-    if is_mirror(manifest):
+    if is_beside(manifest):
         return False
     if manifest["kind"] == "Service":
         return bool(manifest["spec"].get("type") == "LoadBalancer")

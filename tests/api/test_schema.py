@@ -525,3 +525,15 @@ def test_hostile_documents_get_a_short_answer():
 
     assert 0 < len(found) <= MOST_PROBLEMS + 1
     assert all(len(p.message) < 400 and p.message.isprintable() for p in found)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_defaults_that_are_taken_away_come_back(path):
+    """A document without what is filled in is shorter, and is the same once that is filled in again."""
+    whole = SCHEMA.apply_defaults(yaml.safe_load(path.read_text()))
+    short = SCHEMA.without_defaults(whole)
+
+    assert SCHEMA.apply_defaults(short) == whole
+    assert "topology" not in short["spec"] or short["spec"]["topology"] == "Unified"

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import kubernetes_validate
 import pytest
 
-from chronik.backups.manifests import DUMP_COMMAND, FORGET_COMMAND, JobOf, job, snapshot
+from chronik.backups.manifests import (
+    DUMP_COMMAND,
+    FORGET_COMMAND,
+    RECORD_COMMAND,
+    RESTORE_TEST_COMMAND,
+    JobOf,
+    dump_command,
+    job,
+    snapshot,
+)
 from chronik.offline import loading
 
 S3 = {"bucket": "acme-backups", "region": "eu-central-1"}
@@ -59,6 +69,15 @@ def made(destination, connection=CREDENTIALS, command=DUMP_COMMAND):
             },
         ),
         ({"claim": {"name": "backups"}}, {"CHRONIK_STORE": "file:///mnt/backups"}),
+        ({"gcs": {"bucket": "acme", "prefix": "a"}}, {"CHRONIK_STORE": "gs://acme/a"}),
+        (
+            {"azure": {"container": "acme", "account": "acmestore", "credentialsSecret": "k"}},
+            {
+                "CHRONIK_STORE": "az://acme",
+                "AZURE_STORAGE_ACCOUNT_NAME": "acmestore",
+                "CHRONIK_STORE_CREDENTIALS": "/etc/chronik/backup",
+            },
+        ),
     ],
 )
 def test_stores(destination, expected):
@@ -120,3 +139,50 @@ def test_a_snapshot_belongs_to_its_backup_unless_it_is_to_be_kept(on_delete):
     owners = found["metadata"].get("ownerReferences", [])
     assert [each["kind"] for each in owners] == (["ChronikBackup"] if on_delete == "Delete" else [])
     assert "app.kubernetes.io/managed-by" not in found["metadata"]["labels"], "it would be pruned with its cluster"
+
+
+def with_backup(**more):
+    """Return a Job of a cluster whose `spec.backup` has more in it."""
+    found = cluster({"s3": S3})
+    section = {**found.spec["backup"], **more}
+    return replace(found, spec={**found.spec, "backup": section})
+
+
+def container_of(found):
+    """Return the container of a Job."""
+    return found["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_keys_are_files_of_which_the_first_encrypts():
+    """The keys of `spec.backup.encryption` are mounted by name, in their order, whatever the Job does."""
+    keyed = with_backup(encryption={"secret": "k", "keys": ["2027.key", "2026.key"]})
+    _, found = job(JobOf(BACKUP, keyed, "b-x", RESTORE_TEST_COMMAND, "x"), loading.template_renderer())
+    kubernetes_validate.validate(found, "1.36", strict=True)
+    environment = {each["name"]: each.get("value") for each in container_of(found)["env"]}
+    volume = next(each for each in found["spec"]["template"]["spec"]["volumes"] if each["name"] == "key")
+
+    assert environment["CHRONIK_BACKUP_KEY"] == "/etc/chronik/backup-key/2027.key:/etc/chronik/backup-key/2026.key"
+    assert [each["key"] for each in volume["secret"]["items"]] == ["2027.key", "2026.key"]
+    assert container_of(found)["args"] == ["backup", "verify", "--restore-test", "--id", "uid-b"]
+    assert found["spec"]["ttlSecondsAfterFinished"] == 600
+
+
+def test_an_archived_metastore_is_copied_whole():
+    """Where the log is received, the Job copies the server, which is what can be recovered to a moment."""
+    archived = with_backup(metastore={"method": "Dump", "image": "x", "archive": {"enabled": True, "interval": "10s"}})
+
+    assert dump_command(archived) == ("backup", "base")
+    assert dump_command(cluster({"s3": S3})) == DUMP_COMMAND
+
+
+def test_the_description_is_a_file_of_the_pod():
+    """The text travels in an annotation of the pod, byte for byte, and the command is told the file."""
+    text = '{"a":"ü \\"{{ x }}"}'
+    _, found = job(JobOf(BACKUP, cluster({"s3": S3}), "b-x", RECORD_COMMAND, "x", text), loading.template_renderer())
+    kubernetes_validate.validate(found, "1.36", strict=True)
+    template = found["spec"]["template"]
+    (volume,) = [each for each in template["spec"]["volumes"] if each["name"] == "record"]
+
+    assert template["metadata"]["annotations"] == {"chronik.stream/backup-record": text}
+    assert volume["downwardAPI"]["items"][0]["path"] == "backup.json"
+    assert container_of(found)["args"][-2:] == ["--describe", "/etc/chronik/record/backup.json"]

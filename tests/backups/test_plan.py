@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from support.snapshots import result
 
 from chronik.backups.deletion import Remains, plan_deletion
+from chronik.backups.jobs import LONGEST_RECORD
 from chronik.backups.parts import job_name, size_of
-from chronik.backups.plan import Make, Remove, Seen, plan_backup
+from chronik.backups.plan import plan_backup
+from chronik.backups.steps import Make, Remove, Seen
+from chronik.backups.verification import VERIFY, asked_for, plan_verification
 from chronik.manifest import BACKUP_LABEL
 from chronik.offline import loading
 
@@ -76,7 +81,8 @@ def test_the_first_step_writes_down_what_there_is_to_do():
 
     assert plan.makes == ()
     assert [each["snapshot"] for each in plan.status["volumes"]] == ["b-controller-0", "b-ingest-9", "b-ingest-10"]
-    assert plan.status["metastore"] == {"ready": False}
+    assert plan.status["metastore"] == {"method": "Dump", "ready": False}
+    assert plan.status["cluster"]["images"].keys() == {"controller", "ingest"}
     assert (plan.status["phase"], plan.status["startedAt"]) == ("Running", NOW)
     assert plan.status["cluster"]["generation"] == 3
 
@@ -262,6 +268,16 @@ def test_a_backup_that_never_began_goes_at_once():
     assert (plan.done, plan.forget, plan.removes) == (True, "", ())
 
 
+def test_a_dump_is_forgotten_after_all_that_writes():
+    """A Job that still puts the description beside the dump is stopped before anything is forgotten."""
+    going = backup({"metastore": {"ready": True}, "phase": "Completed"})
+    working = Remains(others=(job(name="b-record"),), image="x")
+
+    plan = plan_deletion(going, working, NOW)
+    assert ([each.name for each in plan.removes], plan.forget, plan.done) == (["b-record"], "", False)
+    assert plan_deletion(going, Remains(image="x"), NOW).forget == "b-forget"
+
+
 def test_the_dump_is_forgotten_after_the_job_that_makes_it():
     """A Job under way is stopped before another removes what it wrote; then the backup goes."""
     stopping = plan_deletion(backup(DUMPED), Remains(dump=job(), image="x"), NOW)
@@ -293,3 +309,117 @@ def test_what_cannot_be_forgotten_is_told(remains):
     assert not plan.done
     told = next(each for each in plan.status["conditions"] if each["type"] == "ForgetFailed")
     assert "chronik backup delete --leave-data b" in told["message"]
+
+
+# --- the description in the store -------------------------------------------------------------------------------------
+
+
+def dumped(**more):
+    """Return a backup whose dump and snapshots are all ready, and what is there of it."""
+    begins = begun()
+    status = dict(begins["status"], metastore={"method": "Dump", "ready": True, "cutAt": NOW, "verified": True})
+    names = [each["snapshot"] for each in status["volumes"]]
+    ready = {
+        name: snapshot(name, creationTime=SOON, readyToUse=True, boundVolumeSnapshotContentName="x") for name in names
+    }
+    return backup(status), Seen(**{"claims": CLAIMS, "snapshots": ready} | more)
+
+
+def test_a_backup_is_described_beside_its_dump():
+    """What the store gets is the completed ChronikBackup: another Kubernetes needs nothing else to know its parts."""
+    plan = plan_backup(*dumped(), SOON)
+    (made,) = plan.makes
+    told = json.loads(made.text)
+
+    assert (made.part, made.name, plan.status["phase"]) == ("record", "b-record", "Finalizing")
+    assert (told["kind"], told["metadata"]["uid"], told["spec"]["cluster"]) == ("ChronikBackup", "uid-b", "c")
+    assert (told["status"]["phase"], told["status"]["usable"], told["status"]["cutAt"]) == ("Completed", True, SOON)
+    assert [each["snapshot"] for each in told["status"]["volumes"]] == ["b-controller-0", "b-ingest-9", "b-ingest-10"]
+
+
+@pytest.mark.parametrize(
+    ("there", "phase", "record", "told"),
+    [
+        ({"record": job(name="b-record")}, "Finalizing", {}, None),
+        (
+            {"record": job("Complete"), "recorded": {"result": "ok", "object": "s3://x"}},
+            "Finalizing",
+            {"object": "s3://x"},
+            "True",
+        ),
+        ({"record": job("Failed"), "recorded": {"message": "full"}}, "Finalizing", {"error": "full"}, "False"),
+        ({"record": job("Complete")}, "Finalizing", {}, None),
+        ({"errors": {"b-record": "quota"}}, "Completed", {"error": "quota"}, "False"),
+    ],
+)  # fmt: skip
+def test_a_description_that_is_not_stored_is_told_and_fails_nothing(there, phase, record, told):
+    """The Job is waited for and removed; a backup whose description could not be stored is completed, and says so."""
+    begins, around = dumped(**there)
+    plan = plan_backup(begins, around, SOON)
+    said = {each["type"]: each["status"] for each in plan.status["conditions"]}
+
+    assert (plan.status["phase"], plan.status["record"], said.get("Recorded")) == (phase, record, told)
+    if record:
+        over = plan_backup(backup(plan.status), dumped()[1], SOON)
+        assert (over.status["phase"], over.status["usable"], over.status["record"]) == ("Completed", True, record)
+
+
+def test_a_description_that_is_too_long_for_an_annotation_is_told():
+    """Beyond what an annotation may have nothing is tried, and the backup is completed all the same."""
+    begins, around = dumped()
+    begins["status"]["cluster"]["spec"] = {"long": "x" * LONGEST_RECORD}
+    plan = plan_backup(begins, around, SOON)
+
+    assert plan.status["phase"] == "Completed"
+    assert "240,000 bytes" in plan.status["record"]["error"]
+
+
+# --- checks that are asked for ----------------------------------------------------------------------------------------
+
+
+def checked(asked="1 restore-test", **known):
+    """Return a completed backup that is to be checked."""
+    found = backup({"phase": "Completed", "usable": True, "metastore": {"ready": True, "verified": True}} | known)
+    found["metadata"]["annotations"] = {VERIFY: asked}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("there", "result", "usable"),
+    [
+        ((job("Complete"), {"result": "ok", "rows": 7}), "Passed", True),
+        ((job("Failed"), {"reason": "BackupDamaged", "message": "changed"}), "Failed", False),
+        ((job("Failed"), {"reason": "BackupNotFound", "message": "gone"}), "Failed", False),
+        ((job("Failed"), {"reason": "StoreUnreachable", "message": "away"}), "Unknown", True),
+        ((job("Failed"), None), "Unknown", True),
+        ((job("Complete"), None), "Unknown", True),
+        ((job(), None), "Running", True),
+    ],
+)
+def test_only_a_dump_that_is_known_to_be_bad_makes_a_backup_unusable(there, result, usable):
+    """Damage and loss do; what could not be found out changes nothing, and is told as that."""
+    plan = plan_verification(checked(), "1 restore-test", *there, SOON)
+
+    assert (plan.status["verification"]["result"], plan.status["usable"]) == (result, usable)
+    assert plan.waits == (result == "Running")
+    assert bool(plan.removes) == (result != "Running")
+
+
+def test_each_request_is_checked_once():
+    """A new text in the annotation asks once more, with a Job of its own; one that was answered does not."""
+    first = plan_verification(checked(), "1 restore-test", None, None, SOON)
+    (made,) = first.makes
+    assert (made.part, made.restore_test) == ("verify", True)
+    done = plan_verification(checked(), "1 restore-test", job("Complete"), {"result": "ok", "rows": 7}, SOON)
+    assert asked_for(checked(**done.status)) == ""
+    assert asked_for(checked("2", **done.status)) == "2"
+    again = plan_verification(checked("2", **done.status), "2", None, None, SOON)
+    assert (again.makes[0].name != made.name, again.makes[0].restore_test) == (True, False)
+    assert asked_for(backup({"phase": "Failed"}) | {"metadata": checked()["metadata"]}) == ""
+
+
+def test_snapshots_alone_cannot_be_checked():
+    """A backup without a dump is not called checked."""
+    plan = plan_verification(checked(metastore=None), "1", None, None, SOON)
+
+    assert plan.status["verification"]["result"] == "Unknown"

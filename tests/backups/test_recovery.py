@@ -494,12 +494,20 @@ def test_a_volume_that_was_not_made_from_the_snapshot_starts_nothing(got, why, k
 
 def test_a_metastore_that_is_not_restored_starts_nothing_and_is_tried_again():
     """A Job that failed is told in its own words; five minutes later it is removed, and so made anew."""
-    said = {"result": "failed", "message": "database d: it is not empty", "hint": "Restore into a new database."}
+    said = {
+        "result": "failed",
+        "message": "database d: it is not empty",
+        "hint": "Say --allow-overwrite.",
+        "reason": "DatabaseNotEmpty",
+    }
     failed = there(*NODES, job=job("Failed"), result=said)
     found = plan(failed, BEGUN)
     assert found.refused == (
         "MetastoreNotRestored",
-        "The metastore was not restored: database d: it is not empty. Restore into a new database.",
+        (
+            "The metastore was not restored: database d: it is not empty."
+            " Empty it, or name another database in a new cluster."
+        ),
     )
     assert (found.removes, found.starts) == ((), False)
 

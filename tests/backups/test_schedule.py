@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chronik.backups.cluster import plan_backups
 from chronik.backups.document import scheduled_at
-from chronik.backups.retention import expired
+from chronik.backups.retention import expired, in_use
 from chronik.backups.schedule import ScheduleError, look, next_due
 from chronik.manifest import SCHEDULE_LABEL
 from chronik.offline import loading
@@ -22,12 +22,13 @@ DAYS = 400
 
 def schedule(cron="0 2 * * *", zone="Etc/UTC", **more):
     """Return a schedule with its defaults."""
-    given = {"name": "nightly", "last": 7, "age": None, "late": "1h", "suspend": False} | more
+    given = {"name": "nightly", "last": 7, "age": None, "late": "1h", "suspend": False, "immediate": False} | more
     return {
         "name": given["name"],
         "cron": cron,
         "timeZone": zone,
         "suspend": given["suspend"],
+        "immediate": given["immediate"],
         "startingDeadline": given["late"],
         "keep": {"last": given["last"], "maxAge": given["age"]},
     }
@@ -117,6 +118,20 @@ def test_a_new_schedule_begins_with_its_next_due_time():
     found = look(schedule(), {}, [], "2026-11-29T02:00:30Z", paused=False)
 
     assert (found.now_due, found.state["next"]) == ("", "2026-11-30T02:00:00Z")
+
+
+def test_an_immediate_schedule_makes_its_first_backup_at_once():
+    """With `immediate` the first one is due when the schedule is first seen, once, and not while it rests."""
+    now = schedule("0 2 1 1 *", immediate=True)
+    seen = look(now, {}, [], "2026-06-01T12:00:42Z", paused=False)
+    assert seen.now_due == "2026-06-01T12:00:00Z"
+    assert look(now, {}, [], "2026-06-01T12:00:42Z", paused=True).now_due == ""
+    lost = look(now, seen.state, [], "2026-06-01T12:05:00Z", paused=False)
+    assert lost.now_due == "2026-06-01T12:05:00Z", "it could not be made, so it is due still"
+    made = [backup("2026-06-01T12:00:00Z")]
+    after = look(now, seen.state, made, "2026-06-01T12:05:00Z", paused=False)
+    assert after.now_due == ""
+    assert look(now, after.state, [], "2026-06-01T12:06:00Z", paused=False).now_due == "", "somebody deleted it"
 
 
 def test_missed_runs_are_caught_up_once():
@@ -211,6 +226,15 @@ def test_the_newest_usable_backup_never_goes(made, last, age):
     assert len(left) <= last
     if usable:
         assert max(map(scheduled_at, left)) == max(map(scheduled_at, usable))
+
+
+@pytest.mark.parametrize(
+    ("recovery", "used"),
+    [({}, set()), ({"phase": "Claims", "backupUID": "u"}, {"u"}), ({"phase": "Recovered", "backupUID": "u"}, set())],
+)
+def test_a_backup_that_a_cluster_is_made_from_is_in_use(recovery, used):
+    """Until a recovery is over, its backup is not let go of; after that it may be."""
+    assert in_use([{"metadata": {"name": "new"}, "status": {"recovery": recovery}}, {"metadata": {}}]) == used
 
 
 def test_400_days_of_schedules_are_as_calculated_otherwise():

@@ -71,7 +71,7 @@ async def test_a_disaster_and_the_way_back(place, played, volumes, chronik):
         assert made["spec"]["metastore"]["connection"]["database"] == "second"
         assert made["metadata"]["labels"] == {"example.com/shard": place.name}
         shown = (await chronik("status", "n")).out
-        assert all(each in shown for each in ("Recovery", "b, recovered, ", f"{cut}, the metastore "))
+        assert all(each in shown for each in ("Recovery", "b, recovered ", f"{cut}, the metastore "))
 
 
 async def test_a_dry_run_prints_the_document_for_git(place, played, volumes, chronik):
@@ -86,6 +86,8 @@ async def test_a_dry_run_prints_the_document_for_git(place, played, volumes, chr
             "namespace": place.name,
             "labels": {"example.com/shard": place.name},
         }
+        assert "topology" not in document["spec"], "what the server fills in is left out"
+        assert document["spec"]["ingestNodes"] == 2
         assert document["spec"]["bootstrap"] == {"recovery": {"from": {"backup": "b"}, "nodes": "More"}}
         assert "names the old one's database, which has to be empty" in done.err
         assert await place.get(CLUSTER, "n") is None

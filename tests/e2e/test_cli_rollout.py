@@ -9,7 +9,8 @@ import pytest
 from support.cli_place import run
 from support.operators import Namespace, small
 
-from chronik.manifest import CLUSTER, ROLLOUT_ANNOTATION, ROLLOUT_NOW_ANNOTATION
+from chronik.manifest import CLUSTER, REVISION, ROLLOUT_ANNOTATION, ROLLOUT_NOW_ANNOTATION
+from chronik.rollout.history import kept_spec
 
 PAUSED = {
     "phase": "Paused",
@@ -104,10 +105,10 @@ def test_restarts_begin_now(place):
     until = datetime.fromisoformat(annotations[ROLLOUT_NOW_ANNOTATION])
 
     assert timedelta(minutes=119) < until - datetime.now(UTC) <= timedelta(hours=2)
-    assert done.returncode == 0
-    assert done.stdout.endswith("; it has no windows, so they always may\n")
+    assert done.code == 0
+    assert done.out.endswith("; it has no windows, so they always may\n")
     refused = chronik(place, "now", "c", "--for", "169h")
-    assert (refused.returncode, "at most 7 days" in refused.stderr) == (2, True)
+    assert (refused.code, "at most 7 days" in refused.err) == (2, True)
 
 
 def test_what_waits_for_a_window_is_shown(place):
@@ -116,4 +117,74 @@ def test_what_waits_for_a_window_is_shown(place):
     path = place.path(CLUSTER, "c", "status")
     asyncio.run(place.call("PATCH", path, {"status": {"pendingRestarts": pending}}, patch="merge"))
 
-    assert "  waits for a window, which opens at 2026-11-30T01:00:00Z: c-ingest" in chronik(place, "status", "c").stdout
+    assert "  waits for a window, which opens at 2026-11-30T01:00:00Z: c-ingest" in chronik(place, "status", "c").out
+
+
+# --- history and undo -------------------------------------------------------------------------------------------------
+
+
+def kept(place, generation, **spec):
+    """Keep a spec, as the operator does once all pods have run it; return its digest."""
+    document = asyncio.run(place.cluster("c"))
+    document["spec"] |= spec
+    document["metadata"]["generation"] = generation
+    manifest = kept_spec(document)
+    asyncio.run(place.call("PATCH", place.path(REVISION, manifest["metadata"]["name"]), manifest, fieldManager="suite"))
+    return manifest["metadata"]["name"].rpartition("-")[2]
+
+
+def test_undo(place):
+    """An undo gives the document the newest other spec back that was kept, or the one that is named."""
+    done = chronik(place, "undo", "c")
+    assert (done.code, "no spec is kept yet" in done.err) == (2, True)
+    first = kept(place, 1, controllers=5, podAnnotations={"a": "b"})
+    second = kept(place, 2, controllers=3)
+    kept(place, 3)
+    before = asyncio.run(place.cluster("c"))["spec"]
+    lines = chronik(place, "history", "c").out.splitlines()
+    assert [line.split()[2] for line in lines] == ["3", "2", "1"]
+    assert "as the document is now" in lines[0]
+    printed = chronik(place, "undo", "c", "--print")
+    assert "controllers: 3" in printed.out
+    assert asyncio.run(place.cluster("c"))["spec"] == before
+    assert chronik(place, "undo", "c").code == 0
+    assert asyncio.run(place.cluster("c"))["spec"]["controllers"] == 3
+    assert chronik(place, "undo", "c", "--to", first).code == 0
+    assert asyncio.run(place.cluster("c"))["spec"]["podAnnotations"] == {"a": "b"}
+    assert chronik(place, "undo", "c", "--to", second).code == 0
+    assert not asyncio.run(place.cluster("c"))["spec"]["podAnnotations"]
+    done = chronik(place, "undo", "c", "--to", "00000000")
+    assert (done.code, first in done.err) == (2, True)
+
+
+def test_undo_leaves_what_git_brings(place):
+    """A spec that Argo CD applies is not changed, and the way by a commit is named; its document is still printed."""
+    kept(place, 1, controllers=5)
+    document = small(place.name)
+    asyncio.run(place.call("PATCH", place.path(CLUSTER, "c"), document, fieldManager="argocd-controller", force="true"))
+    done = chronik(place, "undo", "c")
+    assert (done.code, "Argo CD brings its spec from Git" in done.err, "Revert the commit" in done.err) == (
+        2,
+        True,
+        True,
+    )
+    assert "controllers: 5" in chronik(place, "undo", "c", "--print").out
+    assert asyncio.run(place.cluster("c"))["spec"]["controllers"] == 1
+
+
+CODES = {
+    0: {"phase": "Complete", "candidate": "3f2a91c0"},
+    1: {"phase": "Halted"},
+    6: {"phase": "Paused", "message": "until 2026-01-01T12:10:00Z"},
+    7: {"phase": "Paused", "message": "until it is promoted"},
+}
+
+
+def test_status_waits(place):
+    """With --wait the exit code says whether a canary is through, has failed, is not yet so far, or wants a person."""
+    generation = asyncio.run(place.cluster("c"))["metadata"]["generation"]
+    for code, rollout in CODES.items():
+        path = place.path(CLUSTER, "c", "status")
+        status = {"observedGeneration": generation, "rollout": {**PAUSED, **rollout}}
+        asyncio.run(place.call("PATCH", path, {"status": status}, patch="merge", fieldManager="suite"))
+        assert chronik(place, "status", "c", "--wait", "--timeout", "1s").code == code

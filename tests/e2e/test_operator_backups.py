@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from support.operator_process import OperatorProcess
 from support.operators import Namespace, eventually, running, small, with_condition
 from support.snapshots import Played, backup_of, install_snapshots
 
-from chronik.manifest import BACKUP, CLUSTER, JOB, SNAPSHOT, SNAPSHOT_CONTENT
+from chronik.manifest import BACKUP, CLUSTER, JOB, KIND_BY_NAME, SNAPSHOT, SNAPSHOT_CONTENT
 from chronik.offline import loading
 from chronik.operator.cache.cache import Selection
 
@@ -25,6 +26,7 @@ SECTION = {
     "destination": {"s3": {"bucket": "acme-backups", "region": "eu-central-1", "credentialsSecret": "backup-s3"}},
 }
 IMAGE = "chronik/operator:1.0"
+DEPLOYMENT = KIND_BY_NAME["Deployment"]
 
 
 @pytest.fixture
@@ -108,6 +110,130 @@ async def test_a_backup_has_all_parts_in_their_order(place):
             return {"BackupStarted", "BackupCompleted"} <= (await place.events()).keys()
 
         await eventually(told)
+
+
+async def test_a_completed_backup_is_described_in_the_store(place):
+    """A Job puts the whole ChronikBackup beside the dump; if it cannot, the backup is usable and says so."""
+    played = Played(place)
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        await place.create(backup_of(place))
+        backup = await ended(place, "b", "Completed")
+        (text,) = played.records
+        told = json.loads(text)
+        assert told["metadata"]["uid"] == backup["metadata"]["uid"]
+        assert [each["snapshot"] for each in told["status"]["volumes"]] == ["b-controller-0", "b-ingest-0"]
+        assert backup["status"]["record"] == {"object": "s3://acme-backups/x/backup.json"}
+
+        played.jobs["record"] = "failed"
+        await place.create(backup_of(place, "silent"))
+        backup = await ended(place, "silent", "Completed")
+        assert backup["status"]["usable"] is True
+        assert condition(backup, "Recorded")[:2] == ("False", "NotRecorded")
+        assert "the store is full" in condition(backup, "Recorded")[2]
+        assert await place.list(JOB) == []
+
+
+async def test_a_backup_is_checked_when_somebody_asks(place):
+    """`chronik backup verify NAME` has a Job check the dump; damage makes the backup unusable, and is told."""
+    played = Played(place)
+    flags = ("--kubeconfig", str(place.server.kubeconfig), "-n", place.name)
+
+    async def verify(*arguments: str) -> Any:
+        return await asyncio.to_thread(run, "backup", "verify", *arguments, *flags)
+
+    async with played.playing(), backing_up(place):
+        await launched(place, played)
+        await place.create(backup_of(place))
+        await ended(place, "b", "Completed")
+        done = await verify("b", "--restore-test", "--wait")
+        assert (done.code, done.out.splitlines()[-1]) == (
+            0,
+            f"ChronikBackup/{place.name}/b: passed, 4,711 rows were restored",
+        ), done.err
+        backup = await place.get(BACKUP, "b")
+        assert condition(backup, "Verified") == ("True", "RestoreTested", "4,711 rows were restored")
+
+        played.jobs["verify"] = "failed"
+        away = await verify("b", "--wait")
+        assert (away.code, "could not be checked: the store is full" in away.err) == (8, True)
+        assert (await place.get(BACKUP, "b"))["status"]["usable"] is True
+
+        played.failure = {"result": "failed", "reason": "BackupDamaged", "message": "chunk 2 was changed"}
+        await asyncio.sleep(1)  # the requests are told apart by the second
+        bad = await verify("b", "--wait")
+        assert (bad.code, "chunk 2 was changed" in bad.err) == (8, True)
+        backup = await place.get(BACKUP, "b")
+        assert (backup["status"]["phase"], backup["status"]["usable"]) == ("Completed", False)
+        assert condition(backup, "Verified")[:2] == ("False", "Damaged")
+
+        async def told() -> bool:
+            return {"BackupVerified", "BackupDamaged"} <= (await place.events()).keys()
+
+        await eventually(told)
+        shown = await asyncio.to_thread(run, "backup", "describe", "b", *flags)
+        assert "Failed. chunk 2 was changed" in shown.out
+        assert await place.list(JOB) == []
+    assert (await verify("x")).code == 3
+    assert (await verify()).code == 2
+    assert (await verify("b", "--id", "b")).code == 2
+
+
+async def test_a_backup_is_made_without_an_operator(place, tmp_path):
+    """`chronik backup create -f` takes the same steps by itself; a rerun by name goes on, and makes nothing twice."""
+    played = Played(place)
+    for part in ("controller", "ingest"):
+        await played.claim("c", part, 0)
+    played.unready.add("data-c-ingest-0")
+    file = tmp_path / "c.yaml"
+    document = small(place.name, backup=SECTION)
+    file.write_text(json.dumps(document))
+    flags = ("--kubeconfig", str(place.server.kubeconfig), "-n", place.name, "-f", str(file))
+
+    async def create(*arguments: str) -> Any:
+        return await asyncio.to_thread(run, "backup", "create", "c", "--name", "b", *arguments, *flags)
+
+    async with played.playing():
+        assert "No image is known" in (await create()).err
+        slow = await create("--image", IMAGE, "--timeout", "4s")
+        assert (slow.code, "goes on" in slow.err) == (6, True)
+        assert "data-c-ingest-0 is cut, and not ready yet" in slow.err
+        assert played.records == []
+
+        played.unready.clear()
+        done = await create("--image", IMAGE)
+        assert done.code == 0, done.err
+        assert "described: s3://acme-backups/x/backup.json" in done.out
+        assert played.order == ["metastore", "data-c-controller-0", "data-c-ingest-0", "metastore"], "the dump is found"
+        told = json.loads(played.records[0])
+        assert told["status"]["usable"] is True
+        assert told["status"]["volumes"][0]["handle"].startswith("handle-")
+        assert await place.list(JOB) == []
+        snapshots = await place.list(SNAPSHOT)
+        assert [each["metadata"]["name"] for each in snapshots] == ["b-controller-0", "b-ingest-0"]
+        assert not any("ownerReferences" in each["metadata"] for each in snapshots)
+        assert await place.list(BACKUP) == []
+
+        played.jobs["metastore"] = "failed"
+        failed = await asyncio.to_thread(run, "backup", "create", "c", "--name", "bad", "--image", IMAGE, *flags)
+        assert (failed.code, "the store is full" in failed.err) == (8, True)
+        assert await place.list(JOB) == []
+
+
+async def test_an_archive_is_run_and_told(place):
+    """With an archive there is a receiver, its state is condition Archiving, and backups copy the whole server."""
+    played = Played(place)
+    archive = {"image": IMAGE, "archive": {"enabled": True}}
+    async with played.playing(), backing_up(place):
+        await launched(place, played, metastore=archive)
+        cluster = await with_condition(place, "c", "Archiving", "False")
+        assert cluster["status"]["phase"] == "Running", "a cluster is ready without its archive"
+        receiver = await place.get(DEPLOYMENT, "c-archive")
+        assert receiver["spec"]["strategy"] == {"type": "Recreate"}
+        await place.create(backup_of(place))
+        backup = await ended(place, "b", "Completed")
+        assert played.order[0] == "base"
+        assert backup["status"]["metastore"]["method"] == "Base"
 
 
 async def test_what_a_driver_says_is_told_part_by_part(place):
@@ -389,6 +515,91 @@ async def test_kills_leave_no_half_backup(place, tmp_path: Path):
         assert not [each for each in await place.list(SNAPSHOT) if each["metadata"]["name"].startswith("b0")]
         assert await place.list(JOB) == []
         assert SNAPSHOT_CONTENT.namespaced is False
+
+
+def _job(name: str) -> Any:
+    async def there(place: Namespace, backup: str) -> bool:
+        return await place.get(JOB, f"{backup}-{name}") is not None
+
+    return there
+
+
+def _says(look: Any) -> Any:
+    async def there(place: Namespace, backup: str) -> bool:
+        found = await place.get(BACKUP, backup)
+        return found is None or bool(look(found, found.get("status") or {}))
+
+    return there
+
+
+MAKING = {
+    "it is claimed": _says(lambda backup, _: backup["metadata"].get("finalizers")),
+    "its parts are written down": _says(lambda _, status: status.get("startedAt")),
+    "it is dumped": _job("metastore"),
+    "the dump is there": _says(lambda _, status: (status.get("metastore") or {}).get("ready")),
+    "the controllers are cut": _says(
+        lambda _, status: any("createdAt" in each for each in status.get("volumes") or ())
+    ),
+    "all is cut": _says(lambda _, status: status.get("cutAt")),
+    "it is described": _job("record"),
+    "it is completed": _says(lambda _, status: status.get("phase") == "Completed"),
+}
+GOING = {
+    "it is being deleted": _says(lambda _, status: status.get("phase") == "Deleting"),
+    "the dump is removed": _job("forget"),
+    "the snapshots are gone": _says(lambda _, status: "snapshots" not in str(status.get("conditions"))),
+}
+
+
+@pytest.mark.slow
+async def test_kills_at_each_phase(place, tmp_path: Path):
+    """44 kills, four at each of eleven moments: never half a backup that can be used, nothing twice, nothing left."""
+    chance = random.Random(44)
+    played = Played(place)
+    arguments = ("-n", place.name, "--no-leader-elect", "--features", "backups", "--backup-image", IMAGE)
+    arguments += ("--backup-poll", "0.1")
+    kills = 0
+
+    async def kill_when(there: Any, name: str) -> None:
+        operator = await asyncio.to_thread(OperatorProcess, place.server.kubeconfig, tmp_path / "log", *arguments)
+        with operator:  # which ends it by SIGKILL
+            await asyncio.to_thread(operator.wait_said, "reconciles", 60)
+            for _ in range(200):
+                if await there(place, name):
+                    break
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(chance.uniform(0, 0.2))
+
+    async with played.playing():
+        async with backing_up(place):
+            await launched(place, played)
+        for number, there in enumerate(MAKING.values()):
+            played.order.clear()
+            name = f"b{number}"
+            await place.create(backup_of(place, name))
+            for _ in range(4):
+                await kill_when(there, name)
+                kills += 1
+                status = (await place.get(BACKUP, name)).get("status") or {}
+                parts = status.get("volumes") or []
+                whole = len(parts) == 2 and all(each.get("ready") for each in parts)
+                assert not status.get("usable") or (whole and status["metastore"]["verified"] and status["record"])
+            async with backing_up(place):
+                await ended(place, name, "Completed")
+            assert played.order == ["metastore", "data-c-controller-0", "data-c-ingest-0"], name
+            assert await place.list(JOB) == []
+        for number, there in enumerate(GOING.values()):
+            name = f"b{number}"
+            await place.delete(BACKUP, name)
+            for _ in range(4):
+                await kill_when(there, name)
+                kills += 1
+            async with backing_up(place):
+                await gone(place, name)
+            assert not [each for each in await place.list(SNAPSHOT) if each["metadata"]["name"].startswith(f"{name}-")]
+            assert await place.list(JOB) == []
+    assert kills == 44
+    assert played.order.count("forget") >= len(GOING)
 
 
 async def test_commands_make_show_and_delete_backups(place):

@@ -4,92 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from itertools import pairwise
 
 import pytest
-from support.kubelet import image_of, is_ready, say, twice, with_rights, writes
+from support.canaries import ALL, NEW, STEPS, Kubelet, command, launched, uids
+from support.kubelet import twice, with_rights, writes
 from support.operator_process import OperatorProcess
 from support.operators import STATEFUL_SET, Namespace, condition, eventually, running, small, with_condition
 
-from chronik.manifest import CLUSTER, POD, ROLLOUT_ANNOTATION
 from chronik.plan.drift import applied_fields
 
 pytestmark = pytest.mark.real  # what a StatefulSet's controller does is for it to say
-
-STEPS = [{"pods": 1, "pause": {}}, {"pods": "60%", "pause": {"duration": "1s"}}]
-NEW = {"ingest": "chronik/ingest:2.0", "controller": "chronik/controller:2.0"}
-ALL = {f"c-controller-{number}" for number in range(3)} | {f"c-ingest-{number}" for number in range(3)}
 
 
 @pytest.fixture
 def place(real_cluster) -> Namespace:
     """Return a fresh namespace of a cluster that has controllers, but no nodes."""
     return Namespace(real_cluster, real_cluster.new_namespace())
-
-
-class Kubelet:
-    """Has pods ready, but for those whose image ends in one that is bad; `most_new` is how many were new at a time."""
-
-    def __init__(self, place, bad=":none"):
-        self.place, self.bad = place, bad
-        self.down = Counter()
-
-    async def look(self):
-        """Look once; return the names of pods on version 2, and whether all pods are ready."""
-        pods = [pod for pod in await self.place.list(POD) if "deletionTimestamp" not in pod["metadata"]]
-        ready = [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
-        for part in ("controller", "ingest"):
-            count = 3 - sum(name.startswith(f"c-{part}") for name in ready)
-            self.down[part] = max(self.down[part], count)
-        for pod in pods:
-            if not is_ready(pod) and not image_of(pod).endswith(self.bad):
-                await say(self.place, pod["metadata"]["name"], "True")
-        new = {pod["metadata"]["name"] for pod in pods if not image_of(pod).endswith(":1.0")}
-        return new, len(ready) == len(ALL)
-
-    async def until(self, phase, step=None, seconds=60):
-        """Play until a rollout is in a phase, and at a step; return its status and which pods are new."""
-        last = {}
-
-        async def there():
-            new, _ = await self.look()
-            status = (await self.place.cluster("c")).get("status") or {}
-            rollout = last["rollout"] = status.get("rollout") or {}
-            ours = rollout.get("phase") == phase and step in {None, rollout.get("step")}
-            return (rollout, new) if ours else None
-
-        try:
-            return await eventually(there, seconds)
-        except AssertionError as error:
-            raise AssertionError(f"{phase} {step}: {last}") from error
-
-
-async def launched(place, **canary):
-    """Create a cluster of three controllers and three ingest nodes with a canary, and have it run."""
-    await place.secret("first")
-    rollout = {"strategy": "Canary", "canary": {"steps": STEPS, **canary}}
-    await place.create(small(place.name, controllers=3, ingestNodes=3, rollout=rollout))
-    kubelet = Kubelet(place)
-    await kubelet.until("Complete")
-
-    async def runs():
-        _, ready = await kubelet.look()
-        return ready and (await place.cluster("c"))["status"]["phase"] == "Running"
-
-    await eventually(runs, 40)
-    kubelet.down.clear()
-    return kubelet
-
-
-async def command(place, text):
-    """Ask for something, as `kubectl annotate` does."""
-    await place.edit(CLUSTER, "c", {"metadata": {"annotations": {ROLLOUT_ANNOTATION: text}}})
-
-
-async def uids(place):
-    """Return the pods by name."""
-    return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in await place.list(POD)}
 
 
 async def is_free(place):

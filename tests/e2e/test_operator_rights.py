@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import monitoring
-from support.operators import Namespace, controllers, eventually, in_phase, rendered, running, small, with_condition
+from support.kubelet import is_ready, say
+from support.operators import (
+    Namespace,
+    condition,
+    controllers,
+    eventually,
+    in_phase,
+    rendered,
+    running,
+    small,
+    with_condition,
+)
 from support.own_templates import CONFIG, folder, install, new_kind, texts
 from support.snapshots import Played, backup_of, install_snapshots
+from support.volumes import Volumes
 
 from chronik.kube import ConnectOptions
-from chronik.manifest import BACKUP, CLAIM, CLUSTER, KIND_BY_NAME, ObjectRef
+from chronik.manifest import BACKUP, CLAIM, CLUSTER, KIND_BY_NAME, POD, ObjectRef
 from chronik.offline.template_sets import template_reader, template_set
 from chronik.operator.cache.cache import Selection
 from chronik.operator.rendering.feed import TemplatesFrom
@@ -264,8 +276,8 @@ async def test_namespaced_rights_are_what_is_needed(real_server):
     assert granted(found) - used(requests) == set(UNSEEN)
 
 
-async def test_rights_of_backups_are_what_is_needed(real_server):
-    """With --features backups nothing is forbidden from the first backup to the last, and every right is used."""
+async def test_rights_of_backups_are_what_is_needed(real_server, tmp_path):
+    """With --features backups nothing is forbidden from the first backup to a recovery, and every right is used."""
     install_snapshots(real_server)
     found = rules(features=("backups",))
     grant(real_server, found)
@@ -277,11 +289,58 @@ async def test_rights_of_backups_are_what_is_needed(real_server):
     played = Played(place)
     async with running(real_server, place.name, connect=connect, **options), controllers(place), played.playing():
         await _backed_up(place, played)
+        await _recovered(place, played, Volumes(place, tmp_path))
     requests = [each for each in real_server.requests()[before:] if each.user == USER]
 
     assert [(each.verb, each.path) for each in requests if each.code == 403] == []
     extra = granted(found) - granted(rules())
     assert extra - used(requests) <= set(UNSEEN_OF_BACKUPS)
+
+
+async def test_rights_of_rollouts_are_what_is_needed(real_cluster):
+    """With --features rollouts nothing is forbidden in a canary that is taken back, and every right is used."""
+    found = rules(features=("rollouts",))
+    grant(real_cluster, found)
+    place = Namespace(real_cluster, real_cluster.new_namespace())
+    before = len(real_cluster.requests())
+    scope = Selection((place.name,), features=frozenset({"rollouts"}))
+    connect = ConnectOptions(kubeconfig=str(real_cluster.kubeconfig), context=USER)
+    async with running(real_cluster, place.name, connect=connect, selection=scope):
+        await _taken_back(place)
+    requests = [each for each in real_cluster.requests()[before:] if each.user == USER]
+
+    assert [(each.verb, each.path) for each in requests if each.code == 403] == []
+    extra = granted(found) - granted(rules())
+    assert extra - used(requests) == {("controllerrevisions", "delete")}, "which only more than ten specs ask for"
+
+
+async def _taken_back(place: Namespace) -> None:
+    """Have a canary of ingest and search nodes run, then another, and take that back; pods are ready all the time."""
+    await place.secret("first")
+    rollout = {"strategy": "Canary", "canary": {"steps": [{"pods": 1, "pause": {}}]}}
+    await place.create(small(place.name, ingestNodes=2, searchNodes=2, rollout=rollout))
+
+    async def until(phase: str, but: str = "") -> Manifest:
+        async def there() -> Any:
+            for pod in await place.list(POD):
+                if not is_ready(pod):
+                    await say(place, pod["metadata"]["name"], "True")
+            found = (await place.cluster("c")).get("status") or {}
+            ready = condition({"status": found}, "Ready").get("status") == "True"
+            state = found.get("rollout") or {}
+            there = state.get("phase") == phase and state.get("candidate") != but
+            return state if there and (ready or phase != "Complete") else None
+
+        return dict(await eventually(there, 90))
+
+    await until("Complete")
+    await place.change("c", image={"ingest": "chronik/ingest:2.0", "search": "chronik/search:2.0"})
+    found = await until("Paused")
+    await place.change("c", image={"ingest": "chronik/ingest:3.0", "search": "chronik/search:3.0"})
+    found = await until("Paused", but=found["candidate"])
+    annotations = {"chronik.stream/rollout": f"abort@{found['candidate']}"}
+    await place.edit(CLUSTER, "c", {"metadata": {"annotations": annotations}})
+    await until("Aborted")
 
 
 async def _backed_up(place: Namespace, played: Played) -> None:
@@ -301,6 +360,26 @@ async def _backed_up(place: Namespace, played: Played) -> None:
         return bool(names) and "earlier" not in names
 
     await eventually(let_go, 150)
+
+
+async def _recovered(place: Namespace, played: Played, volumes: Volumes) -> None:
+    """Make a new cluster from the backup."""
+    played.on_cut = volumes.cut
+    await volumes.make_class()
+    await place.create(backup_of(place, "fresh") | {"metadata": {"name": "fresh", "labels": SHARD}})
+
+    async def usable() -> bool:
+        found = await place.get(BACKUP, "fresh")
+        return bool(found and (found.get("status") or {}).get("usable"))
+
+    await eventually(usable, 90)
+    storage = {"backend": "local", "size": "1Gi", "storageClass": volumes.storage_class}
+    bootstrap = {"recovery": {"from": {"backup": "fresh"}, "nodes": "More"}}
+    document = small(place.name, "n", bootstrap=bootstrap, storage=storage)
+    document["metadata"]["labels"] = SHARD
+    async with volumes.playing():
+        await place.create(document)
+        await with_condition(place, "n", "Recovering", "False", "Recovered")
 
 
 async def test_rights_to_kinds_of_templates(real_server, tmp_path):

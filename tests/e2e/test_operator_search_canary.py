@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import pytest
+from support.cli_place import run
 from support.kubelet import image_of, is_ready, say, with_rights
 from support.operator_process import OperatorProcess
-from support.operators import DEPLOYMENT, Namespace, condition, eventually, small
+from support.operators import DEPLOYMENT, Namespace, condition, eventually, rendered, small
 
-from chronik.manifest import CLUSTER, POD, ROLLOUT_ANNOTATION
+from chronik.manifest import CLUSTER, POD, REVISION, ROLLOUT_ANNOTATION
 from chronik.plan.drift import applied_fields
 
 pytestmark = pytest.mark.real  # what a Deployment's controller does is for it to say
@@ -168,6 +170,21 @@ async def test_a_new_candidate_in_the_middle(place):
     assert searchers.fewest >= NODES
 
 
+async def test_half_of_them_go_back(place):
+    """A candidate that half of the nodes stand beside the old ones of is taken back without one old pod less."""
+    async with with_rights(place):
+        searchers, stable = await launched(place)
+        await place.change("c", image={"search": "chronik/search:2.0"})
+        rollout, _ = await searchers.until("Paused", 1, v1=4, v2=1)
+        await command(place, f"promote@{rollout['candidate']}/1")
+        await searchers.until("Paused", 2, v1=4, v2=2)
+        await command(place, f"abort@{rollout['candidate']}")
+        _, found = await searchers.until("Aborted", v1=4)
+        assert found["1.0"] == stable
+
+    assert searchers.fewest >= NODES
+
+
 async def test_scaled_in_the_middle(place):
     """More nodes come mostly on the old revision while one is held; the next step's percentage is of the new count."""
     async with with_rights(place):
@@ -254,3 +271,94 @@ async def test_killed_at_every_write(place, tmp_path):
     assert kills >= 12
     assert searchers.fewest >= NODES
     assert [step for phase, step in steps if phase == "Paused"] == [1, 1]
+
+
+async def test_specs_are_kept_for_an_undo(place):
+    """A spec is kept once all pods have run it, and once only; one that was taken back is not; an undo goes back."""
+    async with with_rights(place):
+        searchers, _ = await launched(place)
+        await place.change("c", image={"search": "chronik/search:2.0"})
+        rollout, _ = await searchers.until("Paused", 1, v1=4, v2=1)
+        await command(place, f"abort@{rollout['candidate']}")
+        await searchers.until("Aborted", v1=4)
+        kept = [each for each in await place.list(REVISION) if "-spec-" in each["metadata"]["name"]]
+        done = await asyncio.to_thread(
+            run, "rollout", "undo", "c", "--kubeconfig", str(place.server.kubeconfig), "-n", place.name
+        )
+        assert done.code == 0, done.err
+        await searchers.until("Complete", v1=4)
+        await eventually(lambda: is_free(place))
+
+    assert [each["data"]["spec"]["image"]["search"] for each in kept] == ["chronik/search:1.0"]
+    ours = [each for each in place.server.requests_of(place.name) if each.user_agent.startswith("chronik")]
+    writes = [each for each in ours if each.writes and each.resource == "controllerrevisions"]
+    assert len(writes) == 2, "when it ran first, and when it ran again"
+
+
+def differing(desired, live, path=""):
+    """Yield where live differs from desired in what desired says, as Argo CD and Flux compare."""
+    if isinstance(desired, dict):
+        for name, value in desired.items():
+            yield from differing(value, live.get(name) if isinstance(live, dict) else None, f"{path}.{name}")
+    elif isinstance(desired, list):
+        there = live if isinstance(live, list) and len(live) == len(desired) else [None] * len(desired)
+        for number, (one, other) in enumerate(zip(desired, there, strict=True)):
+            yield from differing(one, other, f"{path}[{number}]")
+    elif desired != live:
+        yield path
+
+
+RUN_TIME = ("pod-template-hash", "minReadySeconds", "paused", "partition", "progressDeadlineSeconds")
+
+
+async def test_what_git_brings_does_not_differ(place):
+    """In the middle of a canary the document is as Git has it, and what is rendered has no run-time values.
+
+    Where a held workload differs from what is rendered, another manager owns the field, and the operator leaves it.
+    """
+    async with with_rights(place):
+        searchers, _ = await launched(place)
+        await place.change("c", image={"search": "chronik/search:2.0"})
+        wanted = small(place.name, searchNodes=NODES, rollout={"strategy": "Canary", "canary": {"steps": STEPS}})
+        wanted["spec"]["image"] = wanted["spec"]["image"] | {"search": "chronik/search:2.0"}
+        await searchers.until("Paused", 1, v1=4, v2=1)
+        document = await place.cluster("c")
+        assert [*differing(wanted, document)] == []
+        objects, found = await place.objects(), {}
+        made = rendered(document)
+        assert not any(word in json.dumps(list(made.values())) for word in RUN_TIME)
+        for ref, manifest in made.items():
+            paths = [*differing({key: manifest[key] for key in manifest if key != "metadata"}, objects[ref])]
+            if paths:
+                found[ref.kind] = paths
+        live = objects[next(ref for ref in made if ref.kind == "Deployment")]
+        before = live["metadata"]["resourceVersion"]
+        await asyncio.sleep(2)
+        after = (await place.get(DEPLOYMENT, "c-search"))["metadata"]["resourceVersion"]
+
+    held = applied_fields(live, "chronik-operator-rollout")["f:spec"]
+    assert set(held) == {f"f:{name}" for name in ("minReadySeconds", "paused", "progressDeadlineSeconds", "strategy")}
+    assert held["f:strategy"] == {"f:rollingUpdate": {"f:maxSurge": {}}}
+    assert set(found.get("Deployment", [])) <= {".spec.strategy.rollingUpdate.maxSurge"}
+    assert after == before, "nobody fights over it"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on_failure", ["Halt", "Rollback"])
+async def test_the_deadline(place, on_failure):
+    """A node that is not ready in time halts the canary, or takes it back; once it is well, a retry goes through."""
+    async with with_rights(place):
+        searchers, stable = await launched(place, progressDeadlineSeconds=60, onFailure=on_failure)
+        searchers.bad = ":2.0"
+        await place.change("c", image={"search": "chronik/search:2.0"})
+        rollout, found = await searchers.until("Halted" if on_failure == "Halt" else "Aborted", seconds=120)
+        assert "no pod has come further for 60 s" in rollout["message"]
+        assert found["1.0"] == stable
+        searchers.bad = ":none"
+        await command(place, f"retry@{rollout['candidate']}/1")
+        await searchers.until("Paused", 1, v1=4, v2=1)
+        await command(place, f"promote@{rollout['candidate']}")
+        await searchers.until("Complete", v2=4)
+        await eventually(lambda: is_free(place))
+
+    assert searchers.fewest >= NODES

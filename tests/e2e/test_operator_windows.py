@@ -6,6 +6,9 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support import canaries
+from support.canaries import launched, uids
+from support.kubelet import with_rights
 from support.operators import (
     STATEFUL_SET,
     Namespace,
@@ -224,3 +227,38 @@ async def test_a_new_cluster_waits_for_nothing(place):
             return await place.get(STATEFUL_SET, "c-ingest") is not None
 
         await eventually(back)
+
+
+@pytest.mark.real  # what a StatefulSet's controller does is for it to say
+@pytest.mark.usefixtures("clock")
+async def test_steps_of_a_canary_wait(real_cluster):
+    """A canary begins, and takes each step, in a window; what is taken back does not wait."""
+    place = Namespace(real_cluster, real_cluster.new_namespace())
+    async with with_rights(place):
+        kubelet = await launched(place, windows=[NIGHT])
+        before = await uids(place)
+        await place.change("c", image=canaries.NEW)
+        found = await with_condition(place, "c", "RestartPending", "True", "OutsideWindow")
+
+        async def told():
+            rollout, new = await kubelet.until("Progressing", 1)
+            assert new == set()
+            return "the next one opens at 2026-11-26T03:00:00Z" in rollout["message"]
+
+        await eventually(told)
+        assert found["status"]["pendingRestarts"]["workloads"] == ["c-controller", "c-ingest"]
+        now = {ROLLOUT_NOW_ANNOTATION: "2026-11-25T14:00:00Z"}
+        await place.edit(CLUSTER, "c", {"metadata": {"annotations": now}})
+        rollout, new = await kubelet.until("Paused", 1)
+        assert new == {"c-controller-2", "c-ingest-2"}
+        await place.edit(CLUSTER, "c", {"metadata": {"annotations": {ROLLOUT_NOW_ANNOTATION: None}}})
+        await canaries.command(place, f"promote@{rollout['candidate']}/1")
+        await with_condition(place, "c", "RestartPending", "True", "OutsideWindow")
+        _, new = await kubelet.until("Progressing", 2)
+        assert new == {"c-controller-2", "c-ingest-2"}
+        await canaries.command(place, f"abort@{rollout['candidate']}")
+        _, new = await kubelet.until("Aborted")
+        assert new == set()
+    after = await uids(place)
+    moved = {name for name in before if after[name] != before[name]}
+    assert moved == {"c-controller-2", "c-ingest-2"}

@@ -146,6 +146,21 @@ def test_a_member_soaks_before_the_next_one_begins():
     assert play.sent == ["a", "b"]
 
 
+def test_a_member_that_is_ready_with_what_it_had_is_not_through():
+    """Between the status and the apply, a member is Ready with the revision before: that counts for nothing."""
+    play = Play(federation("a", "b"))
+    play.roll()
+    old = play.seen["a"]
+    play.what = federation("a", "b", spec=2)
+    play.step()
+    play.seen["a"] = old
+    play.sent.clear()
+    plan = play.step()
+
+    assert (plan.listed[0].state, plan.begins) == ("under way", ())
+    assert "readySince" not in play.status["members"][0]
+
+
 def test_a_failed_member_halts_the_roll_and_a_mended_one_lets_it_go_on():
     """Beyond the budget nobody else gets the change; once the member is Ready after all, the next one does."""
     play = Play(federation("a", "b"))
@@ -387,10 +402,10 @@ def test_what_a_cluster_says_of_itself():
     stalled = {"type": "Stalled", "status": "True", "reason": "InvalidSpec", "message": "no"}
     failed = {**live, "status": {"observedGeneration": 2, "conditions": [*live["status"]["conditions"], stalled]}}
 
-    assert (see(live).ready, see(live).revision) == (True, "r")
-    assert (see(stale).ready, see(stale).failure) == (False, None)
-    assert see(failed).failure == ("InvalidSpec", "no")
-    assert see(None) == Seen()
+    assert (see(live, "hub/orders").ready, see(live, "hub/orders").revision) == (True, "r")
+    assert (see(stale, "hub/orders").ready, see(stale, "hub/orders").failure) == (False, None)
+    assert see(failed, "hub/orders").failure == ("InvalidSpec", "no")
+    assert see(None, "") == Seen()
 
 
 # --- whatever happens -------------------------------------------------------------------------------------------------

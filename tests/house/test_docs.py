@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from chronik import errors
+from chronik.cli.backup.restore import RestoreGroup
 from chronik.cli.main import main
 from chronik.errors import ChronikError
 from chronik.metastore import errors as backup_errors
@@ -179,10 +180,11 @@ def _words(line: str) -> list[str]:
 def test_commands_exist(page):
     """Every call of chronik in a page is one of a command that exists, with options that it takes."""
     for name, *arguments in calls(page):
-        called = command(name)
-        if isinstance(called, click.Group) and arguments:
-            called = called.commands[arguments.pop(0)]
-        given = {word.partition("=")[0] for word in arguments if word.startswith("-") and word != "-"}
+        called, words = command(name), arguments
+        if isinstance(called, click.Group) and words:
+            first, *words = called.whole(words) if isinstance(called, RestoreGroup) else words
+            called = called.commands[first]
+        given = {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"}
 
         assert given - options(called) == set(), f"{name} {' '.join(arguments)}"
 
@@ -276,7 +278,9 @@ def test_conditions():
     modules = ("status/compute", "status/assess", "status/own")
     set_somewhere = {name for module in modules for name in literals(module, "condition", 0)}
 
-    set_somewhere |= literals("backups/cluster", "condition", 0) | literals("rollout/pending", "condition", 0)
+    set_somewhere |= literals("backups/cluster", "condition", 0) | literals("backups/recovery/tell", "condition", 0)
+    set_somewhere |= literals("rollout/pending", "condition", 0)
+    set_somewhere |= literals("rollout/analysis", "condition", 0)
 
     assert first_names(section("operating.md", "Conditions")) == components | set_somewhere
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,6 +53,70 @@ def test_what_is_copied_exists_and_is_let_in():
     assert sorted(copied) == sorted(ALLOWED)
     assert [source for source in copied if not (ROOT / source).exists()] == []
     assert (ROOT / ".dockerignore").read_text("utf-8").splitlines()[1] == "*"
+
+
+# --- the image of the Jobs of backups ---------------------------------------------------------------------------------
+
+BACKUP = [
+    line.split(maxsplit=1)
+    for line in (ROOT / "Dockerfile.backup").read_text("utf-8").replace("\\\n", " ").splitlines()
+    if line and not line.startswith("#")
+]
+OF_SERVER = {"initdb", "postgres", "pg_waldump"}
+OF_CLIENT = {"pg_basebackup", "pg_dump", "pg_isready", "pg_receivewal", "pg_restore", "psql"}
+"""PostgreSQL's programs by Debian's package: postgresql-N and postgresql-client-N. The image postgres:N has both."""
+
+
+def of_backup(name):
+    """Return what follows each of the instructions of that name in Dockerfile.backup."""
+    return [words for instruction, words in BACKUP if instruction == name]
+
+
+def test_the_image_of_backups_has_the_programs_that_are_called():
+    """Each program that the code starts comes with PostgreSQL's own image, server programs for restore tests too."""
+    called = {
+        node.args[0].value
+        for path in (ROOT / "chronik" / "metastore").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"Tool", "find"}
+        if isinstance(node.args[0], ast.Constant)
+    }
+
+    assert called == OF_CLIENT | OF_SERVER
+    assert of_backup("FROM") == ["postgres:${POSTGRES}-bookworm AS python", "python AS build", "python"]
+    assert of_backup("ARG") == ["POSTGRES=16"]
+    installed = next(words for words in of_backup("RUN") if "libnss-wrapper" in words)
+    assert {"python3", "libnss-wrapper"} <= {*installed.split()}
+
+
+def test_the_image_of_backups_has_the_libraries_that_are_imported():
+    """The extra that it installs has what the data plane imports, and its Python, bookworm's 3.11, may have chronik."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = {
+        (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).partition(".")[0]
+        for path in (ROOT / "chronik" / "metastore").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom | ast.Import)
+    } - {*sys.stdlib_module_names, "chronik"}
+    extra = {each.partition(">")[0] for each in project["optional-dependencies"]["backup"]}
+
+    assert any('".[backup]"' in words for words in of_backup("RUN"))
+    assert wanted <= extra
+    assert project["requires-python"] == ">=3.11"
+
+
+def test_the_image_of_backups_is_unprivileged_and_built_of_what_is_there():
+    """Its process is no root, chronik is its command, and what is copied exists and is let in."""
+    last = BACKUP[max(i for i, (instruction, _) in enumerate(BACKUP) if instruction == "FROM") :]
+    copied = [source for words in of_backup("COPY") if "--from" not in words for source in words.split()[:-1]]
+
+    assert ["USER", "65534:65534"] in last
+    assert ["ENTRYPOINT", '["chronik"]'] in last
+    assert "RUN" not in [instruction for instruction, _ in last]
+    assert sorted(copied) == sorted(ALLOWED)
+    assert "PATH=/opt/chronik/bin:$PATH" in of_backup("ENV")[0]
+    receiver = (ROOT / "templates" / "backup-receiver.yaml.j2").read_text("utf-8")
+    assert "- sh\n" in receiver, "the probe is a line of shell, which Debian's images have"
 
 
 INSTALL = """

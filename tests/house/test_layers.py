@@ -51,8 +51,8 @@ PURE = {
 
 ONLY_IN = {
     "kubernetes": ("kube",),
-    # Of the operator, telemetry serves, and membership asks nodes, not the API server.
-    "aiohttp": ("kube", "operator.telemetry", "operator.membership", "probe"),
+    # Of the operator, telemetry serves, and membership and analysis ask nodes and a Prometheus, not the API server.
+    "aiohttp": ("kube", "operator.telemetry", "operator.membership", "operator.analysis", "probe"),
     "aiokafka": ("probe",),
     "click": ("cli",),
     "rich": ("report", "cli"),

@@ -353,6 +353,28 @@ def test_kills(in_filled_folder):
     kill_at_random(in_filled_folder, 4, random.randrange(2**32))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a program as a user without a name")
+def test_a_restore_test_by_a_user_without_a_name(in_filled_folder):
+    """A pod's user has no entry in the image: initdb, which wants one, gets it; without the library it is said."""
+    place = in_filled_folder
+    assert place.run("backup", "metastore", "--id", "b1").code == 0
+    command = [*postgres.unprivileged([]), *place.command()][-3:]
+    nameless = ["setpriv", "--reuid=51234", "--regid=51234", "--clear-groups", *command]
+    for path in (place.key, *place.folder.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o644)
+    place.folder.chmod(0o777)
+    run = subprocess.run(
+        [*nameless, "backup", "verify", "--id", "b1", "--restore-test"],
+        env=place.environment(TMPDIR="/tmp"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    there = bool([*Path("/usr/lib").glob("*/libnss_wrapper.so")])
+
+    assert (run.returncode, "libnss-wrapper" in run.stderr) == ((0, False) if there else (8, True)), run.stderr
+
+
 @pytest.mark.slow
 def test_many_kills(filled):
     """The same forty times, in each store."""

@@ -55,6 +55,7 @@ def used() -> Metrics:
     metrics.avoided()
     metrics.relisted("Service", "expired")
     metrics.cluster(ClusterKey("n", "a"), "Running")
+    metrics.federation(ClusterKey("n", "f"), "Complete", ["Ready"])
     metrics.leads(yes=True)
     return metrics
 

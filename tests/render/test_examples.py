@@ -77,7 +77,7 @@ def test_example_is_owned_when_it_has_a_uid(path):
 def test_pods_are_restricted(path, render_cluster):
     """Every pod asks for what the restricted Pod Security Standard wants."""
     for pod in pods_of(render_cluster(path)):
-        (own,) = (each for each in pod["containers"] if each["name"] in {*COMPONENT_NAMES, "mirror"})
+        (own,) = (each for each in pod["containers"] if each["name"] in {*COMPONENT_NAMES, "mirror", "receiver"})
 
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

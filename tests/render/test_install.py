@@ -23,7 +23,7 @@ from chronik.offline import loading as offline
 from chronik.offline.template_sets import template_reader
 from chronik.operator.lease import LEASE_NAME
 from chronik.render import install
-from chronik.render.install import InstallOptions, TemplateSource, install_manifests
+from chronik.render.install import MEMBER_NAME, InstallOptions, TemplateSource, install_manifests, member_manifests
 from chronik.render.own import OwnTemplate
 from chronik.render.templates import Templates
 
@@ -88,14 +88,26 @@ GOLDEN_BACKUPS = {
     "volumesnapshots.snapshot.storage.k8s.io": "create delete get list patch",
 }
 """What it may do on top of that with --features backups."""
-GOLDEN_BACKUPS_CLUSTER_WIDE = {"volumesnapshotcontents.snapshot.storage.k8s.io": "get"}
+GOLDEN_FEDERATION = {
+    "chronikfederations.chronik.stream": "get list patch watch",
+    "chronikfederations/status.chronik.stream": "patch",
+    "secrets": "get list watch",
+}
+"""What it may do on top of that with --features federation."""
+GOLDEN_BACKUPS_CLUSTER_WIDE = {
+    "persistentvolumeclaims": ALL,
+    "persistentvolumes": "list",
+    "volumesnapshotcontents.snapshot.storage.k8s.io": "get",
+}
 GOLDEN_CLUSTER_WIDE = {"storageclasses.storage.k8s.io": "list watch"}
 """What it may do on top of that if it watches all namespaces."""
 GOLDEN_AT_HOME = {"leases.coordination.k8s.io ['chronik-operator']": "create get patch"}
 """What it may do in its own namespace."""
 
 
-EVERYTHING = GOLDEN | GOLDEN_BACKUPS | GOLDEN_BACKUPS_CLUSTER_WIDE | GOLDEN_CLUSTER_WIDE | GOLDEN_AT_HOME
+EVERYTHING = (
+    GOLDEN | GOLDEN_FEDERATION | GOLDEN_BACKUPS | GOLDEN_BACKUPS_CLUSTER_WIDE | GOLDEN_CLUSTER_WIDE | GOLDEN_AT_HOME
+)
 
 
 def make(options: InstallOptions, **texts: str) -> list[dict[str, Any]]:
@@ -144,7 +156,7 @@ def test_features_have_rights_of_their_own():
     before, after = (rights(the("ClusterRole", _operators(each))["rules"]) for each in (plain, made))
 
     assert {resource: verbs for resource, verbs in after.items() if before.get(resource) != verbs} == {
-        "controllerrevisions.apps": "get",
+        "controllerrevisions.apps": "create delete get list patch",
         "pods": "delete list watch",
         "replicasets.apps": "get list",
     }
@@ -243,6 +255,28 @@ def test_backups_take_rights_of_their_own():
     bound = make(InstallOptions(features=("backups",), watch=("team-a",)))
     (role,) = [each for each in bound if each["kind"] == "Role" and each["metadata"]["namespace"] == "team-a"]
     assert rights(role["rules"]) == GOLDEN | GOLDEN_BACKUPS
+
+
+def test_a_hub_takes_rights_of_its_own():
+    """With --features federation the operator may follow federations and read Secrets by name, and no more."""
+    made = make(InstallOptions(features=("federation",)))
+    operators = [each for each in made if not each["metadata"]["name"].startswith("chronikclusters-")]
+
+    assert rights(the("ClusterRole", operators)["rules"]) == GOLDEN | GOLDEN_CLUSTER_WIDE | GOLDEN_FEDERATION
+    (container,) = the("Deployment", made)["spec"]["template"]["spec"]["containers"]
+    assert container["args"][-1] == "--features=federation"
+
+
+@pytest.mark.parametrize(("deletes", "verbs"), [(False, "create get patch"), (True, "create delete get patch")])
+def test_a_member_gives_its_hub_one_kind_in_one_namespace(deletes, verbs):
+    """The account of a hub at a member has no right but to ChronikClusters, and to delete them only if asked."""
+    options = InstallOptions(name=MEMBER_NAME, namespace="streaming")
+    made = member_manifests(options, Templates(template_reader()), deletes=deletes)
+
+    assert [each["kind"] for each in made] == ["ServiceAccount", "Role", "RoleBinding"]
+    assert {each["metadata"]["namespace"] for each in made} == {"streaming"}
+    assert rights(the("Role", made)["rules"]) == {"chronikclusters.chronik.stream": verbs}
+    assert the("RoleBinding", made)["subjects"][0]["name"] == made[0]["metadata"]["name"] == "chronik-hub"
 
 
 def test_an_unknown_feature_is_refused():
@@ -411,6 +445,7 @@ def test_every_template_file_is_used():
     own, used = template_reader(), set()
     for options in MODES.values():
         install_manifests(options, Templates(lambda name: used.add(name) or own(name)), ())
+    member_manifests(InstallOptions(), Templates(lambda name: used.add(name) or own(name)), deletes=True)
 
     assert {name for name in used if name.startswith(install.FOLDER)} == files
 

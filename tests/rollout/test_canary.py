@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chronik.manifest import ObjectRef
+from chronik.rollout.analysis import Measured, Value
 from chronik.rollout.canary import is_given_up, plan_rollout
 from chronik.rollout.facts import PodFacts, SetFacts
-from chronik.rollout.steps import EVERY_POD, Command, Gates, Staged, pods_of_step, seconds_of
+from chronik.rollout.steps import EVERY_POD, Command, Staged, pods_of_step, seconds_of
+from chronik.rollout.trial import Gates
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS = (
@@ -21,6 +23,16 @@ STEPS = (
     [{"pods": 1, "pause": {"duration": None}}, {"pods": 1, "pause": {"duration": "1h"}}, {"pods": 3, "pause": None}],
 )
 BROKEN = "broken"
+
+
+def analysis(on_failure="Abort", limit=2, no_data="Wait"):
+    """Return what is asked about a candidate."""
+    metric = {"name": "errors", "query": "errors", "max": "0.5", "min": None}
+    wanted = {"interval": "1m", "failureLimit": limit, "noData": no_data, "onFailure": on_failure}
+    return {**wanted, "metrics": [metric]}
+
+
+ANALYSES = (None, analysis(), analysis("Pause", 1, "Fail"))
 
 
 class Killed(Exception):
@@ -35,12 +47,23 @@ class Set:
         self.current = self.update = "v0"
         self.partition = None
         self.seen = True
+        self.restarts = {}
         self.pods = {number: ["v0", True] for number in range(replicas)}
 
     def staged(self, pending):
         """Return what the operator sees."""
         pods = (
-            PodFacts(f"{self.component}-{number}", number, revision, ready, False, "", f"{number}", "1")
+            PodFacts(
+                f"{self.component}-{number}",
+                number,
+                revision,
+                ready,
+                False,
+                "",
+                f"{number}",
+                "1",
+                self.restarts.get(number, 0),
+            )
             for number, (revision, ready) in sorted(self.pods.items())
         )
         ref = ObjectRef("StatefulSet", "n", self.component)
@@ -84,9 +107,13 @@ class Set:
 class World:
     """One cluster with an operator that passes over it, and may be killed after any write."""
 
-    def __init__(self, steps, on_failure):
+    def __init__(self, steps, on_failure, analysis=None):
         self.sets = [Set("controller", 3, votes=True), Set("ingest", 4, votes=False)]
         self.spec = {"steps": steps, "progressDeadlineSeconds": 600, "onFailure": on_failure}
+        self.spec["analysis"] = analysis
+        self.metric = 0.0
+        self.measured = None
+        self.answers = {}
         self.wanted = "v0"
         self.status = {}
         self.command = ""
@@ -124,12 +151,23 @@ class World:
                 written.add(each.component)
         now = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
         staged = [each.staged(pending=each.component in {*written, *waiting}) for each in self.sets]
-        decision = plan_rollout(self.spec, staged, self.wanted, self.status, self.command, now, Gates(self.closed))
+        gates = Gates(self.closed, self.measured)
+        decision = plan_rollout(self.spec, staged, self.wanted, self.status, self.command, now, gates)
         for move in decision.moves:
             self.write(lambda move=move: self.move(move, decision.status))
         if decision.status != self.status:
             self.write(lambda: self.tell(decision.status))
+        if decision.question:
+            self.answer(decision.question, now)
         return decision
+
+    def answer(self, question, now):
+        """Answer a question about the metrics, as they are now: None is no answer."""
+        assert all(ready for each in self.sets for _, ready in each.pods.values()), "asked before all pods were ready"
+        number = self.metric
+        value = Value("errors", error="away") if number is None else Value("errors", (number,))
+        self.measured = Measured(question.about, now, (value,))
+        self.answers[question.about] = number
 
     def hold(self, each, partition):
         """Set a partition."""
@@ -183,6 +221,9 @@ class World:
         step = self.spec["steps"][was["step"] - 1]
         given = Command.of(self.command, status["candidate"])
         promoted = given.verb == "promote" and given.number in {None, was["step"]}
+        if self.spec["analysis"] and not promoted:
+            about = status["candidate"], status["attempt"], was["step"]
+            assert self.answers.get(about) == 0, "the metrics of the step were not good when last asked for"
         if step["pause"] is not None and not promoted:
             assert step["pause"]["duration"], "only a person ends this pause"
             ends = datetime.fromisoformat(was["pausedAt"]) + timedelta(seconds=seconds_of(step["pause"]["duration"]))
@@ -198,7 +239,7 @@ class World:
 
 
 EVENTS = st.one_of(
-    st.tuples(st.just("life"), st.integers(1, 6)),
+    st.tuples(st.just("life"), st.integers(1, 12)),
     st.tuples(st.just("edit"), st.sampled_from(["v0", "v1", "v2", f"{BROKEN}1", f"{BROKEN}2"])),
     st.tuples(st.just("ill"), st.tuples(st.integers(0, 1), st.integers(0, 6))),
     st.tuples(st.just("lost"), st.tuples(st.integers(0, 1), st.integers(0, 6))),
@@ -213,7 +254,9 @@ EVENTS = st.one_of(
         ),
     ),
     st.tuples(st.just("kill"), st.integers(0, 3)),
+    st.tuples(st.just("metric"), st.sampled_from([0.0, 1.0, None, float("nan")])),
     st.tuples(st.just("window"), st.sampled_from(["", "closed"])),
+    st.tuples(st.just("hour between windows"), st.integers(1, 6)),
     st.tuples(st.just("status lost"), st.none()),
 )
 
@@ -238,8 +281,15 @@ def happens(world, what, how):  # noqa: C901  # one case for each event
             verb, whose, number = how
             name = world.wanted if whose == "this" else whose
             world.command = f"{verb}@{name}" + ("" if number is None else f"/{number}")
+        case "metric":
+            world.metric = how
         case "window":
             world.closed = how
+        case "hour between windows":
+            world.closed = "closed"
+            world.now += timedelta(hours=1)
+            world.life(how)
+            world.closed = ""
         case "status lost":
             world.status = {}
         case "kill":
@@ -250,14 +300,25 @@ def happens(world, what, how):  # noqa: C901  # one case for each event
 
 
 @settings(deadline=None, max_examples=400)
-@given(st.sampled_from(STEPS), st.sampled_from(["Halt", "Rollback"]), st.lists(EVENTS, max_size=25), st.booleans())
-def test_whatever_happens(steps, on_failure, events, gives_up):
+@given(
+    st.sampled_from(STEPS),
+    st.sampled_from(["Halt", "Rollback"]),
+    st.sampled_from(ANALYSES),
+    st.lists(EVENTS, max_size=25),
+    st.booleans(),
+    st.booleans(),
+)
+def test_whatever_happens(steps, on_failure, analysis, events, begun, gives_up):
     """No step is skipped or repeated, voters go one by one, and in the end all pods run what the document says."""
-    world = World(steps, on_failure)
+    world = World(steps, on_failure, analysis)
+    if begun:  # so that what follows happens in the middle of a canary, more often than not
+        world.life(3)
+        world.wanted = "v1"
+        world.life(20)
     for what, how in events:
         happens(world, what, how)
     world.now += timedelta(days=1)
-    world.closed = ""
+    world.closed, world.metric = "", 0.0
     given_up = is_given_up(world.status, world.wanted)
     if gives_up:
         world.command = f"abort@{world.wanted}"
@@ -282,7 +343,7 @@ def test_whatever_happens(steps, on_failure, events, gives_up):
         assert world.status["aborted"] == world.wanted
         assert all(len({revision for revision, _ in each.pods.values()}) == 1 for each in world.sets)
     else:
-        assert phase in {"Halted", "Aborting", "Promoting"}, phase
+        assert phase in {"Halted", "Aborting", "Promoting"}, (phase, world.status)
         assert any(revision.startswith(BROKEN) for revision in (*running, *(each.update for each in world.sets)))
 
 
@@ -359,6 +420,115 @@ def test_a_roll_between_windows():
     world.life(20)
     assert world.status["phase"] == "Aborted", "what goes wrong goes back at any time"
     assert {revision for each in world.sets for revision, _ in each.pods.values()} == {"v0"}
+
+
+def under_way(**how):
+    """Return a world with a canary whose first step has its pods ready."""
+    world = World(STEPS[0], "Halt", analysis(**how))
+    world.life(3)
+    world.wanted = "v1"
+    world.life(20)
+    assert (world.status["phase"], world.status["step"]) == ("Paused", 1)
+    return world
+
+
+def minutes(world, count):
+    """Let so many minutes go by, with looks."""
+    for _ in range(count):
+        world.now += timedelta(minutes=1)
+        world.life(3)
+
+
+def test_good_metrics_let_a_step_end():
+    """With good answers a step ends with its pause; one without a pause after the first good answers."""
+    world = under_way()
+    assert world.status["analysis"][0] | {"at": ""} == {
+        "name": "errors",
+        "at": "",
+        "state": "Passed",
+        "failures": 0,
+        "value": "0",
+        "message": "errors is 0",
+    }
+    minutes(world, 9)
+    assert world.status["step"] == 1
+    minutes(world, 1)
+    assert world.status["step"] == 2
+    world = World(STEPS[1], "Halt", analysis())
+    world.life(3)
+    world.wanted = "v1"
+    world.metric = None
+    world.life(20)
+    minutes(world, 30)
+    assert (world.status["step"], world.status["message"]) == (1, "until its metrics are good")
+    world.metric = 0.0
+    minutes(world, 12)
+    assert world.status["phase"] == "Complete"
+
+
+@pytest.mark.parametrize(("on_failure", "phase"), [("Abort", "Aborted"), ("Pause", "Halted")])
+def test_breaches_in_a_row_fail(on_failure, phase):
+    """So many breaches in a row fail a candidate; a good answer in between begins the count anew."""
+    world = under_way(on_failure=on_failure)
+    for metric in (1.0, 0.0, 1.0, 0.0, 1.0):
+        world.metric = metric
+        minutes(world, 1)
+        assert (world.status["phase"], world.status["step"]) == ("Paused", 1)
+    minutes(world, 1)
+    assert world.status["phase"] in {phase, "Aborting"}
+    world.life(20)
+    assert world.status["phase"] == phase
+    assert world.status["message"] == "errors is 1, more than 0.5, 2 times in a row"
+
+
+@pytest.mark.parametrize("metric", [None, float("nan")])
+def test_no_answer_stops_the_clock(metric):
+    """Without answers a pause stands still, however long that lasts, and goes on from there with the next one."""
+    world = under_way()
+    minutes(world, 4)
+    world.metric = metric
+    minutes(world, 600)
+    assert (world.status["phase"], world.status["step"], world.status["analysis"][0]["failures"]) == ("Paused", 1, 0)
+    world.metric = 0.0
+    minutes(world, 4)
+    assert world.status["step"] == 1
+    minutes(world, 4)
+    assert world.status["step"] == 2
+
+
+def test_no_data_as_asked_for():
+    """An answer without a value is a breach, or as good as any, if the document says so."""
+    assert [each["failures"] for each in _after("Fail")] == [1]
+    assert [(each["state"], each["failures"]) for each in _after("Ignore")] == [("Ignored", 0)]
+
+
+def _after(no_data):
+    world = under_way(no_data=no_data, limit=5)
+    world.metric = float("nan")
+    minutes(world, 1)
+    return world.status["analysis"]
+
+
+def test_a_person_promotes_whatever_the_metrics_say():
+    """A promotion ends a pause in which metrics are not known."""
+    world = under_way()
+    world.metric = None
+    minutes(world, 2)
+    world.command = "promote@v1/1"
+    world.life(10)
+    assert world.status["step"] == 2
+
+
+def test_a_crash_fails_at_once():
+    """A pod of the candidate that restarts after all were ready fails it; a crash of another pod does not."""
+    world = under_way()
+    world.sets[1].restarts[0] = 1
+    minutes(world, 1)
+    assert world.status["phase"] == "Paused"
+    world.sets[1].restarts[3] = 1
+    world.life(1)
+    assert world.status["phase"] == "Aborting"
+    assert world.status["message"] == "a pod of the candidate has crashed, of component ingest"
 
 
 def test_counts_of_a_step():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chronik.offline import loading
 from chronik.rollout.steps import seconds_of
 from chronik.rollout.windows import standing
 
@@ -184,3 +185,18 @@ def test_a_person_opens_a_window(until, is_open, said):
 def test_without_windows_nothing_waits():
     """A cluster without windows restarts at any time."""
     assert standing([], "2026-11-27T05:00:00Z").closed == ""
+
+
+def test_time_zones_are_looked_up_before_the_operator_does():
+    """A window whose time zone is not known where a document is checked is warned of, and the document is valid."""
+    spec = {
+        "storage": {"backend": "local"},
+        "metastore": {"connection": {"host": "db", "database": "d", "credentialsSecret": "s"}},
+        "rollout": {"windows": [window("0 2 * * *", "1h", "Europe/Berlin"), window("0 2 * * *", "1h", "Europe/Berln")]},
+    }
+    document = {"apiVersion": "chronik.stream/v1alpha1", "kind": "ChronikCluster", "metadata": {"name": "c"}}
+    found = loading.validator().validate(document | {"spec": spec})
+
+    assert found.cluster
+    told = [(each.severity, each.path) for each in found.problems if each.code == "window-time-zone"]
+    assert told == [("warning", ("spec", "rollout", "windows", 1, "timeZone"))]

@@ -55,13 +55,13 @@ def restored(volumes: Volumes, recovery: dict[str, Any] | None = None, **spec: A
 NODES = ("controller-0", "ingest-0", "ingest-1")
 
 
-async def backed_up(place: Namespace, played: Played, volumes: Volumes) -> Manifest:
+async def backed_up(place: Namespace, played: Played, volumes: Volumes, **spec: Any) -> Manifest:
     """Have a cluster with data of its own on each node be backed up, and be gone."""
     await volumes.make_class()
     for node in NODES:
         await played.claim("c", *node.split("-"))
         volumes.write(f"data-c-{node}", f"what {node} has")
-    await place.launch(source(volumes))
+    await place.launch(source(volumes, **spec))
     await place.create(ours(place, backup_of(place)))
     backup = await usable(place, "b")
     await place.delete(CLUSTER, "c")

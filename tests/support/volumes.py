@@ -164,4 +164,5 @@ class Volumes:
 
 
 def _is_free(volume: Manifest, storage_class: str) -> bool:
-    return volume["spec"].get("storageClassName") == storage_class and not volume["spec"].get("claimRef")
+    going = "deletionTimestamp" in volume["metadata"]
+    return volume["spec"].get("storageClassName") == storage_class and not volume["spec"].get("claimRef") and not going

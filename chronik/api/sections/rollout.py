@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if not TYPE_CHECKING:
     from chronik.api.sections.shapes import TypedDict
@@ -16,3 +16,22 @@ class RestartWindow(TypedDict):
     schedule: str
     duration: str
     timeZone: str
+
+
+class AnalysisMetric(TypedDict):
+    """An item of `spec.rollout.canary.analysis.metrics`."""
+
+    name: str
+    query: str
+    max: str | None
+    min: str | None
+
+
+class Analysis(TypedDict):
+    """`spec.rollout.canary.analysis`."""
+
+    interval: str
+    failureLimit: int
+    noData: Literal["Wait", "Fail", "Ignore"]
+    onFailure: Literal["Abort", "Pause"]
+    metrics: list[AnalysisMetric]

@@ -152,8 +152,8 @@ def strangeness(claim: Manifest, volume: Manifest, provisioner: str) -> str:
 
 def is_free(volume: Manifest, storage_class: str) -> bool:
     """Return whether a volume of a class waits for any claim to take it."""
-    spec = volume.get("spec") or {}
-    return spec.get("storageClassName") == storage_class and not spec.get("claimRef")
+    spec, going = volume.get("spec") or {}, "deletionTimestamp" in volume["metadata"]
+    return spec.get("storageClassName") == storage_class and not spec.get("claimRef") and not going
 
 
 def reduced(volume: Mapping[str, Any]) -> Manifest:

@@ -10,11 +10,11 @@ made from it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from chronik.backups.document import status_of
+from chronik.backups.jobs import removal
 from chronik.backups.parts import job_name
-from chronik.backups.plan import Remove
 from chronik.backups.recovery.checks import refusal
 from chronik.backups.recovery.choice import choose, cut_at
 from chronik.backups.recovery.claims import bound_volume, class_of, is_marked, nodes_of, strangeness, waits_for_pods
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.backups.recovery.claims import Node
     from chronik.backups.recovery.seen import Seen
+    from chronik.backups.steps import Remove
     from chronik.manifest import Manifest
 
 RESTORE = "restore"
@@ -185,9 +186,9 @@ def _restore_metastore(status: dict[str, Any], about: About, now: str) -> Recove
     failed = _condition(job, "Failed")
     if failed is not None:
         said = sentence(str(result.get("message") or failed.get("message") or "its Job failed"))
-        text = f"The metastore was not restored: {said} {result.get('hint', '')}".strip()
+        text = f"The metastore was not restored: {said} {_hint(result)}".strip()
         due = now >= later(failed.get("lastTransitionTime") or now, _TRY_AGAIN)
-        removes = _removal(job) if due else ()
+        removes = removal(job) if due else ()
         return RecoveryPlan(status, removes=removes, refused=Reason("MetastoreNotRestored", text))
     if _condition(job, "Complete") is None:
         said = str(result.get("message") or "")
@@ -202,11 +203,11 @@ def _condition(job: Manifest, kind: str) -> Mapping[str, Any] | None:
     return next((each for each in found if (each["type"], each["status"]) == (kind, "True")), None)
 
 
-def _removal(job: Manifest | None) -> tuple[Remove, ...]:
-    if job is None or "deletionTimestamp" in job["metadata"]:
-        return ()
-    kind: Literal["Job"] = "Job"
-    return (Remove(kind, job["metadata"]["name"], job["metadata"]["uid"]),)
+def _hint(result: Mapping[str, Any]) -> str:
+    """Return what to do; what the command's own hint names, people cannot tell the Job."""
+    if result.get("reason") == "DatabaseNotEmpty":
+        return "Empty it, or name another database in a new cluster."
+    return str(result.get("hint", ""))
 
 
 # --- the workloads ----------------------------------------------------------------------------------------------------
@@ -216,7 +217,7 @@ def _restored(status: dict[str, Any], about: About) -> RecoveryPlan:
     """Write down that workloads may start; they do once that is written."""
     status |= {"phase": "Starting", "message": summary(status, about)}
     waiting = Reason("StartingNodes", "Volumes and metastore are restored")
-    return RecoveryPlan(status, removes=_removal(about.seen.job), waiting=waiting, starts=True)
+    return RecoveryPlan(status, removes=removal(about.seen.job), waiting=waiting, starts=True)
 
 
 def _start(status: dict[str, Any], about: About, now: str) -> RecoveryPlan:
@@ -233,7 +234,7 @@ def _start(status: dict[str, Any], about: About, now: str) -> RecoveryPlan:
     if unbound:
         text = f"{len(unbound)} volumes are made when their pods are there: {listed(e.claim for e in unbound)}"
         waiting = Reason("StartingNodes", text)
-        return RecoveryPlan(status, removes=_removal(about.seen.job), waiting=waiting, starts=True)
+        return RecoveryPlan(status, removes=removal(about.seen.job), waiting=waiting, starts=True)
     if about.seen.job is not None:
         return _restored(status, about)
     return RecoveryPlan(status | {"phase": "Recovered", "finishedAt": now}, starts=True)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from chronik.backups.recovery.seen import About
     from chronik.status.compute import Condition
 
-CONDITION = "Recovering"
-
 
 def begun(status: Mapping[str, Any], about: About) -> Reason:
     """Return that a recovery has passed its checks and begins."""
@@ -57,7 +55,7 @@ def span(since: str, until: str) -> str:
 def conditions(status: Mapping[str, Any], refused: Reason | None, waiting: Reason | None) -> list[Condition]:
     """Return whether a cluster is being recovered, and how far it is."""
     if refused is not None:
-        return [condition(CONDITION, met=False, reason=refused.reason, message=refused.message)]
+        return [condition("Recovering", met=False, reason=refused.reason, message=refused.message)]
     if waiting is not None:
-        return [condition(CONDITION, met=True, reason=waiting.reason, message=waiting.message)]
-    return [condition(CONDITION, met=False, reason="Recovered", message=str(status.get("message", "")))]
+        return [condition("Recovering", met=True, reason=waiting.reason, message=waiting.message)]
+    return [condition("Recovering", met=False, reason="Recovered", message=str(status.get("message", "")))]

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik.api import names
+from chronik.backups.verification import RESTORE_TEST, VERIFY
 from chronik.cli import parameters
 from chronik.cli.common import cluster_options, missing_cluster, timeout_option
 from chronik.cli.interrupt import run_async
 from chronik.cli.main import print_data, table_option
 from chronik.cli.streams import look
 from chronik.clock import timestamp
-from chronik.errors import ObjectMissing, WaitTimeout
+from chronik.errors import InputError, ObjectMissing, WaitTimeout
 from chronik.kube import connect
 from chronik.manifest import BACKUP, CLUSTER, CLUSTER_LABEL, ClusterKey, ObjectRef
-from chronik.metastore.errors import BackupError
+from chronik.metastore.errors import BackupDamaged, BackupError
 
 if TYPE_CHECKING:
     from chronik.cli.interrupt import Interruption
@@ -46,12 +47,38 @@ _NAME = parameters.form("name", names.BACKUP_NAME, "name of a backup")
 )
 @click.option("--wait/--no-wait", default=False, show_default=True, help="Wait until it is completed, or has failed.")
 @timeout_option
-def create(cluster: str, options: ConnectOptions, name: str | None, on_delete: str, wait: bool, timeout: float) -> int:
-    """Have an operator make a backup of a cluster.
+@click.option(
+    "-f",
+    "--filename",
+    "files",
+    multiple=True,
+    type=parameters.Source(),
+    metavar="FILE|DIR|-",
+    help="The document of the cluster: make the backup here, without an operator, and wait for it. Repeatable.",
+)
+@click.option("--image", default="", metavar="IMAGE", help="With -f: image of the Jobs, if the document names none.")
+def create(  # each is an option
+    cluster: str,
+    options: ConnectOptions,
+    name: str | None,
+    on_delete: str,
+    wait: bool,
+    timeout: float,
+    files: tuple[str, ...],
+    image: str,
+) -> int:
+    """Have an operator make a backup of a cluster, or make it without one.
 
-    What is backed up, and where to, is in spec.backup of the cluster. Exits with 0 if it was asked for or, with --wait,
-    if it can be used; 3 if the API server refused; 6 if it took too long; 8 if the backup failed.
+    What is backed up, and where to, is in spec.backup of the cluster. With -f it is in that document, and neither an
+    operator nor a ChronikBackup is needed; snapshots and dump stay until you delete them, and backup.json beside the
+    dump names them all.
+
+    Exits with 0 if it was asked for or, with --wait or -f, if it can be used; 3 if the API server refused; 6 if it took
+    too long; 8 if the backup failed.
     """
+    name = name or f"{cluster}-{timestamp().replace('-', '').replace(':', '').lower()}"
+    if files:
+        return _here(files, cluster, name, options, image, timeout)
 
     async def main(interruption: Interruption) -> int:
         async with connect(options) as kube:
@@ -63,7 +90,7 @@ def create(cluster: str, options: ConnectOptions, name: str | None, on_delete: s
                 "apiVersion": BACKUP.api_version,
                 "kind": BACKUP.name,
                 "metadata": {
-                    "name": name or f"{cluster}-{timestamp().replace('-', '').replace(':', '').lower()}",
+                    "name": name,
                     "namespace": kube.namespace,
                     "labels": {**theirs, CLUSTER_LABEL: cluster},
                     "resourceVersion": "1",  # creates, and changes nothing that is there
@@ -76,6 +103,18 @@ def create(cluster: str, options: ConnectOptions, name: str | None, on_delete: s
             if wait:
                 return await interruption.until_asked(_completed(kube, ref, timeout))
             return 0
+
+    return run_async(main)
+
+
+def _here(files: tuple[str, ...], cluster: str, name: str, options: ConnectOptions, image: str, seconds: float) -> int:
+    from chronik.cli.backup.oneshot import OneShot, back_up_here, described  # noqa: PLC0415  # most have an operator
+
+    async def main(interruption: Interruption) -> int:
+        async with connect(options) as kube:
+            found = described(files, cluster, options.namespace, kube.namespace)
+            interruption.notice = f"interrupted: what was made stays; the same command with --name {name} goes on"
+            return await interruption.until_asked(back_up_here(kube, OneShot(found, name, image, seconds)))
 
     return run_async(main)
 
@@ -96,6 +135,47 @@ async def _completed(kube: Kube, ref: ObjectRef, seconds: float) -> int:
             click.echo(f"{ref}: {phase}: {message}", err=True)
         if time.monotonic() >= deadline:
             raise WaitTimeout(f"it is {phase}, and not completed yet: {message}", subject=str(ref))
+        await asyncio.sleep(_LOOK)
+
+
+def ask_to_verify(name: str, options: ConnectOptions, *, restore_test: bool, seconds: float | None) -> int:
+    """Have an operator check a backup; wait so many seconds for what is found, or not at all.
+
+    Raises:
+        InputError: it is not completed.
+        BackupError: it is damaged, or could not be checked.
+    """
+
+    async def main(interruption: Interruption) -> int:
+        async with connect(options) as kube:
+            ref = ObjectRef(BACKUP.name, kube.namespace, name)
+            backup = await interruption.until_asked(_existing(kube, ref))
+            if _phase(backup) != "Completed":
+                raise InputError(f"it is {_phase(backup)}, and only a completed one can be checked", subject=str(ref))
+            asked = f"{timestamp()} {RESTORE_TEST}" if restore_test else timestamp()
+            await kube.merge(BACKUP, ref, {"metadata": {"annotations": {VERIFY: asked}}})
+            click.echo(f"{ref}: asked for")
+            return 0 if seconds is None else await interruption.until_asked(_checked(kube, ref, asked, seconds))
+
+    return run_async(main)
+
+
+async def _checked(kube: Kube, ref: ObjectRef, asked: str, seconds: float) -> int:
+    """Wait until a check has ended, and say what it found."""
+    deadline = time.monotonic() + seconds
+    while True:
+        check = ((await _existing(kube, ref)).get("status") or {}).get("verification") or {}
+        result, message = str(check.get("result")), str(check.get("message", ""))
+        if check.get("requested") == asked and result != "Running":
+            if result == "Failed":
+                raise BackupDamaged(message, subject=str(ref), hint="It is not usable any more: make another one.")
+            if result != "Passed":
+                raise BackupError(f"it could not be checked: {message}", subject=str(ref))
+            rows = f", {check['rows']:,} rows were restored" if "rows" in check else ""
+            click.echo(f"{ref}: passed{rows}")
+            return 0
+        if time.monotonic() >= deadline:
+            raise WaitTimeout(f"it is not checked yet{f': {message}' if message else ''}", subject=str(ref))
         await asyncio.sleep(_LOOK)
 
 
@@ -235,9 +315,17 @@ def _described(backup: Manifest) -> str:
     for each in status.get("volumes") or ():
         how = each.get("error") or each.get("handle") or ("cut, not ready" if each.get("createdAt") else "not cut yet")
         parts.append([each["claim"], "ready" if each.get("ready") else "not ready", how])
+    record, check = status.get("record"), status.get("verification")
+    if record:
+        parts.append(
+            ["description", "missing" if "error" in record else "ready", record.get("object") or record["error"]]
+        )
     if parts:
         rows = [[(name, BOLD) for name in ("PART", "STATE", "WHERE, OR WHY NOT")]]
         page.columns([*rows, *([(cell, "") for cell in part] for part in parts)])
+    if check:
+        how = ("restored for a test" if check.get("restoreTest") else "read back") + f": {check['result']}"
+        page.paragraph(f"Checked {check.get('endedAt', 'now')}, {how}. {check.get('message', '')}".rstrip(". ") + ".")
     return page.text
 
 

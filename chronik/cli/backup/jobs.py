@@ -138,9 +138,23 @@ def base(
 @click.option(
     "--folder", type=parameters.FOLDER, metavar="DIR", help="For what is under way.  [default: a temporary one]"
 )
+@click.option(
+    "--progress-file",
+    "progress",
+    type=parameters.FILE,
+    metavar="FILE",
+    help="Touch it whenever the store has all that the server had a moment ago.",
+)
 @result_option
 @store_options
-def receive(access: StoreAccess, slot: str, interval: float, folder: str | None, termination_log: str | None) -> None:
+def receive(  # each is an option
+    access: StoreAccess,
+    slot: str,
+    interval: float,
+    folder: str | None,
+    progress: str | None,
+    termination_log: str | None,
+) -> None:
     """Receive the metastore's WAL, for ever.
 
     It is put into a store as it is written: whole segments, and at intervals the one that is being written.
@@ -160,7 +174,8 @@ def receive(access: StoreAccess, slot: str, interval: float, folder: str | None,
         store, keys, environment = access.open(), access.keys(), database_environment(os.environ)
         with tempfile.TemporaryDirectory(prefix="chronik-") as temporary:
             place = Path(folder or temporary)
-            Receiver(store, environment, keys, slot, place, interval, context(), stop).run()
+            told = Path(progress) if progress else None
+            Receiver(store, environment, keys, slot, place, interval, context(), stop, told).run()
         return {"slot": slot}
 
     report("backup receive", "", termination_log, work)

@@ -31,15 +31,20 @@ MOST_TOLD = 4096
 """Bytes that the kubelet keeps of a termination message."""
 _LONGEST_MESSAGE = 1000
 
-_STORE_OPTIONS = (
-    click.option(
+
+def _url(*, required: bool) -> Callable[..., Any]:
+    return click.option(
         "--store",
         "url",
         envvar="CHRONIK_STORE",
-        required=True,
+        required=required,
+        default=None if required else "",
         metavar="URL",
         help="s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER.  [$CHRONIK_STORE]",
-    ),
+    )
+
+
+_STORE_OPTIONS = (
     click.option(
         "--store-endpoint",
         "endpoint",
@@ -115,8 +120,8 @@ class StoreAccess:
         return [read_key(Path(file)) for file in self._key_files]
 
 
-def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of a store; it gets them as one `access`."""
+def store_options(command: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
+    """Give a command the options of a store; it gets them as one `access`. Without `required` it may do without one."""
 
     @wraps(command)
     def given(*, key_files: tuple[str, ...], **others: Any) -> Any:
@@ -124,7 +129,7 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(access=StoreAccess(settings, key_files), **others)
 
     found: Callable[..., Any] = given
-    for option in reversed(_STORE_OPTIONS):
+    for option in reversed((_url(required=required), *_STORE_OPTIONS)):
         found = option(found)
     return found
 

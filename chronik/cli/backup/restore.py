@@ -39,11 +39,15 @@ class RestoreGroup(click.Group):
     """`chronik restore`: what is no command of it is the name of a cluster, to be restored."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the arguments apart; `restore production …` is short for `restore cluster production …`."""
-        named = bool(args) and args[0] not in self.commands and not args[0].startswith("-")
-        if named or (args and args[0] not in self.commands and {"--from", "--as"} & {*args}):
-            args = ["cluster", *args]
-        return super().parse_args(ctx, args)
+        """Take the arguments apart."""
+        return super().parse_args(ctx, self.whole(args))
+
+    def whole(self, args: list[str]) -> list[str]:
+        """Return arguments with the command in them: `production …` is short for `cluster production …`."""
+        if not args or args[0] in self.commands:
+            return args
+        short = not args[0].startswith("-") or {"--from", "--as"} & {*args}
+        return ["cluster", *args] if short else args
 
 
 class _Source(click.ParamType[str]):
@@ -130,8 +134,8 @@ def restore_cluster(
             backup = await interruption.until_asked(_chosen(kube, cluster, source))
             if database is not None and not has_database(backup):
                 raise InputError("its spec names no database that could be another", subject="--database")
-            document = document_of(backup, NewCluster(new, _from(cluster, source, backup), metastore, nodes, database))
-            _check(document)
+            wanted = NewCluster(new, _from(cluster, source, backup), metastore, nodes, database)
+            document = _checked(document_of(backup, wanted))
             await interruption.until_asked(_notes(kube, cluster, document, backup))
             if dry_run:
                 from chronik.documents.writer import to_yaml_stream  # noqa: PLC0415  # most restores print none
@@ -173,8 +177,8 @@ async def _chosen(kube: Kube, cluster: str, source: str | None) -> Manifest:
     return found
 
 
-def _check(document: Manifest) -> None:
-    """Hold the new document to schema and rules.
+def _checked(document: Manifest) -> Manifest:
+    """Return the new document without what the API server fills in, if schema and rules have nothing against it.
 
     Raises:
         InvalidDocuments: this version of chronik does not take what was backed up.
@@ -185,17 +189,24 @@ def _check(document: Manifest) -> None:
     if validated.cluster is None:
         raise InvalidDocuments(validated.problems, subject=str(ObjectRef.of(document)))
     show_problems([each for each in validated.problems if each.severity == "warning"])
+    return loading.validator().without_defaults(document)
 
 
 async def _notes(kube: Kube, cluster: str, document: Manifest, backup: Manifest) -> None:
     """Say what a person has to see to."""
-    spec, was = document["spec"], backup["status"]["cluster"]["spec"]
-    recovery = spec["bootstrap"]["recovery"]
-    if spec.get("metastore") == was.get("metastore") and spec.get("metastore") and "metastore" not in recovery:
+    now, was = (each.get("metastore") for each in (document["spec"], backup["status"]["cluster"]["spec"]))
+    restores = "metastore" not in document["spec"]["bootstrap"]["recovery"]
+    if now and was and restores and _database(now) == _database(was):
         show_note("the new cluster names the old one's database, which has to be empty; --database names another")
     if await kube.get(CLUSTER, kube.namespace, cluster) is not None:
         text = f"{cluster} is still there: two clusters must never write into one database, or one bucket"
         show_note(text)
+
+
+def _database(metastore: dict[str, Any]) -> list[Any]:
+    """Return what tells one database from another."""
+    connection = metastore.get("connection") or {}
+    return [connection.get(key) for key in ("host", "database", "existingUrlSecret")]
 
 
 async def _make(kube: Kube, document: Manifest) -> ObjectRef:

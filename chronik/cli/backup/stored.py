@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from chronik.api import names
 from chronik.cli import parameters
 from chronik.cli.backup.options import StoreAccess, context, id_option, read_json, report, result_option, store_options
+from chronik.cli.common import cluster_options, timeout_option
 from chronik.cli.main import print_data
+
+if TYPE_CHECKING:
+    from chronik.kube import ConnectOptions
+
+NAME = parameters.form("name", names.BACKUP_NAME, "name of a backup")
 
 
 @click.command()
@@ -48,18 +56,40 @@ def catalog(access: StoreAccess, output: str) -> None:
 
 
 @click.command()
-@id_option
+@click.argument("name", required=False, type=NAME, metavar="[NAME]")
+@click.option("--id", "identity", default="", metavar="ID", help="Which backup of the store.")
 @click.option("--restore-test", "test", is_flag=True, help="Restore it into a PostgreSQL of its own, and count rows.")
+@click.option("--wait/--no-wait", default=False, show_default=True, help="With NAME: wait for what is found.")
+@timeout_option
 @result_option
-@store_options
-def verify(access: StoreAccess, identity: str, test: bool, termination_log: str | None) -> None:
+@cluster_options
+@partial(store_options, required=False)
+def verify(  # each is an option
+    access: StoreAccess,
+    options: ConnectOptions,
+    name: str | None,
+    identity: str,
+    test: bool,
+    wait: bool,
+    timeout: float,
+    termination_log: str | None,
+) -> int | None:
     """Read a backup back and check all of it.
+
+    With NAME, an operator has a Job check the ChronikBackup of that name, where its store can be reached; what is found
+    stands in its status. With --id and --store, this very command reads the backup from the store.
 
     What is read is held to the manifest: sizes, SHA-256, and what pg_restore makes of it.
 
     Exits with 0 if it is what was stored, 2 if an option cannot be used, 8 if it is damaged or missing, 9 if the store
-    does not answer.
+    does not answer; with NAME and without --wait, with 0 if it was asked for.
     """
+    if bool(name) == bool(identity):
+        raise click.UsageError("name a ChronikBackup, or say --id and --store for a backup in a store; one of both")
+    if name:
+        from chronik.cli.backup.cluster import ask_to_verify  # noqa: PLC0415  # Jobs ask no cluster
+
+        return ask_to_verify(name, options, restore_test=test, seconds=timeout if wait else None)
 
     def work() -> dict[str, Any]:
         from chronik.metastore.catalog import restore_test, verify_backup  # noqa: PLC0415  # `--help` stays quick
@@ -71,6 +101,7 @@ def verify(access: StoreAccess, identity: str, test: bool, termination_log: str 
         return told | ({"rows": sum(restore_test(store, manifest, keys, context()).values())} if test else {})
 
     report("backup verify", identity, termination_log, work)
+    return None
 
 
 @click.command()

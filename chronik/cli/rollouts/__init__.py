@@ -6,18 +6,22 @@ request names the candidate that it is for, so that none is ever taken for a lat
 
 from __future__ import annotations
 
+import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from chronik.cli import parameters
-from chronik.cli.common import cluster_options, missing_cluster
+from chronik.cli.common import cluster_options
 from chronik.cli.interrupt import Interruption, run_async
+from chronik.cli.rollouts.history import cluster_document, history, undo
 from chronik.errors import InputError
 from chronik.kube import ConnectOptions, connect
 from chronik.manifest import CLUSTER, ROLLOUT_ANNOTATION, ROLLOUT_NOW_ANNOTATION, ClusterKey, ObjectRef
 from chronik.report.page import visible
+from chronik.report.rollout import component_texts, state_text
 from chronik.rollout.windows import LONGEST
 
 if TYPE_CHECKING:
@@ -37,22 +41,60 @@ def rollout() -> None:
 @rollout.command()
 @_name
 @cluster_options
-def status(name: str, options: ConnectOptions) -> int:
+@click.option("--wait", is_flag=True, help="Wait until the canary is through, has failed, or waits for a person.")
+@click.option("--timeout", "seconds", type=parameters.Duration(), default="10m", show_default=True, help="With --wait.")
+def status(name: str, options: ConnectOptions, wait: bool, seconds: float) -> int:
     """Show how far the canary of a cluster is.
 
-    Exits with 0 if it is through or under way, and with 1 if it was halted or taken back.
+    Exits with 0 if it is through or under way, and with 1 if it was halted or taken back. With --wait, it exits with 6
+    if it is not through in time, and with 7 if it is paused until somebody promotes it.
     """
 
-    async def show(_interruption: Interruption) -> int:
+    async def show(interruption: Interruption) -> int:
         async with connect(options) as kube:
-            document = await _document(kube, options.namespace or kube.namespace, name)
+            place = options.namespace or kube.namespace
+            document = await cluster_document(kube, place, name)
+            if wait:
+                document = await interruption.until_asked(_ended(kube, document, seconds))
         told = document.get("status") or {}
         found = told.get("rollout") or {}
         for line in (*_lines(ClusterKey.of(document), found), *_pending(told.get("pendingRestarts") or {})):
             click.echo(visible(line))
-        return 1 if found.get("phase") in {"Halted", "Aborting", "Aborted"} else 0
+        return _code(document, wait=wait)
 
     return run_async(show)
+
+
+_LOOK = 1.0
+FAILED, NOT_IN_TIME, PAUSED = 1, 6, 7
+
+
+async def _ended(kube: Kube, document: Manifest, seconds: float) -> Manifest:
+    """Return a ChronikCluster once its canary is through, has failed or waits for a person, or time is up."""
+    key, deadline = ClusterKey.of(document), time.monotonic() + seconds
+    while _code(document, wait=True) == NOT_IN_TIME and time.monotonic() < deadline:
+        await asyncio.sleep(_LOOK)
+        document = await cluster_document(kube, key.namespace, key.name)
+    return document
+
+
+def _code(document: Manifest, *, wait: bool) -> int:
+    """Return the exit code for how far a canary is."""
+    told = document.get("status") or {}
+    found = told.get("rollout") or {}
+    if found.get("phase") in {"Halted", "Aborting", "Aborted"}:
+        return FAILED if not wait or found["phase"] != "Aborting" else NOT_IN_TIME
+    if not wait:
+        return 0
+    if told.get("observedGeneration") != document["metadata"].get("generation"):
+        return NOT_IN_TIME
+    if found.get("phase", "Complete") == "Complete":
+        return 0
+    by_a_person = found["phase"] == "Paused" and str(found.get("message")) in {_PROMOTED, _BY_A_PERSON}
+    return PAUSED if by_a_person else NOT_IN_TIME
+
+
+_PROMOTED, _BY_A_PERSON = "until it is promoted", "paused by a person"
 
 
 @rollout.command()
@@ -130,7 +172,7 @@ def now(name: str, options: ConnectOptions, seconds: float) -> int:
     async def ask(_interruption: Interruption) -> int:
         until = (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
         async with connect(options) as kube:
-            document = await _document(kube, options.namespace or kube.namespace, name)
+            document = await cluster_document(kube, options.namespace or kube.namespace, name)
             await _annotate(kube, document, ROLLOUT_NOW_ANNOTATION, until)
         windows = ((document["spec"].get("rollout") or {}).get("windows")) or ()
         note = "" if windows else "; it has no windows, so they always may"
@@ -153,7 +195,7 @@ def _asked(name: str, options: ConnectOptions, text: Callable[[Mapping[str, Any]
 
     async def ask(_interruption: Interruption) -> int:
         async with connect(options) as kube:
-            document = await _document(kube, options.namespace or kube.namespace, name)
+            document = await cluster_document(kube, options.namespace or kube.namespace, name)
             found = (document.get("status") or {}).get("rollout") or {}
             if found.get("phase", "Complete") == "Complete":
                 raise InputError("has no canary under way", subject=name, hint="A change of its pods begins one.")
@@ -165,29 +207,12 @@ def _asked(name: str, options: ConnectOptions, text: Callable[[Mapping[str, Any]
     return run_async(ask)
 
 
-async def _document(kube: Kube, namespace: str, name: str) -> Manifest:
-    """Return a ChronikCluster.
-
-    Raises:
-        ObjectMissing: there is none of that name.
-    """
-    found = await kube.get(CLUSTER, namespace, name)
-    if found is None:
-        raise await missing_cluster(kube, [ClusterKey(namespace, name)])
-    return found
-
-
 def _lines(key: ClusterKey, found: Mapping[str, Any]) -> list[str]:
     """Return how far a canary is, in lines."""
     if not found:
         return [f"{key}: no canary: spec.rollout asks for none, or no operator has seen it yet"]
-    step = f", step {found['step']} of {found['of']}" if 0 < found.get("step", 0) <= found.get("of", 0) else ""
-    message = f": {found['message']}" if found.get("message") else ""
-    lines = [f"{key}: {found.get('phase')}{step}, candidate {found.get('candidate')}{message}"]
-    return lines + [
-        f"  {each['name']}: {each['updated']} of {each['of']} pods on it, {each['ready']} of them ready"
-        for each in found.get("components") or ()
-    ]
+    lines = [f"{key}: {state_text(found)}"]
+    return lines + [f"  {name}: {text}" for name, text in component_texts(found).items()]
 
 
 def _pending(found: Mapping[str, Any]) -> list[str]:
@@ -196,3 +221,7 @@ def _pending(found: Mapping[str, Any]) -> list[str]:
         return []
     opens = f"which opens at {found['opensAt']}" if found.get("opensAt") else "and none ever opens"
     return [f"  waits for a window, {opens}: {', '.join(found.get('workloads') or ())}"]
+
+
+rollout.add_command(history)
+rollout.add_command(undo)

@@ -4,34 +4,58 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.backups.document import cluster_of, phase_of, status_of
+from chronik.backups.jobs import DUMP, RECORD
 from chronik.backups.parts import job_name
-from chronik.backups.plan import DUMP, Seen
+from chronik.backups.steps import Seen
 from chronik.errors import InvalidDocuments, KindMissing
 from chronik.manifest import BACKUP_LABEL, CLUSTER, JOB, POD, SNAPSHOT, SNAPSHOT_CONTENT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from chronik.api.spec import Cluster
+    from chronik.api.validation import Validator
+    from chronik.kube import Kube
     from chronik.manifest import Manifest
     from chronik.operator.context import BackupTools, ReconcileContext
 
 _JOB_LABEL = "batch.kubernetes.io/job-name"
 
 
-async def look(backup: Manifest, tools: BackupTools, context: ReconcileContext) -> Seen:
+class Site(NamedTuple):
+    """Where parts of backups are looked at and made, and with what; without an operator, too.
+
+    `reads_contents`: the contents of snapshots may be read. `owned`: the server knows the ChronikBackups, so that parts
+    can belong to them.
+    """
+
+    kube: Kube
+    validator: Validator
+    tools: BackupTools
+    reads_contents: bool = True
+    owned: bool = True
+
+
+def site_of(context: ReconcileContext, tools: BackupTools) -> Site:
+    """Return where an operator looks at and makes parts of backups."""
+    return Site(context.kube, context.validator, tools, reads_contents=not context.cache.is_namespaced)
+
+
+async def look(backup: Manifest, site: Site, context: ReconcileContext) -> Seen:
     """Return what is there of a backup, and of its cluster.
 
     Raises:
         ApiError: the server could not be asked.
     """
-    return await (_on_its_way if status_of(backup).get("startedAt") else _before)(backup, tools, context)
+    if status_of(backup).get("startedAt"):
+        return await on_its_way(backup, site, context.cache.view(cluster_of(backup)).claims)
+    return await _before(backup, site, context)
 
 
-async def _before(backup: Manifest, tools: BackupTools, context: ReconcileContext) -> Seen:
+async def _before(backup: Manifest, site: Site, context: ReconcileContext) -> Seen:
     """Return what decides whether a backup can begin."""
     key = cluster_of(backup)
     document = context.cache.cluster(key)
@@ -39,14 +63,14 @@ async def _before(backup: Manifest, tools: BackupTools, context: ReconcileContex
     settings = cluster.spec["backup"] if cluster else None
     has_snapshots = True
     if settings and settings["volumes"]["method"] != "None":
-        has_snapshots = await snapshots_of(backup, context) is not None
+        has_snapshots = await snapshots_of(backup, site) is not None
     return Seen(
         document=document,
         cluster=cluster,
         claims=context.cache.view(key).claims,
         other=_first(backup, context),
         has_snapshots=has_snapshots,
-        image=tools.image_of(cluster) if cluster and settings else "",
+        image=site.tools.image_of(cluster) if cluster and settings else "",
     )
 
 
@@ -63,59 +87,61 @@ def _age(backup: Manifest) -> tuple[str, str]:
     return backup["metadata"].get("creationTimestamp", ""), backup["metadata"]["name"]
 
 
-async def _on_its_way(backup: Manifest, tools: BackupTools, context: ReconcileContext) -> Seen:
-    """Return how the parts of a backup are that has begun."""
-    status = status_of(backup)
-    job = result = None
+async def on_its_way(backup: Manifest, site: Site, claims: Sequence[Manifest]) -> Seen:
+    """Return how the parts of a backup are that has begun; `claims` are those of its cluster."""
+    status, name = status_of(backup), backup["metadata"]["name"]
+    job = result = record = recorded = None
     if status.get("metastore") is not None:
-        job, result = await see_job(backup, job_name(backup["metadata"]["name"], DUMP), context)
-    snapshots = await snapshots_of(backup, context) if status.get("volumes") else {}
+        job, result = await see_job(backup, job_name(name, DUMP), site)
+        if status.get("cutAt"):
+            record, recorded = await see_job(backup, job_name(name, RECORD), site)
+    snapshots = await snapshots_of(backup, site) if status.get("volumes") else {}
     cluster = None
     with suppress(InvalidDocuments):  # it is told when a part is made
-        cluster = recorded_cluster(backup, context)
+        cluster = recorded_cluster(backup, site)
     return Seen(
-        claims=context.cache.view(cluster_of(backup)).claims,
+        claims=claims,
         job=job,
         result=result,
+        record=record,
+        recorded=recorded,
         snapshots=snapshots or {},
-        contents=await contents_of(snapshots or {}, context),
-        image=tools.image_of(cluster) if cluster else "",
+        contents=await contents_of(snapshots or {}, site),
+        image=site.tools.image_of(cluster) if cluster else "",
     )
 
 
-async def snapshots_of(backup: Manifest, context: ReconcileContext) -> dict[str, Manifest] | None:
+async def snapshots_of(backup: Manifest, site: Site) -> dict[str, Manifest] | None:
     """Return the snapshots of a backup by name; None if this Kubernetes has none."""
     metadata = backup["metadata"]
     try:
         selector = f"{BACKUP_LABEL}={metadata['uid']}"
-        found = await context.kube.list(SNAPSHOT, metadata["namespace"], label_selector=selector)
+        found = await site.kube.list(SNAPSHOT, metadata["namespace"], label_selector=selector)
     except KindMissing:
         return None
     return {each["metadata"]["name"]: each for each in found.items}
 
 
-async def contents_of(snapshots: Mapping[str, Manifest], context: ReconcileContext) -> dict[str, Manifest]:
+async def contents_of(snapshots: Mapping[str, Manifest], site: Site) -> dict[str, Manifest]:
     """Return the contents that snapshots are bound to; none in namespaced mode, where they may not be read."""
-    if context.cache.is_namespaced:
+    if not site.reads_contents:
         return {}
     names = (str((each.get("status") or {}).get("boundVolumeSnapshotContentName") or "") for each in snapshots.values())
     found: dict[str, Manifest] = {}
     for name in filter(None, names):
-        content = await context.kube.get(SNAPSHOT_CONTENT, "", name)
+        content = await site.kube.get(SNAPSHOT_CONTENT, "", name)
         if content is not None:
             found[name] = content
     return found
 
 
-async def see_job(
-    backup: Manifest, name: str, context: ReconcileContext
-) -> tuple[Manifest | None, dict[str, Any] | None]:
+async def see_job(backup: Manifest, name: str, site: Site) -> tuple[Manifest | None, dict[str, Any] | None]:
     """Return a Job of a backup, and what its container said, once it has ended."""
     namespace = backup["metadata"]["namespace"]
-    job = await context.kube.get(JOB, namespace, name)
+    job = await site.kube.get(JOB, namespace, name)
     if job is None or not (job.get("status") or {}).get("conditions"):
         return job, None
-    pods = await context.kube.list(POD, namespace, label_selector=f"{_JOB_LABEL}={name}")
+    pods = await site.kube.list(POD, namespace, label_selector=f"{_JOB_LABEL}={name}")
     said = [each for pod in pods.items if _is_of(pod, job) for each in _results(pod)]
     good = [each for each in said if each.get("result") == "ok"]
     found = good or said
@@ -137,7 +163,7 @@ def _results(pod: Manifest) -> list[dict[str, Any]]:
     return found
 
 
-def recorded_cluster(backup: Manifest, context: ReconcileContext) -> Cluster:
+def recorded_cluster(backup: Manifest, site: Site) -> Cluster:
     """Return the cluster as it was when a backup began, which holds for the whole of it.
 
     Raises:
@@ -150,7 +176,7 @@ def recorded_cluster(backup: Manifest, context: ReconcileContext) -> Cluster:
         "metadata": {"name": key.name, "namespace": key.namespace},
         "spec": status_of(backup)["cluster"]["spec"],
     }
-    validated = context.validator.validate(document, stored=True)
+    validated = site.validator.validate(document, stored=True)
     if validated.cluster is None:
         raise InvalidDocuments(validated.problems, subject=f"the spec of {key} that the backup has recorded")
     return validated.cluster

@@ -7,13 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chronik.backups.cluster import Backups, feature_missing, plan_backups
+from chronik.backups.retention import in_use
 from chronik.errors import AlreadyExists, ChronikError, ObjectChanged
 from chronik.manifest import BACKUP, FIELD_MANAGER, ObjectRef, is_paused
 from chronik.operator.cache.cache import BACKUPS
 from chronik.operator.context import status_of
+from chronik.operator.recovery.use import made_from
 from chronik.status.assess import describe_error
 from chronik.status.compute import condition
 from chronik.status.events import Announcement
+from chronik.wording import listed
 
 if TYPE_CHECKING:
     from chronik.api.spec import Cluster
@@ -41,6 +44,12 @@ async def tend_backups(cluster: Cluster, document: Manifest, context: ReconcileC
     plan = plan_backups(cluster, known, context.cache.backups(cluster.key), context.now(), paused=paused)
     if paused:
         return plan
+    if plan.expired:
+        documents = (
+            context.cache.cluster(key) for key in context.cache.clusters() if key.namespace == cluster.namespace
+        )
+        used = in_use(each for each in documents if each is not None)
+        plan = replace(plan, expired=tuple(each for each in plan.expired if each["metadata"]["uid"] not in used))
     try:
         await _carry_out(plan, document, context)
     except ChronikError as error:
@@ -63,7 +72,10 @@ async def _carry_out(plan: Backups, document: Manifest, context: ReconcileContex
         context.cache.observe_write(made)
         _log.info("made the backup %s, which is due", metadata["name"])
     for backup in plan.expired:
-        ref = ObjectRef.of(backup)
+        ref, users = ObjectRef.of(backup), made_from(backup, context)
+        if users:
+            _log.info("keeps the backup %s, which %s is being made from", ref.name, listed(users))
+            continue
         await context.kube.delete(BACKUP, ref, uid=backup["metadata"]["uid"])
         context.announce(document, Announcement("Normal", "BackupExpired", f"{ref.name}: its schedule lets go of it"))
 

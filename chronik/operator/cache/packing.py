@@ -27,7 +27,7 @@ from chronik.manifest import (
     SECRET,
     STORAGE_CLASS,
     ClusterKey,
-    is_mirror,
+    is_beside,
 )
 from chronik.plan.ownership import is_cluster
 from chronik.plan.volumes import LASTING_ANNOTATIONS
@@ -259,7 +259,7 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
 def _pod(manifest: Manifest) -> Manifest:
     status = manifest.get("status")
     kept = _only(status, "phase", "reason", "message", "startTime")
-    more = ("started",) if is_mirror(manifest) else ()
+    more = ("started",) if is_beside(manifest) else ()
     if status and status.get("conditions"):
         kept["conditions"] = _conditions(status["conditions"])
     for field in ("containerStatuses", "initContainerStatuses"):
@@ -294,6 +294,7 @@ def _conditions(conditions: Any) -> list[dict[str, Any]]:
 def _container(status: Mapping[str, Any], *more: str) -> dict[str, Any]:
     """Return how a container is: ready, or why it waits, and how it last ended."""
     kept = _only(status, "name", "ready", *more)
+    kept |= _only(status, "restartCount") if status.get("restartCount") else {}
     waiting = (status.get("state") or {}).get("waiting")
     ended = (status.get("lastState") or {}).get("terminated")
     kept |= {"state": {"waiting": _only(waiting, "reason", "message")}} if waiting else {}

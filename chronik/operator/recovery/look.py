@@ -12,7 +12,7 @@ from chronik.backups.recovery.plan import RESTORE
 from chronik.backups.recovery.seen import Seen
 from chronik.errors import InvalidDocuments
 from chronik.manifest import BACKUP, CLAIM, STORAGE_CLASS, VOLUME
-from chronik.operator.backups.look import contents_of, recorded_cluster, see_job, snapshots_of
+from chronik.operator.backups.look import contents_of, recorded_cluster, see_job, site_of, snapshots_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ async def look(desired: Desired, known: Mapping[str, Any], tools: BackupTools, c
     Raises:
         ApiError: the server could not be asked.
     """
-    cluster, kube = desired.cluster, context.kube
+    cluster, kube, site = desired.cluster, context.kube, site_of(context, tools)
     if not known.get("backup"):
         return Seen(backups=await _meant(cluster, context))
     backup = await kube.get(BACKUP, cluster.namespace, known["backup"])
@@ -38,11 +38,11 @@ async def look(desired: Desired, known: Mapping[str, Any], tools: BackupTools, c
         return Seen()
     recorded = None
     with suppress(InvalidDocuments):  # it is told
-        recorded = recorded_cluster(backup, context)
+        recorded = recorded_cluster(backup, site)
     claims = await kube.list(CLAIM, cluster.namespace)
     classes = await kube.list(STORAGE_CLASS, None)
     volumes = await kube.list(VOLUME, None, keep=reduced)
-    job, result = await see_job(desired.document, job_name(cluster.name, RESTORE), context)
+    job, result = await see_job(desired.document, job_name(cluster.name, RESTORE), site)
     found = Seen(
         backups=[backup],
         recorded=recorded,
@@ -56,8 +56,8 @@ async def look(desired: Desired, known: Mapping[str, Any], tools: BackupTools, c
     nodes = nodes_of(cluster, desired.manifests, backup)
     if all(each.claim in found.claims for each in nodes if each.volume):
         return found  # the snapshots are needed until each claim is there, and may be gone after that
-    snapshots = await snapshots_of(backup, context)
-    contents = await contents_of(snapshots or {}, context)
+    snapshots = await snapshots_of(backup, site)
+    contents = await contents_of(snapshots or {}, site)
     return replace(found, has_snapshots=snapshots is not None, snapshots=snapshots or {}, contents=contents)
 
 

@@ -16,7 +16,7 @@ from chronik.backups.recovery.claims import claim_of
 from chronik.backups.recovery.plan import STARTS, RecoveryPlan, is_over, plan_recovery
 from chronik.backups.recovery.tell import conditions
 from chronik.backups.times import later
-from chronik.errors import AlreadyExists, ChronikError, ObjectChanged
+from chronik.errors import AlreadyExists, ApiError, ChronikError, ObjectChanged
 from chronik.manifest import FIELD_MANAGER, JOB, WORKLOAD_KINDS, ObjectRef
 from chronik.operator import lifecycle
 from chronik.operator.context import ReconcileResult, status_of
@@ -42,6 +42,9 @@ RECOVERY_MANAGER = f"{FIELD_MANAGER}-recovery"
 """Owns what claims are made with. The main manager sets their size when they grow, and must not take the rest away."""
 _REFUSED_LOOKS = 6
 """How many times longer it is between looks at a recovery that cannot be done."""
+
+_NOT_ALLOWED_AGAIN = 30.0
+"""Seconds until the server is asked again that refused to tell."""
 
 _NOT_INSTALLED = Reason(
     "BackupsNotInstalled",
@@ -90,7 +93,13 @@ async def recover(desired: Desired, context: ReconcileContext) -> Recovery:
         return await _hold(desired, RecoveryPlan({**known}, refused=_NOT_INSTALLED), "", context)
     if context.cache.is_namespaced:
         return await _hold(desired, RecoveryPlan({**known}, refused=_NAMESPACED), "", context)
-    return await _step(desired, known, context.backups, context)
+    try:
+        return await _step(desired, known, context.backups, context)
+    except ApiError as error:
+        if error.retry_class == "transient":
+            raise
+        plan = RecoveryPlan({**known}, refused=describe_error(error))  # a right that is missing, most likely
+        return await _hold(desired, plan, later(context.now(), _NOT_ALLOWED_AGAIN), context)
 
 
 def _has_run(desired: Desired, context: ReconcileContext) -> bool:
@@ -131,11 +140,13 @@ async def _hold(desired: Desired, plan: RecoveryPlan, again_at: str, context: Re
     told, generation = conditions(plan.status, plan.refused, reason), int(document["metadata"]["generation"])
     make = refused if plan.refused else recovering
     status = make(previous, reason, context.now(), generation, told)
-    begins = plan.status.get("startedAt") and not (status_of(document).get("recovery") or {}).get("startedAt")
+    before = status_of(document)
     wrote = await lifecycle.write_status(document, status, context)
     lifecycle.record_events(document, NOTHING_DONE, status, context)
-    if begins:
+    if plan.status.get("startedAt") and not (before.get("recovery") or {}).get("startedAt"):
         context.announce(document, Announcement("Normal", *reason))
+    elif plan.refused and before.get("phase") == "Failed" and reason.message not in _said(before):
+        context.announce(document, Announcement("Warning", *reason))
     result = ReconcileResult(
         "failed" if plan.refused else "waiting",
         "permanent" if plan.refused else None,
@@ -145,6 +156,11 @@ async def _hold(desired: Desired, plan: RecoveryPlan, again_at: str, context: Re
         again_at=again_at,
     )
     return Recovery(plan.status, held=result)
+
+
+def _said(status: Mapping[str, Any]) -> set[str]:
+    """Return what the conditions of a status say."""
+    return {str(each["message"]) for each in status.get("conditions") or ()}
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

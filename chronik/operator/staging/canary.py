@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from chronik.api.components import COMPONENTS
 from chronik.apply.executor import execute
 from chronik.errors import ChronikError, ObjectChanged
-from chronik.manifest import POD, ROLLOUT_ANNOTATION, ROLLOUTS, Kind, ObjectRef, component_of
+from chronik.manifest import POD, REPLICA_SET, REVISION, ROLLOUT_ANNOTATION, ROLLOUTS, ObjectRef, component_of
 from chronik.operator.context import status_of
+from chronik.operator.staging.history import keep_spec
 from chronik.operator.staging.replacing import component_deployments, component_sets
 from chronik.plan.actions import Apply, Obstacle, Plan, ReplacePod, Stage, Step
 from chronik.plan.drift import alters, applied_fields, drift, holds, split
@@ -25,15 +26,16 @@ from chronik.plan.volumes import LASTING_ANNOTATIONS
 from chronik.rollout.canary import Decision, is_given_up, plan_rollout
 from chronik.rollout.facts import hold, hold_fields, is_held, leaves_rolls_to_us, release, set_facts
 from chronik.rollout.pending import deferred
-from chronik.rollout.steps import EVERY_POD, Gates, Staged
-from chronik.rollout.surge import deployment_facts, held_fields, is_settled, may_hold, template_of
+from chronik.rollout.steps import EVERY_POD, Pins, Staged, seconds_of
+from chronik.rollout.surge import HASH_LABEL, deployment_facts, held_fields, is_settled, may_hold, surge_of, template_of
+from chronik.rollout.trial import Gates
 from chronik.status.assess import NOTHING_DONE, describe_error
 from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-    from chronik.api.spec import Cluster
+    from chronik.api.spec import Canary, Cluster
     from chronik.apply.executor import Execution
     from chronik.manifest import ComponentName, Manifest
     from chronik.operator.context import ReconcileContext
@@ -43,21 +45,24 @@ if TYPE_CHECKING:
     from chronik.rollout.facts import SetFacts
     from chronik.rollout.steps import Move
 
-REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions", stage=-1)
-REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets", stage=-1)
-
 
 class CanaryPass:
-    """One pass over a cluster that asks for a canary; `desired` are its manifests, as the document wants them."""
+    """One pass over a cluster that asks for a canary or blue-green; `desired` are its manifests by the document."""
 
     def __init__(
         self, cluster: Cluster, document: Manifest, desired: Sequence[Manifest], context: ReconcileContext
     ) -> None:
+        wanted = cluster.spec["rollout"]
+        assert wanted is not None, "it asks for none"
+        self._spec, self._blue_green = wanted, wanted["search"] == "BlueGreen"
+        self._staged_all = wanted["strategy"] == "Canary"
+        sets = component_sets(cluster, desired) if self._staged_all else {}
         deployments = component_deployments(cluster, desired)
         self._sets = {
-            **{ref: each for ref, each in component_sets(cluster, desired).items() if leaves_rolls_to_us(each)},
+            **{ref: each for ref, each in sets.items() if leaves_rolls_to_us(each)},
             **{ref: each for ref, each in deployments.items() if may_hold(each)},
         }
+        self._services = {each["metadata"]["name"]: each for each in desired if each["kind"] == "Service"}
         self._cluster = cluster
         self._document = document
         self._desired = desired
@@ -74,6 +79,11 @@ class CanaryPass:
     def goes_back(self) -> bool:
         """Whether the candidate was taken back, which waits for nothing."""
         return is_given_up(self._previous, self.candidate)
+
+    @property
+    def refs(self) -> frozenset[ObjectRef]:
+        """The workloads that it leads."""
+        return frozenset(self._sets)
 
     @property
     def _has_rights(self) -> bool:
@@ -134,14 +144,17 @@ class CanaryPass:
         """Return what a workload has to wait for before its template is written: itself, if it has to be held first."""
         ref = action.ref
         there = live.objects.get(ref)
-        if ref in self._sets and (there is None or int(there["spec"].get("replicas", 1)) > 1):
-            blocker = rollout.outside(action)
+        blue_green = self._blue_green and ref.kind == "Deployment"
+        if ref in self._sets and (there is None or blue_green or int(there["spec"].get("replicas", 1)) > 1):
+            blocker = rollout.outside(action) if self._staged_all else rollout.before(ref, started)
             if blocker is not None:
                 return blocker
             if self._has_rights and there is not None and _holds_all(there):
                 return None
             self._undecided[ref] = action
             return ref
+        if not self._staged_all:
+            return rollout.gate(action, started)
         busy = (each for each in self._sets if each in self._undecided or is_held(live.objects.get(each)))
         return next(busy, None) or rollout.gate(action, started)
 
@@ -150,18 +163,16 @@ class CanaryPass:
         if not self._undecided or not self._has_rights:
             return None
         undecided, self._undecided = self._undecided, {}
-        reason = "its pods wait for their step of a canary"
-        return await execute(
-            _plan([_partition(each.manifest, EVERY_POD, reason) for each in undecided.values()]), execution
-        )
+        live = self._context.cache.view(self._cluster.key, self._document).objects
+        actions = [_held(each.manifest, live.get(ref)) for ref, each in undecided.items()]
+        return await execute(_plan(actions), execution)
 
     async def go_on(self, report: Report, execution: Execution, closed: str) -> Report:
         """Decide what comes next by what is there after `report`, do it, and return what was written.
 
         `closed` says why no restart may begin, if none may.
         """
-        spec = self._cluster.spec["rollout"]
-        assert spec is not None and spec["canary"] is not None  # noqa: PT018  # rules see to it
+        steps = self._steps()
         live = self._context.cache.view(self._cluster.key, self._document)
         if not self._has_rights:
             if self._undecided:
@@ -172,23 +183,36 @@ class CanaryPass:
             staged = [each async for each in self._staged(live, pending)]
         except ChronikError as error:
             return self.give_in(error)
+        analyst = self._context.analyst
         annotations = self._document["metadata"].get("annotations") or {}
         self.decision = plan_rollout(
-            spec["canary"],
+            steps,
             staged,
             self.candidate,
             self._previous,
             annotations.get(ROLLOUT_ANNOTATION, ""),
             self._context.now(),
-            Gates(closed),
+            Gates(closed, analyst.answer(self._cluster.key) if analyst else None),
         )
+        analysis = steps["analysis"]
+        if self.decision.question and analysis and analyst:
+            analyst.ask(self._cluster.key, self.decision.question, analysis["metrics"])
         if self.decision.outside:
             self.outside = tuple(each.facts.ref for each in staged if each.changes)
+        if self._is_complete(self.decision.status):
+            await keep_spec(self._document, self._context)
         if not self.decision.moves:
             return Report(())
+        if any(each.what in {"pin", "preview"} for each in self.decision.moves):  # no controller answers to that
+            self.decision = self.decision._replace(again_at=self._context.now())
         done = await execute(_plan([self._action(each) for each in self.decision.moves]), execution)
         kept = (each for each in done.results if not (isinstance(each.action, ReplacePod) and _has_changed(each.error)))
         return replace(done, results=tuple(kept))  # a pod that has changed since is looked at again
+
+    def _is_complete(self, status: Mapping[str, Any]) -> bool:
+        """Return whether all pods run the candidate, and that is news."""
+        place = ("phase", "candidate")
+        return status.get("phase") == "Complete" and any(status.get(each) != self._previous.get(each) for each in place)
 
     async def _staged(self, live: LiveCluster, pending: set[ObjectRef]) -> AsyncIterator[Staged]:
         for ref, manifest in self._sets.items():
@@ -198,7 +222,34 @@ class CanaryPass:
                 type_ = COMPONENTS[component]
                 facts = await self._facts(there, live)
                 returns = ref in self._returning and ref not in pending
-                yield Staged(component, facts, type_.votes or type_.members, ref in pending, returns)
+                votes, pins = type_.votes or type_.members, self._pins(there, live)
+                yield Staged(component, facts, votes, ref in pending, returns, pins)
+
+    def _steps(self) -> Canary:
+        """Return the steps to take; blue-green alone is one, after which clients are switched."""
+        if self._spec["canary"] is not None:
+            return self._spec["canary"]
+        settings = self._spec["blueGreen"]
+        return {
+            "steps": [{"pods": 1, "pause": {"duration": settings["autoPromoteAfter"]}}],
+            "progressDeadlineSeconds": settings["progressDeadlineSeconds"],
+            "onFailure": settings["onFailure"],
+            "analysis": None,
+        }
+
+    def _pins(self, there: Manifest, live: LiveCluster) -> Pins | None:
+        """Return where the Services of a blue-green workload lead to; None if it is none."""
+        if not self._blue_green or there["kind"] != "Deployment":
+            return None
+        name = there["metadata"]["name"]
+
+        def pinned(service: str) -> str:
+            of = live.objects.get(ObjectRef("Service", self._cluster.namespace, service)) or {"spec": {}}
+            mark = (of["spec"].get("selector") or {}).get(HASH_LABEL)
+            return f"{name}-{mark}" if mark else ""
+
+        delay = seconds_of(self._spec["blueGreen"]["scaleDownDelay"])
+        return Pins(pinned(name), pinned(f"{name}-preview"), delay)
 
     async def _facts(self, there: Manifest, live: LiveCluster) -> SetFacts:
         """Return what is known of a workload; of a Deployment that is on its way, its ReplicaSets are asked for."""
@@ -215,7 +266,14 @@ class CanaryPass:
     def _action(self, move: Move) -> Action:
         ref, manifest = move.staged.facts.ref, self._sets[move.staged.facts.ref]
         if move.what == "partition":
-            return _partition(manifest, move.partition, move.reason, move.staged.facts.replicas)
+            if ref.kind == "Deployment":
+                surge = max(1, move.staged.facts.replicas - move.partition)
+                return hold_fields(manifest, held_fields(surge, paused=False), move.reason)
+            return _partition(manifest, move.partition, move.reason)
+        if move.what in {"pin", "preview"}:
+            service = self._services[ref.name if move.what == "pin" else f"{ref.name}-preview"]
+            mark = {HASH_LABEL: move.revision.removeprefix(f"{ref.name}-")}
+            return hold_fields(service, {"selector": service["spec"]["selector"] | mark}, move.reason)
         if move.what == "release" or move.pod is None:
             return release(manifest, move.reason)
         pod = ObjectRef(POD.name, ref.namespace, move.pod.name)
@@ -225,10 +283,15 @@ class CanaryPass:
 _NO_RIGHT = "A canary needs an operator that was installed with --features rollouts; until then no pod changes"
 
 
-def _partition(workload: Manifest, number: int, reason: str, replicas: int = 0) -> Action:
-    """Return the hold that keeps so many pods of a workload on the old revision."""
+def _held(workload: Manifest, live: Manifest | None) -> Action:
+    """Return the hold in which no pod moves, whatever is written into the template."""
+    reason = "its pods wait for their step of a canary"
     if workload["kind"] == "Deployment":
-        return hold_fields(workload, held_fields(replicas, number), reason)
+        return hold_fields(workload, held_fields(surge_of(live), paused=True), reason)
+    return _partition(workload, EVERY_POD, reason)
+
+
+def _partition(workload: Manifest, number: int, reason: str) -> Action:
     return hold(workload, {"type": "RollingUpdate", "rollingUpdate": {"partition": number}}, reason)
 
 

@@ -9,21 +9,21 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from chronik.api.components import components, workload_ref
+from chronik.api.components import components, workload_name, workload_ref
 from chronik.apply.executor import execute
 from chronik.errors import Forbidden, ObjectChanged
-from chronik.manifest import POD, ROLLOUTS, ObjectRef
+from chronik.manifest import CLUSTER_LABEL, POD, ROLLOUTS, ObjectRef, component_of
 from chronik.operator.membership.members import leader
 from chronik.plan.actions import Plan, ReplacePod, Stage, Step
 from chronik.plan.results import Report
 from chronik.plan.volumes import at_live_size
 from chronik.rollout.facts import hold, is_held, leaves_rolls_to_us, release, set_facts, without_strategy
 from chronik.rollout.order import ill_before, is_own_order, next_replacement
-from chronik.rollout.surge import may_hold, without_surge
+from chronik.rollout.surge import is_on_its_way, may_hold, without_selector, without_surge
 from chronik.status.events import Announcement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from chronik.api.spec import Cluster
     from chronik.apply.executor import Execution
@@ -54,6 +54,11 @@ class Replacing:
         self._undecided: dict[ObjectRef, Apply] = {}
         self._decided: set[ObjectRef] = set()
         self._leader: str | None = None
+
+    def leave(self, refs: Collection[ObjectRef]) -> None:
+        """Leave some workloads to somebody else: a canary."""
+        self._desired = {ref: each for ref, each in self._desired.items() if ref not in refs}
+        self._deployments = {ref: each for ref, each in self._deployments.items() if ref not in refs}
 
     def may_start(self, action: Apply, live: LiveCluster) -> bool:
         """Return whether the pods of a workload may restart as its controller does it; if not, `decide` has to."""
@@ -184,7 +189,18 @@ def as_held(desired: Iterable[Manifest], objects: Mapping[ObjectRef, Manifest]) 
         live = objects.get(ObjectRef.of(each)) if each["kind"] == "StatefulSet" else None
         held = live is not None and is_held(live) and leaves_rolls_to_us(each)
         found.append(at_live_size(without_strategy(each), live) if held and live is not None else each)
-    return [without_surge(each) if _is_held_deployment(each, objects) else each for each in found]
+    found = [without_surge(each) if _is_held_deployment(each, objects) else each for each in found]
+    return [without_selector(each) if _is_pinned(each, objects) else each for each in found]
+
+
+def _is_pinned(desired: Manifest, objects: Mapping[ObjectRef, Manifest]) -> bool:
+    """Return whether a Service leads to one revision of a Deployment only, as long as that is on its way."""
+    if desired["kind"] != "Service" or not is_held(objects.get(ObjectRef.of(desired))):
+        return False
+    metadata = desired["metadata"]
+    name = workload_name(metadata["labels"][CLUSTER_LABEL], component_of(desired))
+    live = objects.get(ObjectRef("Deployment", metadata.get("namespace", ""), name))
+    return live is not None and is_on_its_way(live)
 
 
 def _is_held_deployment(desired: Manifest, objects: Mapping[ObjectRef, Manifest]) -> bool:

@@ -19,6 +19,8 @@ from chronik import __version__
 from chronik.backups.document import PHASES as BACKUP_PHASES
 from chronik.backups.times import moment
 from chronik.errors import ChronikError
+from chronik.federation.status import MEMBER_PHASES
+from chronik.federation.status import PHASES as FEDERATION_PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,6 +33,7 @@ PHASES = ("Pending", "Creating", "Running", "Updating", "Failed", "Deleting")
 ROLLOUT_PHASES = ("Complete", "Progressing", "Paused", "Promoting", "Halted", "Aborting", "Aborted")
 ROLLOUT_ENDS = {"Complete": "complete", "Halted": "halted", "Aborted": "aborted"}
 RESULTS = ("ok", "failed")
+QUERY_RESULTS = ("answered", "empty", "failed")
 BACKUP_RESULTS = ("completed", "failed")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -119,6 +122,23 @@ class _Backups:
         )
 
 
+class _Federations:
+    """The phase of each federation, and those of its members."""
+
+    def __init__(self) -> None:
+        self.phases: dict[ClusterKey, tuple[str, tuple[str, ...]]] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        counts = dict.fromkeys(FEDERATION_PHASES, 0)
+        members = dict.fromkeys(MEMBER_PHASES, 0)
+        for phase, of_members in self.phases.values():
+            counts[phase] = counts.get(phase, 0) + 1
+            for each in of_members:
+                members[each] = members.get(each, 0) + 1
+        yield _family("chronik_federations", "Federations that this hub leads, by phase.", counts)
+        yield _family("chronik_federation_members", "Members of federations, by phase.", members)
+
+
 class Metrics:
     """All metrics of one operator, in a registry of their own. `now` is wall-clock time in seconds since 1970."""
 
@@ -156,6 +176,9 @@ class Metrics:
         self._rollout_ends = Counter(
             "chronik_rollouts_ended", "Canaries that ended, by how.", ["result"], registry=registry
         )
+        self._queries = Counter(
+            "chronik_analysis_queries", "Queries about canaries, by result.", ["result"], registry=registry
+        )
         self._rollouts: dict[ClusterKey, str] = {}
         self._clusters = _Clusters(now)
         registry.register(self._clusters)
@@ -166,6 +189,8 @@ class Metrics:
         )
         self._backups = _Backups(now)
         registry.register(self._backups)
+        self._federations = _Federations()
+        registry.register(self._federations)
         ProcessCollector(registry=registry)
         self._begin()
 
@@ -173,6 +198,8 @@ class Metrics:
         """Set what never changes, and begin counters at 0, so that their first increase is seen."""
         build = Gauge("chronik_build_info", "Which operator this is.", ["version", "python"], registry=self.registry)
         build.labels(__version__, platform.python_version()).set(1)
+        for result in QUERY_RESULTS:
+            self._queries.labels(result)
         for result in RESULTS:
             self._reconciles.labels(result)
         for phase in ROLLOUT_PHASES:
@@ -232,6 +259,10 @@ class Metrics:
         if phase == "Paused":
             self._clusters.begin_again(key)
 
+    def analysed(self, result: str) -> None:
+        """Count a query about a canary: answered, empty or failed."""
+        self._queries.labels(result).inc()
+
     def restart_pending(self, key: ClusterKey, since: float | None) -> None:
         """Note since when restarts of a cluster wait for a window, None if none does; it gets no older by that."""
         if since is None:
@@ -263,6 +294,14 @@ class Metrics:
         if not since and not overdue:
             del self._backups.clusters[key]
 
+    def federation(self, key: ClusterKey, phase: str, members: Iterable[str]) -> None:
+        """Note a federation's phase, and those of its members."""
+        self._federations.phases[key] = (phase, tuple(members))
+
+    def federation_gone(self, key: ClusterKey) -> None:
+        """Forget a federation."""
+        self._federations.phases.pop(key, None)
+
     def leads(self, *, yes: bool) -> None:
         """Note whether this process leads; one that no longer does forgets all clusters."""
         self._leader.set(int(yes))
@@ -271,6 +310,7 @@ class Metrics:
             self._rollouts.clear()
             self._restarts.since.clear()
             self._backups.clear()
+            self._federations.phases.clear()
 
     def watch(self, *, depth: Callable[[], float], oldest: Callable[[], float]) -> None:
         """Ask these when metrics are read: the depth of the queue, and the age of its first entry in seconds."""

@@ -96,7 +96,19 @@ ANY_OBJECT = Type(
     },
 )
 """A kind with spec and status of which nothing is checked here, as Jobs are, which nobody renders."""
+_REVISION = Type(
+    "struct",
+    own_fields={
+        "apiVersion": parse("string"),
+        "kind": parse("string"),
+        "metadata": parse("ObjectMeta embedded"),
+        "data": parse("any"),
+        "revision": parse("any"),
+    },
+)
 BUILT_IN: tuple[Kind, ...] = (
+    Kind("apps", "v1", "controllerrevisions", "ControllerRevision", custom_type=_REVISION),
+    Kind("apps", "v1", "replicasets", "ReplicaSet", status=True, custom_type=ANY_OBJECT),
     Kind("", "v1", "configmaps", "ConfigMap"),
     Kind("", "v1", "events", "Event"),
     Kind("", "v1", "namespaces", "Namespace", namespaced=False, status=True, returns_deleted=True),
