@@ -161,7 +161,7 @@ def _decoded(value: Any, room: int) -> Any:
 
 
 def _defaulted(value: Any, node: SchemaNode) -> Any:
-    if not node.fills:
+    if not node.fills or not (node := node.reached).fills:
         return value
     if isinstance(value, dict):
         filled = dict(value)
@@ -194,6 +194,7 @@ def _undefaulted(value: Any, node: SchemaNode) -> Any:
 def _completed(value: Any, node: SchemaNode) -> Any:
     if node.verbatim:
         return value
+    node = node.reached
     if node.properties:
         return {
             name: _completed(value[name], child) if name in value else None for name, child in node.properties.items()

@@ -77,7 +77,8 @@ def _words(violation: ValidationError, raw: Raw) -> Explanation:
     keyword, schema, value = str(violation.validator), dict(violation.schema), violation.instance  # type: ignore[arg-type]  # our schemas are maps
     if keyword == "additionalProperties":
         name, spec = violation.message, raw["properties"]["spec"]
-        hint = advice(name, tuple(violation.absolute_path)[:-1], schema["properties"], spec)
+        needed = [each for each in schema.get("required", ()) if each.lower().endswith(name.lower())]
+        hint = advice(name, tuple(violation.absolute_path)[:-1], needed or schema["properties"], spec)
         return "unknown-field", f"unknown field {_shown(name)}", hint
     if keyword == "propertyNames":
         keys, name = schema["propertyNames"], violation.message
@@ -115,6 +116,8 @@ def _type_hint(value: Any, schema: Raw) -> str:
         known = schema["properties"]
         on = isinstance(value, bool) and "enabled" in known
         return f"Write {{enabled: {_plain_scalar(value)}}}." if on else f"It has {', '.join(known)}."
+    if types == ("array",) and isinstance(value, str) and schema["items"].get("type") == "string":
+        return "Write a list of texts: [sh, -c, …]." if " " in value else f"Write a list: [{value}]."
     if types == ("array",) and isinstance(value, dict) and schema["items"].get("properties"):
         return f"Write a list of maps with {' and '.join(islice(schema['items']['properties'], 2))}."
     if isinstance(value, dict) and len(value) == 1 and not {*value}.isdisjoint(schema.get("enum", ())):

@@ -7,9 +7,14 @@ template and the code; TypedDicts let mypy check every access. Everything downst
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 from chronik.manifest import ClusterKey
+
+if not TYPE_CHECKING:
+    from chronik.api.sections.shapes import TypedDict
+else:
+    from typing import TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,7 +21,7 @@ _LARGEST = 2**1024 - 2**971  # of all floats
 FREE = "x-kubernetes-preserve-unknown-fields"
 """The keyword of a place that holds any JSON. With the type `object`, it has to be a map."""
 DEFERRED = "x-deferred"
-"""The keyword of a definition that is compiled when a document first has it; no default lies below."""
+"""The keyword of a definition that is compiled when a document first has what it describes."""
 LIST_KEYS = "x-kubernetes-list-map-keys"
 DEEPEST = 100
 """How many maps and lists may be inside each other where anything may be: as many as in a file."""
@@ -34,7 +34,7 @@ class SchemaError(ValueError):
 class SchemaNode(NamedTuple):
     """One place in a document. `values` is the node of a map's values; `check` says whether a value is valid.
 
-    `fills` says whether any default lies here or below, so that defaulting skips the rest. What is `free` is any JSON,
+    `fills` says whether a default may lie here or below, so that defaulting skips the rest. What is `free` is any JSON,
     or any map of it. A node that few documents reach is compiled when one does: `reached` returns the whole of it.
     """
 
@@ -165,7 +165,10 @@ class Compiler:
 
     def _deferred(self, raw: Raw) -> SchemaNode:
         later = cache(lambda: self._compile(raw))
-        return SchemaNode(types_of(raw), lambda value: later().check(value), {}, later=later)
+        verbatim = bool(raw.get("x-verbatim"))
+        return SchemaNode(
+            types_of(raw), lambda value: later().check(value), {}, verbatim=verbatim, fills=True, later=later
+        )
 
     def _compile(self, raw: Raw) -> SchemaNode:
         properties = {name: self.node(child) for name, child in raw.get("properties", {}).items()}

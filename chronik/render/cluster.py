@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.components import Component, components, members, workload_name
-from chronik.api.replication.mirrors import Mirror, mirrors
-from chronik.api.sections.backup import Receiver, receiver
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
 from chronik.manifest import (
@@ -33,6 +31,8 @@ from chronik.render.pods import pod_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from chronik.api.replication.mirrors import Mirror
+    from chronik.api.sections.backup import Receiver
     from chronik.api.spec import Cluster, ClusterSpec, Monitor, NetworkPolicy
     from chronik.render.kubernetes import FieldTable
     from chronik.render.own import OwnTemplate
@@ -168,10 +168,10 @@ def _manifests(
                 with _rendering(f"component {component.name} of {cluster.key}"):
                     made = render_one(templates, use.template, {**variables, **more})
                 yield use.template, patched(made)
-    for mirror in mirrors(cluster):
+    for mirror in _mirrors(cluster):
         with _rendering(f"the mirror of {mirror.source['name']} in {cluster.key}"):
             yield from _mirror_manifests(shared, mirror, templates, patched)
-    archive = receiver(cluster.spec["backup"], cluster.key)
+    archive = _receiver(cluster)
     if archive:
         with _rendering(f"the archive of {cluster.key}"):
             yield from _receiver_manifests(shared, archive, templates, patched)
@@ -279,6 +279,22 @@ def render_one(templates: Templates, file: str, variables: dict[str, Any]) -> Ma
         TemplateError: the template is broken or does not make a Kubernetes object.
     """
     return _manifest(templates.render(file, variables), file)
+
+
+def _receiver(cluster: Cluster) -> Receiver | None:
+    if not cluster.spec["backup"]:
+        return None
+    from chronik.api.sections.backup import receiver  # noqa: PLC0415  # most clusters have none
+
+    return receiver(cluster.spec["backup"], cluster.key)
+
+
+def _mirrors(cluster: Cluster) -> list[Mirror]:
+    if not cluster.spec["replication"]:
+        return []
+    from chronik.api.replication.mirrors import mirrors  # noqa: PLC0415  # most clusters have none
+
+    return mirrors(cluster)
 
 
 def _manifest(made: Any, file: str) -> Manifest:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chronik.quantity import canonical_quantity
-from chronik.render.properties import properties
 from chronik.render.skeleton import OMIT
 
 if TYPE_CHECKING:
@@ -47,6 +46,13 @@ def reprobed(probe: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, A
     """Lay a probe over another field by field; what it asks takes the place of what the other one asks."""
     asked = _HANDLERS if _HANDLERS & change.keys() else frozenset()
     return {**{key: value for key, value in probe.items() if key not in asked}, **change}
+
+
+def properties(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write maps as the text of a Java properties file; each map's keys begin with its prefix."""
+    from chronik.render.properties import properties as written  # noqa: PLC0415  # only mirrors have such a file
+
+    return written(sections)
 
 
 FILTERS: dict[str, Callable[..., Any]] = {"optional": optional, "quantity": quantity}

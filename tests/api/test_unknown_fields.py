@@ -56,6 +56,14 @@ BELOW = {
     "an annotation": ({"serviceAccount": {"example.com/role": "a"}}, "Write it below annotations."),
     "a class": ({"storage": {"class": "fast"}}, "Did you mean storageClass?"),
     "a source": ({"env": [{"name": "A", "secretKeyRef": {}}]}, "It belongs in spec.components.ingest.env[].valueFrom."),
+    "a path": (
+        {"volumeMounts": [{"name": "data", "mountPath": "/a", "path": "/b"}]},
+        "Did you mean mountPath?",
+    ),
+    "a command": (
+        {"initContainers": [{"name": "a", "image": "b:1", "command": "sleep 1"}]},
+        "Write a list of texts: [sh, -c, …].",
+    ),
     "a name": ({"volumes": [{"name": "a", "secret": {"secretName": "b", "name": "b"}}]}, "Did you mean secretName?"),
 }
 SHAPES = {

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if not TYPE_CHECKING:
+    from chronik.api.sections.shapes import TypedDict
+else:
+    from typing import TypedDict
 
 if TYPE_CHECKING:
     from chronik.api.sections.resources import Resources

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal
+
+if not TYPE_CHECKING:
+    from chronik.api.sections.shapes import TypedDict
+else:
+    from typing import TypedDict
 
 
 class RecoverySource(TypedDict):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal
+
+if not TYPE_CHECKING:
+    from chronik.api.sections.shapes import TypedDict
+else:
+    from typing import TypedDict
+
 
 if TYPE_CHECKING:
     from chronik.api.sections.resources import Resources

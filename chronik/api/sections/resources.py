@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:
+    from chronik.api.sections.shapes import TypedDict
+else:
+    from typing import TypedDict
+
 
 Quantity = str | int
 

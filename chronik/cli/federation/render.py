@@ -50,6 +50,8 @@ def render_all(
     Raises:
         InputError: two federations have a member of the same name, or a member cannot be rendered.
     """
+    if not federations:
+        return {}
     from chronik.offline.federations import render_federation  # noqa: PLC0415  # most documents are no federations
 
     made: dict[str, list[Manifest]] = {}
