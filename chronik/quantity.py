@@ -84,3 +84,11 @@ def _with_decimal_suffix(amount: Decimal, *, exponent_style: bool) -> str:
             suffix = _DECIMAL_SUFFIX[power]
             return f"{int(scaled)}e{power}" if exponent_style and power else f"{int(scaled)}{suffix}"
     return "0"
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds_of(duration: str) -> int:
+    """Return how many seconds a duration of a document is: `30s`, `10m`, `2h` or `7d`."""
+    return int(duration[:-1]) * _UNITS[duration[-1]]

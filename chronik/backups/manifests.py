@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.sections.backup import archives
 from chronik.backups.parts import labels
-from chronik.backups.times import seconds_of
 from chronik.manifest import BACKUP, CLUSTER, CLUSTER_LABEL
+from chronik.quantity import seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

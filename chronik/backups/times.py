@@ -4,13 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-_UNITS = {"m": 60, "h": 3600, "d": 86_400}
-
-
-def seconds_of(duration: str) -> int:
-    """Return how many seconds a duration is: a number, and m, h or d."""
-    return int(duration[:-1]) * _UNITS[duration[-1]]
-
 
 def moment(text: str) -> datetime:
     """Return a time, in UTC."""

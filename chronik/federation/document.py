@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from chronik.documents.writer import content_digest
 from chronik.manifest import CLUSTER, FIELD_MANAGER, ClusterKey
+from chronik.quantity import seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,6 @@ OWN_ANNOTATIONS = (FEDERATION_ANNOTATION, MEMBER_ANNOTATION, REVISION_ANNOTATION
 FORGET_ANNOTATION = "chronik.stream/forget"
 """On a federation: names of members that it is to let go of without a word to them, with commas between."""
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DIGITS = 8
 """Of a digest that tells revisions apart."""
 
@@ -148,11 +148,6 @@ def _member(raw: Mapping[str, Any], name: str, namespace: str) -> Member:
 def _share(value: int | str, count: int, rounded: Any) -> int:
     """Return a number of members, of all if it is a percentage."""
     return int(rounded(count * int(value[:-1]) / 100)) if isinstance(value, str) else value
-
-
-def seconds_of(duration: str) -> int:
-    """Return how many seconds a duration is: a number, and s, m, h or d."""
-    return int(duration[:-1]) * _UNITS[duration[-1]]
 
 
 def merged(target: Any, patch: Any) -> Any:

@@ -11,7 +11,7 @@ import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.rollout.steps import seconds_of
+from chronik.quantity import seconds_of
 from chronik.status.compute import condition
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from chronik.quantity import seconds_of
 from chronik.rollout.blue_green import ends_at
 from chronik.rollout.moves import back, goes_back, toward
-from chronik.rollout.steps import Command, Move, Staged, begins_restart, pods_of_step, seconds_of
+from chronik.rollout.steps import Command, Move, Staged, begins_restart, pods_of_step
 from chronik.rollout.trial import OPEN, Trial
 from chronik.status.compute import Reason
 

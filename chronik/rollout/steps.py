@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 EVERY_POD = 1_000_000
 """A partition that holds every pod there is or will be: an autoscaler's new ones come up on the current revision."""
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Pins(NamedTuple):
@@ -124,8 +123,3 @@ def pods_of_step(pods: int | str, replicas: int) -> int:
     """Return how many of so many pods a step asks for: at least one, and never all, which only promotion brings."""
     count = pods if isinstance(pods, int) else math.ceil(int(pods.removesuffix("%")) * replicas / 100)
     return max(1, min(count, replicas - 1))
-
-
-def seconds_of(duration: str) -> int:
-    """Return how many seconds a duration of the spec is: `30s`, `10m`, `2h` or `7d`."""
-    return int(duration[:-1]) * _UNITS[duration[-1]]

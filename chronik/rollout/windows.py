@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from chronik.rollout.steps import seconds_of
+from chronik.quantity import seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.cli_place import run
 
-from chronik.federation.document import federation_of, member_document, merged, seconds_of, sent_document
+from chronik.federation.document import federation_of, member_document, merged, sent_document
 from chronik.manifest import FEDERATION_KIND
 from chronik.offline import loading
 from chronik.offline.federations import read_federation
 from chronik.problem import format_path
+from chronik.quantity import seconds_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "federation" / "orders.yaml"
 SPEC = {

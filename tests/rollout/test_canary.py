@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chronik.manifest import ObjectRef
+from chronik.quantity import seconds_of
 from chronik.rollout.analysis import Measured, Value
 from chronik.rollout.canary import is_given_up, plan_rollout
 from chronik.rollout.facts import PodFacts, SetFacts
-from chronik.rollout.steps import EVERY_POD, Command, Staged, pods_of_step, seconds_of
+from chronik.rollout.steps import EVERY_POD, Command, Staged, pods_of_step
 from chronik.rollout.trial import Gates
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chronik.offline import loading
-from chronik.rollout.steps import seconds_of
+from chronik.quantity import seconds_of
 from chronik.rollout.windows import standing
 
 ZONES = (

@@ -23,10 +23,11 @@ from chronik.plan.drift import alters, applied_fields, drift, holds, split
 from chronik.plan.ownership import has_owner
 from chronik.plan.results import Report
 from chronik.plan.volumes import LASTING_ANNOTATIONS
+from chronik.quantity import seconds_of
 from chronik.rollout.canary import Decision, is_given_up, plan_rollout
 from chronik.rollout.facts import hold, hold_fields, is_held, leaves_rolls_to_us, release, set_facts
 from chronik.rollout.pending import deferred
-from chronik.rollout.steps import EVERY_POD, Pins, Staged, seconds_of
+from chronik.rollout.steps import EVERY_POD, Pins, Staged
 from chronik.rollout.surge import HASH_LABEL, deployment_facts, held_fields, is_settled, may_hold, surge_of, template_of
 from chronik.rollout.trial import Gates
 from chronik.status.assess import NOTHING_DONE, describe_error
