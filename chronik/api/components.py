@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from chronik.api.sections.resources import Resources
-    from chronik.api.spec import Autoscaling, Cluster, ComponentAutoscaling, DisruptionBudget
+    from chronik.api.spec import Autoscaling, Cluster, ComponentAutoscaling, DisruptionBudget, Rollout
     from chronik.manifest import ClusterKey
 
 CountField = Literal["controllers", "ingestNodes", "searchNodes", "nodes"]
@@ -365,3 +365,8 @@ def _scaled(amount: int | str, replicas: int) -> int:
     if isinstance(amount, int):
         return amount
     return math.ceil(int(amount.removesuffix("%")) * replicas / 100)
+
+
+def is_blue_green(rollout: Rollout | None) -> bool:
+    """Return whether new search nodes stand beside the old ones until clients are switched to them."""
+    return rollout is not None and rollout["search"] == "BlueGreen"

@@ -221,6 +221,8 @@ class Names(click.ParamType[tuple[str, ...]]):
         """Return the names, each once."""
         if isinstance(value, tuple):  # converted before
             return value
+        if not str(value).strip():
+            self.fail("it is empty. Is the variable set that it comes from?", param, ctx)
         found = tuple(dict.fromkeys(each.strip() for each in str(value).split(",")))
         if not all(found):
             self.fail("a name is empty", param, ctx)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from chronik.api.components import workload_name
+from chronik.api.components import is_blue_green, workload_name
 from chronik.apply.converge import converge
 from chronik.apply.executor import execute
 from chronik.apply.observe import named, others, read_own
@@ -90,7 +90,7 @@ class _Staging(NamedTuple):
     def of(cls, desired: Desired, context: ReconcileContext) -> _Staging:
         about = desired.cluster, desired.document, desired.manifests, context
         wanted = desired.cluster.spec["rollout"]
-        asked = wanted is not None and (wanted["strategy"] == "Canary" or wanted["search"] == "BlueGreen")
+        asked = wanted is not None and (wanted["strategy"] == "Canary" or is_blue_green(wanted))
         canary = CanaryPass(*about) if asked and not desired.paused else None
         windows = windows_of(desired.cluster, desired.document, context.now())
         replacing = Replacing(*about)

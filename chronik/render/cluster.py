@@ -11,7 +11,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.api.components import Component, components, members, workload_name
+from chronik.api.components import Component, components, is_blue_green, members, workload_name
 from chronik.documents.writer import content_digest, ordered
 from chronik.errors import TemplateError
 from chronik.manifest import (
@@ -80,7 +80,7 @@ COMPONENT_TEMPLATES = (
     _Use(
         "previewservice.yaml.j2",
         lambda component: component.workload == "Deployment",
-        asked=lambda spec: spec["rollout"] is not None and spec["rollout"]["search"] == "BlueGreen",
+        asked=lambda spec: is_blue_green(spec["rollout"]),
     ),
     _Use("memberservice.yaml.j2", lambda component: component.member, each_member=True),
     _Use("externalservice.yaml.j2", lambda component: component.external, each_member=True),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chronik.api.components import COMPONENTS, is_blue_green
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,11 +38,12 @@ def step_texts(cluster: Cluster) -> tuple[str, ...]:
             pods = f"{each['pods']} pod{'s' if each['pods'] != 1 else ''}"
             found.append(f"{pods} of each component{_pause(each['pause'])}")
         found.append("all others")
-    if rollout["search"] == "BlueGreen":
+    if is_blue_green(rollout):
         settings = rollout["blueGreen"]
         after = "" if found else _pause({"duration": settings["autoPromoteAfter"]})
         switched = f"their Service is switched, and the old ones go after {settings['scaleDownDelay']}"
-        found.append(f"search nodes: as many new ones beside the old{after}, then {switched}")
+        (nodes,) = (each.plural for each in COMPONENTS.values() if not each.stateful)
+        found.append(f"{nodes}: as many new ones beside the old{after}, then {switched}")
     return tuple(found)
 
 

@@ -179,6 +179,8 @@ MAY_SPELL = {
     "api/components.py",
     "manifest.py",  # the names, by which objects are sorted
     "api/crd.py",  # the columns of `kubectl get`, which has its own headings
+    "api/reference.py",  # the example at the head of a page
+    "rollout/history.py",  # the field managers of Argo CD and Flux, which are called controllers
 }
 SOURCES = [path for path in (ROOT / "chronik").rglob("*.py") if "_data" not in path.parts]
 

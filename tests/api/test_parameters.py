@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 MINIMAL = str(HERE.parents[1] / "examples" / "minimal.yaml")
 CASES = yaml.safe_load((HERE / "options.yaml").read_text("utf-8"))
 
-TEXTS = parameters.Text | parameters.Object | parameters.NamespacedName
+TEXTS = parameters.Text | parameters.Object | parameters.NamespacedName | parameters.Names
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")

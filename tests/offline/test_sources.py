@@ -299,7 +299,7 @@ def test_overrides(tmp_path):
         (
             "sub/role.yaml.j2",
             "what adds an object lies at the top",
-            "New parts go in parts/. Known: backup-job.yaml.j2, backup-serviceaccount.yaml.j2, clientservice.yaml",
+            "New parts go in parts/. Known: backup-job.yaml.j2, backup-receiver.yaml.j2, backup-serviceaccount.yaml.j2, clientservice.yaml",
         ),
         ("own.j2", "the name of a template ends in .yaml.j2", ""),
     ],
@@ -319,7 +319,7 @@ def test_overrides_that_override_nothing(tmp_path, file, message, hint):
     assert caught.value.location.file == str(path)
 
 
-@pytest.mark.parametrize("files", [["role.yaml"], []])
+@pytest.mark.parametrize("files", [["notes.txt"], []])
 def test_overrides_without_a_template(tmp_path, files):
     """A folder that holds no template is an error that lists the names that it can replace."""
     for name in files:
@@ -330,7 +330,7 @@ def test_overrides_without_a_template(tmp_path, files):
 
     assert caught.value.message == "holds no *.yaml.j2 file"
     assert (
-        "can replace backup-job.yaml.j2, backup-serviceaccount.yaml.j2, clientservice.yaml.j2, configmap.yaml.j2"
+        "can replace backup-job.yaml.j2, backup-receiver.yaml.j2, backup-serviceaccount.yaml.j2, clientservice.yaml.j2"
         in caught.value.hint
     )
     assert caught.value.subject == str(tmp_path)

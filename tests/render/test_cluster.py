@@ -61,7 +61,10 @@ def test_first_keys(cluster):
 def test_every_template_file_is_used(cluster):
     """There is no template that nothing renders, and none that is missing."""
     own, used = template_reader(), set()
-    files = [str(ROOT / "examples" / f"{name}.yaml") for name in ("unified-production", "guarded", "replication")]
+    files = [
+        str(ROOT / "examples" / f"{name}.yaml")
+        for name in ("unified-production", "guarded", "replication", "blue-green")
+    ]
     others, _ = offline.load_clusters(files)
     monitor = {"enabled": True, "interval": "30s", "labels": {}}
     watched = {**others[0].spec, "monitoring": {**others[0].spec["monitoring"], "podMonitor": monitor}}

@@ -60,7 +60,9 @@ def containers(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the containers of an example."""
     clusters, _ = offline.load_clusters([str(path)])
     for manifest in offline.render_clusters(clusters):
-        if manifest["kind"] in {"StatefulSet", "Deployment"} and not is_mirror(manifest):  # which is Kafka's own image
+        # Mirrors have Kafka's image, and what receives the log has chronik's.
+        others = is_mirror(manifest) or manifest["metadata"]["name"].endswith("-archive")
+        if manifest["kind"] in {"StatefulSet", "Deployment"} and not others:
             yield from manifest["spec"]["template"]["spec"]["containers"]
 
 

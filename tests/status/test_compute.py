@@ -405,12 +405,16 @@ def test_the_schema_is_asked():
     assert ("status", "phase") in {problem.path for problem in problems}
 
 
+OF_OTHER_KINDS = {"backups", "federation"}
+"""Packages whose conditions are those of other kinds, but for a `cluster.py`."""
+
+
 def types_written() -> set[str]:
     """Return the types of all conditions that the code makes; one call makes those that have components' names."""
     calls = [
         node
         for path in (ROOT / "chronik").rglob("*.py")
-        if path.name == "cluster.py" or path.parent.name != "backups"  # the rest there are a ChronikBackup's
+        if path.name == "cluster.py" or path.parent.name not in OF_OTHER_KINDS
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "condition"
     ]

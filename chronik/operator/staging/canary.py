@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from chronik.api.components import COMPONENTS
+from chronik.api.components import COMPONENTS, is_blue_green
 from chronik.apply.executor import execute
 from chronik.errors import ChronikError, ObjectChanged
 from chronik.manifest import POD, REPLICA_SET, REVISION, ROLLOUT_ANNOTATION, ROLLOUTS, ObjectRef, component_of
@@ -55,7 +55,7 @@ class CanaryPass:
     ) -> None:
         wanted = cluster.spec["rollout"]
         assert wanted is not None, "it asks for none"
-        self._spec, self._blue_green = wanted, wanted["search"] == "BlueGreen"
+        self._spec, self._blue_green = wanted, is_blue_green(wanted)
         self._staged_all = wanted["strategy"] == "Canary"
         sets = component_sets(cluster, desired) if self._staged_all else {}
         deployments = component_deployments(cluster, desired)
