@@ -299,7 +299,7 @@ def test_overrides(tmp_path):
         (
             "sub/role.yaml.j2",
             "what adds an object lies at the top",
-            "New parts go in parts/. Known: backup-job.yaml.j2, backup-receiver.yaml.j2, backup-serviceaccount.yaml.j2, clientservice.yaml",
+            "New parts go in parts/. Known: backup-job.yaml.j2, backup-receiver.yaml.j2, backup-serviceaccount",
         ),
         ("own.j2", "the name of a template ends in .yaml.j2", ""),
     ],
