@@ -76,6 +76,7 @@ def pairs(count: int, namespace: str, folder: Path, seed: int = 0) -> Iterator[P
         if random.random() < GROWING:
             new["spec"]["storage"] = old["spec"]["storage"] | {"size": "64Ti"}
         for document in (old, new):
+            document["spec"].pop("bootstrap", None)  # what recovers is applied by an operator only
             for component in document["spec"].get("components", {}).values():
                 component.get("service", {}).pop("nodePort", None)  # which ports there are is the server's setting
             external = document["spec"].get("network", {}).get("external", {})
@@ -174,7 +175,7 @@ def test_says_what_a_diff_with_a_server_says(server, namespace, tmp_path):
         found = [compare(place, pair) for pair in pairs(SAMPLE, namespace, tmp_path)]
 
     assert [each for _, disagreements in found for each in disagreements] == []
-    assert sum("changed" in outcomes for outcomes, _ in found) > SAMPLE / 2
+    assert sum("changed" in outcomes for outcomes, _ in found) >= SAMPLE / 2
 
 
 @pytest.mark.slow
