@@ -1,4 +1,4 @@
-"""Kubernetes quantities as exact numbers: `500m`, `2`, `1.5Gi`, `1e3`.
+"""Kubernetes quantities as exact numbers: `500m`, `2`, `1.5Gi`, `1e3`; and durations of documents as seconds.
 
 Source: k8s.io/apimachinery/pkg/api/resource. Comparing by amount is what keeps `1024Mi` and `1Gi` from looking like a
 change, lets rules compare them, and gives manifests one spelling.
@@ -15,6 +15,8 @@ _EXPONENT = re.compile(r"[eE][+-]?\d", re.ASCII)
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _DECIMAL_SUFFIX = {power: suffix for suffix, power in _DECIMAL.items()}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+"""Seconds of each unit of a duration."""
 _MAX = Decimal(2**63 - 1)
 _NANO, _MILLI = Decimal("1e-9"), Decimal("1e-3")
 _MAX_LENGTH = 64  # longer spellings name no amount that a cluster has, and Decimal is slow on them
@@ -84,9 +86,6 @@ def _with_decimal_suffix(amount: Decimal, *, exponent_style: bool) -> str:
             suffix = _DECIMAL_SUFFIX[power]
             return f"{int(scaled)}e{power}" if exponent_style and power else f"{int(scaled)}{suffix}"
     return "0"
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def seconds_of(duration: str) -> int:

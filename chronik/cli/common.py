@@ -281,3 +281,13 @@ def tell(text: str) -> None:
     if text:
         sys.stdout.flush()
         click.echo(text, err=True, nl=False, color=True)
+
+
+table_or_json_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="For people, or for programs.",
+)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from support.definitions import definition
 
 from chronik.manifest import BACKUP, CLAIM, JOB, POD, SNAPSHOT, SNAPSHOT_CONTENT, KindName
+from chronik.tasks import background
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -144,12 +145,8 @@ class Played:
     @asynccontextmanager
     async def playing(self) -> AsyncIterator[Played]:
         """Play as long as the block runs."""
-        task = asyncio.create_task(self._play())
-        try:
+        async with background(self._play()):
             yield self
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _play(self) -> None:
         while True:

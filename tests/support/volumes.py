@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from chronik.manifest import CLAIM, POD, SNAPSHOT, SNAPSHOT_CONTENT, STORAGE_CLASS, VOLUME
+from chronik.tasks import background
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -85,12 +86,8 @@ class Volumes:
     @asynccontextmanager
     async def playing(self) -> AsyncIterator[Volumes]:
         """Bind claims as long as the block runs."""
-        task = asyncio.create_task(self._play())
-        try:
+        async with background(self._play()):
             yield self
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _play(self) -> None:
         while True:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chronik.cli.common import cluster_options
+from chronik.cli.common import cluster_options, table_or_json_option
 from chronik.cli.interrupt import Interruption, run_async
 from chronik.cli.main import names_argument, print_data
 from chronik.cli.streams import look
@@ -31,14 +31,7 @@ def federation() -> None:
 @federation.command("status")
 @names_argument
 @cluster_options
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="For people, or for programs.",
-)
+@table_or_json_option
 def federation_status(names: tuple[str, ...], options: ConnectOptions, output: str) -> int:
     """Show federations and their members, as their hub sees them: of those named, or of all in the namespace.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chronik.cli.common import cluster_options, missing_cluster, named_clusters
+from chronik.cli.common import cluster_options, missing_cluster, named_clusters, table_or_json_option
 from chronik.cli.interrupt import Interruption, run_async
 from chronik.cli.main import domain_option, names_argument, print_data
 from chronik.cli.status_query import StatusQuery
@@ -35,14 +35,7 @@ def replication() -> None:
 @names_argument
 @cluster_options
 @domain_option
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="For people, or for programs.",
-)
+@table_or_json_option
 def replication_status(names: tuple[str, ...], options: ConnectOptions, cluster_domain: str, output: str) -> int:
     """Show how the mirrors of clusters are: of those named, or of all in the namespace.
 
