@@ -1,9 +1,13 @@
 """The servers that integration tests run against.
 
-`server` is both of them in turn, so a test that takes it runs unchanged on the stand-in, always, and on a real
-kube-apiserver whenever its binaries are found. Either one has chronik's definitions installed, lives for the whole
-session and is shared: keep tests apart by `namespace`, a fresh one for each test, and count requests with
-`server.requests_of(namespace)`. A test that breaks things starts a stand-in of its own: `FakeServer.start()`.
+`server` is either of two, so a test that takes it runs unchanged on the stand-in and on a real kube-apiserver. Either
+one has chronik's definitions installed, lives for the whole session and is shared: keep tests apart by `namespace`, a
+fresh one for each test, and count requests with `server.requests_of(namespace)`. A test that breaks things starts a
+stand-in of its own: `FakeServer.start()`.
+
+**Which of the two.** Where the binaries of a real kube-apiserver are found, it is the one by default, and the run on the
+stand-in is marked `slow`: what `nox -s proof` runs. Where they are not found, the stand-in is. That the stand-in answers
+as the real server does is held by tests/stand_in, which runs on both (the marker `both`). `--servers` says otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -25,7 +29,7 @@ from chronik.manifest import BACKUP, CLUSTER, FEATURES, FEDERATION
 from chronik.offline import loading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from support.api import ApiServer
     from support.fake_server.server import FakeServer
@@ -74,8 +78,30 @@ LONGEST_FIRST = (
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 settings.load_profile("suite")
 
-IN_PROCESS, REAL = "in-process", "kube-apiserver"
+IN_PROCESS, REAL, BOTH = "in-process", "kube-apiserver", "both"
 CLUSTERS = f"/apis/{CLUSTER.api_version}/{CLUSTER.plural}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that says which servers integration tests run against."""
+    parser.addoption(
+        "--servers",
+        choices=[IN_PROCESS, REAL, BOTH],
+        default=REAL if real.available() else BOTH,
+        help=f"what integration tests run against: {REAL} where its binaries are found",
+    )
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a run on the server that `--servers` does not name as slow, unless the test is about both."""
+    chosen = item.config.getoption("servers")
+    ran_on = {IN_PROCESS, REAL} & {each for each in _parameters(item) if isinstance(each, str)}
+    if ran_on and chosen != BOTH and chosen not in ran_on and not item.get_closest_marker("both"):
+        item.add_marker("slow")
+
+
+def _parameters(item: pytest.Item) -> Iterable[Any]:
+    return item.callspec.params.values() if hasattr(item, "callspec") else ()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
