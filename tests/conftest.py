@@ -5,9 +5,11 @@ one has chronik's definitions installed, lives for the whole session and is shar
 fresh one for each test, and count requests with `server.requests_of(namespace)`. A test that breaks things starts a
 stand-in of its own: `FakeServer.start()`.
 
-**Which of the two.** Where the binaries of a real kube-apiserver are found, it is the one by default, and the run on the
-stand-in is marked `slow`: what `nox -s proof` runs. Where they are not found, the stand-in is. That the stand-in answers
-as the real server does is held by tests/stand_in, which runs on both (the marker `both`). `--servers` says otherwise.
+**Which of the two.** Where the binaries of a real kube-apiserver are found, it is the one by default; for tests that
+are marked `stand_in`, because they take long on it, the stand-in is. The run on the other server is marked `slow`: it is
+what `nox -s proof` runs. Tests marked `both` run on both, such as those of tests/stand_in, which hold the stand-in to
+what the real server answers. `--servers` says otherwise. Where no binaries are found, all runs on the stand-in, and what
+cannot is skipped with a word.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -29,7 +31,7 @@ from chronik.manifest import BACKUP, CLUSTER, FEATURES, FEDERATION
 from chronik.offline import loading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from support.api import ApiServer
     from support.fake_server.server import FakeServer
@@ -87,21 +89,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--servers",
         choices=[IN_PROCESS, REAL, BOTH],
-        default=REAL if real.available() else BOTH,
-        help=f"what integration tests run against: {REAL} where its binaries are found",
+        help="what integration tests run against, instead of one of the two for each",
     )
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark a run on the server that `--servers` does not name as slow, unless the test is about both."""
-    chosen = item.config.getoption("servers")
-    ran_on = {IN_PROCESS, REAL} & {each for each in _parameters(item) if isinstance(each, str)}
-    if ran_on and chosen != BOTH and chosen not in ran_on and not item.get_closest_marker("both"):
+    """Mark the run on a server that is not the one of the test as slow."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    other = {IN_PROCESS: REAL, REAL: IN_PROCESS}.get(_chosen(item))
+    if other in {each for each in parameters if isinstance(each, str)}:
         item.add_marker("slow")
 
 
-def _parameters(item: pytest.Item) -> Iterable[Any]:
-    return item.callspec.params.values() if hasattr(item, "callspec") else ()
+def _chosen(item: pytest.Item) -> str:
+    marked = {name for name in ("both", "stand_in") if item.get_closest_marker(name)}
+    if "both" in marked or not real.available():
+        return BOTH
+    return item.config.getoption("servers") or (IN_PROCESS if "stand_in" in marked else REAL)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
