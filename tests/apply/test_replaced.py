@@ -18,7 +18,7 @@ from chronik.offline import assets
 from chronik.offline import loading as offline
 from chronik.offline.played import played
 
-SAMPLE, MANY = 8, 400
+SAMPLE, MANY = 6, 80
 UNIFIED = yaml.safe_load((Path(assets.TEMPLATES).parent / "examples/unified.yaml").read_text("utf-8"))["spec"]
 GCS = {"backend": "gcs", "gcs": {"bucket": "data"}, "size": "20Gi"}
 BALANCED = {"network": {"serviceType": "LoadBalancer"}}
@@ -135,7 +135,7 @@ def test_generated_changes(tmp_path):
 
 @pytest.mark.slow
 def test_many_generated_changes(tmp_path):
-    """So are hundreds of them."""
+    """So are many of them."""
     wrong, refused = differing(MANY, tmp_path, 4)
 
     assert wrong == []
