@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import kubernetes_validate
 import pytest
+from support import kubernetes_schemas
 
 from chronik.backups.manifests import (
     DUMP_COMMAND,
@@ -50,7 +50,7 @@ def made(destination, connection=CREDENTIALS, command=DUMP_COMMAND):
     account, found = job(wanted, loading.template_renderer())
     assert account["metadata"]["name"] == "c-backup"
     for manifest in (account, found):
-        kubernetes_validate.validate(manifest, "1.36", strict=True)
+        kubernetes_schemas.check(manifest)
     (container,) = found["spec"]["template"]["spec"]["containers"]
     return found, {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}
 
@@ -157,7 +157,7 @@ def test_keys_are_files_of_which_the_first_encrypts():
     """The keys of `spec.backup.encryption` are mounted by name, in their order, whatever the Job does."""
     keyed = with_backup(encryption={"secret": "k", "keys": ["2027.key", "2026.key"]})
     _, found = job(JobOf(BACKUP, keyed, "b-x", RESTORE_TEST_COMMAND, "x"), loading.template_renderer())
-    kubernetes_validate.validate(found, "1.36", strict=True)
+    kubernetes_schemas.check(found)
     environment = {each["name"]: each.get("value") for each in container_of(found)["env"]}
     volume = next(each for each in found["spec"]["template"]["spec"]["volumes"] if each["name"] == "key")
 
@@ -179,7 +179,7 @@ def test_the_description_is_a_file_of_the_pod():
     """The text travels in an annotation of the pod, byte for byte, and the command is told the file."""
     text = '{"a":"ü \\"{{ x }}"}'
     _, found = job(JobOf(BACKUP, cluster({"s3": S3}), "b-x", RECORD_COMMAND, "x", text), loading.template_renderer())
-    kubernetes_validate.validate(found, "1.36", strict=True)
+    kubernetes_schemas.check(found)
     template = found["spec"]["template"]
     (volume,) = [each for each in template["spec"]["volumes"] if each["name"] == "record"]
 

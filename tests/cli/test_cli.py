@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from support.cli_place import run
 
 ROOT = Path(__file__).parents[2]
+load_all = partial(yaml.load_all, Loader=yaml.CSafeLoader)  # ten times as fast, which shows in a definition
 PRODUCTION = ROOT / "examples" / "production.yaml"
 BROKEN = """\
 apiVersion: chronik.stream/v1alpha1
@@ -46,7 +48,7 @@ def chronik(*arguments, stdin="", env=None):
 def test_render_prints_manifests_and_nothing_else():
     """Manifests go to stdout as one YAML stream in apply order; a clean run says nothing on stderr."""
     done = chronik("render", "-f", PRODUCTION)
-    kinds = [manifest["kind"] for manifest in yaml.safe_load_all(done.stdout)]
+    kinds = [manifest["kind"] for manifest in load_all(done.stdout)]
 
     assert done.returncode == 0
     assert done.stderr == ""
@@ -57,7 +59,7 @@ def test_render_prints_manifests_and_nothing_else():
 
 def test_render_as_json_is_a_list_of_the_same_objects():
     """-o json prints one List that holds what the YAML stream holds."""
-    stream = list(yaml.safe_load_all(chronik("render", "-f", PRODUCTION).stdout))
+    stream = list(load_all(chronik("render", "-f", PRODUCTION).stdout))
 
     assert json.loads(chronik("render", "-f", PRODUCTION, "-o", "json").stdout)["items"] == stream
 
@@ -109,7 +111,7 @@ def test_namespace_fills_in_but_does_not_overrule():
     minimal = chronik("render", "-f", ROOT / "examples" / "minimal.yaml", "-n", "team-a")
     contradiction = chronik("render", "-f", PRODUCTION, "-n", "team-a")
 
-    assert {manifest["metadata"]["namespace"] for manifest in yaml.safe_load_all(minimal.stdout)} == {"team-a"}
+    assert {manifest["metadata"]["namespace"] for manifest in load_all(minimal.stdout)} == {"team-a"}
     assert contradiction.returncode == 2
     assert "the document says namespace streaming, and --namespace says team-a" in " ".join(
         contradiction.stderr.split()
@@ -161,8 +163,8 @@ def test_an_override_changes_its_kind_and_no_other(tmp_path):
     text = (ROOT / "templates" / "deployment.yaml.j2").read_text().replace("maxSurge: 1", "maxSurge: 2")
     (tmp_path / "deployment.yaml.j2").write_text(text)
     example = ROOT / "examples" / "standard.yaml"
-    before = list(yaml.safe_load_all(chronik("render", "-f", example).stdout))
-    after = list(yaml.safe_load_all(chronik("render", "-f", example, "--templates", tmp_path).stdout))
+    before = list(load_all(chronik("render", "-f", example).stdout))
+    after = list(load_all(chronik("render", "-f", example, "--templates", tmp_path).stdout))
 
     assert [a["kind"] for a, b in zip(after, before, strict=True) if a != b] == ["Deployment"]
 
@@ -195,10 +197,10 @@ def test_the_committed_definitions_are_fresh():
     committed = [
         each
         for file in ("chronikcluster.crd.yaml", "chronikbackup.crd.yaml", "warnings.policy.yaml")
-        for each in yaml.safe_load_all((ROOT / "schema" / file).read_text())
+        for each in load_all((ROOT / "schema" / file).read_text())
     ]
 
-    assert list(yaml.safe_load_all(chronik("schema", "crd").stdout)) == committed
+    assert list(load_all(chronik("schema", "crd").stdout)) == committed
 
 
 @pytest.mark.parametrize(

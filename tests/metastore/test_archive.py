@@ -117,7 +117,7 @@ def recover_to_random_moments(place, slot: str, times: int) -> None:
 
 def test_recovery_to_a_moment(in_folder, slot):
     """At a random moment between a base and the archive's end all rows of before are there, and none of after."""
-    recover_to_random_moments(in_folder, slot, 2)
+    recover_to_random_moments(in_folder, slot, 1)
 
 
 @pytest.mark.slow

@@ -168,8 +168,17 @@ def _swap(path: Path) -> None:
     path.write_bytes(text[:1000] + text[2000:3000] + text[1000:2000] + text[3000:])
 
 
-@pytest.mark.parametrize("encrypted", [True, False], ids=["encrypted", "plain"])
-@pytest.mark.parametrize("damage", [_truncate, _swap, Path.unlink], ids=["cut", "reordered", "gone"])
+@pytest.mark.parametrize(
+    ("damage", "encrypted"),
+    [
+        pytest.param(_truncate, True, id="cut-encrypted"),
+        pytest.param(_truncate, False, id="cut-plain"),
+        pytest.param(_swap, True, id="reordered-encrypted"),
+        pytest.param(_swap, False, id="reordered-plain", marks=pytest.mark.slow),
+        pytest.param(Path.unlink, True, id="gone-encrypted", marks=pytest.mark.slow),
+        pytest.param(Path.unlink, False, id="gone-plain"),
+    ],
+)
 def test_a_damaged_backup_is_not_restored(in_filled_folder, damage, encrypted):
     """A dump that was cut, reordered or removed in the store fails its check, and its restore leaves nothing behind."""
     place = in_filled_folder
@@ -350,7 +359,7 @@ def kill_at_random(place, times: int, seed: int) -> None:
 
 def test_kills(in_filled_folder):
     """A backup or a restore that is killed at any moment leaves nothing that looks whole, and a rerun ends right."""
-    kill_at_random(in_filled_folder, 4, random.randrange(2**32))
+    kill_at_random(in_filled_folder, 2, random.randrange(2**32))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a program as a user without a name")

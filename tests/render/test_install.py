@@ -7,12 +7,13 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
+from support import kubernetes_schemas
 from support.operator_process import until
 
 from chronik.cli import main as cli
@@ -28,6 +29,7 @@ from chronik.render.own import OwnTemplate
 from chronik.render.templates import Templates
 
 ROOT = Path(__file__).parents[2]
+load_all = partial(yaml.load_all, Loader=yaml.CSafeLoader)  # ten times as fast, which shows in a definition
 SNAPSHOTS = Path(__file__).parent / "__snapshots__" / "test_install"
 MODES = {
     "default": InstallOptions(),
@@ -436,7 +438,7 @@ def test_manifests_fit_kubernetes_schemas(options):
     """Every object of a built-in kind passes the strict schema of its kind."""
     for manifest in make(options):
         if "monitoring.coreos.com" not in manifest["apiVersion"]:
-            kubernetes_validate.validate(manifest, "1.36", strict=True)
+            kubernetes_schemas.check(manifest)
 
 
 def test_every_template_file_is_used():
@@ -509,7 +511,7 @@ def test_output_is_the_same_under_any_hash_seed_and_locale():
     }
     [output] = outputs
 
-    assert list(yaml.safe_load_all(output)) == make(InstallOptions())
+    assert list(load_all(output)) == make(InstallOptions())
 
 
 def run(capfdbinary, *arguments):
@@ -567,8 +569,8 @@ def test_templates_of_a_configmap(capfdbinary, tmp_path):
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "mine.yaml.j2").write_text("a: b\n")
     (tmp_path / "backup.yaml.j2").write_text(text)
-    made = list(yaml.safe_load_all(run(capfdbinary, "--templates", tmp_path, "--templates-configmap=home/t")[1]))
-    alone = list(yaml.safe_load_all(run(capfdbinary, "--templates-configmap=home/t")[1]))
+    made = list(load_all(run(capfdbinary, "--templates", tmp_path, "--templates-configmap=home/t")[1]))
+    alone = list(load_all(run(capfdbinary, "--templates-configmap=home/t")[1]))
     config = the("ConfigMap", made)
 
     assert config["data"] == {"backup.yaml.j2": text, "parts__mine.yaml.j2": "a: b\n"}
@@ -623,7 +625,7 @@ def test_kubectl_applies_it_twice(real_server, more):
     first = _kubectl_apply(real_server, "install", *more)
 
     assert _kubectl_apply(real_server, "install", *more) == first
-    assert len(first) == len(list(yaml.safe_load_all(chronik("install", *more).stdout)))
+    assert len(first) == len(list(load_all(chronik("install", *more).stdout)))
 
 
 @pytest.mark.real  # only the real server has Pod Security admission
