@@ -111,12 +111,12 @@ def _chosen(item: pytest.Item) -> str:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return how many processes share the suite: two for each CPU, as tests wait a lot.
+    """Return how many processes share the suite: one more than there are CPUs, as tests wait, and each starts servers.
 
     None do if files were named, or if snapshots are written anew: those left over are found by one who sees all tests.
     """
     alone = config.args_source is pytest.Config.ArgsSource.ARGS or config.getoption("update_snapshots")
-    return 0 if alone else min(2 * (os.cpu_count() or 1), MOST_WORKERS)
+    return 0 if alone else min((os.cpu_count() or 1) + 1, MOST_WORKERS)
 
 
 @pytest.hookimpl(trylast=True)
