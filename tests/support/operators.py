@@ -48,6 +48,9 @@ SERVICE, SERVICE_ACCOUNT, CONFIG_MAP = (KIND_BY_NAME[name] for name in ("Service
 _BY_NAME = {kind.name: kind for kind in (*KINDS, *OTHER_KINDS)}
 CLAIM, SECRET, STORAGE_CLASS = (_BY_NAME[name] for name in ("PersistentVolumeClaim", "Secret", "StorageClass"))
 
+PAUSE, MOST_PAUSE = 0.05, 0.15
+"""Seconds between two looks at what is waited for: the longer it takes, the more seldom."""
+
 
 @asynccontextmanager
 async def running(server: ApiServer, namespace: str, **options: Any) -> AsyncIterator[Operator]:
@@ -275,13 +278,14 @@ class Namespace:
 
 async def eventually(holds: Callable[[], Any], seconds: float = 40.0) -> Any:
     """Wait until an awaitable question is answered with something true, and return that."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         found = await holds()
         if found:
             return found
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        await asyncio.sleep(0.05)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"not within {seconds} s"
+        await asyncio.sleep(min(MOST_PAUSE, PAUSE + waited / 10))  # a real server works 6 ms for each question
 
 
 async def in_phase(namespace: Namespace, name: str, phase: str, seconds: float = 40.0) -> Manifest:
@@ -351,7 +355,7 @@ async def controllers(place: Namespace) -> AsyncIterator[None]:
                 if (live.get("status") or {}).get("observedGeneration") != live["metadata"]["generation"]:
                     with suppress(AssertionError):  # it was deleted a moment ago
                         await place.roll_out(ref)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(2 * PAUSE)
 
     playing = asyncio.create_task(play())
     try:

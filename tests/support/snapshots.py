@@ -157,7 +157,7 @@ class Played:
                     await self._snapshot(each)
             except AssertionError:  # it was deleted a moment ago
                 pass
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
     async def claim(self, cluster: str, component: str, ordinal: int) -> str:
         """Create a claim as a StatefulSet would."""

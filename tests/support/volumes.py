@@ -97,7 +97,7 @@ class Volumes:
                         await self._bind(each)
             except AssertionError:  # it was deleted a moment ago
                 pass
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
     async def _all(self, kind: Kind) -> dict[str, Manifest]:
         items = (await self.place.call("GET", path_of(kind)))["items"]
