@@ -236,6 +236,73 @@ async def test_an_archive_is_run_and_told(place):
         assert backup["status"]["metastore"]["method"] == "Base"
 
 
+async def test_the_slot_of_an_archive_that_is_switched_off_is_dropped(place):
+    """Its receiver goes and a Job drops the slot, which is told until it is done; so it is for a deleted cluster."""
+    played = Played(place)
+    archive = {"image": IMAGE, "archive": {"enabled": True}}
+    off = {"spec": {"backup": {"metastore": {"archive": {"enabled": False}}}}}
+    async with played.playing(), backing_up(place):
+        played.jobs["drop-slot"] = "never"
+        await launched(place, played, metastore=archive)
+        await with_condition(place, "c", "Archiving", "False", "Starting")
+        await place.edit(CLUSTER, "c", off)
+        cluster = await with_condition(place, "c", "Archiving", "False", "DroppingSlot")
+        assert "slot chronik_c_" in said(cluster, "Archiving")
+        job = await place.get(JOB, "c-archive-end")
+        assert job["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
+        await gone_of(place, DEPLOYMENT, "c-archive")
+
+        # On again: no receiver is there as long as the Job could drop its slot.
+        await place.edit(CLUSTER, "c", {"spec": {"backup": {"metastore": {"archive": {"enabled": True}}}}})
+        await gone_of(place, JOB, "c-archive-end")
+        await there(place, DEPLOYMENT, "c-archive")
+
+        played.jobs["drop-slot"] = "ok"
+        await place.edit(CLUSTER, "c", {"spec": {"backup": None}})
+        await without_condition(place, "c", "Archiving")
+        await gone_of(place, JOB, "c-archive-end")
+        assert played.order.count("drop-slot") == 1
+
+        await place.edit(CLUSTER, "c", {"spec": {"backup": SECTION | {"metastore": archive}}})
+        await there(place, DEPLOYMENT, "c-archive")
+        await place.delete(CLUSTER, "c")
+        await gone_of(place, CLUSTER, "c")
+        assert played.order.count("drop-slot") == 2
+
+
+def said(cluster: Manifest, kind: str) -> str:
+    """Return the message of a condition."""
+    return next(str(each["message"]) for each in cluster["status"]["conditions"] if each["type"] == kind)
+
+
+async def without_condition(place: Namespace, name: str, kind: str) -> None:
+    """Wait until nothing is said of a kind of condition."""
+
+    async def silent() -> bool:
+        found = (await place.cluster(name)).get("status") or {}
+        return kind not in {each["type"] for each in found["conditions"]}
+
+    await eventually(silent)
+
+
+async def there(place: Namespace, kind: Any, name: str) -> None:
+    """Wait until an object is there."""
+
+    async def present() -> bool:
+        return await place.get(kind, name) is not None
+
+    await eventually(present)
+
+
+async def gone_of(place: Namespace, kind: Any, name: str) -> None:
+    """Wait until an object is gone."""
+
+    async def absent() -> bool:
+        return await place.get(kind, name) is None
+
+    await eventually(absent)
+
+
 async def test_what_a_driver_says_is_told_part_by_part(place):
     """A snapshot that fails is named with the driver's words, is tried until it works, and then all is well."""
     played = Played(place)

@@ -133,7 +133,7 @@ class Played:
         self.hanging: set[str] = set()
         self.unready: set[str] = set()
         self.lying: set[str] = set()
-        ok = ("metastore", "base", "forget", "record", "verify", "restore")
+        ok = ("metastore", "base", "forget", "record", "verify", "restore", "drop-slot")
         self.jobs = dict.fromkeys(ok, "ok")
         self.failure: dict[str, Any] = {"result": "failed", "message": "the store is full"}
         self.order: list[str] = []

@@ -135,11 +135,16 @@ async def contents_of(snapshots: Mapping[str, Manifest], site: Site) -> dict[str
     return found
 
 
-async def see_job(backup: Manifest, name: str, site: Site) -> tuple[Manifest | None, dict[str, Any] | None]:
-    """Return a Job of a backup, and what its container said, once it has ended."""
+async def see_job(
+    backup: Manifest, name: str, site: Site, *, running: bool = False
+) -> tuple[Manifest | None, dict[str, Any] | None]:
+    """Return a Job of a backup, and what its container said, once it has ended.
+
+    With `running` it is also asked of one that goes on: its container may have failed, and be tried again.
+    """
     namespace = backup["metadata"]["namespace"]
     job = await site.kube.get(JOB, namespace, name)
-    if job is None or not (job.get("status") or {}).get("conditions"):
+    if job is None or not (running or (job.get("status") or {}).get("conditions")):
         return job, None
     pods = await site.kube.list(POD, namespace, label_selector=f"{_JOB_LABEL}={name}")
     said = [each for pod in pods.items if _is_of(pod, job) for each in _results(pod)]
@@ -156,10 +161,11 @@ def _results(pod: Manifest) -> list[dict[str, Any]]:
     """Return what containers of a pod said at their end: one JSON object each, if it can be read."""
     found = []
     for each in (pod.get("status") or {}).get("containerStatuses") or ():
-        message = ((each.get("state") or {}).get("terminated") or {}).get("message") or ""
-        with suppress(ValueError):
-            said = json.loads(message.strip().splitlines()[-1] if message.strip() else "")
-            found += [said] if isinstance(said, dict) else []
+        for state in ("lastState", "state"):  # a container that was restarted has ended before
+            message = ((each.get(state) or {}).get("terminated") or {}).get("message") or ""
+            with suppress(ValueError):
+                said = json.loads(message.strip().splitlines()[-1] if message.strip() else "")
+                found += [said] if isinstance(said, dict) else []
     return found
 
 
