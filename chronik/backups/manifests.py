@@ -95,7 +95,8 @@ def job(wanted: JobOf, render: Render) -> list[Manifest]:
 class RestoreOf(NamedTuple):
     """The Job that restores a dump for a new cluster, of which `document` is the ChronikCluster.
 
-    `recorded` is the cluster that was backed up: where the dump lies is in its spec.
+    `recorded` is the cluster that was backed up: where the dump lies is in its spec. With a `target` a copy of the
+    server is recovered to that moment, or if it is `exact` not at all.
     """
 
     document: Manifest
@@ -104,6 +105,8 @@ class RestoreOf(NamedTuple):
     recorded: Cluster
     name: str
     image: str
+    target: str = ""
+    exact: bool = False
 
 
 def restore_job(wanted: RestoreOf, render: Render) -> list[Manifest]:
@@ -115,7 +118,8 @@ def restore_job(wanted: RestoreOf, render: Render) -> list[Manifest]:
     about, key = wanted.document["metadata"], wanted.cluster.key
     dump = wanted.backup["status"]["metastore"]
     # Of a copy of the server all of its log would be read, and the metastore be newer than the volumes.
-    moment = ["--target-time", dump["cutAt"]] if dump.get("method") == "Base" else []
+    moment = ["--target-time", wanted.target or dump["cutAt"]] if dump.get("method") == "Base" else []
+    moment += ["--exact"] if wanted.exact else []
     variables = {
         **_shared(wanted.backup, wanted.cluster, "restore"),
         "spec": {**wanted.cluster.spec, "backup": wanted.recorded.spec["backup"]},

@@ -11,7 +11,8 @@ import pytest
 from support.cli_place import run
 from support.operator_process import OperatorProcess
 from support.operators import Namespace, eventually, running, small, with_condition
-from support.snapshots import Played, backup_of, install_snapshots
+from support.recoveries import absent, present
+from support.snapshots import Played, backup_of
 
 from chronik.manifest import BACKUP, CLUSTER, JOB, KIND_BY_NAME, SNAPSHOT, SNAPSHOT_CONTENT
 from chronik.offline import loading
@@ -27,13 +28,6 @@ SECTION = {
 }
 IMAGE = "chronik/operator:1.0"
 DEPLOYMENT = KIND_BY_NAME["Deployment"]
-
-
-@pytest.fixture
-def place(server, namespace) -> Namespace:
-    """Return a fresh namespace on a server that knows snapshots."""
-    install_snapshots(server)
-    return Namespace(server, namespace)
 
 
 def backing_up(place: Namespace, **options: Any) -> Any:
@@ -250,23 +244,23 @@ async def test_the_slot_of_an_archive_that_is_switched_off_is_dropped(place):
         assert "slot chronik_c_" in said(cluster, "Archiving")
         job = await place.get(JOB, "c-archive-end")
         assert job["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
-        await gone_of(place, DEPLOYMENT, "c-archive")
+        await absent(place, DEPLOYMENT, "c-archive")
 
         # On again: no receiver is there as long as the Job could drop its slot.
         await place.edit(CLUSTER, "c", {"spec": {"backup": {"metastore": {"archive": {"enabled": True}}}}})
-        await gone_of(place, JOB, "c-archive-end")
-        await there(place, DEPLOYMENT, "c-archive")
+        await absent(place, JOB, "c-archive-end")
+        await present(place, DEPLOYMENT, "c-archive")
 
         played.jobs["drop-slot"] = "ok"
         await place.edit(CLUSTER, "c", {"spec": {"backup": None}})
         await without_condition(place, "c", "Archiving")
-        await gone_of(place, JOB, "c-archive-end")
+        await absent(place, JOB, "c-archive-end")
         assert played.order.count("drop-slot") == 1
 
         await place.edit(CLUSTER, "c", {"spec": {"backup": SECTION | {"metastore": archive}}})
-        await there(place, DEPLOYMENT, "c-archive")
+        await present(place, DEPLOYMENT, "c-archive")
         await place.delete(CLUSTER, "c")
-        await gone_of(place, CLUSTER, "c")
+        await absent(place, CLUSTER, "c")
         assert played.order.count("drop-slot") == 2
 
 
@@ -283,24 +277,6 @@ async def without_condition(place: Namespace, name: str, kind: str) -> None:
         return kind not in {each["type"] for each in found["conditions"]}
 
     await eventually(silent)
-
-
-async def there(place: Namespace, kind: Any, name: str) -> None:
-    """Wait until an object is there."""
-
-    async def present() -> bool:
-        return await place.get(kind, name) is not None
-
-    await eventually(present)
-
-
-async def gone_of(place: Namespace, kind: Any, name: str) -> None:
-    """Wait until an object is gone."""
-
-    async def absent() -> bool:
-        return await place.get(kind, name) is None
-
-    await eventually(absent)
 
 
 async def test_what_a_driver_says_is_told_part_by_part(place):
