@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.sections.backup import archives
+from chronik.backups.document import stored_id
 from chronik.backups.parts import labels
 from chronik.manifest import BACKUP, CLUSTER, CLUSTER_LABEL
 from chronik.quantity import seconds_of
@@ -73,7 +74,7 @@ def dump_command(cluster: Cluster) -> tuple[str, ...]:
 
 def job(wanted: JobOf, render: Render) -> list[Manifest]:
     """Return a Job, and before it the ServiceAccount that it runs under."""
-    args = [*wanted.command, "--id", wanted.backup["metadata"]["uid"]]
+    args = [*wanted.command, "--id", stored_id(wanted.backup)]
     if wanted.command in _OF_DATABASE:
         args += ["--cluster", str(wanted.cluster.key)]
     if wanted.command == RECORD_COMMAND:

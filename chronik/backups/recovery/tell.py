@@ -35,7 +35,9 @@ def summary(status: Mapping[str, Any], about: About) -> str:
     assert recovery
     target = recovery["recovery"]["from"]["targetTime"]
     found = [f"From ChronikBackup {status['backup']}: what was written after {status['cutAt']} is lost"]
-    if target and moment(target) > moment(status["cutAt"]):
+    if about.target and moment(about.target) <= moment(status["cutAt"]):
+        found = [f"From ChronikBackup {status['backup']}: the volumes are as of {status['cutAt']}"]
+    elif target and moment(target) > moment(status["cutAt"]):
         found[0] += f", {span(status['cutAt'], target)} up to the time that was asked for, {target}"
     if about.target:
         found += _to_the_moment(status, about.target)

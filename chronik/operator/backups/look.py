@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.backups.document import cluster_of, phase_of, status_of
+from chronik.backups.document import cluster_of, is_being_imported, phase_of, status_of
 from chronik.backups.jobs import DUMP, RECORD
 from chronik.backups.parts import job_name
 from chronik.backups.steps import Seen
@@ -78,6 +78,7 @@ def _first(backup: Manifest, context: ReconcileContext) -> str:
     """Return the name of a backup of the same cluster that goes first; empty if none does."""
     others = [each for each in context.cache.backups(cluster_of(backup)) if each["metadata"] != backup["metadata"]]
     others = [each for each in others if each["metadata"]["name"] != backup["metadata"]["name"]]
+    others = [each for each in others if not is_being_imported(each)]
     running = [each for each in others if phase_of(each) in {"Running", "Finalizing"}]
     before = [each for each in others if phase_of(each) == "Pending" and _age(each) < _age(backup)]
     return next((each["metadata"]["name"] for each in (*running, *before)), "")
