@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from chronik.api.spec import Cluster
+    from chronik.federation.validation import ValidFederation
     from chronik.kube import Kube
     from chronik.manifest import Manifest
     from chronik.offline.loading import Reader
@@ -116,11 +117,18 @@ class DocumentSource:
     domain: str
 
     def rendered(
-        self, namespace: str, fallback: str, *, read: Reader | None = None, quiet: bool = False
+        self,
+        namespace: str,
+        fallback: str,
+        *,
+        read: Reader | None = None,
+        quiet: bool = False,
+        federations: list[ValidFederation] | None = None,
     ) -> list[Rendered]:
         """Return each cluster with its manifests, and write warnings about documents to stderr, unless `quiet`.
 
-        `namespace` is what -n says, `fallback` is the context's. `read` reads what one name stands for.
+        `namespace` is what -n says, `fallback` is the context's. `read` reads what one name stands for. `federations`
+        gets those that there are; without it, one is an error.
 
         Raises:
             InputError: something cannot be read, parsed or rendered; nothing was sent yet.
@@ -136,6 +144,7 @@ class DocumentSource:
             domain=self.domain,
             note=(lambda _text: None) if quiet else show_note,
             read=read or read_argument,
+            federations=federations,
         )
         render = offline.renderer(self.templates)
         rendered = [(cluster, render(cluster)) for cluster in clusters]

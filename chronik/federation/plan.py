@@ -301,13 +301,15 @@ def _begun(each: _Looked) -> MemberPlan:
 
 
 def _again_at(federation: Federation, planned: Iterable[MemberPlan], now: str) -> str:
-    """Return when a soak ends or a time is up, whichever comes first."""
+    """Return when a soak ends, a time is up or a member is to be counted as Ready, whichever comes first."""
     times = []
     for each in planned:
         progress = each.progress
         if not progress.target or progress.through:
             continue
         times.append(later(progress.started_at, federation.rollout.timeout))
+        if each.seen.ready and each.seen.revision == progress.target and not progress.ready_since:
+            times.append(later(now, 1))  # it had the change before: no news of it will come
         times += [later(progress.ready_since, federation.rollout.soak)] if progress.ready_since else []
     return min((each for each in times if each > now), default="")
 

@@ -36,10 +36,11 @@ NOT_TAKEN = Problem(
 
 
 class ValidFederation(NamedTuple):
-    """A federation, and the cluster of each member by its name."""
+    """A federation, the cluster of each member by its name, and its document as it was written, with its namespace."""
 
     federation: Federation
     clusters: dict[str, Cluster]
+    document: Mapping[str, Any]
 
 
 def check_federation(
@@ -78,7 +79,8 @@ def check_federation(
     problems += tuple(_worded(problem, names, len(federation.members)) for problem, names in found.items())
     if any(problem.severity == "error" for problem in problems):
         return None, problems
-    return ValidFederation(federation, made), problems
+    written = {**raw, "metadata": {**raw["metadata"], "namespace": federation.namespace}}
+    return ValidFederation(federation, made, written), problems
 
 
 def documents(federation: Federation) -> dict[str, dict[str, Any]]:

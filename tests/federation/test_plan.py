@@ -378,6 +378,23 @@ def test_a_status_at_rest_never_changes():
     assert play.status["members"][1]["lastSeen"]
 
 
+def test_members_that_had_the_change_before_are_through_without_news_of_them():
+    """No event comes of a member that is as it should be already, so time wakes the hub: within a second each."""
+    play = Play(federation("east", "west"))
+    for member in play.what.members:
+        revision = revision_of(sent_document(play.what, member))
+        play.seen[member.name] = Seen(exists=True, ours=True, revision=revision, generation=1, ready=True)
+    plan = play.step()
+    for _ in range(4):
+        if plan.complete:
+            break
+        assert plan.again_at == later(play.now, 1)
+        play.now = plan.again_at
+        plan = play.step()
+
+    assert (plan.complete, play.sent) == (True, [])
+
+
 def test_a_member_that_fell_ill_later_takes_nothing_back():
     """A member that was through stays so; that it is not Ready now is told."""
     play = Play(federation("a"))
