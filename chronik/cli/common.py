@@ -193,11 +193,18 @@ report_option = click.option(
 
 
 def named_clusters(
-    names: Iterable[str], files: tuple[str, ...], *, recursive: bool, namespace: str, fallback: str
+    names: Iterable[str],
+    files: tuple[str, ...],
+    *,
+    recursive: bool,
+    namespace: str,
+    fallback: str,
+    federations: list[ValidFederation] | None = None,
 ) -> dict[ClusterKey, Cluster | None]:
     """Return which clusters a command is about: by name, or by file, and then with what the file says.
 
-    `namespace` is what -n says, `fallback` is the context's.
+    `namespace` is what -n says, `fallback` is the context's. `federations` gets those that there are; without it, one
+    is an error.
 
     Raises:
         InputError: a file cannot be read, or a document is not valid.
@@ -207,7 +214,12 @@ def named_clusters(
     from chronik.offline import loading as offline  # noqa: PLC0415  # a name needs no schema
 
     found, _ = offline.load_clusters(
-        files, recursive=recursive, namespace=namespace or None, fallback=fallback, note=show_note
+        files,
+        recursive=recursive,
+        namespace=namespace or None,
+        fallback=fallback,
+        note=show_note,
+        federations=federations,
     )
     return {cluster.key: cluster for cluster in found}
 

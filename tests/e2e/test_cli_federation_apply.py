@@ -11,7 +11,7 @@ import yaml
 from support.cli_place import run
 from support.federations import Hub, kubeconfig
 
-from chronik.federation.document import FEDERATION_MANAGER
+from chronik.federation.document import FEDERATION_MANAGER, revision_of
 from chronik.manifest import FEDERATION
 from chronik.plan.drift import applied_fields
 
@@ -258,3 +258,41 @@ def test_options_of_federations_need_one(tmp_path):
     done = run("diff", "--from", str(tmp_path / "c.yaml"), "-f", str(tmp_path / "c.yaml"), "--hub")
 
     assert (done.code, "there is none" in done.err) == (2, True)
+
+
+async def test_deleting_lets_members_go_and_leaves_them_running(desk):
+    """With onDelete Orphan each cluster stays, without a word of the federation; what is gone is told as that."""
+    await desk.played("apply", "--wait")
+    shown, done, again = [await desk.run("delete", *more, "--yes") for more in (("--dry-run",), (), ())]
+
+    assert (shown.code, done.code, again.code) == (0, 0, 0), (shown, done, again)
+    assert shown.out.count("would be let go, and runs on") == done.out.count(": let go, and runs on") == 2
+    assert again.out.count("nothing to let go") == 2
+    live = await desk.hub["east"].live()
+    assert live is not None
+    assert (revision_of(live), applied_fields(live, FEDERATION_MANAGER)) == ("", None)
+
+
+async def test_deleting_deletes_where_the_federation_says_so(desk):
+    """With onDelete Delete each member's ChronikCluster goes; one that is out of reach is told, and stops no other."""
+    await desk.played("apply", "--wait")
+    desk.document["spec"]["onDelete"] = "Delete"
+    desk.contexts(east="https://127.0.0.1:9", west=desk.hub.place.server.url)
+    done = await desk.run("delete", "--yes")
+
+    assert done.code == 5
+    assert "west: ChronikCluster/" in done.out
+    assert "deleted, all gone" in done.out
+    assert "error: east: ChronikCluster/" in done.err
+    assert [await each.live() is None for each in desk.hub.members] == [False, True]
+
+
+async def test_deleting_at_the_hub_deletes_the_federation(desk):
+    """Members that a hub looks after are not let go behind its back; --hub deletes the federation there."""
+    desk.document = desk.hub.document()
+    await desk.run("apply", "--hub")
+    refused, done = await desk.run("delete", "--yes"), await desk.run("delete", "--yes", "--hub")
+
+    assert (refused.code, done.code) == (4, 0), (refused, done)
+    assert f"ChronikFederation/{desk.hub.place.name}/orders: deleted, all gone" in done.out
+    assert await desk.hub.place.get(FEDERATION, "orders") is None

@@ -15,7 +15,7 @@ from chronik.errors import InputError
 from chronik.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from typing import Self
 
     from chronik.federation.document import Federation, Member
@@ -31,7 +31,7 @@ class Federated:
     by_contexts: bool = False
     hub: bool = False
 
-    def check(self, federations: Sequence[ValidFederation], clusters: Sequence[object]) -> None:
+    def check(self, federations: Sequence[ValidFederation], clusters: Collection[object]) -> None:
         """Hold the options to the documents: both kinds at a time would be told in two manners.
 
         Raises:
