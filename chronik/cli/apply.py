@@ -28,7 +28,7 @@ from chronik.cli.common import (
     source_options,
     timeout_option,
 )
-from chronik.cli.federation.members import Federated, federated_options
+from chronik.cli.federation.members import ApplyFlags, Federated, federated_options
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import print_data
 from chronik.cli.progress import Progress
@@ -51,20 +51,6 @@ if TYPE_CHECKING:
     from chronik.cli.common import Rendered
     from chronik.federation.validation import ValidFederation
     from chronik.report.summary import DryRun
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyFlags:
-    """How to apply, and how to report it. `wait` is how many seconds to wait, None for not at all."""
-
-    prune: bool
-    force: bool
-    dry_run: DryRun
-    wait: float | None
-    output: str
-    federated: Federated = Federated()  # noqa: RUF009  # frozen
-    patience: float | None = None
-    """Seconds that --timeout gives each member of a federation, None if it does not say."""
 
 
 @click.command()

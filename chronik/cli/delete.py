@@ -26,7 +26,7 @@ from chronik.cli.common import (
     tell,
     timeout_option,
 )
-from chronik.cli.federation.members import Federated, federated_options
+from chronik.cli.federation.members import DeleteFlags, Federated, federated_options
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import files_option, names_argument, print_data, recursive_option
 from chronik.cli.progress import Progress
@@ -63,17 +63,6 @@ if TYPE_CHECKING:
 
 _ROUNDS = 5
 """How often to look again, if objects keep changing while they are deleted."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteFlags:
-    """How to delete; `wait` is how many seconds to wait until all is gone, None for not at all."""
-
-    yes: bool
-    dry_run: bool
-    wait: float | None
-    output: str
-    ignore_not_found: bool
 
 
 @click.command()

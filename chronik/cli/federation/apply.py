@@ -10,7 +10,7 @@ import click
 
 from chronik.apply.roll import Roll
 from chronik.cli.common import CLUSTERS_AT_ONCE, transition_error
-from chronik.cli.federation.members import Connections
+from chronik.cli.federation.connections import Connections
 from chronik.cli.main import show_note
 from chronik.errors import ChronikError, ConflictError, KindMissing, NamespaceMissing
 from chronik.federation.changes import change_of
@@ -29,8 +29,7 @@ from chronik.tasks import side_by_side
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chronik.cli.apply import ApplyFlags
-    from chronik.cli.federation.members import Federated
+    from chronik.cli.federation.members import ApplyFlags, Federated
     from chronik.cli.interrupt import Interruption
     from chronik.federation.document import Member
     from chronik.federation.plan import FederationPlan, MemberPlan

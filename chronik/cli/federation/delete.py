@@ -28,8 +28,8 @@ from chronik.tasks import side_by_side
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chronik.cli.delete import DeleteFlags
-    from chronik.cli.federation.members import Connections, Federated
+    from chronik.cli.federation.connections import Connections
+    from chronik.cli.federation.members import DeleteFlags, Federated
     from chronik.cli.interrupt import Interruption
     from chronik.federation.document import Member
     from chronik.federation.validation import ValidFederation

@@ -1,10 +1,11 @@
-"""How commands get to the members of a federation: by contexts of the user's kubeconfig, or by the hub's Secrets."""
+"""What commands are told about federations: which members, how to get to them, and how to apply and delete them.
+
+Light, since every command with these options loads it.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,10 @@ from chronik.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
-    from typing import Self
 
-    from chronik.federation.document import Federation, Member
+    from chronik.federation.document import Federation
     from chronik.federation.validation import ValidFederation
-    from chronik.kube import ConnectOptions, Kube
+    from chronik.report.summary import DryRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,31 @@ class Federated:
         return replace(federation, members=chosen)
 
 
+@dataclass(frozen=True, slots=True)
+class ApplyFlags:
+    """How to apply, and how to report it. `wait` is how many seconds to wait, None for not at all."""
+
+    prune: bool
+    force: bool
+    dry_run: DryRun
+    wait: float | None
+    output: str
+    federated: Federated = Federated()  # frozen
+    patience: float | None = None
+    """Seconds that --timeout gives each member of a federation, None if it does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFlags:
+    """How to delete; `wait` is how many seconds to wait until all is gone, None for not at all."""
+
+    yes: bool
+    dry_run: bool
+    wait: float | None
+    output: str
+    ignore_not_found: bool
+
+
 def federated_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options about federations; it gets them as one `federated`."""
 
@@ -79,52 +104,3 @@ def federated_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     hub = click.option("--hub", is_flag=True, help="Of a ChronikFederation: itself, for the hub that carries it out.")
     return named(contexts(hub(told)))
-
-
-@dataclass(slots=True)
-class Connections:
-    """Connections to the members of a federation, each opened when it is first needed; a context manager.
-
-    A member that names a Secret is reached by the kubeconfig in it, which `hub` is asked for; one that names none, and
-    all of them `by_contexts`, by the context of the user's kubeconfig that it names, or else that has its name.
-    """
-
-    namespace: str
-    hub: Kube
-    options: ConnectOptions
-    by_contexts: bool = False
-    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    _opened: dict[str, Kube] = field(default_factory=dict)
-    _opening: dict[str, asyncio.Lock] = field(default_factory=dict)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-    async def to(self, member: Member) -> Kube:
-        """Return a member's API server.
-
-        Raises:
-            ChronikError: its context or its Secret cannot be used.
-        """
-        async with self._opening.setdefault(member.name, asyncio.Lock()):
-            if member.name not in self._opened:
-                self._opened[member.name] = await self._open(member)
-        return self._opened[member.name]
-
-    async def _open(self, member: Member) -> Kube:
-        from chronik.apply.members import kubeconfig_of  # noqa: PLC0415  # most documents are no federations
-        from chronik.kube import connect, connect_with  # noqa: PLC0415  # `--help` stays quick
-        from chronik.kube.retry import RetryPolicy  # noqa: PLC0415
-
-        at = member.at
-        options = replace(self.options, namespace=at.namespace, retry=RetryPolicy(attempts=3, budget=10.0))
-        if not at.secret or self.by_contexts:
-            opened = connect(replace(options, context=at.context or member.name))
-        else:
-            content = await kubeconfig_of(self.hub, self.namespace, at)
-            name = f"Secret {self.namespace}/{at.secret}"
-            opened = connect_with(content, name, replace(options, kubeconfig="", context=at.context))
-        return await self._stack.enter_async_context(opened)

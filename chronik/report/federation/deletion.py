@@ -53,6 +53,7 @@ _WILL = {
     "absent": "nothing to let go",
 }
 _WOULD = _WILL | {"orphan": "would be let go, and runs on", "delete": "would be deleted"}
+_OUTCOMES = {"orphan": "let go", "delete": "deleted", "absent": "absent"}
 _DID = {"orphan": "let go, and runs on", "delete": "deleted", "absent": "nothing to let go"}
 
 
@@ -108,6 +109,6 @@ def _data(each: LettingGo, *, dry_run: bool) -> dict[str, Any]:
         **ref_data(each.ref),
         "dryRun": dry_run,
         "ok": each.failure is None,
-        "outcome": {"orphan": "let go", "delete": "deleted", "absent": "absent"}[each.how] if each.done else None,
+        "outcome": _OUTCOMES[each.how] if each.done or each.how == "absent" else None,
         "error": each.failure.message if each.failure else None,
     }
