@@ -94,7 +94,8 @@ class FederationWork:
         for member in self.federation.members:
             live = roll.live.get(member.name)
             cluster = self.found.clusters[member.name]
-            error = transition_error(offline.validator().transition(cluster, live), "live") if live else None
+            problems = offline.validator().transition(cluster, live) if live else ()
+            error = transition_error(problems, "its API server will refuse this document in place of the live one")
             if error is not None:
                 roll.refuse(member.name, error)
 
