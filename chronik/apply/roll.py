@@ -19,7 +19,7 @@ from chronik.federation.facts import NOT_LOOKED, Seen, see
 from chronik.federation.plan import plan_federation
 from chronik.federation.status import derive
 from chronik.manifest import CLUSTER
-from chronik.plan.actions import Apply, Create
+from chronik.plan.actions import Apply, Create, Deferred, Skip
 from chronik.plan.results import OBSTACLES, OUTCOMES, Result, undone
 from chronik.status.compute import Reason
 from chronik.tasks import ended, first_of
@@ -71,7 +71,12 @@ class Roll:
     def action(self, member: Member) -> Action:
         """Return what is to be done about a member that was looked at."""
         document = sent_document(self.federation, member)
-        return change_of(document, self.live.get(member.name), manager=FEDERATION_MANAGER, force=self.force)
+        action = change_of(document, self.live.get(member.name), manager=FEDERATION_MANAGER, force=self.force)
+        if not member.paused or isinstance(action, Skip):
+            return action
+        hint = "Take `paused` away from it in spec.members, and apply again."
+        reason = "the member is paused in the list, and keeps what it has"
+        return Deferred(ref=action.ref, code="MemberPaused", reason=reason, hint=hint)
 
     async def send(self, member: Member, *, dry_run: bool = False) -> None:
         """Bring a member what it should have, if it has something else; what comes of it is in `results`."""
@@ -105,7 +110,7 @@ class Roll:
                 plan = plan_federation(self.federation, status, self._seen(), timestamp())
                 status = derive(plan, status, timestamp(), 0)
                 self._tell(status["members"])
-                todo = [each.progress.name for each in plan.members if each.action == "apply"]
+                todo = [each.progress.name for each in plan.members if each.action == "apply" or each.held]
                 done = self.results.keys() | self.errors.keys()
                 new = [each for each in self.federation.members if each.name in todo and each.name not in done]
                 if stop.is_set() or (not new and _is_over(plan, wait=wait)):

@@ -105,11 +105,12 @@ def _reserved(federation: Federation) -> list[Problem]:
 
 def _same_place(federation: Federation) -> list[Problem]:
     """Return which members are one ChronikCluster once the defaults of namespace and name are known."""
-    first: dict[tuple[str, ...], str] = {}
+    first: dict[tuple[object, ...], str] = {}
     problems = []
     for index, member in enumerate(federation.members):
         at = member.at
-        place = (at.secret, at.context, at.namespace, at.cluster)
+        named = at.secret or at.context or at.local
+        place = (at.secret, at.context if named else member.name, at.local, at.namespace, at.cluster)
         if place in first:
             message = f"{member.name} is the same ChronikCluster as {first[place]}: {at.place} by the same kubeconfig"
             hint = "Give one of them a kubeconfig or a context of its own, or another namespace or cluster."

@@ -236,6 +236,20 @@ async def test_some_members_can_be_picked(desk):
     assert "There are east, west." in wrong.err
 
 
+async def test_a_paused_member_keeps_what_it_has(desk):
+    """It is passed with a note, and that is no failure; a member of the hub's own cluster needs no kubeconfig."""
+    east, west = desk.document["spec"]["members"]
+    east["inCluster"], west["paused"] = True, True
+    desk.contexts()
+    done = await desk.played("apply", "--wait", "--members", "east")
+    desk.contexts(west=desk.hub.place.server.url)
+    both = await desk.played("apply", "--wait")
+
+    assert (done.code, both.code) == (0, 0), (done, both)
+    assert "the member is paused in the list" in both.err
+    assert [await each.live() is None for each in desk.hub.members] == [False, True]
+
+
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "prune": (("apply", "--prune"), "a member of a federation gets one object"),
     "hub and members": (("diff", "--hub", "--members", "east"), "leave --members and --contexts out"),

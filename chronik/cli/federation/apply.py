@@ -225,7 +225,7 @@ def _ended(
         result = Result(action, "not-tried", why=_in_front(plan, found))
         return ClusterResult(member.at.place, Report((result,), interrupted=interrupted), member=member.name)
     told = _result(roll, member)
-    if told.failure is not None or (waited is None and found.state != "failed") or interrupted:
+    if found.held or told.failure is not None or (waited is None and found.state != "failed") or interrupted:
         return told
     unready = () if found.state == "through" else (_unready(member, found),)
     return replace(told, unready=unready, waited=waited or 0.0)

@@ -26,7 +26,8 @@ class Connections:
     """Connections to the members of a federation, each opened when it is first needed; a context manager.
 
     A member that names a Secret is reached by the kubeconfig in it, which `hub` is asked for; one that names none, and
-    all of them `by_contexts`, by the context of the user's kubeconfig that it names, or else that has its name.
+    all of them `by_contexts`, by the context of the user's kubeconfig that it names, or else that has its name. One
+    that is in the hub's own Kubernetes cluster is `hub`.
     """
 
     namespace: str
@@ -50,6 +51,8 @@ class Connections:
             ChronikError: its context or its Secret cannot be used.
         """
         async with self._opening.setdefault(member.name, asyncio.Lock()):
+            if member.at.local:
+                return self.hub
             if member.name not in self._opened:
                 self._opened[member.name] = await self._open(member)
         return self._opened[member.name]

@@ -42,6 +42,9 @@ class MemberConnection:
         Raises:
             ChronikError: its Secret cannot be had, or has no kubeconfig that can be used.
         """
+        if at.local:
+            await self.close()
+            return self.context.kube
         digest = self._digest(at)
         if self._kube is not None and self._used == (at, digest):
             return self._kube
