@@ -371,6 +371,7 @@ def test_an_exporter_tells_of_mirror_maker():
     assert not any("JMX" in each["name"] for each in containers(rendered())["mirror"]["env"])
 
 
+BEAN = "kafka.connect.mirror<type="
 ONE_PARTITION = {"source": "east", "target": "west", "topic": "a", "partition": "3"}
 
 
@@ -378,17 +379,17 @@ ONE_PARTITION = {"source": "east", "target": "west", "topic": "a", "partition": 
     ("bean", "name", "labels"),
     [
         (
-            "kafka.connect.mirror<type=MirrorSourceConnector, source=e, target=west, topic=a, partition=3><>byte-rate",
+            f"{BEAN}MirrorSourceConnector, source=e, target=west, topic=a, partition=3><>byte-rate",
             "kafka_connect_mirror_source_connector_byte-rate",
             ONE_PARTITION,
         ),
         (
-            "kafka.connect.mirror<type=MirrorSourceConnector, target=west, topic=a, partition=3><>record-age-ms-max",
+            f"{BEAN}MirrorSourceConnector, target=west, topic=a, partition=3><>record-age-ms-max",
             "kafka_connect_mirror_source_connector_record-age-ms-max",
             ONE_PARTITION,
         ),
         (
-            "kafka.connect.mirror<type=MirrorCheckpointConnector, source=e, target=west, group=g, topic=a, partition=3><>x",
+            f"{BEAN}MirrorCheckpointConnector, source=e, target=west, group=g, topic=a, partition=3><>x",
             "kafka_connect_mirror_checkpoint_connector_x",
             ONE_PARTITION | {"group": "g"},
         ),
