@@ -23,6 +23,7 @@ from chronik.cli.common import (
     cluster_options,
     live_document,
     note_outdated_definition,
+    refused_change,
     report_option,
     source_options,
     timeout_option,
@@ -31,7 +32,7 @@ from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import print_data
 from chronik.cli.progress import Progress
 from chronik.cli.streams import look
-from chronik.errors import ChronikError, ConflictError, InputError, InvalidTransition
+from chronik.errors import ChronikError, ConflictError, InputError
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import WORKLOAD_KINDS, ObjectRef
 from chronik.plan.changes import Mask
@@ -46,7 +47,9 @@ from chronik.tasks import side_by_side
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from chronik.api.spec import Cluster
     from chronik.cli.common import Rendered
+    from chronik.plan.live import LiveCluster
     from chronik.report.summary import DryRun
 
 
@@ -151,27 +154,34 @@ class _Applying:
 
     async def _apply_cluster(self, rendered: Rendered, progress: Progress) -> ClusterResult:
         cluster, _ = rendered
-        key, began = cluster.key, time.monotonic()
+        key, began, operated = cluster.key, time.monotonic(), False
         try:
-            report = await self._report(rendered, progress)
+            found = await self.interruption.until_asked(
+                observe(self.kube, *rendered, complete=self.flags.dry_run == "client")
+            )
+            operated = operated_by(found.objects.values(), cluster.name) is not None
+            await self._refuse(cluster, found, operated=operated)
+            report = await self._report(rendered, found, progress)
         except Interrupted:
             report = Report((), interrupted=True)
         except ChronikError as error:
-            operator = isinstance(error, _Operated | InvalidTransition)
-            return ClusterResult(key, error=error, seconds=time.monotonic() - began, operator=operator)
+            return ClusterResult(key, error=error, seconds=time.monotonic() - began, operator=operated)
         return ClusterResult(key, report, seconds=time.monotonic() - began)
 
-    async def _report(self, rendered: Rendered, progress: Progress) -> Report:
-        cluster, manifests = rendered
-        client_side = self.flags.dry_run == "client"
-        found = await self.interruption.until_asked(observe(self.kube, cluster, manifests, complete=client_side))
-        if operated_by(found.objects.values(), cluster.name) is not None:
+    async def _refuse(self, cluster: Cluster, found: LiveCluster, *, operated: bool) -> None:
+        """Raise why a cluster is not to be applied at all, if there is a reason; `operated`: an operator manages it."""
+        if operated:
             await self.interruption.until_asked(live_document(self.kube, cluster))
             message = "an operator manages this cluster, so nothing was sent"
             raise _Operated(message, hint=f"Change its ChronikCluster instead: {self.command}.")
         if cluster.spec["bootstrap"] and not any(ref.kind in WORKLOAD_KINDS for ref in found.objects):
             message = "an operator carries spec.bootstrap out; without one its nodes begin empty, so nothing was sent"
             raise _NotRecovered(message, hint=f"Give an operator the document: {self.command}.")
+        if error := refused_change(cluster, found.objects):
+            raise error
+
+    async def _report(self, rendered: Rendered, found: LiveCluster, progress: Progress) -> Report:
+        cluster, manifests = rendered
         context = PlanContext(
             cluster=cluster.name,
             namespace=cluster.namespace,
@@ -182,7 +192,7 @@ class _Applying:
             missing=found.missing,
             mask=Mask.over((*manifests, *found.objects.values())),
         )
-        if client_side:
+        if self.flags.dry_run == "client":
             return simulate(plan(manifests, found.objects, context))
         execution = Execution(
             kube=self.kube,

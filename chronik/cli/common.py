@@ -21,11 +21,11 @@ from chronik.report.page import visible
 from chronik.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
     from chronik.kube import Kube
-    from chronik.manifest import Manifest
+    from chronik.manifest import Manifest, ObjectRef
     from chronik.offline.loading import Reader
 
     Command = Callable[..., Any]
@@ -215,20 +215,31 @@ async def live_document(kube: Kube, cluster: Cluster) -> Manifest | None:
         document = await kube.get(CLUSTER, cluster.namespace, cluster.name)
     except (Forbidden, KindMissing):
         return None
-    error = transition_error(offline.validator().transition(cluster, document), "live") if document else None
-    if error:
+    problems = offline.validator().transition(cluster, document) if document else ()
+    if error := transition_error(problems, "the API server will refuse this document in place of the live one"):
         raise error
     return document
 
 
-def transition_error(problems: Sequence[Problem], replaced: str) -> InvalidTransition | None:
-    """Return the error of a document that the API server will refuse in place of the `replaced` one; None without."""
+def refused_change(cluster: Cluster, objects: Mapping[ObjectRef, Manifest]) -> InvalidTransition | None:
+    """Return why a cluster that no operator manages cannot become what its document says; None if it can.
+
+    No API server compares the documents then, but data and volumes stay where they are just the same.
+    """
+    from chronik.apply.replaced import document_that_runs  # noqa: PLC0415  # `--help` stays quick
+    from chronik.offline import loading as offline  # noqa: PLC0415  # likewise
+
+    problems = offline.validator().transition(cluster, document_that_runs(cluster, objects))
+    return transition_error(problems, "the cluster that runs cannot become what this document says")
+
+
+def transition_error(problems: Sequence[Problem], message: str) -> InvalidTransition | None:
+    """Return the error of a document that must not take the place of another, with each problem; None without any."""
     if not problems:
         return None
     found = [f"{format_path(each.path)}: {each.message}" for each in problems]
     return InvalidTransition(
-        "\n".join([f"the API server will refuse this document in place of the {replaced} one", *found]),
-        hint="\n".join(dict.fromkeys(each.hint for each in problems if each.hint)),
+        "\n".join([message, *found]), hint="\n".join(dict.fromkeys(each.hint for each in problems if each.hint))
     )
 
 

@@ -19,6 +19,7 @@ from chronik.cli.common import (
     cluster_options,
     live_document,
     note_outdated_definition,
+    refused_change,
     source_options,
     tell,
     transition_error,
@@ -179,7 +180,8 @@ def _changed(
 
     cluster, manifests = rendered
     found = seen(found, manifests) if found else LiveCluster()
-    error = transition_error(offline.validator().transition(cluster, document), "old") if document else None
+    problems = offline.validator().transition(cluster, document) if document else ()
+    error = transition_error(problems, "the API server will refuse this document in place of the old one")
     report = simulate(plan(manifests, found.objects, _context(rendered, found, flags, None)))
     report = _told(report, cluster, source)
     result = ClusterResult(cluster.key, report, error=error)
@@ -234,6 +236,7 @@ async def _cluster_diff(
         new_namespace = not found.objects and await _is_missing(kube, cluster.namespace)
         uid = operated_by(found.objects.values(), cluster.name)
         document = await live_document(kube, cluster) if uid is not None else None
+        refused = refused_change(cluster, found.objects) if uid is None else None
     except ChronikError as error:
         operator = isinstance(error, InvalidTransition)
         return ClusterDiff(ClusterResult(key, error=error, operator=operator))
@@ -241,7 +244,7 @@ async def _cluster_diff(
         _, manifests = origin[0].owned(cluster, uid)
     context = _context(rendered, found, flags, uid)
     report = _told(simulate(plan(manifests, found.objects, context)), cluster, origin[0])
-    result = ClusterResult(key, report, operator=uid is not None)
+    result = ClusterResult(key, report, error=refused, operator=uid is not None)
     paused = document is not None and is_paused(document)
     windows, steps = (window_texts(cluster), step_texts(cluster)) if uid else ((), ())
     return ClusterDiff(

@@ -132,7 +132,7 @@ def _failure(error: Exception) -> InternalError:
         click.echo("\n".join(map(visible, lines)), err=True)
     if isinstance(error, MemoryError):
         return InternalError("there is not enough memory")
-    what = visible("".join(traceback.format_exception_only(error)).strip())
+    what = visible("; ".join(map(str.strip, traceback.format_exception_only(error))))  # notes are lines of their own
     output = "this output" if _debug.get() else "the output of the same command with --debug"
     return InternalError(f"chronik itself failed: {what}; please report it with {output}")
 

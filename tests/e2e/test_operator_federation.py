@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import real_server as real
+from support.fake_server.server import FakeServer
 from support.fault_proxy import FaultProxy
 from support.federations import Hub, kubeconfig
 from support.kubeconfigs import EXEC_API
@@ -40,19 +41,16 @@ def _started(kind: type[ApiServer]) -> ApiServer:
     return started
 
 
-@pytest.fixture(scope="module", params=["in-process", "kube-apiserver"])
+@pytest.fixture(
+    scope="module",
+    params=["in-process", "kube-apiserver hub", pytest.param("kube-apiserver", marks=pytest.mark.slow)],
+)
 def servers(request: pytest.FixtureRequest) -> Iterator[list[ApiServer]]:
-    """Yield the API servers of a hub and of three members."""
-    if request.param == "kube-apiserver":
-        if not real.available():
-            pytest.skip(real.MISSING)
-        kind: Any = real.RealServer
-        hub = request.getfixturevalue("real_server")
-    else:
-        from support.fake_server.server import FakeServer  # noqa: PLC0415  # as conftest does
-
-        kind = FakeServer
-        hub = request.getfixturevalue("fake_server")
+    """Yield the API servers of a hub and of three members: four real ones take minutes."""
+    if request.param != "in-process" and not real.available():
+        pytest.skip(real.MISSING)
+    hub = request.getfixturevalue("fake_server" if request.param == "in-process" else "real_server")
+    kind: Any = real.RealServer if request.param == "kube-apiserver" else FakeServer
     members = [_started(kind) for _ in NAMES]
     yield [hub, *members]
     for each in members:

@@ -33,6 +33,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDER = Path(__file__).parent / "server"
 ANSWERS = FOLDER / "answers"
 
+pytestmark = pytest.mark.both
+
 
 def _scenarios() -> list[Any]:
     found = []
