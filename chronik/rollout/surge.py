@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.manifest import ObjectRef
 from chronik.plan.actions import ROLLOUT_MANAGER
 from chronik.plan.drift import applied_fields
-from chronik.rollout.facts import PodFacts, SetFacts
+from chronik.rollout.facts import PodFacts, SetFacts, restarts_of
 from chronik.rollout.steps import EVERY_POD, Pins
 from chronik.status.health import pod_ready, pod_trouble
 
@@ -192,6 +192,7 @@ def _pods(live: Manifest, pods: Iterable[Manifest]) -> tuple[PodFacts, ...]:
             trouble=pod_trouble(pod) or "",
             uid=pod["metadata"]["uid"],
             version=pod["metadata"]["resourceVersion"],
+            restarts=restarts_of(pod),
         )
         for number, (pod_name, revision, pod) in enumerate(sorted(found, key=lambda each: each[0]))
     )
