@@ -122,9 +122,9 @@ async def _run(source: DocumentSource, options: ConnectOptions, flags: ApplyFlag
         if federations:
             from chronik.cli.federation.apply import run_federations  # noqa: PLC0415  # most documents are clusters
 
-            results = await run_federations(federations, kube, options, flags, interruption)
-            _report(results, flags)
-            return exit_code(results)
+            of_members = await run_federations(federations, kube, options, flags, interruption)
+            _report(of_members, flags)
+            return exit_code(of_members)
         work = _Applying(kube, flags, interruption, source.for_operator(options.namespace))
         results = {each.key: each for each in await _round(work, rendered)}
         while flags.wait is not None and (following := work.following(results.values())):
