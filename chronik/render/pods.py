@@ -22,7 +22,7 @@ _QUANTITIES = frozenset({("resources", "requests"), ("resources", "limits")})
 _QUANTITY = frozenset({("emptyDir", "sizeLimit")})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)  # start-up pays for each method that is generated
 class Volume:
     """The size and the class of a data volume; None is the default class of the Kubernetes cluster."""
 
@@ -30,7 +30,7 @@ class Volume:
     storageClass: str | None  # noqa: N815  # templates see API spellings only
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)  # start-up pays for each method that is generated
 class ClientService:
     """What clients' Service has beside chronik's own."""
 
@@ -41,7 +41,7 @@ class ClientService:
     nodePort: int | None = None  # noqa: N815  # as above
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)  # start-up pays for each method that is generated
 class Pod:
     """The settings of a component's pods. Templates see them as `pod`; what is absent is None, or empty.
 
