@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from chronik.cli.common import (
     CLUSTERS_AT_ONCE,
@@ -24,6 +25,7 @@ from chronik.cli.common import (
     source_options,
     timeout_option,
 )
+from chronik.cli.federation.members import ApplyFlags, Federated, federated_options
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import print_data
 from chronik.cli.progress import Progress
@@ -42,19 +44,9 @@ if TYPE_CHECKING:
 
     from chronik.api.spec import Cluster
     from chronik.cli.common import Rendered
+    from chronik.federation.validation import ValidFederation
     from chronik.plan.live import LiveCluster
     from chronik.report.summary import DryRun
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyFlags:
-    """How to apply, and how to report it. `wait` is how many seconds to wait, None for not at all."""
-
-    prune: bool
-    force: bool
-    dry_run: DryRun
-    wait: float | None
-    output: str
 
 
 @click.command()
@@ -72,6 +64,7 @@ class ApplyFlags:
 @click.option("--wait", is_flag=True, help="Wait until everything is ready.")
 @timeout_option
 @report_option
+@federated_options
 def apply(
     source: DocumentSource,
     options: ConnectOptions,
@@ -81,18 +74,21 @@ def apply(
     wait: bool,
     timeout: float,
     output: str,
+    federated: Federated,
 ) -> int:
     """Apply clusters to the API server, changing only what must change.
 
-    A cluster that an operator manages is left to it. Ctrl-C finishes what is under way and reports it; a second one
-    ends at once.
+    A cluster that an operator manages is left to it. A ChronikFederation is applied to its members, one after the other
+    as it says, or with --hub to the hub. Ctrl-C finishes what is under way and reports it; a second one ends at once.
 
     Exits with 0 if all went well, 2 if the input is invalid, 3 if the API server refused, 4 on conflicts, 5 if only a
     part was done, 6 if it was not ready in time.
     """
     if wait and dry_run != "none":
         raise click.UsageError("--wait waits for objects, which a dry run does not make")
-    flags = ApplyFlags(prune, force_conflicts, dry_run, timeout if wait else None, output)
+    given = click.get_current_context().get_parameter_source("timeout") is not ParameterSource.DEFAULT
+    patience = timeout if given else None
+    flags = ApplyFlags(prune, force_conflicts, dry_run, timeout if wait else None, output, federated, patience)
     return run_async(lambda interruption: _run(source, options, flags, interruption))
 
 
@@ -101,8 +97,16 @@ _NOTICE = "interrupted: finishing what is under way; Ctrl-C again ends at once"
 
 async def _run(source: DocumentSource, options: ConnectOptions, flags: ApplyFlags, interruption: Interruption) -> int:
     async with connect(options) as kube:
-        rendered = source.rendered(options.namespace, kube.namespace)
+        federations: list[ValidFederation] = []
+        rendered = source.rendered(options.namespace, kube.namespace, federations=federations)
+        flags.federated.check(federations, rendered)
         interruption.notice = _NOTICE
+        if federations:
+            from chronik.cli.federation.apply import run_federations  # noqa: PLC0415  # most documents are clusters
+
+            results = await run_federations(federations, kube, options, flags, interruption)
+            _report(results, flags)
+            return exit_code(results)
         work = _Applying(kube, flags, interruption, source.for_operator(options.namespace))
         results = await work.applied(rendered)
         if flags.output == "text":
@@ -121,6 +125,17 @@ async def _run(source: DocumentSource, options: ConnectOptions, flags: ApplyFlag
             with suppress(Interrupted):
                 await interruption.until_asked(note_outdated_definition(kube))
     return exit_code(results)
+
+
+def _report(results: Sequence[ClusterResult], flags: ApplyFlags) -> None:
+    """Write all that there is to say of results at once."""
+    if flags.output == "json":
+        print_data(apply_json(results, flags.dry_run))
+        return
+    _print(as_text, results, dry_run=flags.dry_run)
+    _print(troubles_text, results)
+    _print(ready_text, results)
+    _print(unready_text, results)
 
 
 class _Operated(ConflictError):

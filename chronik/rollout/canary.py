@@ -206,8 +206,8 @@ class _Decider:
         since = str(self.previous.get("progressedAt") or self.now)
         stood = self.previous.get("phase") in {"Paused", None} or self.previous.get("step") != step
         since = min(since, self.now, key=_time)
-        if stood or _done(self.trial.components()) > _done(self.previous.get("components") or ()):
-            since = self.now
+        if stood or moves or _done(self.trial.components()) > _done(self.previous.get("components") or ()):
+            since = self.now  # what is only now written, since no operator ran before, gets its time
         ends = _after(since, self.deadline)
         if _time(self.now) >= _time(ends):
             return self._failed(step, f"{message}; no pod has come further for {self.deadline} s")

@@ -15,7 +15,7 @@ from chronik.manifest import ObjectRef
 from chronik.plan.actions import ROLLOUT_MANAGER
 from chronik.plan.drift import applied_fields
 from chronik.rollout.facts import PodFacts, SetFacts
-from chronik.rollout.steps import EVERY_POD
+from chronik.rollout.steps import EVERY_POD, Pins
 from chronik.status.health import pod_ready, pod_trouble
 
 if TYPE_CHECKING:
@@ -107,12 +107,12 @@ def is_settled(live: Manifest, pods: Iterable[Manifest]) -> bool:
 
 
 def deployment_facts(
-    live: Manifest, pods: Iterable[Manifest], sets: Sequence[Manifest], stable: str = ""
+    live: Manifest, pods: Iterable[Manifest], sets: Sequence[Manifest], stable: str = "", pins: Pins | None = None
 ) -> DeploymentFacts:
     """Return what is known of a Deployment.
 
     `sets` are its ReplicaSets, which need not be given if it `is_settled`. `stable` is the one that its pods ran
-    before, as far as that was said earlier.
+    before, as far as that was said earlier. `pins` are there if it is blue-green.
     """
     found = _pods(live, pods)
     spec, status = live["spec"], live.get("status") or {}
@@ -122,11 +122,17 @@ def deployment_facts(
     update = next((each["metadata"]["name"] for each in sets if template_of(each) == _plain(spec["template"])), "")
     if not sets and found:
         update = found[0].revision
+    if any(pod.revision == stable for pod in found):
+        current = stable
+    elif held and _ran_before(found, update, replicas, pins or Pins()):
+        current = update
+    else:
+        current = _of_most_old(found, update, pins or Pins())
     return DeploymentFacts(
         ref=ObjectRef.of(live),
         replicas=replicas,
         seen=status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0) and bool(paused or update),
-        current=_current(found, update, stable),
+        current=current,
         update=update,
         strategy="RollingUpdate",
         partition=partition,
@@ -135,11 +141,22 @@ def deployment_facts(
     )
 
 
-def _current(pods: Sequence[PodFacts], update: str, stable: str) -> str:
-    """Return the revision that all pods ran before: the one that was named, else that of most old pods, else none."""
+def _ran_before(pods: Sequence[PodFacts], update: str, replicas: int, pins: Pins) -> bool:
+    """Return whether the newest revision of a workload that is held is the one that ran before, so a candidate left.
+
+    Clients are with it, though it was never previewed, so they were not switched to it; or it has pods enough, which
+    no candidate has before it is let go.
+    """
+    if pins.service:
+        return pins.service == update != pins.preview
+    return sum(pod.revision == update for pod in pods) >= replicas
+
+
+def _of_most_old(pods: Sequence[PodFacts], update: str, pins: Pins) -> str:
+    """Return the revision that clients are with, if it is not the newest, else that of most old pods, else none."""
     old = [pod.revision for pod in pods if pod.revision != update]
-    if any(pod.revision == stable for pod in pods):
-        return stable
+    if pins.service in old:
+        return pins.service
     return max(sorted(set(old)), key=old.count) if old else update
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from chronik.plan.actions import ROLLOUT_MANAGER
 from chronik.rollout.canary import is_given_up, plan_rollout
@@ -93,8 +94,8 @@ class Deployment:
     def staged(self, stable, *, blue_green, pending, returns):
         """Return what the operator sees."""
         sets = () if is_settled(self.live, self.live_pods) else self.replica_sets
-        facts = deployment_facts(self.live, self.live_pods, sets, stable)
         pins = Pins(self.service, self.preview, 30) if blue_green else None
+        facts = deployment_facts(self.live, self.live_pods, sets, stable, pins)
         return Staged("search", facts, False, pending, returns, pins)
 
     def write(self, **fields):
@@ -156,7 +157,7 @@ class World:
         if it.service and not held and is_settled(it.live, it.live_pods):
             self.write(lambda: it.__dict__.update(service="", preview=""))
         stable = next((each["stable"] for each in self.status.get("components", ())), "")
-        facts = it.staged(stable, blue_green=False, pending=False, returns=False).facts
+        facts = it.staged(stable, blue_green=self.blue_green, pending=False, returns=False).facts
         template, returns, written = self.wanted, False, False
         if is_given_up(self.status, self.wanted):
             template = (stable or facts.current).removeprefix("search-")
@@ -242,7 +243,7 @@ def happens(world, what, how):
             world.fuse = None
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.booleans(), st.lists(EVENTS, max_size=25), st.booleans())
 def test_whatever_happens(blue_green, events, gives_up):
     """No old pod goes before the last step, clients are never sent to nobody, and in the end all is as it should be."""
@@ -261,6 +262,8 @@ def test_whatever_happens(blue_green, events, gives_up):
             world.command = f"retry@{world.wanted}/{world.status['attempt']}"
             world.life()
             world.command = f"promote@{world.wanted}"
+        if world.status["phase"] == "Paused" and not gives_up:  # it was tried again as the last that happened
+            world.command = f"promote@{world.wanted}"
 
     phase, running = world.status["phase"], {pod[0] for pod in world.it.pods}
     if phase == "Complete":
@@ -272,6 +275,21 @@ def test_whatever_happens(blue_green, events, gives_up):
     else:
         assert phase in {"Halted", "Aborting", "Promoting"}, phase
         assert any(revision.startswith(BROKEN) for revision in (*running, world.it.template))
+
+
+@pytest.mark.parametrize(("blue_green", "step"), [(False, 3), (True, 3), (True, 5)])
+def test_status_lost_on_the_way_back(blue_green, step):
+    """If the status is lost once the document is what it was before, the candidate's pods are not taken for the old."""
+    world = World(blue_green=blue_green)
+    world.life(3)
+    world.wanted = "v1"
+    world.life(step)
+    assert "v1" in {pod[0] for pod in world.it.pods}
+    world.wanted, world.status = "v0", {}
+    world.life()
+    world.status = {}
+    world.life(20)
+    assert (world.status["phase"], [pod[0] for pod in world.it.pods]) == ("Complete", ["v0"] * 4)
 
 
 def test_a_good_roll():

@@ -262,7 +262,8 @@ class CanaryPass:
             selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
             listing = await self._context.kube.list(REPLICA_SET, self._cluster.namespace, label_selector=selector)
             sets = [each for each in listing.items if has_owner(each, there["metadata"]["uid"])]
-        return deployment_facts(there, live.pods, sets, self._stable.get(component_of(there), ""))
+        stable = self._stable.get(component_of(there), "")
+        return deployment_facts(there, live.pods, sets, stable, self._pins(there, live))
 
     def _action(self, move: Move) -> Action:
         ref, manifest = move.staged.facts.ref, self._sets[move.staged.facts.ref]
