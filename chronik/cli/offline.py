@@ -44,6 +44,12 @@ if TYPE_CHECKING:
 @output_option
 @output_dir_option
 @federation_options
+@click.option(
+    "--step",
+    type=click.IntRange(1, 10),
+    metavar="N",
+    help="As they are at this step of a canary, for clusters without an operator.",
+)
 def render(
     files: tuple[str, ...],
     recursive: bool,
@@ -54,6 +60,7 @@ def render(
     output_dir: str | None,
     members: tuple[str, ...],
     objects: bool,
+    step: int | None,
 ) -> None:
     """Print every Kubernetes object of the clusters.
 
@@ -68,7 +75,7 @@ def render(
     )
     if (members or objects) and not federations:
         raise click.UsageError("--members and --objects are for a ChronikFederation, and there is none")
-    manifests = offline.render_clusters(clusters, templates)
+    manifests = offline.render_clusters(clusters, templates, step)
     made = render_all(federations, members, objects=objects, templates=templates, domain=cluster_domain)
     show_problems(warnings)
     for each in clusters:

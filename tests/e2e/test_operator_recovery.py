@@ -49,27 +49,6 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
 
 
-@pytest.fixture
-def place(server, namespace) -> Namespace:
-    """Return a fresh namespace on a server that knows snapshots."""
-    install_snapshots(server)
-    return Namespace(server, namespace)
-
-
-@pytest.fixture
-def played(place) -> Played:
-    """Return what makes snapshots and runs Jobs."""
-    return Played(place)
-
-
-@pytest.fixture
-def volumes(place, played, tmp_path) -> Volumes:
-    """Return what binds claims; it has what is cut."""
-    found = Volumes(place, tmp_path)
-    played.on_cut = found.cut
-    return found
-
-
 async def test_a_cluster_is_made_from_a_backup(place, played, volumes):
     """Each node finds the data of its own number, after the metastore, and the status says what it is."""
     async with played.playing(), volumes.playing(), recovering(place):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from chronik.federation.document import Address, Federation, Member, Rollout, revision_of, sent_document
 from chronik.federation.facts import NOT_LOOKED, Seen, see
@@ -509,7 +510,7 @@ def happen(play: Play, what: str, value: Any) -> None:
     play.becomes(value, **changes[what])
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.lists(EVENT, max_size=40),
     st.integers(1, 3),
