@@ -39,6 +39,10 @@ class Import(NamedTuple):
     destination: Mapping[str, Any]
     owns: bool = False
     volumes: bool = True
+    owned: bool = True
+    """Whether snapshots belong to the ChronikBackup: there is none if a cluster is recovered without an operator."""
+    contents: str = ""
+    """What the names of contents begin with after `chronik-`; by default the uid of the ChronikBackup."""
 
 
 def check(described: Any, subject: str) -> Manifest:
@@ -121,7 +125,7 @@ def parts_of(backup: Manifest, wanted: Import) -> list[Manifest]:
     uid, parts = backup["metadata"]["uid"], []
     owner = {"apiVersion": BACKUP.api_version, "kind": BACKUP.name, "name": wanted.name, "uid": uid}
     for each in volumes_of(wanted):
-        name = content_name(uid, each)
+        name = content_name(wanted.contents or uid, each)
         marks = labels(backup, each["component"])
         ref = {"apiVersion": SNAPSHOT.api_version, "kind": SNAPSHOT.name, "namespace": wanted.namespace}
         parts += [
@@ -143,7 +147,7 @@ def parts_of(backup: Manifest, wanted: Import) -> list[Manifest]:
                     "name": each["snapshot"],
                     "namespace": wanted.namespace,
                     "labels": marks,
-                    "ownerReferences": [owner],
+                    **({"ownerReferences": [owner]} if wanted.owned else {}),
                 },
                 "spec": {"source": {"volumeSnapshotContentName": name}},
             },
@@ -151,9 +155,9 @@ def parts_of(backup: Manifest, wanted: Import) -> list[Manifest]:
     return parts
 
 
-def content_name(uid: str, volume: Mapping[str, Any]) -> str:
+def content_name(whose: str, volume: Mapping[str, Any]) -> str:
     """Return the name of the content of an imported snapshot: contents lie in no namespace."""
-    return f"chronik-{uid}-{volume['component']}-{volume['ordinal']}"
+    return f"chronik-{whose}-{volume['component']}-{volume['ordinal']}"
 
 
 def status_of(backup: Manifest, wanted: Import, now: str) -> dict[str, Any]:
