@@ -5,11 +5,11 @@ one has chronik's definitions installed, lives for the whole session and is shar
 fresh one for each test, and count requests with `server.requests_of(namespace)`. A test that breaks things starts a
 stand-in of its own: `FakeServer.start()`.
 
-**Which of the two.** Where the binaries of a real kube-apiserver are found, it is the one by default; for tests that
-are marked `stand_in`, because they take long on it, the stand-in is. The run on the other server is marked `slow`:
-`nox -s proof` runs it. Tests marked `both` run on both, such as those of tests/stand_in, which hold the stand-in to
-what the real server answers. `--servers` says otherwise. Where no binaries are found, all runs on the stand-in, and
-what cannot is skipped with a word.
+**Which of the two.** Where the binaries of a real kube-apiserver are found, it is the one by default; for tests marked
+`stand_in`, because they take long on it, the stand-in is. The run on the other server is marked `slow`, which is what
+`nox -s proof` runs. Tests marked `both` run on both, such as those of tests/stand_in, which hold the stand-in to what
+the real server answers. `--servers` says otherwise. Where no binaries are found, all run on the stand-in, and what
+cannot is skipped with a word.
 """
 
 from __future__ import annotations
@@ -77,8 +77,10 @@ LONGEST_FIRST = (
 )
 """Files that take 15 seconds and more: those who begin with them end together. All others follow, the largest first."""
 
-settings.register_profile("suite", deadline=None)  # a busy machine is no failure
-settings.load_profile("suite")
+# A busy machine is no failure. What one run finds, the next has to find again: new examples are for proof.
+settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
+settings.register_profile("thorough", deadline=None, max_examples=400)
+settings.load_profile("quick")
 
 IN_PROCESS, REAL, BOTH = "in-process", "kube-apiserver", "both"
 CLUSTERS = f"/apis/{CLUSTER.api_version}/{CLUSTER.plural}"

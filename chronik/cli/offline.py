@@ -45,6 +45,12 @@ if TYPE_CHECKING:
 @output_dir_option
 @federation_options
 @click.option(
+    "--step",
+    type=click.IntRange(1, 10),
+    metavar="N",
+    help="As they are at this step of a canary, for clusters without an operator.",
+)
+@click.option(
     "--backup",
     "described",
     type=parameters.FILE,
@@ -61,6 +67,7 @@ def render(
     output_dir: str | None,
     members: tuple[str, ...],
     objects: bool,
+    step: int | None,
     described: str | None,
 ) -> None:
     """Print every Kubernetes object of the clusters.
@@ -77,7 +84,7 @@ def render(
     )
     if (members or objects) and not federations:
         raise click.UsageError("--members and --objects are for a ChronikFederation, and there is none")
-    manifests = offline.render_clusters(clusters, templates)
+    manifests = offline.render_clusters(clusters, templates, step)
     if described is not None:
         if len(clusters) != 1 or federations:
             raise click.UsageError("--backup recovers one cluster: name its document alone")

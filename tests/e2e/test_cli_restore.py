@@ -51,6 +51,7 @@ async def test_a_disaster_and_the_way_back(place, played, volumes, chronik):
         assert all(each in shown for each in ("Recovery", "b, recovered ", f"{cut}, the metastore "))
 
 
+@pytest.mark.stand_in
 async def test_a_dry_run_prints_the_document_for_git(place, played, volumes, chronik):
     """What is printed is a document that an operator takes as it is; nothing was made."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -73,6 +74,7 @@ async def test_a_dry_run_prints_the_document_for_git(place, played, volumes, chr
         await with_condition(place, "n", "Recovering", "False", "Recovered")
 
 
+@pytest.mark.stand_in
 async def test_a_time_is_written_as_one(place, played, volumes, chronik):
     """The document keeps a time, by which the operator chooses; if it is too early, the oldest backup is named."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -86,6 +88,7 @@ async def test_a_time_is_written_as_one(place, played, volumes, chronik):
         assert "No usable backup of c was cut by 2001-01-01T00:00:00Z: the oldest is b, cut at " in done.err
 
 
+@pytest.mark.stand_in
 async def test_what_cannot_be_restored_is_said(place, played, volumes, chronik):
     """A backup that is not there, of another cluster, a name that is taken, and a recovery that cannot be done."""
     async with played.playing(), volumes.playing(), recovering(place):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ from support.snapshots import Played, backup_of
 from chronik.backups.archiving.slot import ENDING
 from chronik.manifest import BACKUP, CLUSTER, JOB, KIND_BY_NAME, SNAPSHOT, SNAPSHOT_CONTENT
 from chronik.offline import loading
+from chronik.operator import app
 from chronik.operator.cache.cache import Selection
 from chronik.operator.context import BackupTools
 from chronik.operator.reconcile import reconcile
@@ -178,6 +180,7 @@ async def test_a_backup_is_checked_when_somebody_asks(place):
     assert (await verify("b", "--id", "b")).code == 2
 
 
+@pytest.mark.stand_in
 async def test_a_backup_is_made_without_an_operator(place, tmp_path):
     """`chronik backup create -f` takes the same steps by itself; a rerun by name goes on, and makes nothing twice."""
     played = Played(place)
@@ -575,10 +578,20 @@ async def test_backups_go_with_a_cluster_that_says_so(place):
         assert await place.list(SNAPSHOT) == []
 
 
-async def test_a_schedule_makes_backups_and_lets_them_go(place):
+@pytest.mark.parametrize("jumps", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["at once", "by the clock"])
+async def test_a_schedule_makes_backups_and_lets_them_go(place, monkeypatch, jumps):
     """A schedule of every minute makes the backup of the minute, and what is beyond keep.last goes."""
     played = Played(place)
     schedule = {"name": "often", "cron": "* * * * *", "keep": {"last": 1}}
+    ahead = timedelta()
+    monkeypatch.setattr(app, "timestamp", lambda: f"{datetime.now(UTC) + ahead:%Y-%m-%dT%H:%M:%SZ}")
+
+    async def minute() -> None:
+        nonlocal ahead
+        if jumps:
+            ahead += timedelta(minutes=1)
+            await place.edit(CLUSTER, "c", {"metadata": {"annotations": {"ahead": str(ahead)}}})
+
     async with played.playing(), backing_up(place):
         await launched(place, played, schedules=[schedule])
         cluster = await with_condition(place, "c", "BackupsCurrent", "True")
@@ -587,6 +600,7 @@ async def test_a_schedule_makes_backups_and_lets_them_go(place):
         async def one() -> list[Manifest]:
             return [each for each in await place.list(BACKUP) if (each.get("status") or {}).get("usable")]
 
+        await minute()
         (first,) = await eventually(one, 90)
         assert first["metadata"]["labels"]["chronik.stream/schedule"] == "often"
 
@@ -594,6 +608,7 @@ async def test_a_schedule_makes_backups_and_lets_them_go(place):
             found = await one()
             return len(found) == 1 and found[0]["metadata"]["name"] != first["metadata"]["name"]
 
+        await minute()
         await eventually(another, 90)
         cluster = await place.cluster("c")
         assert cluster["status"]["backup"]["lastUsable"]["name"] != first["metadata"]["name"]
@@ -615,7 +630,9 @@ async def test_an_operator_without_the_feature_says_so_and_asks_nothing(place):
         assert not asked & {"chronikbackups", "volumesnapshots", "jobs"}
 
 
-async def test_kills_leave_no_half_backup(place, tmp_path: Path):
+@pytest.mark.stand_in
+@pytest.mark.parametrize(("backups", "kills"), [(1, 2), pytest.param(5, 4, marks=pytest.mark.slow)])
+async def test_kills_leave_no_half_backup(place, tmp_path: Path, backups, kills):
     """An operator that is killed at any moment: in the end each backup is whole, cut once and in order."""
     chance = random.Random(13)
     played = Played(place)
@@ -624,11 +641,11 @@ async def test_kills_leave_no_half_backup(place, tmp_path: Path):
     async with played.playing():
         async with backing_up(place):
             await launched(place, played)
-        for number in range(5):
+        for number in range(backups):
             played.order.clear()
             name = f"b{number}"
             await place.create(backup_of(place, name))
-            for _ in range(4):
+            for _ in range(kills):
                 operator = await asyncio.to_thread(
                     OperatorProcess, place.server.kubeconfig, tmp_path / "log", *arguments
                 )
@@ -648,7 +665,7 @@ async def test_kills_leave_no_half_backup(place, tmp_path: Path):
             assert played.order == ["metastore", "data-c-controller-0", "data-c-ingest-0"]
         assert await place.list(JOB) == []
         await place.delete(BACKUP, "b0")
-        for _ in range(4):
+        for _ in range(kills):
             operator = await asyncio.to_thread(OperatorProcess, place.server.kubeconfig, tmp_path / "log", *arguments)
             with operator:
                 await asyncio.to_thread(operator.wait_said, "reconciles", 60)

@@ -251,6 +251,7 @@ def names_of(metrics: Metrics) -> set[str]:
 def of_mirrors() -> dict[str, set[str]]:
     """Return the labels of each metric that the probe of a mirror gives out."""
     measure = Measure("east", 60, Time())
+    measure.compared((), ())
     return {sample.name: set(sample.labels) for family in Lag(measure).collect() for sample in family.samples}
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from chronik.manifest import ObjectRef
 from chronik.quantity import seconds_of
@@ -24,6 +25,7 @@ STEPS = (
     [{"pods": 1, "pause": {"duration": None}}, {"pods": 1, "pause": {"duration": "1h"}}, {"pods": 3, "pause": None}],
 )
 BROKEN = "broken"
+CRASHES_ON = "a pod: CrashLoopBackOff: back-off restarting"
 
 
 def analysis(on_failure="Abort", limit=2, no_data="Wait"):
@@ -48,7 +50,7 @@ class Set:
         self.current = self.update = "v0"
         self.partition = None
         self.seen = True
-        self.restarts = {}
+        self.restarts, self.trouble = {}, {}
         self.pods = {number: ["v0", True] for number in range(replicas)}
 
     def staged(self, pending):
@@ -60,7 +62,7 @@ class Set:
                 revision,
                 ready,
                 False,
-                "",
+                self.trouble.get(number, ""),
                 f"{number}",
                 "1",
                 self.restarts.get(number, 0),
@@ -101,8 +103,9 @@ class Set:
 
     def kubelet(self):
         """Have pods ready whose revision is any good."""
-        for pod in self.pods.values():
+        for number, pod in self.pods.items():
             pod[1] = pod[1] or not pod[0].startswith(BROKEN)
+            self.trouble[number] = CRASHES_ON if pod[0] == f"{BROKEN}2" else ""
 
 
 class World:
@@ -244,6 +247,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("edit"), st.sampled_from(["v0", "v1", "v2", f"{BROKEN}1", f"{BROKEN}2"])),
     st.tuples(st.just("ill"), st.tuples(st.integers(0, 1), st.integers(0, 6))),
     st.tuples(st.just("lost"), st.tuples(st.integers(0, 1), st.integers(0, 6))),
+    st.tuples(st.just("crash"), st.tuples(st.integers(0, 1), st.integers(0, 6))),
     st.tuples(st.just("scale"), st.integers(2, 7)),
     st.tuples(st.just("clock"), st.sampled_from([-3600, 1, 60, 599, 601, 4000])),
     st.tuples(
@@ -262,7 +266,7 @@ EVENTS = st.one_of(
 )
 
 
-def happens(world, what, how):  # noqa: C901  # one case for each event
+def happens(world, what, how):  # noqa: C901, PLR0912  # one case for each event
     """Let one thing happen."""
     match what:
         case "life":
@@ -274,6 +278,11 @@ def happens(world, what, how):  # noqa: C901  # one case for each event
             if how[1] in each.pods:
                 revision = each.pods[how[1]][0] if what == "ill" else each.revision_of(how[1])
                 each.pods[how[1]] = [revision, False]
+        case "crash":
+            each, number = world.sets[how[0]], how[1]
+            if number in each.pods:
+                each.pods[number][1], each.trouble[number] = False, CRASHES_ON
+                each.restarts[number] = each.restarts.get(number, 0) + 1
         case "scale":
             world.sets[1].replicas = how
         case "clock":
@@ -300,7 +309,7 @@ def happens(world, what, how):  # noqa: C901  # one case for each event
             world.fuse = None
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(
     st.sampled_from(STEPS),
     st.sampled_from(["Halt", "Rollback"]),
@@ -424,8 +433,13 @@ def test_a_roll_between_windows():
 
 
 def under_way(**how):
+    """Return a world with a canary, tried by metrics, whose first step has its pods ready."""
+    return paused(analysis(**how))
+
+
+def paused(asked, on_failure="Halt"):
     """Return a world with a canary whose first step has its pods ready."""
-    world = World(STEPS[0], "Halt", analysis(**how))
+    world = World(STEPS[0], on_failure, asked)
     world.life(3)
     world.wanted = "v1"
     world.life(20)
@@ -520,16 +534,46 @@ def test_a_person_promotes_whatever_the_metrics_say():
     assert world.status["step"] == 2
 
 
-def test_a_crash_fails_at_once():
+CRASHES = {
+    "with metrics": (analysis(), "Halt", "Aborting"),
+    "with metrics that have it pause": (analysis("Pause"), "Rollback", "Halted"),
+    "without metrics": (None, "Halt", "Halted"),
+    "without metrics, and back": (None, "Rollback", "Aborting"),
+}
+
+
+@pytest.mark.parametrize("name", CRASHES)
+def test_a_crash_fails_at_once(name):
     """A pod of the candidate that restarts after all were ready fails it; a crash of another pod does not."""
-    world = under_way()
+    asked, on_failure, phase = CRASHES[name]
+    world = paused(asked, on_failure)
     world.sets[1].restarts[0] = 1
     minutes(world, 1)
     assert world.status["phase"] == "Paused"
     world.sets[1].restarts[3] = 1
     world.life(1)
-    assert world.status["phase"] == "Aborting"
+    assert world.status["phase"] == phase
     assert world.status["message"] == "a pod of the candidate has crashed, of component ingest"
+
+
+@pytest.mark.parametrize(("on_failure", "phase"), [("Halt", "Halted"), ("Rollback", "Aborting")])
+@pytest.mark.parametrize("when", ["first step", "promotion"])
+def test_a_crash_loop_fails_at_once(when, on_failure, phase):
+    """A pod of the candidate that crashes again and again fails it long before the deadline, at any step."""
+    world = World(STEPS[1], on_failure)
+    world.life(3)
+    world.wanted = "v1" if when == "promotion" else f"{BROKEN}1"
+    while world.status["phase"] != "Promoting" if when == "promotion" else world.sets[0].update == "v0":
+        world.life()
+    world.life(0 if when == "promotion" else 3)
+    each, number = next((each, pod) for each in world.sets for pod in each.pods if each.pods[pod][0] == world.wanted)
+    each.pods[number][1] = False
+    each.trouble[number] = CRASHES_ON
+    world.once()
+    assert (world.status["phase"], world.status["message"]) == (
+        phase,
+        f"pod {each.component}-{number} crashes again and again",
+    )
 
 
 def test_counts_of_a_step():
