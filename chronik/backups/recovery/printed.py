@@ -75,8 +75,7 @@ def _here(cluster: Cluster, described: Manifest) -> tuple[Manifest, list[Manifes
     Without what the driver calls them, the snapshots that the backup made have to be there.
     """
     moved = {**described, "metadata": {**described["metadata"], "namespace": cluster.namespace}}
-    volumes = status_of(described).get("volumes") or ()
-    if not all(each.get("handle") and each.get("driver") for each in volumes):
+    if imports.without_handle(described):
         return moved, []
     name, contents = f"{cluster.name}-recovered", f"{cluster.namespace}-{cluster.name}"
     identity = described["metadata"]["uid"]

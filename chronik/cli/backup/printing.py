@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from chronik.backups.recovery import imports
 from chronik.backups.recovery.printed import printed_recovery
+from chronik.cli.backup.importing import checked
 from chronik.cli.backup.options import read_json
 from chronik.cli.main import show_note
 from chronik.manifest import CLUSTER
@@ -25,7 +26,7 @@ def recovery_of(cluster: Cluster, rendered: Sequence[Manifest], file: str, templ
         InputError: the file cannot be read, or the backup does not fit.
         BackupError: the file describes no backup that can be used.
     """
-    described = imports.check(read_json(file), file)
+    described = checked(read_json(file), file)
     namespace, name = imports.name_of(described)
     document = {
         "apiVersion": CLUSTER.api_version,
