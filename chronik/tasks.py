@@ -55,6 +55,26 @@ async def gathered(*work: Awaitable[T]) -> list[T]:
     return [each for each in found if not isinstance(each, BaseException)]
 
 
+@asynccontextmanager
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """Let tasks run, and wait until all have ended; if one fails, the others are cancelled.
+
+    What is raised is that failure itself, with its cause and traceback, where asyncio's own raises a group of it. If
+    several failed, it is the first, and the others are its notes.
+    """
+    failures: BaseExceptionGroup | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as raised:
+        failures = raised
+    if failures is not None:  # raised out here, so that it keeps the context that it has
+        first, *others = failures.exceptions
+        for each in others:
+            first.add_note(f"at the same time: {type(each).__name__}: {each}")
+        raise first
+
+
 async def side_by_side(work: Callable[[Item], Awaitable[T]], items: Sequence[Item], limit: int) -> list[T]:
     """Do the same about all items, at most `limit` at a time, and return what came of each, in order."""
     free = asyncio.Semaphore(limit)
@@ -63,6 +83,6 @@ async def side_by_side(work: Callable[[Item], Awaitable[T]], items: Sequence[Ite
         async with free:
             return await work(each)
 
-    async with asyncio.TaskGroup() as group:
+    async with task_group() as group:
         tasks = [group.create_task(one(each)) for each in items]
     return [task.result() for task in tasks]

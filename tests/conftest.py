@@ -1,9 +1,15 @@
 """The servers that integration tests run against.
 
-`server` is both of them in turn, so a test that takes it runs unchanged on the stand-in, always, and on a real
-kube-apiserver whenever its binaries are found. Either one has chronik's definitions installed, lives for the whole
-session and is shared: keep tests apart by `namespace`, a fresh one for each test, and count requests with
-`server.requests_of(namespace)`. A test that breaks things starts a stand-in of its own: `FakeServer.start()`.
+`server` is either of two, so a test that takes it runs unchanged on the stand-in and on a real kube-apiserver. Either
+one has chronik's definitions installed, lives for the whole session and is shared: keep tests apart by `namespace`, a
+fresh one for each test, and count requests with `server.requests_of(namespace)`. A test that breaks things starts a
+stand-in of its own: `FakeServer.start()`.
+
+**Which of the two.** Where the binaries of a real kube-apiserver are found, it is the one by default; for tests marked
+`stand_in`, because they take long on it, the stand-in is. The run on the other server is marked `slow`, which is what
+`nox -s proof` runs. Tests marked `both` run on both, such as those of tests/stand_in, which hold the stand-in to what
+the real server answers. `--servers` says otherwise. Where no binaries are found, all run on the stand-in, and what
+cannot is skipped with a word.
 """
 
 from __future__ import annotations
@@ -71,11 +77,37 @@ LONGEST_FIRST = (
 )
 """Files that take 15 seconds and more: those who begin with them end together. All others follow, the largest first."""
 
-settings.register_profile("suite", deadline=None)  # a busy machine is no failure
-settings.load_profile("suite")
+# A busy machine is no failure. What one run finds, the next has to find again: new examples are for proof.
+settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
+settings.register_profile("thorough", deadline=None, max_examples=400)
+settings.load_profile("quick")
 
-IN_PROCESS, REAL = "in-process", "kube-apiserver"
+IN_PROCESS, REAL, BOTH = "in-process", "kube-apiserver", "both"
 CLUSTERS = f"/apis/{CLUSTER.api_version}/{CLUSTER.plural}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that says which servers integration tests run against."""
+    parser.addoption(
+        "--servers",
+        choices=[IN_PROCESS, REAL, BOTH],
+        help="what integration tests run against, instead of one of the two for each",
+    )
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the run on a server that is not the one of the test as slow."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    other = {IN_PROCESS: REAL, REAL: IN_PROCESS}.get(_chosen(item))
+    if other in {each for each in parameters if isinstance(each, str)}:
+        item.add_marker("slow")
+
+
+def _chosen(item: pytest.Item) -> str:
+    marked = {name for name in ("both", "stand_in") if item.get_closest_marker(name)}
+    if "both" in marked or not real.available():
+        return BOTH
+    return item.config.getoption("servers") or (IN_PROCESS if "stand_in" in marked else REAL)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

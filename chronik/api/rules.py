@@ -123,7 +123,7 @@ class RuleBook:
         self._read = tuple(sorted((*self._read, *added), key=lambda rule: self._section_of[rule.name]))
         for rule in added:
             for place in rule.places:
-                self._root.at(place).add(rule)
+                self._root.at(place).add(rule, section)
 
     def _entries(self, text: str) -> Sequence[Any]:
         """Return the entries of a section; to read YAML takes many times as long as to read what is kept of it."""
@@ -160,7 +160,7 @@ class RuleBook:
 
 @dataclass
 class _Group:
-    """Rules of one place that see the same variables. Together they are one expression: one compilation, one call."""
+    """Rules of one place, read together, that see the same variables: one expression, compiled and called once."""
 
     kept: MutableMapping[str, bytes]
     rules: list[Rule] = field(default_factory=list)
@@ -189,20 +189,20 @@ class _RuleNode:
     """A place, its rules and the places below it."""
 
     kept: MutableMapping[str, bytes]
-    groups: dict[tuple[bool, str], _Group] = field(default_factory=dict)
+    groups: dict[tuple[bool, str, str], _Group] = field(default_factory=dict)
     below: dict[str, _RuleNode] = field(default_factory=dict)
 
     def at(self, place: SchemaPath) -> _RuleNode:
         """Return the node of a place from here, made if need be."""
         return self.below.setdefault(place[0], _RuleNode(self.kept)).at(place[1:]) if place else self
 
-    def add(self, rule: Rule) -> None:
-        """Let a rule hold here."""
-        self.groups.setdefault((rule.compares, rule.guard), _Group(self.kept)).rules.append(rule)
+    def add(self, rule: Rule, section: str) -> None:
+        """Let a rule hold here; that of a section is compiled apart, since others may have been compiled before."""
+        self.groups.setdefault((rule.compares, rule.guard, section), _Group(self.kept)).rules.append(rule)
 
     def check(self, path: Path, value: Any, old: Any) -> Iterator[Problem]:
         """Yield a problem for each rule that a value breaks."""
-        for (compares, guard), group in self.groups.items():
+        for (compares, guard, _), group in self.groups.items():
             if (compares and old is None) or (guard and guard not in value):
                 continue
             yield from group.check(path, {"self": value, "oldSelf": old} if compares else {"self": value})

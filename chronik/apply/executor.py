@@ -28,6 +28,7 @@ from chronik.plan.conflicts import without_ports
 from chronik.plan.drift import drift
 from chronik.plan.planner import left_over
 from chronik.plan.results import OUTCOMES, Report, Result, hinders, undone
+from chronik.tasks import task_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +107,7 @@ class _Run:
         if not any(_sends(action) for step in stage.steps for action in step.actions):
             return [[self._told(undone(action)) for action in step.actions] for step in stage.steps]
         untried = f"because of {self.trouble}" if stage.prunes and self.trouble else ""
-        async with asyncio.TaskGroup() as group:
+        async with task_group() as group:
             tasks = [group.create_task(self._step(step, untried)) for step in stage.steps]
         return [task.result() for task in tasks]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from chronik.apply.converge import converge
 from chronik.apply.dry_run import simulate
@@ -24,16 +25,18 @@ from chronik.cli.common import (
     cluster_options,
     live_document,
     note_outdated_definition,
+    refused_change,
     report_option,
     source_options,
     timeout_option,
 )
+from chronik.cli.federation.members import ApplyFlags, Federated, federated_options
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import print_data
 from chronik.cli.progress import Progress
 from chronik.cli.rollouts.by_hand import HELD, Held, Step, staged, tell_held
 from chronik.cli.streams import look
-from chronik.errors import ChronikError, ConflictError, InputError, InvalidTransition
+from chronik.errors import ChronikError, ConflictError, InputError
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import WORKLOAD_KINDS, ObjectRef
 from chronik.plan.changes import Mask
@@ -48,24 +51,12 @@ from chronik.tasks import side_by_side
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from chronik.api.spec import Cluster
     from chronik.cli.common import Rendered
+    from chronik.federation.validation import ValidFederation
     from chronik.manifest import ClusterKey
+    from chronik.plan.live import LiveCluster
     from chronik.report.summary import DryRun
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyFlags:
-    """How to apply, and how to report it. `wait` is how many seconds to wait, None for not at all.
-
-    `step` is which step of a canary, 0 for all; None if that is for the cluster to say.
-    """
-
-    prune: bool
-    force: bool
-    dry_run: DryRun
-    wait: float | None
-    output: str
-    step: int | None = None
 
 
 @click.command()
@@ -89,6 +80,7 @@ class ApplyFlags:
     help="Bring a canary to this step, where no operator does.  [default: the first, or where it is]",
 )
 @report_option
+@federated_options
 def apply(
     source: DocumentSource,
     options: ConnectOptions,
@@ -99,18 +91,22 @@ def apply(
     timeout: float,
     step: int | None,
     output: str,
+    federated: Federated,
 ) -> int:
     """Apply clusters to the API server, changing only what must change.
 
     A cluster that an operator manages is left to it. A canary comes to its first step; with --wait it goes on after
-    each pause. Ctrl-C finishes what is under way and reports it; a second one ends at once.
+    each pause. A ChronikFederation is applied to its members, one after the other as it says, or with --hub to the hub.
+    Ctrl-C finishes what is under way and reports it; a second one ends at once.
 
     Exits with 0 if all went well, 2 if the input is invalid, 3 if the API server refused, 4 on conflicts, 5 if only a
     part was done, 6 if it was not ready in time, 7 if a canary is held.
     """
     if wait and dry_run != "none":
         raise click.UsageError("--wait waits for objects, which a dry run does not make")
-    flags = ApplyFlags(prune, force_conflicts, dry_run, timeout if wait else None, output, step)
+    given = click.get_current_context().get_parameter_source("timeout") is not ParameterSource.DEFAULT
+    patience = timeout if given else None
+    flags = ApplyFlags(prune, force_conflicts, dry_run, timeout if wait else None, output, step, federated, patience)
     return run_async(lambda interruption: _run(source, options, flags, interruption))
 
 
@@ -119,8 +115,16 @@ _NOTICE = "interrupted: finishing what is under way; Ctrl-C again ends at once"
 
 async def _run(source: DocumentSource, options: ConnectOptions, flags: ApplyFlags, interruption: Interruption) -> int:
     async with connect(options) as kube:
-        rendered = source.rendered(options.namespace, kube.namespace)
+        federations: list[ValidFederation] = []
+        rendered = source.rendered(options.namespace, kube.namespace, federations=federations)
+        flags.federated.check(federations, rendered)
         interruption.notice = _NOTICE
+        if federations:
+            from chronik.cli.federation.apply import run_federations  # noqa: PLC0415  # most documents are clusters
+
+            of_members = await run_federations(federations, kube, options, flags, interruption)
+            _report(of_members, flags)
+            return exit_code(of_members)
         work = _Applying(kube, flags, interruption, source.for_operator(options.namespace))
         results = {each.key: each for each in await _round(work, rendered)}
         while flags.wait is not None and (following := work.following(results.values())):
@@ -159,6 +163,17 @@ async def _round(
         _print(ready_text, results)
         _print(unready_text, results)
     return results
+
+
+def _report(results: Sequence[ClusterResult], flags: ApplyFlags) -> None:
+    """Write all that there is to say of results at once."""
+    if flags.output == "json":
+        print_data(apply_json(results, flags.dry_run))
+        return
+    _print(as_text, results, dry_run=flags.dry_run)
+    _print(troubles_text, results)
+    _print(ready_text, results)
+    _print(unready_text, results)
 
 
 class _Operated(ConflictError):
@@ -204,27 +219,34 @@ class _Applying:
 
     async def _apply_cluster(self, rendered: Rendered, step: int | None, progress: Progress) -> ClusterResult:
         cluster, _ = rendered
-        key, began = cluster.key, time.monotonic()
+        key, began, operated = cluster.key, time.monotonic(), False
         try:
-            report = await self._report(rendered, step, progress)
+            found = await self.interruption.until_asked(
+                observe(self.kube, *rendered, complete=self.flags.dry_run == "client")
+            )
+            operated = operated_by(found.objects.values(), cluster.name) is not None
+            await self._refuse(cluster, found, operated=operated)
+            report = await self._report(rendered, found, step, progress)
         except Interrupted:
             report = Report((), interrupted=True)
         except ChronikError as error:
-            operator = isinstance(error, _Operated | InvalidTransition)
-            return ClusterResult(key, error=error, seconds=time.monotonic() - began, operator=operator)
+            return ClusterResult(key, error=error, seconds=time.monotonic() - began, operator=operated)
         return ClusterResult(key, report, seconds=time.monotonic() - began)
 
-    async def _report(self, rendered: Rendered, step: int | None, progress: Progress) -> Report:
-        cluster, manifests = rendered
-        client_side = self.flags.dry_run == "client"
-        found = await self.interruption.until_asked(observe(self.kube, cluster, manifests, complete=client_side))
-        if operated_by(found.objects.values(), cluster.name) is not None:
+    async def _refuse(self, cluster: Cluster, found: LiveCluster, *, operated: bool) -> None:
+        """Raise why a cluster is not to be applied at all, if there is a reason; `operated`: an operator manages it."""
+        if operated:
             await self.interruption.until_asked(live_document(self.kube, cluster))
             message = "an operator manages this cluster, so nothing was sent"
             raise _Operated(message, hint=f"Change its ChronikCluster instead: {self.command}.")
         if cluster.spec["bootstrap"] and not any(ref.kind in WORKLOAD_KINDS for ref in found.objects):
             message = "an operator carries spec.bootstrap out; without one its nodes begin empty, so nothing was sent"
             raise _NotRecovered(message, hint=f"Give an operator the document: {self.command}.")
+        if error := refused_change(cluster, found.objects):
+            raise error
+
+    async def _report(self, rendered: Rendered, found: LiveCluster, step: int | None, progress: Progress) -> Report:
+        cluster, manifests = rendered
         context = PlanContext(
             cluster=cluster.name,
             namespace=cluster.namespace,
@@ -239,7 +261,7 @@ class _Applying:
         manifests, held = staged(cluster, manifests, found.objects, context, step)
         if held is not None:
             self.held[cluster.key] = held
-        if client_side:
+        if self.flags.dry_run == "client":
             return simulate(plan(manifests, found.objects, context))
         execution = Execution(
             kube=self.kube,

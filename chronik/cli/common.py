@@ -21,11 +21,12 @@ from chronik.report.page import visible
 from chronik.wording import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
+    from chronik.federation.validation import ValidFederation
     from chronik.kube import Kube
-    from chronik.manifest import Manifest
+    from chronik.manifest import Manifest, ObjectRef
     from chronik.offline.loading import Reader
 
     Command = Callable[..., Any]
@@ -116,11 +117,18 @@ class DocumentSource:
     domain: str
 
     def rendered(
-        self, namespace: str, fallback: str, *, read: Reader | None = None, quiet: bool = False
+        self,
+        namespace: str,
+        fallback: str,
+        *,
+        read: Reader | None = None,
+        quiet: bool = False,
+        federations: list[ValidFederation] | None = None,
     ) -> list[Rendered]:
         """Return each cluster with its manifests, and write warnings about documents to stderr, unless `quiet`.
 
-        `namespace` is what -n says, `fallback` is the context's. `read` reads what one name stands for.
+        `namespace` is what -n says, `fallback` is the context's. `read` reads what one name stands for. `federations`
+        gets those that there are; without it, one is an error.
 
         Raises:
             InputError: something cannot be read, parsed or rendered; nothing was sent yet.
@@ -136,6 +144,7 @@ class DocumentSource:
             domain=self.domain,
             note=(lambda _text: None) if quiet else show_note,
             read=read or read_argument,
+            federations=federations,
         )
         render = offline.renderer(self.templates)
         rendered = [(cluster, render(cluster)) for cluster in clusters]
@@ -184,11 +193,18 @@ report_option = click.option(
 
 
 def named_clusters(
-    names: Iterable[str], files: tuple[str, ...], *, recursive: bool, namespace: str, fallback: str
+    names: Iterable[str],
+    files: tuple[str, ...],
+    *,
+    recursive: bool,
+    namespace: str,
+    fallback: str,
+    federations: list[ValidFederation] | None = None,
 ) -> dict[ClusterKey, Cluster | None]:
     """Return which clusters a command is about: by name, or by file, and then with what the file says.
 
-    `namespace` is what -n says, `fallback` is the context's.
+    `namespace` is what -n says, `fallback` is the context's. `federations` gets those that there are; without it, one
+    is an error.
 
     Raises:
         InputError: a file cannot be read, or a document is not valid.
@@ -198,7 +214,12 @@ def named_clusters(
     from chronik.offline import loading as offline  # noqa: PLC0415  # a name needs no schema
 
     found, _ = offline.load_clusters(
-        files, recursive=recursive, namespace=namespace or None, fallback=fallback, note=show_note
+        files,
+        recursive=recursive,
+        namespace=namespace or None,
+        fallback=fallback,
+        note=show_note,
+        federations=federations,
     )
     return {cluster.key: cluster for cluster in found}
 
@@ -215,20 +236,31 @@ async def live_document(kube: Kube, cluster: Cluster) -> Manifest | None:
         document = await kube.get(CLUSTER, cluster.namespace, cluster.name)
     except (Forbidden, KindMissing):
         return None
-    error = transition_error(offline.validator().transition(cluster, document), "live") if document else None
-    if error:
+    problems = offline.validator().transition(cluster, document) if document else ()
+    if error := transition_error(problems, "the API server will refuse this document in place of the live one"):
         raise error
     return document
 
 
-def transition_error(problems: Sequence[Problem], replaced: str) -> InvalidTransition | None:
-    """Return the error of a document that the API server will refuse in place of the `replaced` one; None without."""
+def refused_change(cluster: Cluster, objects: Mapping[ObjectRef, Manifest]) -> InvalidTransition | None:
+    """Return why a cluster that no operator manages cannot become what its document says; None if it can.
+
+    No API server compares the documents then, but data and volumes stay where they are just the same.
+    """
+    from chronik.apply.replaced import document_that_runs  # noqa: PLC0415  # `--help` stays quick
+    from chronik.offline import loading as offline  # noqa: PLC0415  # likewise
+
+    problems = offline.validator().transition(cluster, document_that_runs(cluster, objects))
+    return transition_error(problems, "the cluster that runs cannot become what this document says")
+
+
+def transition_error(problems: Sequence[Problem], message: str) -> InvalidTransition | None:
+    """Return the error of a document that must not take the place of another, with each problem; None without any."""
     if not problems:
         return None
     found = [f"{format_path(each.path)}: {each.message}" for each in problems]
     return InvalidTransition(
-        "\n".join([f"the API server will refuse this document in place of the {replaced} one", *found]),
-        hint="\n".join(dict.fromkeys(each.hint for each in problems if each.hint)),
+        "\n".join([message, *found]), hint="\n".join(dict.fromkeys(each.hint for each in problems if each.hint))
     )
 
 

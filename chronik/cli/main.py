@@ -132,7 +132,7 @@ def _failure(error: Exception) -> InternalError:
         click.echo("\n".join(map(visible, lines)), err=True)
     if isinstance(error, MemoryError):
         return InternalError("there is not enough memory")
-    what = visible("".join(traceback.format_exception_only(error)).strip())
+    what = visible("; ".join(map(str.strip, traceback.format_exception_only(error))))  # notes are lines of their own
     output = "this output" if _debug.get() else "the output of the same command with --debug"
     return InternalError(f"chronik itself failed: {what}; please report it with {output}")
 
@@ -197,6 +197,10 @@ LAZY_COMMANDS = {
     "explain": (
         "chronik.cli.offline:explain",
         "Say what a field of the spec means, or with --of what set a field of a rendered object.",
+    ),
+    "failover": (
+        "chronik.cli.mirrors.failover:failover",
+        "Stop the mirror of a source, so that its clients can move to the copy.",
     ),
     "federation": ("chronik.cli.federation.status:federation", "Show how federations and their members are."),
     "install": ("chronik.cli.install:install", "Print the manifests of the operator itself."),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from chronik.manifest import MIRROR_PREFIX, MIRROR_SECTION
 from chronik.quantity import canonical_quantity
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def pod_settings(cluster: Cluster, component: str) -> Pod:
     of the one for all, even if it is empty.
     """
     spec = cluster.spec
-    own: ComponentOverrides = (spec["components"] or {}).get(component, {})
+    own: ComponentOverrides = (spec["components"] or {}).get(_section(component), {})
     storage, probes, service = own.get("storage", {}), own.get("probes", {}), own.get("service", {})
     return Pod(
         labels={**spec["podLabels"], **own.get("podLabels", {})},
@@ -114,6 +115,11 @@ def pod_settings(cluster: Cluster, component: str) -> Pod:
     )
 
 
+def _section(component: str) -> str:
+    """Return what `spec.components` calls a component: all mirrors are one there."""
+    return MIRROR_SECTION if component.startswith(MIRROR_PREFIX) else component
+
+
 _WRITTEN = {
     "labels": "podLabels",
     "annotations": "podAnnotations",
@@ -133,10 +139,11 @@ def written_in(cluster: Cluster, component: str, setting: str) -> list[tuple[str
     """
     name, _, rest = setting.partition(".")
     field = (*_WRITTEN.get(name, name).split("."), *filter(None, rest.split(".")))
-    own: Any = (cluster.spec["components"] or {}).get(component, {})
+    section = _section(component)
+    own: Any = (cluster.spec["components"] or {}).get(section, {})
     for step in field:
         own = own.get(step) if isinstance(own, dict) else None
-    there = ("spec", "components", component, *field)
+    there = ("spec", "components", section, *field)
     if field[0] not in _FOR_ALL:
         return [there]
     if field[0] == "podLabels":

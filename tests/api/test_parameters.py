@@ -14,6 +14,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.cli_place import run
+from support.examples import examples
 
 from chronik.api import names
 from chronik.cli import main as cli
@@ -69,7 +70,7 @@ def takes(kind: click.ParamType, text: str) -> bool:
 
 @pytest.mark.parametrize("kind", TYPES)
 @given(text=texts)
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_names(kind, text):
     """A name is taken if Kubernetes takes it, and only then."""
     assert takes(TYPES[kind], text) is (bool(text.strip()) and kubernetes_takes(kind, text))
@@ -87,7 +88,7 @@ def test_names(kind, text):
     ids=lambda each: each[-1] if isinstance(each, tuple) and isinstance(each[0], str) and each[0] == "$defs" else "",
 )
 @given(data=st.data())
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.too_slow])
 def test_forms_are_the_schemas(form, place, data):
     """What an option takes is what a document's field of that kind takes."""
     field = assets.schema()
@@ -227,7 +228,7 @@ class _Parser:
 
 
 @given(tokens=st.lists(st.sampled_from(TOKENS), max_size=9))
-@settings(max_examples=2_000)
+@settings(max_examples=examples(2_000))
 def test_selectors(tokens):
     """A label selector is taken if the API server takes it, and only then, unless it is empty."""
     text = "".join(tokens)

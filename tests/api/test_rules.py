@@ -142,6 +142,20 @@ def test_rules_of_a_section_are_read_with_it():
     assert [rule.name for rule in RuleBook(text).rules] == ["all", "late"]
 
 
+def test_a_section_that_comes_later_joins_rules_that_were_evaluated():
+    """Rules of a section at a place that others were evaluated at before are evaluated too, with the next document."""
+    text = (
+        "[{name: all, path: spec, rule: 'self == oldSelf', message: m, severity: error}]\n# section: part\n"
+        "[{name: late, path: spec, rule: 'self != oldSelf', message: m, severity: error}]\n"
+    )
+    book = RuleBook(text)
+    without, having = {"spec": {}}, {"spec": {"part": 1}}
+
+    assert [each.code for each in book.check(without, old=without)] == []
+    assert [each.code for each in book.check(having, old=having)] == ["late"]
+    assert [each.code for each in book.check(having, old=without)] == ["all"]
+
+
 def test_values_of_a_map():
     """A rule about the values of a map is asked about each, and compares each with the one of the same key."""
     book = book_of(path="spec.map.*", rule="self.a >= oldSelf.a", fieldPath=".a")

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.hostile import HOSTILE, STRUCTURE
 from support.kubectl import kubectl, kubectl_reads
 
@@ -501,7 +502,7 @@ def test_any_bytes(content):
 
 
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=14))
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_any_pieces_of_yaml(pieces):
     """No heap of YAML's own characters makes the parser raise."""
     check("".join(pieces))

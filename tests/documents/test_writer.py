@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.hostile import CHARACTERS, HOSTILE, LOOK_ALIKES, ORDINARY
 from support.kubectl import kubectl_reads
 
@@ -76,7 +77,7 @@ def test_any_tree(tree):
     assert exact(yaml.load(written, Loader=yaml.CSafeLoader)) == exact({"tree": tree})
 
 
-@settings(max_examples=25)  # each starts a kubectl
+@settings(max_examples=examples(25))  # each starts a kubectl
 @given(st.lists(trees_of(scalars | small_floats), min_size=1, max_size=8))
 def test_any_tree_in_kubectl(several):
     """Kubectl reads any JSON trees as themselves."""

@@ -134,7 +134,9 @@ def test_volumes_of_one_component_grow(place: Place):
     assert place.diff(components=larger).code == 0
 
     smaller = place.diff(components={"ingest": {"storage": {"size": "15Gi"}}})
+    assert smaller.code == 2
     assert "would have to shrink from 20Gi to 15Gi, and volumes never shrink" in smaller.out
+    assert "spec.components: the volumes of a component can grow, but never shrink" in smaller.err
 
 
 def test_server_refuses_what_chronik_refuses(place: Place):

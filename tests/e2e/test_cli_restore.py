@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from support.cli_place import Done, run
-from support.operators import Namespace, in_phase, with_condition
+from support.operators import in_phase, with_condition
 from support.recoveries import NODES, backed_up, recovering, restored
-from support.snapshots import Played, install_snapshots
-from support.volumes import Volumes
 
 from chronik.manifest import CLUSTER
 
@@ -19,27 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     Chronik = Callable[..., Awaitable[Done]]
-
-
-@pytest.fixture
-def place(server, namespace) -> Namespace:
-    """Return a fresh namespace on a server that knows snapshots."""
-    install_snapshots(server)
-    return Namespace(server, namespace)
-
-
-@pytest.fixture
-def played(place) -> Played:
-    """Return what makes snapshots and runs Jobs."""
-    return Played(place)
-
-
-@pytest.fixture
-def volumes(place, played, tmp_path) -> Volumes:
-    """Return what binds claims; it has what is cut."""
-    found = Volumes(place, tmp_path)
-    played.on_cut = found.cut
-    return found
 
 
 @pytest.fixture
@@ -74,6 +51,7 @@ async def test_a_disaster_and_the_way_back(place, played, volumes, chronik):
         assert all(each in shown for each in ("Recovery", "b, recovered ", f"{cut}, the metastore "))
 
 
+@pytest.mark.stand_in
 async def test_a_dry_run_prints_the_document_for_git(place, played, volumes, chronik):
     """What is printed is a document that an operator takes as it is; nothing was made."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -96,6 +74,7 @@ async def test_a_dry_run_prints_the_document_for_git(place, played, volumes, chr
         await with_condition(place, "n", "Recovering", "False", "Recovered")
 
 
+@pytest.mark.stand_in
 async def test_a_time_is_written_as_one(place, played, volumes, chronik):
     """The document keeps a time, by which the operator chooses; if it is too early, the oldest backup is named."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -109,6 +88,7 @@ async def test_a_time_is_written_as_one(place, played, volumes, chronik):
         assert "No usable backup of c was cut by 2001-01-01T00:00:00Z: the oldest is b, cut at " in done.err
 
 
+@pytest.mark.stand_in
 async def test_what_cannot_be_restored_is_said(place, played, volumes, chronik):
     """A backup that is not there, of another cluster, a name that is taken, and a recovery that cannot be done."""
     async with played.playing(), volumes.playing(), recovering(place):

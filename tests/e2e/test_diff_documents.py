@@ -2,104 +2,50 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from dataclasses import dataclass
 from itertools import zip_longest
 from operator import itemgetter
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import monitoring
-from support.cli_place import Place, run
-from support.spec_generator import Generator
+from support.cli_place import SPEC, Place, run
+from support.document_pairs import Pair, pairs
 
-from chronik.api.rules import RuleBook
-from chronik.errors import InputError
-from chronik.offline import assets
 from chronik.offline import loading as offline
 from chronik.offline.played import played
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from support.cli_place import Done
 
 SAMPLE, PARTS, PART = 12, 4, 56
-MOST_CHANGES, MOST_NODES = 4, 12
-GROWING = 0.2
-"""How often volumes are asked to grow, and nothing else is done about storage."""
-PATCHES: list[dict[str, Any]] = [
-    {"target": {"kind": kind, "component": "ingest"}, "patch": patch}
-    for kind, patch in (
-        ("StatefulSet", {"spec": {"template": {"spec": {"priorityClassName": "streaming"}}}}),
-        ("StatefulSet", {"spec": {"template": {"spec": {"schedulerName": "default-scheduler"}}}}),  # the default
-        ("StatefulSet", {"spec": {"template": {"spec": {"volumes": [{"name": "more", "emptyDir": {}}]}}}}),
-        ("StatefulSet", {"spec": {"template": {"spec": {"containers": [{"name": "more", "image": "more"}]}}}}),
-        ("StatefulSet", [{"op": "add", "path": "/spec/revisionHistoryLimit", "value": 10}]),  # the default
-        ("Service", {"metadata": {"annotations": {"example.com/name": "a"}}}),
-        ("Service", {"spec": {"sessionAffinity": "None"}}),  # the default
-    )
-]
-"""What no field of the spec says; some of it is what a server fills in anyway."""
 REFUSED = 2
-"""The exit code where a rule forbids the change; a server that holds no ChronikCluster has nothing to say of that."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two documents of one cluster, both valid, in files of their own."""
-
-    old: str
-    new: str
-
-    @property
-    def cluster(self) -> Any:
-        """The cluster as the old document describes it."""
-        return offline.load_clusters([self.old])[0][0]
-
-
-def pairs(count: int, namespace: str, folder: Path, seed: int = 0) -> Iterator[Pair]:
-    """Yield pairs of documents: the second has some of the first's fields set to what a third document says."""
-    random = Random(seed)
-    rules = RuleBook(assets.rules_text())
-    made = 0
-    while made < count:
-        old, other = (Generator(assets.schema(), rules, random.getrandbits(32)).good() for _ in range(2))
-        old["spec"]["patches"] = random.sample(PATCHES, random.randint(0, 2))
-        other["spec"]["patches"] = random.sample(PATCHES, random.randint(0, 2))
-        new = copy.deepcopy(old)
-        for key in random.sample(sorted(other["spec"]), min(len(other["spec"]), random.randint(1, MOST_CHANGES))):
-            new["spec"][key] = other["spec"][key]
-        if random.random() < GROWING:
-            new["spec"]["storage"] = old["spec"]["storage"] | {"size": "64Ti"}
-        for document in (old, new):
-            document["spec"].pop("bootstrap", None)  # what recovers is applied by an operator only
-            for component in document["spec"].get("components", {}).values():
-                component.get("service", {}).pop("nodePort", None)  # which ports there are is the server's setting
-            external = document["spec"].get("network", {}).get("external", {})
-            external |= {"firstNodePort": 31000} if "firstNodePort" in external else {}  # likewise
-            counts = document["spec"].keys() & {"controllers", "ingestNodes", "searchNodes"}
-            document["spec"] |= {key: min(document["spec"][key], MOST_NODES) for key in counts}
-        files = [folder / f"{made}-{side}.yaml" for side in ("old", "new")]
-        for file, document in zip(files, (old, new), strict=True):
-            document["metadata"] = {"name": f"c{made}", "namespace": namespace}
-            file.write_text(json.dumps(document))
-        if new != old and not any(_is_wrong(file) for file in files):
-            made += 1
-            yield Pair(*map(str, files))
-
-
-def _is_wrong(file: Path) -> bool:
-    """Return whether a document has errors, or patches what it does not have."""
-    clusters, problems = offline.check([str(file)])
-    try:
-        offline.render_clusters(clusters)
-    except InputError:
-        return True
-    return any(problem.severity == "error" for problem in problems)
+"""The exit code where a rule forbids the change; the error then speaks of the old document, or of what runs."""
+BALANCED = {"network": {"serviceType": "LoadBalancer"}}
+NEVER: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+    "class": (BALANCED, BALANCED | {"components": {"ingest": {"service": {"loadBalancerClass": "a/b"}}}}, REFUSED),
+    "size": ({}, {"storage": SPEC["storage"] | {"size": "5Gi"}}, REFUSED),
+    "backend": ({}, {"storage": {"backend": "gcs", "gcs": {"bucket": "data"}}}, REFUSED),
+    "storage class": ({}, {"storage": SPEC["storage"] | {"storageClass": "fast"}}, 1),
+    "another type": (BALANCED, {}, 1),
+    **{
+        f"patch of {kind} {next(iter(spec))}": (
+            {},
+            {"patches": [{"target": {"kind": kind, "component": "ingest"}, "patch": {"spec": spec}}]},
+            1,
+        )
+        for kind, spec in (
+            ("StatefulSet", {"podManagementPolicy": "OrderedReady"}),
+            (
+                "StatefulSet",
+                {"volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"volumeMode": "Block"}}]},
+            ),
+            ("Service", {"clusterIP": "None"}),
+        )
+    },
+}
+"""Fields that never change, each in what may not be said of a running cluster, or may, and how a diff ends."""
 
 
 def bind_claims(place: Place, pair: Pair) -> None:
@@ -163,7 +109,7 @@ def compare(place: Place, pair: Pair) -> tuple[set[str], list[Any]]:
     theirs, ours = (said(run(*command, "--prune", "-o", "json")) for command in (on_server, without))
     plain = [run(*command) for command in (without, on_server)]
     texts = [] if plain[0].code == REFUSED else [heads(each) for each in plain]
-    both = [*zip_longest(ours, theirs), *zip_longest(*texts)]
+    both = [*zip_longest(ours, theirs), *zip_longest(*texts), [each.code for each in plain]]
     disagreements = [(*each, pair) for each in both if each[0] != each[1]]
     return {each["outcome"] for each in ours}, disagreements
 
@@ -176,6 +122,19 @@ def test_says_what_a_diff_with_a_server_says(server, namespace, tmp_path):
 
     assert [each for _, disagreements in found for each in disagreements] == []
     assert sum("changed" in outcomes for outcomes, _ in found) >= SAMPLE / 2
+
+
+@pytest.mark.parametrize(("before", "after", "code"), NEVER.values(), ids=NEVER)
+def test_fields_that_never_change(fake_server, tmp_path, before, after, code):
+    """What cannot be changed ends a diff without a cluster as it does one with a cluster, and an apply."""
+    place = Place(fake_server, fake_server.new_namespace(), tmp_path)
+    old, new = (place.document(**each) for each in (before, after))
+    assert run("apply", "-f", old, *place.flags()).code == 0
+    offline, live = run("diff", "--from", old, "-f", new), run("diff", "-f", new, *place.flags())
+
+    assert (offline.code, live.code) == (code, code)
+    assert heads(offline) == heads(live)
+    assert code != REFUSED or run("apply", "-f", new, *place.flags()).code == REFUSED
 
 
 @pytest.mark.slow

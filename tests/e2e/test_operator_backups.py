@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.cli_place import run
 from support.operator_process import OperatorProcess
 from support.operators import Namespace, eventually, running, small, with_condition
-from support.snapshots import Played, backup_of, install_snapshots
+from support.recoveries import absent, present
+from support.snapshots import Played, backup_of
 
 from chronik.manifest import BACKUP, CLUSTER, JOB, KIND_BY_NAME, SNAPSHOT, SNAPSHOT_CONTENT
 from chronik.offline import loading
+from chronik.operator import app
 from chronik.operator.cache.cache import Selection
 
 if TYPE_CHECKING:
@@ -27,13 +30,6 @@ SECTION = {
 }
 IMAGE = "chronik/operator:1.0"
 DEPLOYMENT = KIND_BY_NAME["Deployment"]
-
-
-@pytest.fixture
-def place(server, namespace) -> Namespace:
-    """Return a fresh namespace on a server that knows snapshots."""
-    install_snapshots(server)
-    return Namespace(server, namespace)
 
 
 def backing_up(place: Namespace, **options: Any) -> Any:
@@ -179,6 +175,7 @@ async def test_a_backup_is_checked_when_somebody_asks(place):
     assert (await verify("b", "--id", "b")).code == 2
 
 
+@pytest.mark.stand_in
 async def test_a_backup_is_made_without_an_operator(place, tmp_path):
     """`chronik backup create -f` takes the same steps by itself; a rerun by name goes on, and makes nothing twice."""
     played = Played(place)
@@ -234,6 +231,55 @@ async def test_an_archive_is_run_and_told(place):
         backup = await ended(place, "b", "Completed")
         assert played.order[0] == "base"
         assert backup["status"]["metastore"]["method"] == "Base"
+
+
+async def test_the_slot_of_an_archive_that_is_switched_off_is_dropped(place):
+    """Its receiver goes and a Job drops the slot, which is told until it is done; so it is for a deleted cluster."""
+    played = Played(place)
+    archive = {"image": IMAGE, "archive": {"enabled": True}}
+    off = {"spec": {"backup": {"metastore": {"archive": {"enabled": False}}}}}
+    async with played.playing(), backing_up(place):
+        played.jobs["drop-slot"] = "never"
+        await launched(place, played, metastore=archive)
+        await with_condition(place, "c", "Archiving", "False", "Starting")
+        await place.edit(CLUSTER, "c", off)
+        cluster = await with_condition(place, "c", "Archiving", "False", "DroppingSlot")
+        assert "slot chronik_c_" in said(cluster, "Archiving")
+        job = await place.get(JOB, "c-archive-end")
+        assert job["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
+        await absent(place, DEPLOYMENT, "c-archive")
+
+        # On again: no receiver is there as long as the Job could drop its slot.
+        await place.edit(CLUSTER, "c", {"spec": {"backup": {"metastore": {"archive": {"enabled": True}}}}})
+        await absent(place, JOB, "c-archive-end")
+        await present(place, DEPLOYMENT, "c-archive")
+
+        played.jobs["drop-slot"] = "ok"
+        await place.edit(CLUSTER, "c", {"spec": {"backup": None}})
+        await without_condition(place, "c", "Archiving")
+        await absent(place, JOB, "c-archive-end")
+        assert played.order.count("drop-slot") == 1
+
+        await place.edit(CLUSTER, "c", {"spec": {"backup": SECTION | {"metastore": archive}}})
+        await present(place, DEPLOYMENT, "c-archive")
+        await place.delete(CLUSTER, "c")
+        await absent(place, CLUSTER, "c")
+        assert played.order.count("drop-slot") == 2
+
+
+def said(cluster: Manifest, kind: str) -> str:
+    """Return the message of a condition."""
+    return next(str(each["message"]) for each in cluster["status"]["conditions"] if each["type"] == kind)
+
+
+async def without_condition(place: Namespace, name: str, kind: str) -> None:
+    """Wait until nothing is said of a kind of condition."""
+
+    async def silent() -> bool:
+        found = (await place.cluster(name)).get("status") or {}
+        return kind not in {each["type"] for each in found["conditions"]}
+
+    await eventually(silent)
 
 
 async def test_what_a_driver_says_is_told_part_by_part(place):
@@ -432,10 +478,20 @@ async def test_backups_go_with_a_cluster_that_says_so(place):
         assert await place.list(SNAPSHOT) == []
 
 
-async def test_a_schedule_makes_backups_and_lets_them_go(place):
+@pytest.mark.parametrize("jumps", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["at once", "by the clock"])
+async def test_a_schedule_makes_backups_and_lets_them_go(place, monkeypatch, jumps):
     """A schedule of every minute makes the backup of the minute, and what is beyond keep.last goes."""
     played = Played(place)
     schedule = {"name": "often", "cron": "* * * * *", "keep": {"last": 1}}
+    ahead = timedelta()
+    monkeypatch.setattr(app, "timestamp", lambda: f"{datetime.now(UTC) + ahead:%Y-%m-%dT%H:%M:%SZ}")
+
+    async def minute() -> None:
+        nonlocal ahead
+        if jumps:
+            ahead += timedelta(minutes=1)
+            await place.edit(CLUSTER, "c", {"metadata": {"annotations": {"ahead": str(ahead)}}})
+
     async with played.playing(), backing_up(place):
         await launched(place, played, schedules=[schedule])
         cluster = await with_condition(place, "c", "BackupsCurrent", "True")
@@ -444,6 +500,7 @@ async def test_a_schedule_makes_backups_and_lets_them_go(place):
         async def one() -> list[Manifest]:
             return [each for each in await place.list(BACKUP) if (each.get("status") or {}).get("usable")]
 
+        await minute()
         (first,) = await eventually(one, 90)
         assert first["metadata"]["labels"]["chronik.stream/schedule"] == "often"
 
@@ -451,6 +508,7 @@ async def test_a_schedule_makes_backups_and_lets_them_go(place):
             found = await one()
             return len(found) == 1 and found[0]["metadata"]["name"] != first["metadata"]["name"]
 
+        await minute()
         await eventually(another, 90)
         cluster = await place.cluster("c")
         assert cluster["status"]["backup"]["lastUsable"]["name"] != first["metadata"]["name"]
@@ -472,7 +530,9 @@ async def test_an_operator_without_the_feature_says_so_and_asks_nothing(place):
         assert not asked & {"chronikbackups", "volumesnapshots", "jobs"}
 
 
-async def test_kills_leave_no_half_backup(place, tmp_path: Path):
+@pytest.mark.stand_in
+@pytest.mark.parametrize(("backups", "kills"), [(1, 2), pytest.param(5, 4, marks=pytest.mark.slow)])
+async def test_kills_leave_no_half_backup(place, tmp_path: Path, backups, kills):
     """An operator that is killed at any moment: in the end each backup is whole, cut once and in order."""
     chance = random.Random(13)
     played = Played(place)
@@ -481,11 +541,11 @@ async def test_kills_leave_no_half_backup(place, tmp_path: Path):
     async with played.playing():
         async with backing_up(place):
             await launched(place, played)
-        for number in range(5):
+        for number in range(backups):
             played.order.clear()
             name = f"b{number}"
             await place.create(backup_of(place, name))
-            for _ in range(4):
+            for _ in range(kills):
                 operator = await asyncio.to_thread(
                     OperatorProcess, place.server.kubeconfig, tmp_path / "log", *arguments
                 )
@@ -505,7 +565,7 @@ async def test_kills_leave_no_half_backup(place, tmp_path: Path):
             assert played.order == ["metastore", "data-c-controller-0", "data-c-ingest-0"]
         assert await place.list(JOB) == []
         await place.delete(BACKUP, "b0")
-        for _ in range(4):
+        for _ in range(kills):
             operator = await asyncio.to_thread(OperatorProcess, place.server.kubeconfig, tmp_path / "log", *arguments)
             with operator:
                 await asyncio.to_thread(operator.wait_said, "reconciles", 60)

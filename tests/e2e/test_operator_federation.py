@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import real_server as real
+from support.fake_server.server import FakeServer
 from support.fault_proxy import FaultProxy
 from support.federations import Hub, kubeconfig
 from support.kubeconfigs import EXEC_API
@@ -40,19 +41,16 @@ def _started(kind: type[ApiServer]) -> ApiServer:
     return started
 
 
-@pytest.fixture(scope="module", params=["in-process", "kube-apiserver"])
+@pytest.fixture(
+    scope="module",
+    params=["in-process", "kube-apiserver hub", pytest.param("kube-apiserver", marks=pytest.mark.slow)],
+)
 def servers(request: pytest.FixtureRequest) -> Iterator[list[ApiServer]]:
-    """Yield the API servers of a hub and of three members."""
-    if request.param == "kube-apiserver":
-        if not real.available():
-            pytest.skip(real.MISSING)
-        kind: Any = real.RealServer
-        hub = request.getfixturevalue("real_server")
-    else:
-        from support.fake_server.server import FakeServer  # noqa: PLC0415  # as conftest does
-
-        kind = FakeServer
-        hub = request.getfixturevalue("fake_server")
+    """Yield the API servers of a hub and of three members: four real ones take minutes."""
+    if request.param != "in-process" and not real.available():
+        pytest.skip(real.MISSING)
+    hub = request.getfixturevalue("fake_server" if request.param == "in-process" else "real_server")
+    kind: Any = real.RealServer if request.param == "kube-apiserver" else FakeServer
     members = [_started(kind) for _ in NAMES]
     yield [hub, *members]
     for each in members:
@@ -388,6 +386,25 @@ async def test_a_paused_federation_sends_nothing(hub):
         assert [await each.live() for each in hub.members] == [None] * 3
         await hub.place.edit(FEDERATION, "orders", {"metadata": {"annotations": {"chronik.stream/paused": None}}})
         await hub.until(phase="Complete")
+
+
+async def test_the_hubs_own_cluster_is_a_member_and_one_is_paused(hub, servers):
+    """A member that is inCluster is reached without a Secret; one that is paused is passed, and gets it afterwards."""
+    east, west = hub["east"], hub["west"]
+    east.place = Namespace(servers[0], await asyncio.to_thread(servers[0].new_namespace))
+    west.away = True
+    document = hub.document()
+    document["spec"]["members"][0] = {"name": "east", "inCluster": True, "namespace": east.place.name}
+    document["spec"]["members"][1]["paused"] = True
+    async with hub.playing(), hub.running():
+        await hub.place.create(document)
+        status = await hub.until(phase="Complete", ready="2/3", west="Paused")
+        assert status["members"][0]["at"]["inCluster"] is True
+        assert await west.live() is None
+        del document["spec"]["members"][1]["paused"]
+        await hub.place.create(document)
+        await hub.until(ready="3/3")
+    assert hub.order == ["east", "south", "west"]
 
 
 async def test_another_federations_cluster_is_not_taken_over(hub):

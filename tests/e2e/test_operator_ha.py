@@ -185,6 +185,7 @@ def check_turns(replicas: Replicas, rounds: int) -> Counter[str]:
     return done
 
 
+@pytest.mark.stand_in
 def test_leaders_take_turns(pair):
     """No two operators ever write side by side, be the leader killed, or suspended and woken when another leads."""
     check_turns(pair, rounds=2)

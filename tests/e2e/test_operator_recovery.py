@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.dying import Dying, pass_until
-from support.fake_server.server import FakeServer
 from support.operator_process import OperatorProcess
 from support.operators import (
     STATEFUL_SET,
@@ -48,27 +47,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chronik.manifest import Manifest
-
-
-@pytest.fixture
-def place(server, namespace) -> Namespace:
-    """Return a fresh namespace on a server that knows snapshots."""
-    install_snapshots(server)
-    return Namespace(server, namespace)
-
-
-@pytest.fixture
-def played(place) -> Played:
-    """Return what makes snapshots and runs Jobs."""
-    return Played(place)
-
-
-@pytest.fixture
-def volumes(place, played, tmp_path) -> Volumes:
-    """Return what binds claims; it has what is cut."""
-    found = Volumes(place, tmp_path)
-    played.on_cut = found.cut
-    return found
 
 
 async def test_a_cluster_is_made_from_a_backup(place, played, volumes):
@@ -116,7 +94,9 @@ async def refused(place: Namespace, reason: str, name: str = "n") -> str:
     return str(condition(cluster, "Recovering")["message"])
 
 
-@pytest.mark.parametrize("provisioner", ["kubernetes.io/no-provisioner", "played.csi.example.com"])
+@pytest.mark.parametrize(
+    "provisioner", ["played.csi.example.com", pytest.param("kubernetes.io/no-provisioner", marks=pytest.mark.stand_in)]
+)
 async def test_a_pool_of_empty_volumes_is_never_taken(place, played, volumes, provisioner):
     """A class with volumes that wait for any claim is refused before a claim is made; without them all is restored."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -138,6 +118,7 @@ async def test_a_pool_of_empty_volumes_is_never_taken(place, played, volumes, pr
             assert [await volumes.content(f"data-n-{node}") for node in NODES] == [f"what {node} has" for node in NODES]
 
 
+@pytest.mark.stand_in
 async def test_a_pool_that_is_filled_between_check_and_claim_starts_nothing(place, played, volumes):
     """A claim that was bound to an empty volume all the same starts no workload, and is made anew once deleted."""
     async with played.playing(), recovering(place):
@@ -167,6 +148,7 @@ async def test_a_pool_that_is_filled_between_check_and_claim_starts_nothing(plac
 # --- refusals and waits, as a person sees them ------------------------------------------------------------------------
 
 
+@pytest.mark.stand_in
 async def test_what_is_wrong_is_told_and_goes_on_by_itself_when_it_is_right(place, played, volumes):
     """A snapshot that is gone is told in one sentence; once it is there again the recovery goes on."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -184,6 +166,7 @@ async def test_what_is_wrong_is_told_and_goes_on_by_itself_when_it_is_right(plac
         await with_condition(place, "n", "Recovering", "False", "Recovered")
 
 
+@pytest.mark.stand_in
 async def test_an_operator_that_cannot_see_enough_starts_nothing(place, played, volumes):
     """Without the feature, or bound to namespaces, the operator says what it lacks, and starts no node."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -229,6 +212,7 @@ async def test_a_right_that_is_missing_is_told(place, played, volumes):
             assert said == "the user may not list persistentvolumes. Run `chronik install` again."
 
 
+@pytest.mark.stand_in
 async def test_a_metastore_that_is_not_restored_starts_nothing(place, played, volumes):
     """A Job that fails is told in its own words, and no workload is there."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -259,6 +243,7 @@ async def test_volumes_that_are_made_for_pods(place, played, volumes):
         assert [await volumes.content(f"data-n-{node}") for node in NODES] == [f"what {node} has" for node in NODES]
 
 
+@pytest.mark.stand_in
 async def test_a_paused_cluster_is_not_recovered_until_it_goes_on(place, played, volumes):
     """While it is paused nothing is made; after that the recovery goes its way."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -274,6 +259,7 @@ async def test_a_paused_cluster_is_not_recovered_until_it_goes_on(place, played,
         await with_condition(place, "n", "Recovering", "False", "Recovered")
 
 
+@pytest.mark.stand_in
 async def test_a_schedule_keeps_the_backup_that_a_cluster_is_made_from(place, played, volumes):
     """What a schedule would let go of stays for as long as a new cluster is being made from it, and then goes."""
     schedule = {"name": "often", "cron": "0 0 1 1 *", "keep": {"last": 1}}
@@ -384,9 +370,11 @@ async def ended_alike(place: Namespace, volumes: Volumes, name: str) -> str:
     return text.replace(f"{name}-", "N-").replace(f'"{name}"', '"N"')
 
 
+@pytest.mark.stand_in
 @pytest.mark.parametrize("arrives", [True, False], ids=["the write arrives", "the write is lost"])
-async def test_a_kill_at_any_write_changes_nothing_of_the_end(place, played, volumes, arrives):
-    """Killed at each of its writes in turn, a new operator goes on: no node begins empty, and the end is alike."""
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "each"])
+async def test_a_kill_at_any_write_changes_nothing_of_the_end(place, played, volumes, arrives, step):
+    """Killed at any of its writes in turn, a new operator goes on: no node begins empty, and the end is alike."""
     tools = BackupTools(render=loading.template_renderer(), image=IMAGE, poll=0)
     parts: dict[str, Any] = {"selection": everywhere(place), "backups": tools}
     async with played.playing(), volumes.playing():
@@ -407,8 +395,7 @@ async def test_a_kill_at_any_write_changes_nothing_of_the_end(place, played, vol
 
         _, undisturbed = await recover("u", 10_000)
         assert '"Recovered"' in undisturbed
-        every = range(14)  # after these come the objects of any cluster; each is met in one of two ways
-        for writes in every[arrives :: 2 if isinstance(place.server, FakeServer) else 4]:
+        for writes in range(14)[arrives if step > 1 else 0 :: step]:  # after these come the objects of any cluster
             killed, end = await recover(f"k{writes}", writes)
             assert killed
             assert end == undisturbed
@@ -433,7 +420,9 @@ async def _passes(
     raise AssertionError(found)
 
 
-async def test_kills_at_random_start_nothing_empty(place, played, volumes, tmp_path: Path):
+@pytest.mark.stand_in
+@pytest.mark.parametrize(("clusters", "kills"), [(1, 2), pytest.param(2, 4, marks=pytest.mark.slow)])
+async def test_kills_at_random_start_nothing_empty(place, played, volumes, tmp_path: Path, clusters, kills):
     """An operator that is killed with SIGKILL again and again: no node ever begins empty, and the end is right."""
     chance = random.Random(13)
     arguments = ("--selector", f"example.com/shard={place.name}", "--no-leader-elect", "--features", "backups")
@@ -441,11 +430,11 @@ async def test_kills_at_random_start_nothing_empty(place, played, volumes, tmp_p
     async with played.playing(), volumes.playing():
         async with recovering(place):
             await backed_up(place, played, volumes)
-        for number in range(2):
+        for number in range(clusters):
             document = restored(volumes)
             name = document["metadata"]["name"] = f"n{number}"
             await place.create(document)
-            for _ in range(4):
+            for _ in range(kills):
                 operator = await asyncio.to_thread(
                     OperatorProcess, place.server.kubeconfig, tmp_path / "log", *arguments
                 )

@@ -126,8 +126,13 @@ def nodes(node: ast.AST, *, at_import: bool = False, running: bool = False) -> I
         yield from nodes(child, at_import=at_import, running=running)
 
 
-def imports(module: str, **only: bool) -> Iterator[Import]:
-    """Yield what a module imports; of `from chronik.a import b` it is `chronik.a.b` if that is a module."""
+@cache
+def imports(module: str, **only: bool) -> tuple[Import, ...]:
+    """Return what a module imports; of `from chronik.a import b` it is `chronik.a.b` if that is a module."""
+    return tuple(_imports(module, **only))
+
+
+def _imports(module: str, **only: bool) -> Iterator[Import]:
     for node in nodes(tree(module), **only):
         if isinstance(node, ast.Import):
             yield from (Import(alias.name, node.lineno) for alias in node.names)
@@ -138,6 +143,7 @@ def imports(module: str, **only: bool) -> Iterator[Import]:
                 yield Import(whole if _is_ours(whole) else str(node.module), node.lineno)
 
 
+@cache
 def _is_ours(name: str) -> bool:
     path = ROOT.joinpath(*name.split("."))
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()

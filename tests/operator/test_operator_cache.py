@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.api import ADMIN
 from support.clock import FakeClock
+from support.examples import examples
 from support.fake_server.server import FakeServer
 from support.kube_clients import options_for
 from support.scripted_kube import ScriptedKube
@@ -776,7 +777,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(STEPS)
 def test_any_sequence_ends_as_a_fresh_list(steps):
     """Whatever happens and whatever breaks: in the end the cache is as a fresh one, and everybody was told."""

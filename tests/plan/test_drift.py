@@ -7,6 +7,7 @@ from random import Random  # noqa: TC003  # used to build cases, too
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.recorded import FILES, at, recorded, with_value
 from support.ssa.field_model import KINDS as TYPED_KINDS
 from support.ssa.field_model import FieldModel, content, mutated
@@ -336,7 +337,7 @@ def test_paths_are_spelt_as_the_server_does():
     assert field_path(path) == ("metadata", "labels", "a.b/c", 'port=80,protocol="TCP"', '="x"', "0")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.sampled_from(FILES), st.randoms(use_true_random=False))
 def test_walks_agree_with_an_apply(path, random):
     """Whatever we applied and others did, the walk finds something exactly if a forced apply would change something."""
@@ -352,7 +353,7 @@ def test_walks_agree_with_an_apply(path, random):
         assert changed or filled, differences
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.sampled_from(FILES), st.randoms(use_true_random=False))
 def test_conflicts_are_foreseen(path, random):
     """The conflicts foreseen are those an unforced apply runs into, but for maps that are empty or not there."""

@@ -42,9 +42,9 @@ NEVER_CHANGE: dict[str, list[tuple[tuple[str, ...], tuple[Any, ...]]]] = {
     "configmap": [(("f:data", "f:storage.backend"), ("other", None)), (("f:data",), ({"a": "b"},))],
 }
 """Of each kind that has some, fields that never change, or only under some conditions, and values to try."""
-CASES = 120
+CASES, MANY_CASES = 30, 120
 OFTEN = 0.4
-ENOUGH = 5
+ENOUGH = 2
 RENDERED_METADATA = ("name", "namespace", "labels", "annotations")
 
 
@@ -129,8 +129,9 @@ def outcome(answer: Any) -> str:
     return "immutable" if any(words in answer.body["message"] for words in IMMUTABLE) else "invalid"
 
 
+@pytest.mark.parametrize("cases", [CASES, pytest.param(MANY_CASES, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("stem", NEVER_CHANGE)
-def test_cleared_objects_are_judged_as_the_server_does(real_server: ApiServer, stem: str):
+def test_cleared_objects_are_judged_as_the_server_does(real_server: ApiServer, stem: str, cases: int):
     """Whether an apply is taken, meets immutable fields, meets conflicts or restarts pods, is foreseen."""
     path = next(file for file in FILES if file.stem == stem)
     namespace = real_server.new_namespace()
@@ -141,7 +142,7 @@ def test_cleared_objects_are_judged_as_the_server_does(real_server: ApiServer, s
     objects, random = Objects(real_server, namespace, desired), Random(stem)
     wrong: list[str] = []
     number = 0
-    while objects.judged < CASES and number < CASES:
+    while objects.judged < cases and number < cases:
         number += 1
         live = objects.cleared(f"o{number}", random)
         for _ in range(12):
@@ -150,7 +151,7 @@ def test_cleared_objects_are_judged_as_the_server_does(real_server: ApiServer, s
                 wrong += check(objects, wanted, live)
 
     assert wrong == [], "\n\n".join(wrong[:8]) + f"\n{len(wrong)} of {objects.tally}"
-    assert objects.judged >= CASES
+    assert objects.judged >= cases
     assert min(objects.tally[each] for each in ("taken", "immutable", "conflict")) >= ENOUGH, objects.tally
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.plan_world import World, merged, writes
 
 from chronik.manifest import KindName, ObjectRef
@@ -178,7 +179,7 @@ def test_what_an_apply_did_not_help_is_left_alone():
     assert (type(after), after.why, after.changes) == (Skip, "settled", before.changes)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.randoms(use_true_random=False))
 def test_plans_converge(random):
     """From any cluster to any other, whatever people edited in between, at most three passes lead to nothing to do."""

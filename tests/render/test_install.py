@@ -685,6 +685,13 @@ def _merged(*maps: dict[str, str]) -> dict[str, str]:
     return {resource: " ".join(sorted(found)) for resource, found in verbs.items()}
 
 
+@pytest.fixture(scope="module")
+def installed_cluster(real_cluster):
+    """Return a server with all controllers, and the operator's objects."""
+    _kubectl_apply(real_cluster, "install")
+    return real_cluster
+
+
 @pytest.mark.real  # the controller that aggregates roles is kube-controller-manager's
 @pytest.mark.parametrize(
     ("role", "may"),
@@ -694,9 +701,9 @@ def _merged(*maps: dict[str, str]) -> dict[str, str]:
         ("admin", {"get", "list", "watch", "create", "delete", "patch", "update"}),
     ],
 )
-def test_people_of_a_namespace_may_use_clusters(real_cluster, role, may):
+def test_people_of_a_namespace_may_use_clusters(installed_cluster, role, may):
     """Who may view, edit or administer a namespace may do so with its ChronikClusters, and nobody else may."""
-    _kubectl_apply(real_cluster, "install")
+    real_cluster = installed_cluster
     namespace, user = real_cluster.new_namespace(), f"somebody-{role}"
     binding = {
         "metadata": {"name": role},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,16 +48,19 @@ def keys(path: tuple[str | int, ...]) -> list[str]:
     return [step for step in path if isinstance(step, str)]
 
 
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_every_value_comes_from_the_line_that_is_named(example):
+def test_every_value_comes_from_the_line_that_is_named(example, every):
     """A line that binds nothing says the very value; any other has its key, or binds what it lies in."""
     clusters, _ = loading.load_clusters([str(example)])
-    literal = 0
+    literal, numbers = 0, count(EXAMPLES.index(example))  # so that each example has others of the many alike
     for cluster in clusters:
         trace = Trace()
         for manifest in loading.renderer(None, trace)(cluster):
             made = trace.object(manifest)
             for path in leaves(made):
+                if next(numbers) % every:  # each compiles its template
+                    continue
                 template, line = trace.origin(manifest, path)
                 text = (assets.template_text(template) or "").splitlines()[(line or 0) - 1].strip()
                 if "{{" in text or text == f"{path[-1]}: |":  # the lines of a block are its value
@@ -67,7 +71,7 @@ def test_every_value_comes_from_the_line_that_is_named(example):
                     f"{format_path(path)} of {manifest['kind']}: {template}:{line} {text}"
                 )
                 literal += 1
-    assert literal > 80, "most lines of templates bind nothing"
+    assert literal > 80 / every / 2, "most lines of templates bind nothing"
 
 
 @pytest.mark.parametrize(

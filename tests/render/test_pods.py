@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.spec_generator import Generator
 
 from chronik.api.components import COMPONENTS
@@ -338,7 +339,7 @@ def test_quantities_alone_are_respelt():
     assert canonical(volumes) == [volumes[0], {"emptyDir": {"sizeLimit": "1024"}}]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(seed=st.integers(0, 10**6), likely=st.sampled_from((0.15, 0.4, 0.7)))
 def test_whatever_is_valid_makes_pods_that_kubernetes_knows(seed: int, likely: float):
     """Of any valid settings, each object has fields of Kubernetes' types alone, and parses from its own YAML."""

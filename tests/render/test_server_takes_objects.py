@@ -16,18 +16,20 @@ from chronik.offline import assets
 from chronik.offline import loading as offline
 
 DOCUMENTS = int(os.environ.get("CHRONIK_DOCUMENTS", "60"))
+FEW = DOCUMENTS // 3
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 UNPRIVILEGED = [path for path in EXAMPLES if path.stem != "storage-local"]  # that one uses the host's network
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 @pytest.mark.real  # only the real server has Kubernetes' own validation of every field
-def test_objects_of_generated_documents_are_accepted(real_server):
+@pytest.mark.parametrize("documents", [FEW, pytest.param(DOCUMENTS, marks=pytest.mark.slow)])
+def test_objects_of_generated_documents_are_accepted(real_server, documents):
     """Whatever document is valid, each of its objects passes a dry run with strict field validation."""
     namespace = real_server.new_namespace()
     generator = Generator(assets.schema(), offline.validator().rules, seed=36)
     refused, taken = [], 0
-    for _ in range(DOCUMENTS):
+    for _ in range(documents):
         document = generator.good()
         document["spec"].pop("patches", None)  # made by chance, they fit nothing
         cluster = offline.validator().validate(document, namespace=namespace).cluster
@@ -42,16 +44,17 @@ def test_objects_of_generated_documents_are_accepted(real_server):
                 refused.append((manifest["kind"], answer.body.get("message"), document["spec"]))
 
     assert refused[:3] == []
-    assert taken > DOCUMENTS * 5  # many documents were valid, so the check was one
+    assert taken > documents * 5  # many documents were valid, so the check was one
 
 
 @pytest.mark.real  # as above
-def test_settings_of_components_are_accepted(real_server):
+@pytest.mark.parametrize("documents", [FEW, pytest.param(DOCUMENTS, marks=pytest.mark.slow)])
+def test_settings_of_components_are_accepted(real_server, documents):
     """Whatever settings of components are valid, each object that has them can be created on a server."""
     namespace = real_server.new_namespace()
     generator = Generator(assets.schema(), offline.validator().rules, seed=12)
     refused, used = [], Counter()
-    for number in range(DOCUMENTS):
+    for number in range(documents):
         document = generator.with_components(named("demo"), likely=(0.15, 0.4, 0.7)[number % 3])
         cluster = offline.validator().validate(document, namespace=namespace).cluster
         if cluster is None:

@@ -8,6 +8,7 @@ from textwrap import dedent
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from chronik.report.text_diff import DiffLine, diff_lines
 
@@ -55,7 +56,7 @@ def test_diff_is_true(old, new, context):
         assert any(line.sign in "-+" for line in lines)
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(MANY, MANY)
 def test_long_diff_is_true(old, new):
     """A text of thousands of lines is no exception."""

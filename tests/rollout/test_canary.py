@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from chronik.manifest import ObjectRef
 from chronik.quantity import seconds_of
@@ -308,7 +309,7 @@ def happens(world, what, how):  # noqa: C901, PLR0912  # one case for each event
             world.fuse = None
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(
     st.sampled_from(STEPS),
     st.sampled_from(["Halt", "Rollback"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from chronik.manifest import ObjectRef
 from chronik.rollout.facts import PodFacts, SetFacts
@@ -120,7 +121,7 @@ class Played:
         self.pods[index] = ["new", False]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.lists(st.booleans(), min_size=2, max_size=7), st.integers(0, 6), st.data())
 def test_a_roll_ends_and_is_gentle(ready, leads, data):
     """Whichever pods are ill and whoever leads: every pod is replaced once, no well one while another is down."""

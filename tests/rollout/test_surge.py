@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from chronik.plan.actions import ROLLOUT_MANAGER
 from chronik.rollout.canary import is_given_up, plan_rollout
@@ -242,7 +243,7 @@ def happens(world, what, how):
             world.fuse = None
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.booleans(), st.lists(EVENTS, max_size=25), st.booleans())
 def test_whatever_happens(blue_green, events, gives_up):
     """No old pod goes before the last step, clients are never sent to nobody, and in the end all is as it should be."""

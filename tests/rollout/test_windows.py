@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from chronik.offline import loading
 from chronik.quantity import seconds_of
@@ -93,7 +94,7 @@ TIMES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(FIELDS, st.sampled_from(ZONES), st.sampled_from(["1m", "45m", "3h", "26h"]), TIMES)
 def test_as_minute_by_minute(fields, zone, duration, time):
     """A window is open, and opens next, when a calculation says so that looks at every minute of the days around."""

@@ -33,6 +33,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDER = Path(__file__).parent / "server"
 ANSWERS = FOLDER / "answers"
 
+DIFFERENT = {"production", "unified-production", "backup-archive", "blue-green", "patched"}
+"""Examples that together have objects and fields of all sorts."""
+
+pytestmark = pytest.mark.both
+
 
 def _scenarios() -> list[Any]:
     found = []
@@ -76,7 +81,12 @@ def test_types_are_the_servers_own(real_server: ApiServer) -> None:
 @pytest.mark.real
 # The stand-in gives no Service a port for health checks, as servers do where externalTrafficPolicy is Local.
 @pytest.mark.parametrize(
-    "example", sorted(path for path in EXAMPLES.glob("*.yaml") if path.stem != "components"), ids=lambda path: path.stem
+    "example",
+    [
+        pytest.param(path, id=path.stem, marks=[] if path.stem in DIFFERENT else pytest.mark.slow)
+        for path in sorted(EXAMPLES.glob("*.yaml"))
+        if path.stem != "components"
+    ],
 )
 def test_rendered_objects_end_up_the_same(
     real_server: ApiServer, fake_server: FakeServer, example: Path, render_cluster: RenderCluster

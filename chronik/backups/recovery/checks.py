@@ -91,7 +91,17 @@ def left_out(backup: Manifest, nodes: Iterable[Node]) -> list[tuple[str, int]]:
 def _dump(about: About) -> Reason | None:
     if not about.wants_metastore:
         return None
-    if status_of(about.backup).get("metastore") is None:
+    if about.target:
+        if about.seen.base is None:
+            text = "The ChronikBackup with the copy of the metastore's server, which was chosen, is gone"
+            return Reason("BackupMissing", f"{text}: see status.recovery.metastoreBackup")
+        if about.seen.base_recorded is None:
+            text = f"This version of chronik does not take the spec that {about.seen.base['metadata']['name']} has"
+            return Reason("BackupUnreadable", f"{text} recorded")
+        bad = unusable(about.seen.base)
+        if bad is not None:
+            return bad
+    elif status_of(about.backup).get("metastore") is None:
         text = f"ChronikBackup {_name(about)} has no dump of the metastore"
         return Reason("NoDump", f"{text}. Restore the database otherwise, and write metastore: Skip")
     if not about.seen.image:

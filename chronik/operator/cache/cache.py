@@ -40,6 +40,7 @@ from chronik.operator.cache.packing import Packer
 from chronik.operator.cache.sink import PackingSink
 from chronik.operator.cache.store import Store
 from chronik.plan.live import LiveCluster, not_known
+from chronik.tasks import task_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -119,7 +120,7 @@ class Cache:
 
         ChronikClusters come first: without a server, the definition or rights one complaint is enough.
         """
-        async with asyncio.TaskGroup() as tasks:
+        async with task_group() as tasks:
             tasks.create_task(self.own.run(), name="watch kinds of templates")
             for first in (True, False):
                 found = [each for each in self._reflectors if (each.selector.kind is CLUSTER) == first]

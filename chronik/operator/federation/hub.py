@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
 from chronik.kube.reflector import KindSelector, Reflector, ReflectorOptions, Sink
 from chronik.manifest import FEDERATION, ClusterKey
 from chronik.operator.federation.reconcile import FederationTask
+from chronik.tasks import task_group
 
 if TYPE_CHECKING:
+    import asyncio
+
     from chronik.errors import ChronikError
     from chronik.kube import Listing, WatchEvent
     from chronik.manifest import Manifest
@@ -69,7 +71,7 @@ class Hub:
     async def _run(self) -> None:
         options = ReflectorOptions(_LONGEST_PAUSE, missing_pause=_MISSING_PAUSE, clock=self._tools.clock)
         self._federations.clear()
-        async with asyncio.TaskGroup() as tasks:
+        async with task_group() as tasks:
             self._running = tasks
             for namespace in dict.fromkeys(self._selection.namespaces) or (None,):
                 selector = KindSelector(FEDERATION, namespace, self._selection.selector, optional=True)

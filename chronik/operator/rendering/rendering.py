@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from chronik.offline import loading as offline
 from chronik.offline.template_sets import template_set
 from chronik.operator.rendering.feed import TemplateFeed, TemplatesFrom
 from chronik.operator.worker import RecentRenders
-from chronik.tasks import first_of
+from chronik.tasks import first_of, task_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +54,7 @@ class Rendering:
         if self.feed is None:
             await self.cache.run()
             return
-        async with asyncio.TaskGroup() as tasks:
+        async with task_group() as tasks:
             tasks.create_task(self.cache.run())
             tasks.create_task(self.feed.run())
 
