@@ -15,8 +15,21 @@ PHASES = ("Pending", "Running", "Finalizing", "Completed", "Failed", "Deleting")
 DONE = frozenset({"Completed", "Failed"})
 SCHEDULED_AT = "chronik.stream/scheduled-at"
 """The annotation that says which due time of its schedule a backup was made for."""
+IMPORTED = "chronik.stream/imported-from"
+"""The annotation of a backup of another Kubernetes: its id in the store, which was its uid there."""
 LEAVE_DATA = "chronik.stream/leave-data"
 """The annotation that lets a deleted backup go though its data cannot be deleted, with the value "true"."""
+
+
+def stored_id(backup: Manifest) -> str:
+    """Return the id under which a backup lies in its store."""
+    metadata = backup["metadata"]
+    return str((metadata.get("annotations") or {}).get(IMPORTED) or metadata["uid"])
+
+
+def is_being_imported(backup: Manifest) -> bool:
+    """Return whether a command is at work that makes a backup of another Kubernetes known: nothing is made for it."""
+    return IMPORTED in (backup["metadata"].get("annotations") or {}) and not status_of(backup).get("phase")
 
 
 def status_of(backup: Manifest) -> Mapping[str, Any]:

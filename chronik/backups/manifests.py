@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.sections.backup import archives
+from chronik.backups.document import stored_id
 from chronik.backups.parts import labels
 from chronik.manifest import BACKUP, CLUSTER, CLUSTER_LABEL
 from chronik.quantity import seconds_of
@@ -73,7 +74,7 @@ def dump_command(cluster: Cluster) -> tuple[str, ...]:
 
 def job(wanted: JobOf, render: Render) -> list[Manifest]:
     """Return a Job, and before it the ServiceAccount that it runs under."""
-    args = [*wanted.command, "--id", wanted.backup["metadata"]["uid"]]
+    args = [*wanted.command, "--id", stored_id(wanted.backup)]
     if wanted.command in _OF_DATABASE:
         args += ["--cluster", str(wanted.cluster.key)]
     if wanted.command == RECORD_COMMAND:
@@ -95,7 +96,8 @@ def job(wanted: JobOf, render: Render) -> list[Manifest]:
 class RestoreOf(NamedTuple):
     """The Job that restores a dump for a new cluster, of which `document` is the ChronikCluster.
 
-    `recorded` is the cluster that was backed up: where the dump lies is in its spec.
+    `recorded` is the cluster that was backed up: where the dump lies is in its spec. With a `target` a copy of the
+    server is recovered to that moment, or if it is `exact` not at all.
     """
 
     document: Manifest
@@ -104,6 +106,8 @@ class RestoreOf(NamedTuple):
     recorded: Cluster
     name: str
     image: str
+    target: str = ""
+    exact: bool = False
 
 
 def restore_job(wanted: RestoreOf, render: Render) -> list[Manifest]:
@@ -115,12 +119,13 @@ def restore_job(wanted: RestoreOf, render: Render) -> list[Manifest]:
     about, key = wanted.document["metadata"], wanted.cluster.key
     dump = wanted.backup["status"]["metastore"]
     # Of a copy of the server all of its log would be read, and the metastore be newer than the volumes.
-    moment = ["--target-time", dump["cutAt"]] if dump.get("method") == "Base" else []
+    moment = ["--target-time", wanted.target or dump["cutAt"]] if dump.get("method") == "Base" else []
+    moment += ["--exact"] if wanted.exact else []
     variables = {
         **_shared(wanted.backup, wanted.cluster, "restore"),
         "spec": {**wanted.cluster.spec, "backup": wanted.recorded.spec["backup"]},
         "labels": {**labels(wanted.backup, "restore"), CLUSTER_LABEL: key.name},
-        "owner": {"kind": CLUSTER.name, "name": about["name"], "uid": about["uid"]},
+        "owner": {"kind": CLUSTER.name, "name": about["name"], "uid": about.get("uid")},
         "name": wanted.name,
         "args": [*RESTORE_COMMAND, "--id", dump["object"].split("/")[-2], *moment],
         "image": wanted.image,
@@ -128,7 +133,7 @@ def restore_job(wanted: RestoreOf, render: Render) -> list[Manifest]:
         "record": "",
         "ttl": None,
         "seconds": RESTORE_SECONDS,
-        "owned": True,
+        "owned": "uid" in about,  # a document that no server has yet owns nothing
     }
     return [render(ACCOUNT_TEMPLATE, variables), render(JOB_TEMPLATE, variables)]
 

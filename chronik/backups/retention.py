@@ -37,7 +37,9 @@ def expired(schedule: BackupSchedule, backups: Sequence[Manifest], now: str) -> 
 def in_use(clusters: Iterable[Manifest]) -> frozenset[str]:
     """Return the uids of the backups that clusters are being made from: none of them may go meanwhile."""
     recoveries = ((each.get("status") or {}).get("recovery") or {} for each in clusters)
-    return frozenset(str(known["backupUID"]) for known in recoveries if known.get("backupUID") and not is_over(known))
+    fields = ("backupUID", "metastoreBackupUID")
+    used = (known.get(field) for known in recoveries if not is_over(known) for field in fields)
+    return frozenset(str(uid) for uid in used if uid)
 
 
 def next_expiry(schedule: BackupSchedule, backups: Sequence[Manifest], now: str) -> str:

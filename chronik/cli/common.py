@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
+    from chronik.federation.validation import ValidFederation
     from chronik.kube import Kube
     from chronik.manifest import Manifest, ObjectRef
     from chronik.offline.loading import Reader
@@ -116,11 +117,18 @@ class DocumentSource:
     domain: str
 
     def rendered(
-        self, namespace: str, fallback: str, *, read: Reader | None = None, quiet: bool = False
+        self,
+        namespace: str,
+        fallback: str,
+        *,
+        read: Reader | None = None,
+        quiet: bool = False,
+        federations: list[ValidFederation] | None = None,
     ) -> list[Rendered]:
         """Return each cluster with its manifests, and write warnings about documents to stderr, unless `quiet`.
 
-        `namespace` is what -n says, `fallback` is the context's. `read` reads what one name stands for.
+        `namespace` is what -n says, `fallback` is the context's. `read` reads what one name stands for. `federations`
+        gets those that there are; without it, one is an error.
 
         Raises:
             InputError: something cannot be read, parsed or rendered; nothing was sent yet.
@@ -136,6 +144,7 @@ class DocumentSource:
             domain=self.domain,
             note=(lambda _text: None) if quiet else show_note,
             read=read or read_argument,
+            federations=federations,
         )
         render = offline.renderer(self.templates)
         rendered = [(cluster, render(cluster)) for cluster in clusters]
@@ -184,11 +193,18 @@ report_option = click.option(
 
 
 def named_clusters(
-    names: Iterable[str], files: tuple[str, ...], *, recursive: bool, namespace: str, fallback: str
+    names: Iterable[str],
+    files: tuple[str, ...],
+    *,
+    recursive: bool,
+    namespace: str,
+    fallback: str,
+    federations: list[ValidFederation] | None = None,
 ) -> dict[ClusterKey, Cluster | None]:
     """Return which clusters a command is about: by name, or by file, and then with what the file says.
 
-    `namespace` is what -n says, `fallback` is the context's.
+    `namespace` is what -n says, `fallback` is the context's. `federations` gets those that there are; without it, one
+    is an error.
 
     Raises:
         InputError: a file cannot be read, or a document is not valid.
@@ -198,7 +214,12 @@ def named_clusters(
     from chronik.offline import loading as offline  # noqa: PLC0415  # a name needs no schema
 
     found, _ = offline.load_clusters(
-        files, recursive=recursive, namespace=namespace or None, fallback=fallback, note=show_note
+        files,
+        recursive=recursive,
+        namespace=namespace or None,
+        fallback=fallback,
+        note=show_note,
+        federations=federations,
     )
     return {cluster.key: cluster for cluster in found}
 

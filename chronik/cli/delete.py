@@ -26,6 +26,7 @@ from chronik.cli.common import (
     tell,
     timeout_option,
 )
+from chronik.cli.federation.members import DeleteFlags, Federated, federated_options
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import files_option, names_argument, print_data, recursive_option
 from chronik.cli.progress import Progress
@@ -57,21 +58,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
+    from chronik.federation.validation import ValidFederation
     from chronik.manifest import Manifest
 
 _ROUNDS = 5
 """How often to look again, if objects keep changing while they are deleted."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteFlags:
-    """How to delete; `wait` is how many seconds to wait until all is gone, None for not at all."""
-
-    yes: bool
-    dry_run: bool
-    wait: float | None
-    output: str
-    ignore_not_found: bool
 
 
 @click.command()
@@ -85,6 +76,7 @@ class DeleteFlags:
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until everything is gone.")
 @timeout_option
 @report_option
+@federated_options
 def delete(
     names: tuple[str, ...],
     files: tuple[str, ...],
@@ -96,12 +88,16 @@ def delete(
     wait: bool,
     timeout: float,
     output: str,
+    federated: Federated,
 ) -> int:
     """Delete clusters in reverse order; volumes as their retention says.
 
-    Volume claims stay, unless storage.retention.whenDeleted is Delete. Exits with 0 if all went well, 3 if there is no
-    such cluster (with --ignore-not-found that is no error) or the API server refused, 4 if volumes that are to stay
-    would go, 5 if only a part was deleted, 6 if something was still there in the end.
+    Volume claims stay, unless storage.retention.whenDeleted is Delete. Of a ChronikFederation the members' clusters are
+    let go or deleted, as its onDelete says; with --hub it is deleted in the hub, which does the same.
+
+    Exits with 0 if all went well, 3 if there is no such cluster (with --ignore-not-found that is no error) or the API
+    server refused, 4 if volumes that are to stay would go, 5 if only a part was deleted, 6 if something was still there
+    in the end.
     """
     if bool(names) == bool(files):
         raise click.UsageError("say which clusters: by name, or by file with -f")
@@ -111,16 +107,27 @@ def delete(
             "there is no terminal to ask on: confirm with --yes, or see what it would do with --dry-run"
         )
     shown: list[Deletion] = []
+    federations: list[ValidFederation] = []
 
     async def find(interruption: Interruption) -> int:
         async with connect(options) as kube:
             wanted = named_clusters(
-                names, files, recursive=recursive, namespace=options.namespace, fallback=kube.namespace
+                names,
+                files,
+                recursive=recursive,
+                namespace=options.namespace,
+                fallback=kube.namespace,
+                federations=federations,
             )
+            federated.check(federations, wanted)
             shown.extend(await interruption.until_asked(_looked(kube, wanted)))
         return 0
 
     code = run_async(find)
+    if federations and not code:
+        from chronik.cli.federation.delete import delete_federations  # noqa: PLC0415  # most documents are clusters
+
+        return delete_federations(federations, options, flags, federated)
     if code or not _confirmed(shown, flags):
         return code
     return run_async(lambda interruption: _run(shown, options, flags, interruption))

@@ -24,6 +24,7 @@ from chronik.cli.common import (
     tell,
     transition_error,
 )
+from chronik.cli.federation.members import Federated, federated_options
 from chronik.cli.main import print_data
 from chronik.cli.streams import look
 from chronik.errors import ChronikError, Forbidden, InvalidTransition, NamespaceMissing
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.cli.common import Rendered
     from chronik.cli.interrupt import Interruption
+    from chronik.federation.validation import ValidFederation
     from chronik.kube import ConnectOptions, Kube
     from chronik.manifest import ClusterKey
     from chronik.plan.live import LiveCluster
@@ -68,6 +70,7 @@ _NAMESPACE = Kind("v1", "Namespace", "namespaces", stage=-1, namespaced=False)
     help="Compare with the same documents as they were in a git revision: `origin/main`.",
 )
 @cluster_options
+@federated_options
 @click.option("--prune", is_flag=True, help="As `chronik apply --prune` would do.")
 @click.option("--force-conflicts", is_flag=True, help="As `chronik apply --force-conflicts` would do.")
 @click.option(
@@ -86,19 +89,22 @@ def diff(
     prune: bool,
     force_conflicts: bool,
     output: str,
+    federated: Federated,
 ) -> int:
     """Show what apply would change, field by field.
 
     Says who set a field, which pods would restart and why, and what would be deleted. Of a cluster that an operator
-    manages it shows what the operator will do once it gets the document. With --from or --from-rev two sets of
+    manages it shows what the operator will do once it gets the document. Of a ChronikFederation it shows what each
+    member would get, or with --hub what would change in the hub. With --from or --from-rev two sets of
     documents are compared, and no cluster is asked. Exits with 0 if there is nothing to change, 1 if there is, 2 if the
     input is invalid, 3 if the API server refused.
     """
     flags = _DiffFlags(prune, force_conflicts)
     if before or from_rev is not None:
         _check_offline(source, options, before, from_rev)
+        federated.check((), ())
         return _finish(_compared(source, options.namespace, _Before(before, from_rev), flags), output)
-    return _online(source, options, flags, output)
+    return _online(source, options, flags, output, federated)
 
 
 def _finish(cluster_diffs: Sequence[ClusterDiff], output: str) -> int:
@@ -199,21 +205,31 @@ def _deleted(key: ClusterKey, found: LiveCluster) -> ClusterDiff:
 # --- a live cluster ---------------------------------------------------------------------------------------------------
 
 
-def _online(source: DocumentSource, options: ConnectOptions, flags: _DiffFlags, output: str) -> int:
+def _online(
+    source: DocumentSource, options: ConnectOptions, flags: _DiffFlags, output: str, federated: Federated
+) -> int:
     from chronik.cli.interrupt import run_async  # noqa: PLC0415  # documents are compared without an event loop
 
     async def run(interruption: Interruption) -> int:
-        return _finish(await interruption.until_asked(_cluster_diffs(source, options, flags)), output)
+        return _finish(await interruption.until_asked(_cluster_diffs(source, options, flags, federated)), output)
 
     return run_async(run)
 
 
-async def _cluster_diffs(source: DocumentSource, options: ConnectOptions, flags: _DiffFlags) -> list[ClusterDiff]:
+async def _cluster_diffs(
+    source: DocumentSource, options: ConnectOptions, flags: _DiffFlags, federated: Federated
+) -> list[ClusterDiff]:
     from chronik.kube import connect  # noqa: PLC0415  # as above
     from chronik.tasks import side_by_side  # noqa: PLC0415
 
     async with connect(options) as kube:
-        rendered = source.rendered(options.namespace, kube.namespace)
+        federations: list[ValidFederation] = []
+        rendered = source.rendered(options.namespace, kube.namespace, federations=federations)
+        federated.check(federations, rendered)
+        if federations:
+            from chronik.cli.federation.apply import federation_diffs  # noqa: PLC0415  # most documents are clusters
+
+            return await federation_diffs(federations, kube, options, federated, force=flags.force)
         command = source.for_operator(options.namespace)
         cluster_diffs = await side_by_side(
             lambda each: _cluster_diff(kube, each, flags, (source, command)), rendered, CLUSTERS_AT_ONCE

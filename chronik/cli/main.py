@@ -198,6 +198,10 @@ LAZY_COMMANDS = {
         "chronik.cli.offline:explain",
         "Say what a field of the spec means, or with --of what set a field of a rendered object.",
     ),
+    "failover": (
+        "chronik.cli.mirrors.failover:failover",
+        "Stop the mirror of a source, so that its clients can move to the copy.",
+    ),
     "federation": ("chronik.cli.federation.status:federation", "Show how federations and their members are."),
     "install": ("chronik.cli.install:install", "Print the manifests of the operator itself."),
     "mirror-probe": (

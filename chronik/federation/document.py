@@ -34,37 +34,46 @@ assert FEDERATION_MANAGER != FIELD_MANAGER, "what the hub owns at a member is no
 
 
 class Address(NamedTuple):
-    """Where a member's ChronikCluster is. `secret` is empty where none is named: then only people get there."""
+    """Where a member's ChronikCluster is. `secret` is empty where none is named: then only people get there.
+
+    `local` is that it is in the hub's own Kubernetes cluster.
+    """
 
     secret: str
     key: str
     context: str
     namespace: str
     cluster: str
+    local: bool = False
 
     @property
     def place(self) -> ClusterKey:
         """Namespace and name there."""
         return ClusterKey(self.namespace, self.cluster)
 
-    def as_status(self) -> dict[str, str]:
+    def as_status(self) -> dict[str, str | bool]:
         """Return the address as the status has it, without what is empty."""
-        return {name: value for name, value in self._asdict().items() if value}
+        return {_STATUS_NAMES.get(name, name): value for name, value in self._asdict().items() if value}
 
     @classmethod
-    def of_status(cls, found: Mapping[str, str]) -> Address:
+    def of_status(cls, found: Mapping[str, Any]) -> Address:
         """Return the address that a status has."""
-        return cls(**{name: found.get(name, "") for name in cls._fields})
+        texts = {name: str(found.get(name, "")) for name in cls._fields if name != "local"}
+        return cls(**texts, local=bool(found.get("inCluster")))
+
+
+_STATUS_NAMES = {"local": "inCluster"}
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member; `overrides` is a merge patch on the template's spec."""
+    """A member; `overrides` is a merge patch on the template's spec. One that is `paused` is sent nothing."""
 
     name: str
     at: Address
     wave: int = 0
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +150,9 @@ def _member(raw: Mapping[str, Any], name: str, namespace: str) -> Member:
         context=raw.get("context", ""),
         namespace=raw.get("namespace") or namespace,
         cluster=raw.get("cluster") or name,
+        local=bool(raw.get("inCluster")),
     )
-    return Member(raw["name"], at, raw["wave"], raw.get("overrides") or {})
+    return Member(raw["name"], at, raw["wave"], raw.get("overrides") or {}, bool(raw.get("paused")))
 
 
 def _share(value: int | str, count: int, rounded: Any) -> int:

@@ -69,6 +69,8 @@ class MemberPlan:
     failure: Reason | None = None
     """Why it has failed, or cannot be gone on with."""
     removing: bool = False
+    held: bool = False
+    """Whether it is paused in the list: it is sent nothing, and nobody waits for it."""
 
     @property
     def busy(self) -> bool:
@@ -101,7 +103,12 @@ class FederationPlan:
 
     @property
     def complete(self) -> bool:
-        """Whether all members are through with what they should have."""
+        """Whether all members are through with what they should have, but for those that are held."""
+        return all(each.state == "through" or each.held for each in self.listed)
+
+    @property
+    def entire(self) -> bool:
+        """Whether all members are through, and none is held with something else."""
         return all(each.state == "through" for each in self.listed)
 
 
@@ -166,7 +173,7 @@ def plan_federation(
     )
     if paused:
         return replace(plan, members=tuple(replace(each, action="observe") for each in plan.members))
-    if plan.complete and not latched and not moving and (status.get("lastGood") or {}).get("revision") != plan.revision:
+    if plan.entire and not latched and not moving and (status.get("lastGood") or {}).get("revision") != plan.revision:
         plan = replace(plan, last_good={"revision": plan.revision, "spec": federation.content})
     return plan
 
@@ -244,22 +251,32 @@ def _rolled(
     federation: Federation, listed: list[_Looked], now: str, *, endless: bool, paused: bool
 ) -> tuple[list[MemberPlan], _Roll, int | None]:
     """Go through the members in order, and return how each is, and the wave that is open; None if none is."""
-    on_their_way = sum(each.is_on_its_way and not (each.begun and each.seen.blocked) for each in listed)
+    active = [each for each in listed if not each.member.paused]
+    on_their_way = sum(each.is_on_its_way and not (each.begun and each.seen.blocked) for each in active)
     roll = _Roll(
         slots=0 if paused else federation.rollout.max_concurrent - on_their_way,
-        bad=sum(each.begun and not each.progress.through and _is_bad(each) for each in listed),
+        bad=sum(each.begun and not each.progress.through and _is_bad(each) for each in active),
         budget=float("inf") if endless else federation.rollout.failure_budget,
         now=now,
     )
     planned = []
     open_wave: int | None = None
     for each in listed:
+        if each.member.paused:
+            planned.append(_held(each))
+            continue
         closed = open_wave is not None and each.member.wave > open_wave
         plan = _next(each, roll, closed=closed)
         planned.append(plan)
         if plan.state in {"under way", "pending"} and open_wave is None and not _is_passed(plan):
             open_wave = each.member.wave
     return planned, roll, open_wave
+
+
+def _held(each: _Looked) -> MemberPlan:
+    """Return how a member is that is paused in the list: it is looked at."""
+    through = each.begun and each.progress.through
+    return MemberPlan(each.progress, "through" if through else "pending", each.seen, held=True)
 
 
 def _is_bad(each: _Looked) -> bool:
@@ -301,13 +318,15 @@ def _begun(each: _Looked) -> MemberPlan:
 
 
 def _again_at(federation: Federation, planned: Iterable[MemberPlan], now: str) -> str:
-    """Return when a soak ends or a time is up, whichever comes first."""
+    """Return when a soak ends, a time is up or a member is to be counted as Ready, whichever comes first."""
     times = []
     for each in planned:
         progress = each.progress
         if not progress.target or progress.through:
             continue
         times.append(later(progress.started_at, federation.rollout.timeout))
+        if each.seen.ready and each.seen.revision == progress.target and not progress.ready_since:
+            times.append(later(now, 1))  # it had the change before: no news of it will come
         times += [later(progress.ready_since, federation.rollout.soak)] if progress.ready_since else []
     return min((each for each in times if each > now), default="")
 

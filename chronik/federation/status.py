@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from chronik.status.compute import Condition, Reason
 
 MEMBER_PHASES = (
-    *("Pending", "Updating", "Soaking", "Ready", "NotReady", "Failed", "Blocked", "Unreachable", "Removing"),
+    *("Pending", "Updating", "Soaking", "Ready", "NotReady", "Failed", "Blocked", "Unreachable", "Paused", "Removing"),
 )
 PHASES = (*("Pending", "Progressing", "Complete", "Halted", "Reverting", "Reverted", "Paused", "Invalid", "Deleting"),)
 CONFLICT = "MemberConflict"
@@ -38,7 +38,7 @@ def member_phase(plan: MemberPlan) -> str:
         return "Failed"
     if plan.state == "under way":
         return "Soaking" if plan.progress.ready_since else "Updating"
-    return "Pending"
+    return "Paused" if plan.held else "Pending"
 
 
 def derive(
@@ -139,6 +139,8 @@ def _reason(plan: MemberPlan) -> tuple[str, str]:
         return plan.seen.blocked
     if plan.state == "through" and plan.seen.ready:
         return "", ""
+    if plan.state == "pending" and plan.held:
+        return "Paused", "it is paused in the list of members, and keeps what it has"
     if plan.state == "pending" and not plan.removing:
         return "WaitingForTurn", "others come first"
     if plan.progress.ready_since and plan.state == "under way":
@@ -151,7 +153,7 @@ def _conditions(plan: FederationPlan, phase: str, ready: int) -> list[Condition]
     away = [each for each in members if each.seen.looked and not each.seen.reachable]
     blocked = [each for each in members if member_phase(each) == "Blocked"]
     failed = [each for each in members if each.state == "failed"]
-    everybody = plan.complete and ready == len(members) and not plan.reverting
+    everybody = plan.entire and ready == len(members) and not plan.reverting
     message = f"{ready} of {counted(len(members), 'member')} ready"
     told = [
         condition("Ready", met=everybody, reason="AllMembersReady" if everybody else phase, message=message),
@@ -179,7 +181,9 @@ def _conditions(plan: FederationPlan, phase: str, ready: int) -> list[Condition]
 
 def _on_their_way(plan: FederationPlan) -> str:
     names = [each.progress.name for each in plan.listed if each.state == "under way"]
-    return f"under way: {listed(names)}" if names else ""
+    held = [each.progress.name for each in plan.listed if member_phase(each) == "Paused"]
+    told = (("under way", names), ("paused", held))
+    return "; ".join(f"{word}: {listed(found)}" for word, found in told if found)
 
 
 def _stalled(plan: FederationPlan, phase: str, causes: list[MemberPlan]) -> Condition:

@@ -36,10 +36,11 @@ NOT_TAKEN = Problem(
 
 
 class ValidFederation(NamedTuple):
-    """A federation, and the cluster of each member by its name."""
+    """A federation, the cluster of each member by its name, and its document as it was written, with its namespace."""
 
     federation: Federation
     clusters: dict[str, Cluster]
+    document: Mapping[str, Any]
 
 
 def check_federation(
@@ -78,7 +79,8 @@ def check_federation(
     problems += tuple(_worded(problem, names, len(federation.members)) for problem, names in found.items())
     if any(problem.severity == "error" for problem in problems):
         return None, problems
-    return ValidFederation(federation, made), problems
+    written = {**raw, "metadata": {**raw["metadata"], "namespace": federation.namespace}}
+    return ValidFederation(federation, made, written), problems
 
 
 def documents(federation: Federation) -> dict[str, dict[str, Any]]:
@@ -103,11 +105,12 @@ def _reserved(federation: Federation) -> list[Problem]:
 
 def _same_place(federation: Federation) -> list[Problem]:
     """Return which members are one ChronikCluster once the defaults of namespace and name are known."""
-    first: dict[tuple[str, ...], str] = {}
+    first: dict[tuple[object, ...], str] = {}
     problems = []
     for index, member in enumerate(federation.members):
         at = member.at
-        place = (at.secret, at.context, at.namespace, at.cluster)
+        named = at.secret or at.context or at.local
+        place = (at.secret, at.context if named else member.name, at.local, at.namespace, at.cluster)
         if place in first:
             message = f"{member.name} is the same ChronikCluster as {first[place]}: {at.place} by the same kubeconfig"
             hint = "Give one of them a kubeconfig or a context of its own, or another namespace or cluster."

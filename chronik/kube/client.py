@@ -26,11 +26,12 @@ from chronik.kube.requests import (
     list_request,
     merge_request,
     openapi_request,
+    pod_request,
     query,
     secrets_of,
     watch_request,
 )
-from chronik.manifest import FIELD_MANAGER, KINDS, OTHER_KINDS, Kind, Manifest, ObjectRef
+from chronik.manifest import FIELD_MANAGER, KINDS, OTHER_KINDS, POD, Kind, Manifest, ObjectRef
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -111,6 +112,11 @@ class ApiKube:
             token = following
             if not token:
                 return Listing(items, version)
+
+    async def ask_pod(self, pod: ObjectRef, port: int, path: str) -> Any:
+        """Return the JSON that a pod answers a GET with."""
+        info = replace(self._object("get", POD, pod.namespace, f"{pod.name}:{port}"), subresource="proxy")
+        return await self._transport.send(pod_request(info, path))
 
     async def apply(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from chronik.clock import Clock
 from chronik.kube.retry import RetryPolicy
@@ -132,6 +132,12 @@ class Kube(Protocol):
 
         `keep` is called with each object as its page arrives, and what it returns is listed instead: so a large
         collection need never be in memory as a whole.
+        """
+
+    async def ask_pod(self, pod: ObjectRef, port: int, path: str) -> Any:
+        """Return the JSON that a pod answers a GET with; the API server asks it. It takes the right to get pods/proxy.
+
+        What keeps the API server from reaching the pod is tried again like its own failures: bound it in time.
         """
 
     async def apply(

@@ -66,6 +66,11 @@ def openapi_request(info: RequestInfo) -> Request:
     return Request(info, "GET", f"/openapi/v3{url_path(info)}")
 
 
+def pod_request(info: RequestInfo, path: str) -> Request:
+    """Have the API server ask a pod; `path` begins with a slash."""
+    return Request(info, "GET", url_path(info) + path)
+
+
 def list_request(info: RequestInfo, *, selectors: Query, limit: int, token: str) -> Request:
     """Ask for a collection, or one page of it; a limit of 0 means all."""
     return Request(info, "GET", url_path(info), (*selectors, *query(limit=limit), *query(**{"continue": token})))

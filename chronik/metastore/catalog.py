@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.metastore.archive import Archive, parse_lsn
 from chronik.metastore.dump import check_dump, count_rows, key_of, plain_dump
-from chronik.metastore.errors import BackupDamaged
+from chronik.metastore.errors import BackupDamaged, BackupError, BackupNotFound
 from chronik.metastore.manifest import DUMP, MANIFEST, Manifest
 from chronik.metastore.restore import load_dump, mark
 from chronik.metastore.runs import RECORD, WAL_FOLDER, find_manifest, get_manifest
@@ -34,6 +34,8 @@ class Entry:
     problem: str
     started_at: str
     leftovers: dict[str, int]
+    name: str = ""
+    """Namespace and name of the ChronikBackup that it was, if it is described."""
 
     def as_json(self) -> dict[str, Any]:
         """Return it as programs read it."""
@@ -50,6 +52,7 @@ class Entry:
                 "server": self.manifest.server,
                 "encrypted": self.manifest.encryption is not None,
             }
+        known |= {"backup": self.name} if self.name else {}
         return known | {"leftovers": [{"name": name, "bytes": size} for name, size in sorted(self.leftovers.items())]}
 
 
@@ -76,7 +79,16 @@ def _entry(store: Store, folder: str, unfinished: dict[str, int]) -> Entry:
         problem = f"gone from the store: {', '.join(missing)}" if missing else ""
     leftovers = {name: size for name, size in there.items() if name not in named}
     started = manifest.started_at if manifest else _began(store, leftovers)
-    return Entry(folder, manifest, problem, started, leftovers)
+    name = _name(store, folder) if f"{folder}/{RECORD}" in there else ""
+    return Entry(folder, manifest, problem, started, leftovers, name)
+
+
+def _name(store: Store, folder: str) -> str:
+    """Return what a described backup was called where it was made: its namespace and name."""
+    with suppress(ValueError, KeyError, TypeError, BackupNotFound):
+        metadata = json.loads(b"".join(store.read(f"{folder}/{RECORD}")))["metadata"]
+        return f"{metadata['namespace']}/{metadata['name']}"
+    return ""
 
 
 def _began(store: Store, names: dict[str, int]) -> str:
@@ -87,6 +99,81 @@ def _began(store: Store, names: dict[str, int]) -> str:
             with suppress(ValueError, KeyError, TypeError):
                 times.append(json.loads(b"".join(store.read(name)))["startedAt"])
     return max(times)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A backup of a store, with the description beside it. `problem` is why a cluster cannot be made from it.
+
+    `namespace` and `name` are what it was called where it was made; empty if that is not known.
+    """
+
+    id: str
+    namespace: str
+    name: str
+    description: Any
+    problem: BackupError | None
+
+    def checked(self) -> Any:
+        """Return the description.
+
+        Raises:
+            BackupError: the backup is not whole, or is not described.
+        """
+        if self.problem is not None:
+            raise self.problem
+        return self.description
+
+
+def list_described(store: Store) -> list[Described]:
+    """Return the backups that a store holds, by id, each with its description, if it has one."""
+    return [_described(store, folder) for folder in store.folders() if folder != WAL_FOLDER]
+
+
+def _described(store: Store, folder: str) -> Described:
+    description: Any = None
+    namespace = name = ""
+    problem: BackupError | None = None
+    try:
+        description = json.loads(b"".join(store.read(f"{folder}/{RECORD}")))
+        namespace, name = str(description["metadata"]["namespace"]), str(description["metadata"]["name"])
+        _check_parts(store, folder, description)
+    except BackupNotFound as error:
+        problem = error if description is not None else _undescribed(store, folder)
+    except BackupError as error:
+        problem = error
+    except (ValueError, KeyError, TypeError) as error:
+        problem = BackupDamaged(f"this describes no backup: {error}", subject=f"{store.url}/{folder}/{RECORD}")
+    return Described(folder, namespace, name, description, problem)
+
+
+def _undescribed(store: Store, folder: str) -> BackupError:
+    """Return why there is no description: a run that did not end has none, nor has a backup made by hand."""
+    try:
+        get_manifest(store, folder)
+    except BackupError as error:
+        return error
+    hint = f"Its metastore can be restored alone: chronik restore metastore --id {folder}."
+    message = f"there is no {RECORD} beside it, which says what belongs to it"
+    return BackupNotFound(message, subject=f"{store.url}/{folder}", hint=hint)
+
+
+def _check_parts(store: Store, folder: str, description: Any) -> None:
+    """Hold what lies in a folder to the manifest, by sizes, and the description to it.
+
+    Raises:
+        BackupError: something is missing, or does not fit.
+    """
+    manifest, there = get_manifest(store, folder), store.names(f"{folder}/")
+    for file in manifest.files:
+        size = there.get(f"{folder}/{file.name}")
+        if size != file.bytes:
+            what = "is gone" if size is None else f"has {size:,} bytes instead of {file.bytes:,}"
+            raise BackupDamaged(f"{file.name} {what}", subject=f"{store.url}/{folder}")
+    sums = {file.sha256 for file in manifest.files}
+    if description["status"]["metastore"]["sha256"] not in sums:
+        message = f"{RECORD} describes another dump than the one that is there"
+        raise BackupDamaged(message, subject=f"{store.url}/{folder}")
 
 
 def verify_backup(store: Store, identity: str, keys: Sequence[Key]) -> Manifest:

@@ -45,6 +45,10 @@ _CATCH_UP = 10.0
 _SLOT = """SELECT coalesce(restart_lsn::text, ''), wal_status
     FROM pg_catalog.pg_replication_slots WHERE slot_name = {slot};"""
 _NEW_SLOT = "SELECT lsn FROM pg_catalog.pg_create_physical_replication_slot({slot}, true);"
+_READER = """SELECT coalesce((SELECT pg_catalog.min(pid) FROM pg_catalog.pg_stat_replication
+        WHERE application_name = pg_catalog.left({name}, 63)), active_pid, 0)
+    FROM pg_catalog.pg_replication_slots WHERE slot_name = {slot};"""
+"""A receiver reads without its slot, which it moves on by itself: so the slot does not say that it is in use."""
 _DROP_SLOT = "SELECT pg_catalog.pg_drop_replication_slot({slot});"
 _MOVE_SLOT = "SELECT end_lsn FROM pg_catalog.pg_replication_slot_advance({slot}, {position});"
 _POSITION = """SELECT pg_catalog.pg_current_wal_flush_lsn(), pg_catalog.to_char(
@@ -124,6 +128,32 @@ class Receiver:
                 return
 
 
+def drop_slot(environment: Mapping[str, str], slot: str, seconds: float, context: Context) -> bool:
+    """Drop a replication slot, and return whether there was one; one that is read is waited for, so many seconds.
+
+    Raises:
+        BackupInterrupted: it still is read then.
+        BackupError: the server refuses.
+    """
+    until = time.monotonic() + seconds
+    with Session(environment) as session:
+        while rows := session.ask(_READER.format(slot=quoted(slot), name=quoted(_name_of(slot)))):
+            if rows[0][0] == "0":
+                session.ask(_DROP_SLOT.format(slot=quoted(slot)))
+                return True
+            if time.monotonic() >= until:
+                hint = "Stop what reads it: `chronik backup receive`, or the Deployment of a cluster's archive."
+                raise BackupInterrupted(f"process {rows[0][0]} of the server still reads it", subject=slot, hint=hint)
+            context.tell(f"{slot} is still read; waiting")
+            time.sleep(min(1.0, seconds))
+    return False
+
+
+def _name_of(slot: str) -> str:
+    """Return the name that the receiver of a slot gives itself at the server."""
+    return f"chronik-{slot}"
+
+
 class _Stream:
     """One stretch of receiving: from the slot's position until something goes away."""
 
@@ -134,7 +164,7 @@ class _Stream:
         self._position = 0
         self._timeline = server.timeline
         self._sent = ("", b"")
-        self.name = f"chronik-{receiver.slot}"
+        self.name = _name_of(receiver.slot)
 
     def open(self) -> None:
         """Make the slot, if there is none, and have pg_receivewal begin at what the store lacks."""

@@ -91,12 +91,12 @@ async def finalize(document: Manifest, context: ReconcileContext) -> ReconcileRe
     if FINALIZER not in (document["metadata"].get("finalizers") or ()):
         return ReconcileResult("deleted", phase="Deleting")
     if status_of(document).get("phase") != "Deleting":
-        await _write_if_possible(document, deleting(status_of(document), context.now(), _generation(document)), context)
+        await write_if_possible(document, deleting(status_of(document), context.now(), _generation(document)), context)
     try:
         report = await _cleared(document, context)
     except ChronikError as error:
         failure = describe_error(error)
-        await _write_if_possible(
+        await write_if_possible(
             document, deleting(status_of(document), context.now(), _generation(document), failure), context
         )
         context.announce(document, Announcement("Warning", *failure))
@@ -106,7 +106,7 @@ async def finalize(document: Manifest, context: ReconcileContext) -> ReconcileRe
     return ReconcileResult("deleted", phase="Deleting", report=report)
 
 
-async def _write_if_possible(document: Manifest, status: Mapping[str, Any], context: ReconcileContext) -> None:
+async def write_if_possible(document: Manifest, status: Mapping[str, Any], context: ReconcileContext) -> None:
     """Write a status if possible: a document that the server accepts no apply for any more has to go, too."""
     try:
         await write_status(document, status, context)

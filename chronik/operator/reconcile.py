@@ -14,6 +14,7 @@ from chronik.backups.times import later
 from chronik.errors import RenderError
 from chronik.manifest import is_paused
 from chronik.operator import lifecycle
+from chronik.operator.backups.archive import end_archive, end_with_cluster
 from chronik.operator.backups.tend import tend_backups
 from chronik.operator.context import ReconcileResult, status_of
 from chronik.operator.convergence import Desired, converge_cluster, first_digests
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from chronik.backups.cluster import Backups
     from chronik.manifest import ClusterKey, Manifest
+    from chronik.operator.backups.archive import ArchiveEnd
     from chronik.operator.context import ReconcileContext
     from chronik.operator.convergence import Converged
     from chronik.operator.membership.members import Membership
@@ -57,7 +59,7 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
     if document is None:
         return lifecycle.forget(key, context)
     if lifecycle.is_deleting(document):
-        return await lifecycle.finalize(document, context)
+        return await end_with_cluster(document, context) or await lifecycle.finalize(document, context)
 
     # 2. Validate (no client): schema and rules, as `chronik validate` does.
     validated = context.validator.validate(document, stored=True)
@@ -79,26 +81,27 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
     recovery = await recover(desired, context)
     if recovery.held is not None:
         return recovery.held
+    desired, ended = await end_archive(desired, context)
     converged = await converge_cluster(desired, context)
     if converged.report.interrupted:  # the next pass, ours or another leader's, finds out how far this one came
         return ReconcileResult("waiting", report=converged.report, wrote=bool(converged.report.written))
 
     # 5. Status (client): one write, if it says anything new. What schedules want comes first, if there are any.
     backups = await tend_backups(cluster, document, context)
-    return await _update_status(desired, converged, group, (recovery, backups), validated.problems, context)
+    return await _update_status(desired, converged, group, (recovery, backups, ended), validated.problems, context)
 
 
 async def _update_status(
     desired: Desired,
     converged: Converged,
     group: Membership,
-    kept: tuple[Recovery, Backups],
+    kept: tuple[Recovery, Backups, ArchiveEnd],
     problems: Sequence[Problem],
     context: ReconcileContext,
 ) -> ReconcileResult:
     """Derive the status from what is there now, write it, record Events, and return how the pass ended."""
     document, report = desired.document, converged.report
-    recovery, backups = kept
+    recovery, backups, ended = kept
     extra = _about_templates(desired, converged, context)
     assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused, extra=extra)
     if converged.unread and assessment.failure is None and assessment.waiting is None:
@@ -112,7 +115,7 @@ async def _update_status(
         assessment = replace(assessment, conditions=(*assessment.conditions, *told))
         assessment = with_rollout(assessment, converged.rollout.failure, converged.rollout.waiting)
     observation = _observation(desired, converged, assessment, context)
-    for name, each in (("recovery", recovery), ("backup", backups)):
+    for name, each in (("recovery", recovery), ("backup", backups), ("archive", ended)):
         if each.conditions or each.status:
             details = {**observation.details, **({name: each.status} if each.status else {})}
             observation = replace(observation, extra=(*observation.extra, *each.conditions), details=details)
@@ -124,7 +127,7 @@ async def _update_status(
     result = _result(converged, assessment, status, paused=desired.paused)
     missing = missing_pods(converged.live.objects)
     backup_again = later(context.now(), _BACKUP_AGAIN) if backups.failed else backups.again_at
-    again = (backup_again, recovery.again_at, pending.again_at)
+    again = (backup_again, recovery.again_at, pending.again_at, ended.again_at)
     times = (*again, converged.rollout.again_at if converged.rollout else "")
     again_at = min(filter(None, times), default="")
     rollout = (status.get("rollout") or {}).get("phase", "")

@@ -198,14 +198,20 @@ class Workers:
         elif outcome.phase:
             self.metrics.rollout(key, outcome.rollout)
             self.metrics.restart_pending(key, self._since(key, "RestartPending") if outcome.pending else None)
+            self.metrics.not_archiving(key, self._since(key, "Archiving", "False"))
             stands = outcome.pending or outcome.rollout == "Paused"
             self.metrics.cluster(key, outcome.phase, None if stands else self._since(key))
 
-    def _since(self, key: ClusterKey, kind: str = "Ready") -> float | None:
-        """Return since when a condition is as it is, in seconds since 1970: our own restart changes nothing."""
+    def _since(self, key: ClusterKey, kind: str = "Ready", status: str = "") -> float | None:
+        """Return since when a condition is as it is, in seconds since 1970: our own restart changes nothing.
+
+        With `status` only if it is that.
+        """
         document = self.context.cache.cluster(key) or {}
         conditions = (document.get("status") or {}).get("conditions") or ()
-        times = [each["lastTransitionTime"] for each in conditions if each["type"] == kind]
+        times = [
+            each["lastTransitionTime"] for each in conditions if each["type"] == kind and status in {"", each["status"]}
+        ]
         with suppress(ValueError, OverflowError):  # others can write there what no clock shows
             return datetime.fromisoformat(times[0]).timestamp() if times else None
         return None

@@ -146,7 +146,7 @@ class Skip(Action):
 class Deferred(Action):
     """Part of the object stays as it is, though something else is wanted; the rest goes on. `hint`: what to do."""
 
-    code: Literal["StorageNotExpandable", "StorageShrink", "RestartPending"]
+    code: Literal["StorageNotExpandable", "StorageShrink", "RestartPending", "MemberPaused"]
     hint: str
 
 

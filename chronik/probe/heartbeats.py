@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from chronik.errors import InputError
 from chronik.probe.measure import heartbeat_topic
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from aiokafka import AIOKafkaConsumer
 
+    from chronik.probe.brokers import Brokers
     from chronik.probe.measure import Measure
 
 _log = logging.getLogger("chronik.probe")
@@ -24,15 +25,6 @@ _CONNECT = 3.0
 """Seconds that a connection may take."""
 _BACK = 10
 """Records before the end that are read first: the last ones may be marks of transactions, or compacted away."""
-
-
-class Brokers(NamedTuple):
-    """How this cluster is reached; with `ca_file` over TLS, and with the other two as somebody."""
-
-    servers: tuple[str, ...]
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
 
 
 async def follow(measure: Measure, brokers: Brokers, pause: float = _PAUSE) -> None:
@@ -58,22 +50,13 @@ async def follow(measure: Measure, brokers: Brokers, pause: float = _PAUSE) -> N
 async def _read(measure: Measure, brokers: Brokers, pause: float) -> None:
     """Read until something goes wrong. Files of certificates are read anew with each connection."""
     from aiokafka import AIOKafkaConsumer  # noqa: PLC0415  # an extra
-    from aiokafka.helpers import create_ssl_context  # noqa: PLC0415
 
-    tls = brokers.ca_file != ""
-    context = (
-        create_ssl_context(cafile=brokers.ca_file, certfile=brokers.cert_file or None, keyfile=brokers.key_file or None)
-        if tls
-        else None
-    )
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=list(brokers.servers),
         client_id=f"chronik-mirror-probe-{measure.source}",
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",  # for a topic that was made anew, and is shorter than before
-        security_protocol="SSL" if tls else "PLAINTEXT",
-        ssl_context=context,
+        **brokers.options(),
     )
     try:
         await consumer.start()
@@ -111,7 +94,7 @@ async def try_source(measure: Measure, servers: Iterable[str], pause: float = _P
     addresses = [_address(server) for server in servers]
     while True:
         tries = await asyncio.gather(*(_connects(host, port) for host, port in addresses))
-        measure.reachable = any(tries)
+        measure.tried(reachable=any(tries))
         await asyncio.sleep(pause)
 
 

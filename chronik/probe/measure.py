@@ -14,6 +14,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from chronik.api.replication.copies import CopyState
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -37,17 +39,25 @@ def heartbeat_time(value: bytes | None) -> float | None:
 class Measure:
     """What is known of one mirror. `max_lag` is in seconds, None if it has no heartbeats to be measured by.
 
-    `now` is wall-clock time in seconds since 1970; `began` is when the probe started.
+    `target` is the name of the cluster that is copied to. `now` is wall-clock time in seconds since 1970; `began` is
+    when the probe started.
     """
 
     source: str
     max_lag: float | None
     now: Callable[[], float]
+    target: str = ""
     began: float = field(init=False)
     newest: float | None = None
     reachable: bool = False
+    seen: float | None = None
+    """When the source was last seen."""
     trouble: str = ""
     """Why nothing can be read here, if so."""
+    missing: tuple[str, ...] | None = None
+    untranslated: tuple[str, ...] | None = None
+    unknown: str = ""
+    """Why those two are not known, or no longer."""
 
     def __post_init__(self) -> None:
         self.began = self.now()
@@ -57,6 +67,30 @@ class Measure:
         time = heartbeat_time(value)
         if time is not None:
             self.newest = max(time, self.newest or time)
+
+    def tried(self, *, reachable: bool) -> None:
+        """Note whether a broker of the source has just taken a connection."""
+        self.reachable = reachable
+        if reachable:
+            self.seen = self.now()
+
+    def compared(self, missing: tuple[str, ...], untranslated: tuple[str, ...]) -> None:
+        """Note which partitions and which consumer groups of the source are not here."""
+        self.missing, self.untranslated, self.unknown = missing, untranslated, ""
+
+    def state(self) -> CopyState:
+        """Return what is known of the copy. What was missing when the source was last seen, still is."""
+        gap = None
+        if not self.reachable and self.seen is not None and self.newest is not None:
+            gap = max(0.0, self.seen - self.newest)
+        return CopyState(
+            reachable=self.reachable,
+            lag=None if self.newest is None else self.lag,
+            gap=gap,
+            missing=self.missing,
+            untranslated=self.untranslated,
+            trouble=self.unknown,
+        )
 
     @property
     def lag(self) -> float | None:

@@ -38,22 +38,36 @@ class Lag:
                 "Whether a broker of the source takes connections: 1 or 0.",
                 float(measure.reachable),
             ),
+            "chronik_replication_missing_partitions": (
+                "Partitions of the source that are not here.",
+                None if measure.missing is None else float(len(measure.missing)),
+            ),
+            "chronik_replication_untranslated_groups": (
+                "Consumer groups of the source with a place that has not been translated.",
+                None if measure.untranslated is None else float(len(measure.untranslated)),
+            ),
         }
         for name, (text, value) in values.items():
-            family = GaugeMetricFamily(name, text, labels=["source"])
+            family = GaugeMetricFamily(name, text, labels=["source", "target"])
             if value is not None:
-                family.add_metric([measure.source], value)
+                family.add_metric([measure.source, measure.target], value)
             yield family
 
 
 def application(measure: Measure) -> web.Application:
-    """Return the answers: /healthz, /started, /readyz for the lag, /source for the source's brokers, and /metrics."""
+    """Return the answers.
+
+    /healthz, /started, /readyz for the lag, /source for the source's brokers, /state for all of it, and /metrics.
+    """
     registry = CollectorRegistry()
     registry.register(Lag(measure))
 
     async def metrics(request: web.Request) -> web.Response:
         encoder, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encoder(registry), headers={"Content-Type": content_type})
+
+    async def state(_: web.Request) -> web.Response:
+        return web.json_response(measure.state().as_data())
 
     app = web.Application()
     app.add_routes(
@@ -62,6 +76,7 @@ def application(measure: Measure) -> web.Application:
             web.get("/started", _answering(measure.not_started)),
             web.get("/readyz", _answering(measure.not_ready)),
             web.get("/source", _answering(measure.unreachable)),
+            web.get("/state", state),
             web.get("/metrics", metrics),
         ]
     )

@@ -96,6 +96,8 @@ COMPONENT_TEMPLATES = (
 MIRROR_CONFIG_TEMPLATE = "mirrorconfigmap.yaml.j2"
 MIRROR_TEMPLATES = ("serviceaccount.yaml.j2", "mirrordeployment.yaml.j2", "poddisruptionbudget.yaml.j2")
 """Each runs once for each source of `spec.replication`."""
+MIRROR_MONITOR_TEMPLATE = "mirrorpodmonitor.yaml.j2"
+"""Runs for each source, too, if `spec.monitoring` asks for PodMonitors."""
 RECEIVER_TEMPLATES = ("serviceaccount.yaml.j2", "backup-receiver.yaml.j2")
 """Each runs once, with `spec.backup.metastore.archive`."""
 
@@ -200,11 +202,12 @@ def _mirror_manifests(
     shared: dict[str, Any], mirror: Mirror, templates: Templates, patched: Callable[[Manifest], Manifest]
 ) -> Iterator[tuple[str, Manifest]]:
     cluster = shared["cluster"]
+    pod = pod_settings(cluster, mirror.name)
     variables = {
         **shared,
         "component": mirror,
         "mirror": mirror,
-        "pod": pod_settings(cluster, mirror.name),
+        "pod": {**pod, "resources": None} if mirror.resources else pod,  # the source's own win over all mirrors'
         "name": workload_name(cluster.name, mirror.name),
         "labels": _labels(cluster, mirror.name),
         "selector": _selector(cluster, mirror.name),
@@ -212,7 +215,8 @@ def _mirror_manifests(
     config_map = patched(render_one(templates, MIRROR_CONFIG_TEMPLATE, variables))
     variables |= _named_for_content(config_map, config_map, variables["name"])
     yield MIRROR_CONFIG_TEMPLATE, config_map
-    for template in MIRROR_TEMPLATES:
+    monitors = _enabled(cluster.spec["monitoring"]["podMonitor"])
+    for template in (*MIRROR_TEMPLATES, *([MIRROR_MONITOR_TEMPLATE] if monitors else [])):
         yield template, patched(render_one(templates, template, variables))
 
 

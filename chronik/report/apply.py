@@ -51,7 +51,8 @@ def as_text(results: Sequence[ClusterResult], *, width: int | None, color: bool,
     page = Page(width, color=color)
     for cluster_result in results:
         if _one_cause(cluster_result.report) is None:
-            _table(page, [each for each in object_results(cluster_result.report) if each.outcome not in LEFT_ALONE])
+            shown = [each for each in object_results(cluster_result.report) if each.outcome not in LEFT_ALONE]
+            _table(page, shown, f"{cluster_result.member}: " if cluster_result.member else "")
         if cluster_result.error is None:
             page.hanging(_summary(cluster_result, dry_run))
     return page.text
@@ -64,17 +65,17 @@ def _one_cause(report: Report) -> ChronikError | None:
     return report.failed[0].error if alike else None
 
 
-def _table(page: Page, shown: Sequence[ObjectResult]) -> None:
+def _table(page: Page, shown: Sequence[ObjectResult], whose: str = "") -> None:
     """Write a line per object in columns, or two per object where there is no room for columns."""
-    names = max((cells(visible(str(each.ref))) for each in shown), default=0)
+    names = max((cells(visible(f"{whose}{each.ref}")) for each in shown), default=0)
     words = max((len(_word(each.outcome)) for each in shown), default=0)
     columns = page.width is None or names + words + _ROOM_FOR_REASONS <= page.width
     for object_result in shown:
-        lead = page.styled(str(object_result.ref))
+        lead = page.styled(f"{whose}{object_result.ref}")
         if columns:
             lead.pad_right(names + 2 - lead.cell_len)
         else:
-            page.hanging(str(object_result.ref))
+            page.hanging(f"{whose}{object_result.ref}")
             lead = page.styled("  ")
         word = page.styled((_word(object_result.outcome), _OUTCOME_COLOURS.get(object_result.outcome, "")))
         word.pad_right(words + 2 - len(word))
@@ -124,9 +125,11 @@ def owned_by(owner: FieldOwner) -> str:
 
 def _summary(cluster_result: ClusterResult, dry_run: DryRun) -> str:
     if cluster_result.report.interrupted and not cluster_result.report.results:
-        return f"{cluster_result.key}: interrupted before anything was sent"
+        return f"{cluster_result.title}: interrupted before anything was sent"
     number = ", ".join(f"{count} {_word(outcome)}" for outcome, count in counts(cluster_result.report).items())
-    begun = f"{cluster_result.key}: interrupted: " if cluster_result.report.interrupted else f"{cluster_result.key}: "
+    begun = (
+        f"{cluster_result.title}: interrupted: " if cluster_result.report.interrupted else f"{cluster_result.title}: "
+    )
     return f"{begun}{number} in {cluster_result.seconds:.1f} s{_DRY[dry_run]}"
 
 
@@ -146,16 +149,17 @@ def troubles_text(results: Sequence[ClusterResult], *, width: int | None, color:
     page = Page(width, color=color)
     for cluster_result in results:
         if cluster_result.error is not None:
-            page.labelled("error", RED, f"{cluster_result.key}: {cluster_result.error}")
+            page.labelled("error", RED, f"{cluster_result.title}: {cluster_result.error}")
         cause = _one_cause(cluster_result.report)
         if cause is not None:
-            page.labelled("error", RED, f"{cluster_result.key}: {cause.message}\n{cause.hint}".rstrip())
+            page.labelled("error", RED, f"{cluster_result.title}: {cause.message}\n{cause.hint}".rstrip())
         else:
             _write_troubles(page, cluster_result)
     return page.text
 
 
 def _write_troubles(page: Page, cluster_result: ClusterResult) -> None:
+    whose = f"{cluster_result.member}: " if cluster_result.member else ""
     found: dict[_Trouble, list[str]] = {}
     for result in cluster_result.report.results:
         for trouble, subject in _troubles(result):
@@ -163,7 +167,7 @@ def _write_troubles(page: Page, cluster_result: ClusterResult) -> None:
     for trouble, subjects in found.items():
         subject = listed(dict.fromkeys(subjects))
         colour = RED if trouble.label == "error" else CYAN
-        page.labelled(trouble.label, colour, f"{subject}: {trouble.message}")
+        page.labelled(trouble.label, colour, f"{whose}{subject}: {trouble.message}")
         if trouble.hint:
             page.paragraph(trouble.hint, "  ")
 
@@ -197,7 +201,7 @@ def ready_text(results: Sequence[ClusterResult], *, width: int | None, color: bo
     page = Page(width, color=color)
     for cluster_result in results:
         if cluster_result.unready == ():
-            page.hanging(f"{cluster_result.key}: ready after {cluster_result.waited:.1f} s", colour=GREEN)
+            page.hanging(f"{cluster_result.title}: ready after {cluster_result.waited:.1f} s", colour=GREEN)
     return page.text
 
 

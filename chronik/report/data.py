@@ -3,6 +3,7 @@
     {"clusters": [{
         "namespace", "name", "ok", "dryRun": "none" | "client" | "server", "interrupted", "seconds",
         "operator": whether one manages the cluster: in a diff it is what would do this
+        "member":   of a federation's members: which one
         "counts": {outcome: number of objects},
         "objects": [{
             "kind", "namespace", "name",
@@ -76,6 +77,7 @@ def to_json(data: Any) -> str:
 def _cluster_data(cluster_result: ClusterResult, dry_run: DryRun) -> dict[str, Any]:
     report = cluster_result.report
     return {
+        **({"member": cluster_result.member} if cluster_result.member else {}),
         "namespace": cluster_result.key.namespace,
         "name": cluster_result.key.name,
         "ok": cluster_result.failure is None and not report.interrupted,

@@ -127,7 +127,8 @@ def as_text(cluster_diffs: Sequence[ClusterDiff], *, width: int | None, color: b
             write_object(page, cluster_diff, object_result)
         if cluster_diff.new_namespace:
             namespace = cluster_diff.result.key.namespace
-            note = f"namespace {namespace} does not exist yet: kubectl create namespace {namespace}"
+            whose = f"{cluster_diff.result.member}: " if cluster_diff.result.member else ""
+            note = f"{whose}namespace {namespace} does not exist yet: kubectl create namespace {namespace}"
             page.labelled("note", CYAN, note)
         if cluster_diff.result.operator and cluster_diff.result.error is None:
             page.labelled("note", CYAN, _operators(cluster_diff))
@@ -151,10 +152,11 @@ def write_object(page: Page, cluster_diff: ClusterDiff, object_result: ObjectRes
     _Entry(page, cluster_diff, object_result).write()
 
 
-def object_line(object_result: ObjectResult) -> str:
-    """Return the line for one object: `+ Service/demo/events: does not exist: is created`."""
+def object_line(object_result: ObjectResult, member: str = "") -> str:
+    """Return the line for one object: `+ Service/demo/events: does not exist: is created`, and at which member."""
     mark, _, words = _MARKS.get(object_result.outcome, _AS_IT_SHOULD_BE)
-    return f"{mark} {object_result.ref}: {words}" if words else f"{mark} {object_result.ref}"
+    what = f"{member}: {object_result.ref}" if member else str(object_result.ref)
+    return f"{mark} {what}: {words}" if words else f"{mark} {what}"
 
 
 def gone_text(cluster_diff: ClusterDiff) -> str:
@@ -206,7 +208,7 @@ def summary_text(cluster_diff: ClusterDiff) -> str:
     found = {outcome: number for outcome, number in counts(report).items() if number and outcome != "unchanged"}
     numbers = [f"{number} {OUTCOME_NUMBERS.get(outcome, outcome)}" for outcome, number in found.items()]
     unchanged = f"{counts(report)['unchanged']} unchanged"
-    return f"{cluster_diff.result.key}: {', '.join([*numbers, unchanged])}"
+    return f"{cluster_diff.result.title}: {', '.join([*numbers, unchanged])}"
 
 
 class _Entry:
@@ -219,7 +221,7 @@ class _Entry:
 
     def write(self) -> None:
         style = f"{BOLD} {_MARKS.get(self._object_result.outcome, _AS_IT_SHOULD_BE)[1]}"
-        line = object_line(self._object_result)
+        line = object_line(self._object_result, self._cluster_diff.result.member)
         self._page.beside((line[:2], style), (line[2:], style))
         for result in self._object_result.results:
             self._details(result)

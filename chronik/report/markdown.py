@@ -112,7 +112,7 @@ def _row(cluster_diff: ClusterDiff) -> list[str]:
         sum(pods),
     )
     last = ", ".join([*([str(held)] if held else ()), *refused])
-    return [_code(str(cluster_diff.result.key)), *(str(each or _NOTHING) for each in numbers), last or _NOTHING]
+    return [_code(cluster_diff.result.title), *(str(each or _NOTHING) for each in numbers), last or _NOTHING]
 
 
 def _sum(found: dict[Outcome, int], *outcomes: Outcome) -> int:
@@ -141,7 +141,7 @@ def _sections(cluster_diff: ClusterDiff) -> list[_Section]:
     """Return what there is to say of one cluster: a line, why it is refused, and a section for each object."""
     if not _is_told(cluster_diff):
         return []
-    key, error = str(cluster_diff.result.key), cluster_diff.result.error
+    key, error = cluster_diff.result.title, cluster_diff.result.error
     head = f"\n#### {_code(key)}\n\n{summary_text(cluster_diff).removeprefix(f'{key}: ')}\n\n"
     if cluster_diff.gone:
         head += f"{sentence(gone_text(cluster_diff).removeprefix(f'{key}: '))}\n\n"

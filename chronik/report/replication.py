@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.report.page import BOLD, GREEN, RED, YELLOW, Page
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from chronik.api.replication.copies import CopyState
     from chronik.manifest import ClusterKey
     from chronik.status.replication import MirrorStatus
 
-_HEAD = ("NAMESPACE", "CLUSTER", "SOURCE", "STATE", "PODS", "MESSAGE")
+_HEAD = ("NAMESPACE", "CLUSTER", "SOURCE", "STATE", "PODS", "LAG", "MESSAGE")
 _COLOURS = {"Replicating": GREEN, "Paused": "", "MirrorFailed": RED}
 
 
 class ClusterMirrors(NamedTuple):
-    """The mirrors of one cluster."""
+    """The mirrors of one cluster, and what their probes know of the copies, by source."""
 
     key: ClusterKey
     mirrors: tuple[MirrorStatus, ...]
+    copies: Mapping[str, CopyState] = MappingProxyType({})
 
 
 def replicates(clusters: Sequence[ClusterMirrors]) -> bool:
@@ -35,11 +38,16 @@ def replication_table(clusters: Sequence[ClusterMirrors], *, width: int | None, 
     rows = [[(cell, BOLD) for cell in _HEAD]]
     for each in clusters:
         for mirror in each.mirrors:
-            pods = f"{mirror.ready}/{mirror.wanted}"
-            cells = (each.key.namespace, each.key.name, mirror.source, mirror.state, pods, mirror.message or "-")
+            cells = (each.key.namespace, each.key.name, *_cells(mirror, each.copies.get(mirror.source)))
             rows.append([(cell, _COLOURS.get(mirror.state, YELLOW)) for cell in cells])
     page.columns(rows, cut=True)
     return page.text
+
+
+def _cells(mirror: MirrorStatus, copy: CopyState | None) -> tuple[str, ...]:
+    lag = "-" if copy is None or copy.lag is None else f"{copy.lag:.0f}s"
+    message = mirror.message or (copy.words if copy else "")
+    return mirror.source, mirror.state, f"{mirror.ready}/{mirror.wanted}", lag, message or "-"
 
 
 def replication_data(clusters: Sequence[ClusterMirrors]) -> dict[str, Any]:
@@ -56,6 +64,7 @@ def replication_data(clusters: Sequence[ClusterMirrors]) -> dict[str, Any]:
                         "ready": mirror.ready,
                         "wanted": mirror.wanted,
                         "message": mirror.message,
+                        "copy": each.copies[mirror.source].as_data() if mirror.source in each.copies else None,
                     }
                     for mirror in each.mirrors
                 ],

@@ -34,7 +34,7 @@ class ClusterResult:
 
     `error` is why it could not even be looked at, or was not looked at any more. `unready` are the objects that did not
     become ready; None without a wait. `seconds` are those of the apply, `waited` those of the wait. `operator` is that
-    one manages the cluster.
+    one manages the cluster. `member` is which member of a federation it is; empty of every other cluster.
     """
 
     key: ClusterKey
@@ -44,6 +44,12 @@ class ClusterResult:
     unready: tuple[Unready, ...] | None = None
     waited: float = 0.0
     operator: bool = False
+    member: str = ""
+
+    @property
+    def title(self) -> str:
+        """What it is called: `demo/events`, and of a federation's member `east: demo/events`."""
+        return f"{self.member}: {self.key}" if self.member else str(self.key)
 
     @property
     def failure(self) -> ChronikError | None:
@@ -57,9 +63,9 @@ class ClusterResult:
         total = counted(len(self.unready), "object")
         if failed:
             text = f"{total} failed" if failed == len(self.unready) else f"{total} not ready, of which {failed} failed"
-            return PartialFailure(text, subject=str(self.key))
+            return PartialFailure(text, subject=self.title)
         text = f"{total} not ready after {self.waited:.0f} s"
-        return WaitTimeout(text, subject=str(self.key))
+        return WaitTimeout(text, subject=self.title)
 
 
 _ALSO_BESIDE_SUCCESS = {ConflictError.exit_code, WaitTimeout.exit_code}

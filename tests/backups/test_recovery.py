@@ -155,7 +155,7 @@ def test_the_newest_usable_backup_by_a_time_is_taken(target, chosen):
     found = choose({"backup": None, "cluster": "c", "targetTime": target}, BACKUPS)
 
     assert not isinstance(found, Reason)
-    assert found["metadata"]["name"] == chosen
+    assert (found.backup["metadata"]["name"], found.base, found.target) == (chosen, None, "")
 
 
 @pytest.mark.parametrize(
@@ -174,6 +174,79 @@ def test_the_newest_usable_backup_by_a_time_is_taken(target, chosen):
 def test_there_may_be_no_backup(source, reason, says):
     """A backup that is not there or cannot be used is said in one sentence, and what there is instead."""
     assert choose({"backup": None, "cluster": None, "targetTime": None} | source, BACKUPS) == (reason, says)
+
+
+def copied(name, base, cut, backend="local", **status):
+    """Return a backup with a copy of the metastore's server, which was copied at a time."""
+    dump = {"method": "Base", "object": f"s3://bucket/prefix/uid-{name}/base-1.tar.gz", "cutAt": base, "ready": True}
+    recorded = {"spec": {"storage": {"backend": backend}}}
+    return backup(name, cut, metastore=dump, cluster=recorded, **status)
+
+
+COPIES = [
+    copied("first", "2026-11-28T02:00:00.5Z", "2026-11-28T02:03:00Z"),
+    copied("second", "2026-11-29T02:00:00.5Z", "2026-11-29T02:03:00Z"),
+    backup("dumped", "2026-11-29T12:00:00Z"),
+    copied("failed", "2026-11-29T13:00:00Z", "2026-11-29T13:03:00Z", usable=False, phase="Failed"),
+]
+IN_BUCKET = [copied("first", "2026-11-28T02:00:00.5Z", "2026-11-28T02:03:00Z", "s3")]
+BETWEEN, WITHIN, AFTER = "2026-11-28T15:00:00+01:00", "2026-11-29T02:01:00Z", "2026-11-29T20:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("backups", "target", "metastore", "chosen"),
+    [
+        (COPIES, BETWEEN, "Restore", ("second", "first", BETWEEN)),  # volumes of after it, and the copy of before it
+        (COPIES, "2026-11-28T02:00:00Z", "Restore", "NoUsableBackup"),
+        (COPIES, WITHIN, "Restore", ("second", "second", WITHIN)),
+        (COPIES, "2026-11-29T09:00:00Z", "Restore", ("dumped", "second", "2026-11-29T09:00:00Z")),
+        (COPIES, AFTER, "Restore", ("dumped", None, "")),  # no metadata without data
+        (COPIES, AFTER, "Exact", ("dumped", "second", AFTER)),
+        (COPIES, BETWEEN, "Skip", ("first", None, "")),
+        (IN_BUCKET, AFTER, "Restore", ("first", "first", AFTER)),  # the data is in the bucket
+        (BACKUPS, AFTER, "Exact", "NoBaseBackup"),
+    ],
+)
+def test_with_an_archive_the_metastore_is_as_of_the_very_time(backups, target, metastore, chosen):
+    """The newest copy of before the time and the log after it; volumes of after the time, or else the newest."""
+    found = choose({"backup": None, "cluster": "c", "targetTime": target}, backups, metastore)
+
+    if isinstance(found, Reason):
+        assert found.reason == chosen
+        return
+    base = found.base and found.base["metadata"]["name"]
+    assert (found.backup["metadata"]["name"], base, found.target) == chosen
+
+
+TO = {"metastoreBackup": "first", "metastoreBackupUID": "uid-first", "metastoreTarget": BETWEEN}
+
+
+def test_the_log_is_read_to_the_very_time():
+    """The choice is written with both backups; what the Job says it reached is what the metastore is as of."""
+    source = {"cluster": "c", "targetTime": BETWEEN}
+    wanted = cluster(source=source)
+    first = plan(there(backups=COPIES), {}, wanted).status
+    second = {"phase": "Checking", "backup": "second", "backupUID": "uid-second", "cutAt": "2026-11-29T02:03:00Z"}
+    assert first == second | TO
+
+    known = BEGUN | TO
+    seen = {"base": COPIES[0], "base_recorded": cluster("c", bootstrap=None)}
+    reached = {"result": "ok", "recoveredTo": "2026-11-28T14:00:00.000000Z"}
+    found = plan(there(*NODES, job=job("Complete"), result=reached, **seen), known, wanted)
+    assert found.status["metastoreCutAt"] == reached["recoveredTo"]
+    assert found.status["message"].endswith(
+        "The metastore is as of 2026-11-28T14:00:00.000000Z, from ChronikBackup first and the log after it"
+    )
+    short = reached | {"recoveredTo": "2026-11-28T13:59:00.000000Z"}
+    found = plan(there(*NODES, job=job("Complete"), result=short, **seen), known, wanted)
+    assert found.status["message"].endswith(": the log ends there, 1m before the time that was asked for")
+
+    lost = plan(there(*NODES, job=job("Complete"), **seen), known, wanted)
+    assert [each.name for each in lost.removes] == ["n-restore"]
+    assert "metastoreCutAt" not in lost.status
+    refused = plan(there(), CHOSEN | TO, wanted).refused
+    assert refused
+    assert refused.reason == "BackupMissing"
 
 
 def test_the_choice_is_written_before_anything_is_looked_at():
@@ -616,13 +689,21 @@ def test_spans_are_to_the_second(since, until, text):
     assert span(since, until) == text
 
 
-@pytest.mark.parametrize(("method", "args"), [("Dump", []), ("Base", ["--target-time", "2026-11-29T02:01:00Z"])])
-def test_the_job_restores_to_the_moment_of_the_backup(method, args):
-    """A copy of the whole server is recovered to its own moment: all of its log is newer than the volumes."""
+@pytest.mark.parametrize(
+    ("method", "more", "args"),
+    [
+        ("Dump", {}, []),
+        ("Base", {}, ["--target-time", "2026-11-29T02:01:00Z"]),
+        ("Base", {"target": AFTER}, ["--target-time", AFTER]),
+        ("Base", {"target": AFTER, "exact": True}, ["--target-time", AFTER, "--exact"]),
+    ],
+)
+def test_the_job_restores_to_the_moment_of_the_backup(method, more, args):
+    """A copy of the whole server is recovered to its own moment, as its log is newer than the volumes, or as asked."""
     dump = changed(backup()["status"]["metastore"], ("method",), method)
     source, wanted = cluster("c", bootstrap=None), cluster()
     document = {"metadata": {"name": "n", "uid": "uid-n"}}
-    asked = RestoreOf(document, wanted, backup(metastore=dump), source, "n-restore", "chronik/operator:1")
+    asked = RestoreOf(document, wanted, backup(metastore=dump), source, "n-restore", "chronik/operator:1", **more)
     account, made = restore_job(asked, loading.template_renderer())
 
     assert account["metadata"]["name"] == "n-backup"

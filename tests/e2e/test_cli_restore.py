@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from support.cli_place import Done, run
-from support.operators import Namespace, in_phase, with_condition
+from support.operators import in_phase, with_condition
 from support.recoveries import NODES, backed_up, recovering, restored
-from support.snapshots import Played, install_snapshots
-from support.volumes import Volumes
 
 from chronik.manifest import CLUSTER
 
@@ -19,27 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     Chronik = Callable[..., Awaitable[Done]]
-
-
-@pytest.fixture
-def place(server, namespace) -> Namespace:
-    """Return a fresh namespace on a server that knows snapshots."""
-    install_snapshots(server)
-    return Namespace(server, namespace)
-
-
-@pytest.fixture
-def played(place) -> Played:
-    """Return what makes snapshots and runs Jobs."""
-    return Played(place)
-
-
-@pytest.fixture
-def volumes(place, played, tmp_path) -> Volumes:
-    """Return what binds claims; it has what is cut."""
-    found = Volumes(place, tmp_path)
-    played.on_cut = found.cut
-    return found
 
 
 @pytest.fixture

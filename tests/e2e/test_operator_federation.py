@@ -392,6 +392,51 @@ async def test_a_paused_federation_sends_nothing(hub):
         await hub.until(phase="Complete")
 
 
+async def test_what_happens_at_a_member_is_seen_at_once(hub):
+    """A member is watched: drift and illness are in the status within seconds, though the next look is far away."""
+    async with hub.playing(), hub.running(federation_poll=600.0):
+        await hub.apply()
+        await hub.until(phase="Complete", ready="3/3")
+        began = time.monotonic()
+        await hub["east"].place.change("orders", ingestNodes=5)
+        hub["west"].failing = True
+        await hub["west"].place.change("orders", podLabels={"a": "b"})
+        await hub.until(east="Blocked", west="NotReady")
+        assert time.monotonic() - began < 5
+
+
+async def test_a_member_that_refuses_a_watch_is_polled(hub):
+    """Without the right to watch, as members of older releases give it, all goes on at the pace of the polls."""
+    rules = [{"apiGroups": ["chronik.stream"], "resources": [CLUSTER.plural], "verbs": ["create", "get", "patch"]}]
+    for member in hub.members:
+        await grant(member.place, "bob", rules)
+        await hub.secret(member.name, kubeconfig(member.place.server, token="bob"))
+    async with hub.playing(), hub.running():
+        await hub.apply()
+        await hub.until(phase="Complete", ready="3/3")
+        await hub["east"].place.change("orders", ingestNodes=5)
+        await hub.until(east="Blocked")
+
+
+async def test_the_hubs_own_cluster_is_a_member_and_one_is_paused(hub, servers):
+    """A member that is inCluster is reached without a Secret; one that is paused is passed, and gets it afterwards."""
+    east, west = hub["east"], hub["west"]
+    east.place = Namespace(servers[0], await asyncio.to_thread(servers[0].new_namespace))
+    west.away = True
+    document = hub.document()
+    document["spec"]["members"][0] = {"name": "east", "inCluster": True, "namespace": east.place.name}
+    document["spec"]["members"][1]["paused"] = True
+    async with hub.playing(), hub.running():
+        await hub.place.create(document)
+        status = await hub.until(phase="Complete", ready="2/3", west="Paused")
+        assert status["members"][0]["at"]["inCluster"] is True
+        assert await west.live() is None
+        del document["spec"]["members"][1]["paused"]
+        await hub.place.create(document)
+        await hub.until(ready="3/3")
+    assert hub.order == ["east", "south", "west"]
+
+
 async def test_another_federations_cluster_is_not_taken_over(hub):
     """A ChronikCluster that belongs to another federation stays as it is."""
     async with hub.playing(), hub.running():

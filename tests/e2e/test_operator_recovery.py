@@ -51,27 +51,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
 
 
-@pytest.fixture
-def place(server, namespace) -> Namespace:
-    """Return a fresh namespace on a server that knows snapshots."""
-    install_snapshots(server)
-    return Namespace(server, namespace)
-
-
-@pytest.fixture
-def played(place) -> Played:
-    """Return what makes snapshots and runs Jobs."""
-    return Played(place)
-
-
-@pytest.fixture
-def volumes(place, played, tmp_path) -> Volumes:
-    """Return what binds claims; it has what is cut."""
-    found = Volumes(place, tmp_path)
-    played.on_cut = found.cut
-    return found
-
-
 @pytest.mark.both
 async def test_a_cluster_is_made_from_a_backup(place, played, volumes):
     """Each node finds the data of its own number, after the metastore, and the status says what it is."""

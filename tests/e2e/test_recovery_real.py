@@ -5,21 +5,26 @@ The volumes and their snapshots are folders. Skipped, with a word, where a part 
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import time
 import urllib.request
+from datetime import datetime, timedelta, timezone
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import postgres
 from support.local_jobs import LocalJobs
-from support.operators import Namespace, condition, with_condition
-from support.recoveries import NODES, backed_up, recovering, restored
-from support.snapshots import Played, install_snapshots
-from support.volumes import Volumes
+from support.operators import Namespace, condition, eventually, with_condition
+from support.recoveries import IMAGE, NODES, absent, backed_up, launched, ours, present, recovering, restored, usable
+from support.snapshots import backup_of
+
+from chronik.manifest import CLUSTER, KIND_BY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from support.postgres import Postgres
 
@@ -44,13 +49,6 @@ def s3() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def place(server, namespace) -> Namespace:
-    """Return a fresh namespace on a server that knows snapshots."""
-    install_snapshots(server)
-    return Namespace(server, namespace)
-
-
 def make_bucket(url: str, name: str) -> str:
     """Make a bucket, and return its name."""
     urllib.request.urlopen(urllib.request.Request(f"{url}/{name}", method="PUT")).close()
@@ -64,38 +62,45 @@ async def secret(place: Namespace, name: str, **texts: str) -> None:
     await place.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
 
 
-async def test_everything_comes_back_as_it_was(place, database, s3, tmp_path):
+async def ready(
+    place: Namespace, database: Postgres, s3: str, **metastore: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Make two databases, one with rows, a bucket and Secrets; return the specs of the first and second cluster."""
+    name = place.name.replace("-", "_")
+    for each in (f"{name}_old", f"{name}_new"):
+        database.sql(f"CREATE DATABASE {each}")
+    rows = "CREATE TABLE topics (id serial PRIMARY KEY, name text);"
+    rows += "INSERT INTO topics (name) SELECT 'topic ' || n FROM generate_series(1, 20000) n;"
+    database.sql(rows, f"{name}_old")
+    destination = {"bucket": make_bucket(s3, place.name), "prefix": "prod", "region": "us-east-1", "endpoint": s3}
+    backup = {"destination": {"s3": destination | {"credentialsSecret": "backup-s3"}}, "metastore": metastore}
+    connection = {"host": "127.0.0.1", "port": database.port, "database": f"{name}_old"}
+    connection |= {"credentialsSecret": "pg", "sslMode": "disable"}
+    await secret(place, "pg", username="postgres", password=postgres.PASSWORD)
+    await secret(place, "backup-s3", AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret")
+    old: dict[str, Any] = {"backup": backup, "metastore": {"database": "postgres", "connection": connection}}
+    new = {"metastore": {"database": "postgres", "connection": connection | {"database": f"{name}_new"}}}
+    return old, old | new
+
+
+async def test_everything_comes_back_as_it_was(place, played, volumes, database, s3):
     """Rows and files are as at the backup, on the node that had them; what was written later is not there.
 
     The Job that restores the metastore is killed twice on its way.
     """
     name = place.name.replace("-", "_")
-    bucket = make_bucket(s3, place.name)
-    played, volumes = Played(place), Volumes(place, tmp_path)
     with postgres.folder() as folder:
         jobs = LocalJobs(place, folder)
-        played.on_cut, played.on_job = volumes.cut, jobs.run
-        for each in (f"{name}_old", f"{name}_new"):
-            database.sql(f"CREATE DATABASE {each}")
-        rows = "CREATE TABLE topics (id serial PRIMARY KEY, name text);"
-        rows += "INSERT INTO topics (name) SELECT 'topic ' || n FROM generate_series(1, 20000) n;"
-        database.sql(rows, f"{name}_old")
+        played.on_job = jobs.run
+        spec, new = await ready(place, database, s3)
         was = database.content(f"{name}_old")
-        destination = {"bucket": bucket, "prefix": "prod", "region": "us-east-1", "endpoint": s3}
-        backup = {"destination": {"s3": destination | {"credentialsSecret": "backup-s3"}}}
-        connection = {"host": "127.0.0.1", "port": database.port, "database": f"{name}_old"}
-        connection |= {"credentialsSecret": "pg", "sslMode": "disable"}
-        spec: dict[str, Any] = {"backup": backup, "metastore": {"database": "postgres", "connection": connection}}
-        await secret(place, "pg", username="postgres", password=postgres.PASSWORD)
-        await secret(place, "backup-s3", AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret")
         async with played.playing(), volumes.playing(), recovering(place):
             await backed_up(place, played, volumes, **spec)
             database.sql("INSERT INTO topics (name) VALUES ('too late')", f"{name}_old")
             for node in NODES:
                 volumes.write(f"data-c-{node}", "too late")
             jobs.kills, jobs.after = 2, 0.15  # a quick machine restores all in a third of a second
-            new = {"metastore": {"database": "postgres", "connection": connection | {"database": f"{name}_new"}}}
-            await place.create(restored(volumes, **(spec | new)))
+            await place.create(restored(volumes, **new))
             cluster = await with_condition(place, "n", "Recovering", "False", "Recovered")
 
             assert jobs.kills == 0
@@ -116,3 +121,63 @@ async def test_everything_comes_back_as_it_was(place, database, s3, tmp_path):
             assert "it is not empty, it has public.topics, public.topics_id_seq; nothing was changed." in said_of_it
             assert said_of_it.endswith("Empty it, or name another database in a new cluster.")
             assert not [ref for ref in await place.workloads() if ref.name.startswith("o-")]
+
+
+@pytest.mark.slow
+async def test_the_metastore_is_as_of_the_very_time(place, played, volumes, database, s3):
+    """Rows of before the time are there and none of after, though both are in the log between two backups.
+
+    Volumes come from the backup after it. The slot of the archive goes with its cluster.
+    """
+    name = place.name.replace("-", "_")
+    archive = {"image": IMAGE, "archive": {"enabled": True, "interval": "1s"}}
+    with postgres.folder() as folder:
+        jobs = LocalJobs(place, folder)
+        played.on_job = jobs.run
+        spec, new = await ready(place, database, s3, **archive)
+        async with played.playing(), volumes.playing(), recovering(place):
+            await launched(played, volumes, **spec)
+            with jobs.started(await present(place, KIND_BY_NAME["Deployment"], "c-archive")) as whole:
+                await place.create(ours(place, backup_of(place)))
+                await usable(place, "b")
+                database.sql("INSERT INTO topics (name) VALUES ('in time')", f"{name}_old")
+                target = await moment_apart()
+                database.sql("INSERT INTO topics (name) VALUES ('too late')", f"{name}_old")
+                for node in NODES:
+                    volumes.write(f"data-c-{node}", f"what {node} had later")
+                await place.create(ours(place, backup_of(place, "later")))
+                await usable(place, "later")
+                database.sql("INSERT INTO topics (name) VALUES ('much too late')", f"{name}_old")
+                until = time.time() + 2
+                await eventually(lambda: asyncio.to_thread(touched, whole, until))
+            slots = "SELECT count(*) FROM pg_replication_slots"
+            assert database.sql(slots) == "1"
+            await place.delete(CLUSTER, "c")
+            await absent(place, CLUSTER, "c")
+            assert database.sql(slots) == "0"
+
+            document = restored(volumes, {"from": {"cluster": "c", "targetTime": target}}, **new)
+            await place.create(document)
+            cluster = await with_condition(place, "n", "Recovering", "False", "Recovered")
+            rows = database.sql("SELECT name FROM topics WHERE name NOT LIKE 'topic %'", f"{name}_new")
+            assert rows.splitlines() == ["in time"]
+            assert database.sql("SELECT count(*) FROM topics", f"{name}_new") == "20001"
+            found = cluster["status"]["recovery"]
+            assert (found["backup"], found["metastoreBackup"]) == ("later", "b")
+            assert datetime.fromisoformat(found["metastoreCutAt"]) == datetime.fromisoformat(target)
+            assert f"The metastore is as of {found['metastoreCutAt']}, from ChronikBackup b" in found["message"]
+            had = [f"what {node} had later" for node in NODES]
+            assert [await volumes.content(f"data-n-{node}") for node in NODES] == had
+
+
+async def moment_apart() -> str:
+    """Return a time with a zone that nothing else happens near."""
+    await asyncio.sleep(0.2)
+    found = datetime.now(timezone(timedelta(hours=1))).isoformat()
+    await asyncio.sleep(0.2)
+    return found
+
+
+def touched(whole: Path, since: float) -> bool:
+    """Return whether a receiver has stored all up to a time."""
+    return whole.exists() and whole.stat().st_mtime > since

@@ -100,6 +100,11 @@ WRONG = {
         document(member("a"), member("b", kubeconfig={"secret": "a"}, namespace="hub", cluster="orders")),
         "spec.members[1]",
     ),
+    "local and elsewhere": (document(member("a", inCluster=True)), "spec.members"),
+    "two without a kubeconfig": (
+        document(member("a", kubeconfig=None, context="x"), member("b", kubeconfig=None, context="x")),
+        "spec.members",
+    ),
     "no members": (document() | {"spec": {"template": {"spec": SPEC}, "members": []}}, "spec.members"),
     "soak": (document(rollout={"soak": "8d"}), "spec.rollout.soak"),
     "budget": (document(rollout={"failureBudget": "200%"}), "spec.rollout.failureBudget"),
@@ -113,6 +118,13 @@ def test_what_is_wrong_is_told_where_it_stands(name):
     raw, place = WRONG[name]
 
     assert place in [each for each, _ in errors(raw)]
+
+
+def test_members_by_contexts_of_their_own_names_are_not_the_same():
+    """Two that name neither kubeconfig nor context are reached by the contexts of their names, and one is local."""
+    here = {"name": "home", "inCluster": True}
+
+    assert errors(document({"name": "a"}, {"name": "b"}, here)) == []
 
 
 def test_an_error_of_the_template_is_told_once_and_of_some_members_by_name():

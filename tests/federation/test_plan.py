@@ -379,6 +379,46 @@ def test_a_status_at_rest_never_changes():
     assert play.status["members"][1]["lastSeen"]
 
 
+def test_a_paused_member_gets_nothing_and_nobody_waits_for_it():
+    """Others pass it at no cost, and it gets the change once it is no longer paused; only then all have it."""
+    play = Play(federation("east", "west", "south"))
+    east, west, south = play.what.members
+    play.what = replace(play.what, members=(east, replace(west, paused=True), south))
+    for _ in range(6):
+        play.step(1)
+        play.seen |= {name: replace(each, ready=True) for name, each in play.seen.items() if each.exists}
+    status = play.status
+    phases = {each["name"]: each["phase"] for each in status["members"]}
+
+    assert phases == {"east": "Ready", "west": "Paused", "south": "Ready"}
+    assert (status["phase"], status["ready"], status.get("lastGood")) == ("Complete", "2/3", None)
+    assert {each["type"]: each["status"] for each in status["conditions"]}["Ready"] == "False"
+    assert "paused: west" in next(each["message"] for each in status["conditions"] if each["type"] == "Progressing")
+    play.what = replace(play.what, members=(east, west, south))
+    for _ in range(3):
+        play.step(1)
+        play.seen |= {name: replace(each, ready=True) for name, each in play.seen.items() if each.exists}
+    assert play.sent == ["east", "south", "west"]
+    assert (play.status["ready"], bool(play.status["lastGood"])) == ("3/3", True)
+
+
+def test_members_that_had_the_change_before_are_through_without_news_of_them():
+    """No event comes of a member that is as it should be already, so time wakes the hub: within a second each."""
+    play = Play(federation("east", "west"))
+    for member in play.what.members:
+        revision = revision_of(sent_document(play.what, member))
+        play.seen[member.name] = Seen(exists=True, ours=True, revision=revision, generation=1, ready=True)
+    plan = play.step()
+    for _ in range(4):
+        if plan.complete:
+            break
+        assert plan.again_at == later(play.now, 1)
+        play.now = plan.again_at
+        plan = play.step()
+
+    assert (plan.complete, play.sent) == (True, [])
+
+
 def test_a_member_that_fell_ill_later_takes_nothing_back():
     """A member that was through stays so; that it is not Ready now is told."""
     play = Play(federation("a"))

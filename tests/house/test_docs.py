@@ -279,6 +279,7 @@ def test_conditions():
     set_somewhere = {name for module in modules for name in literals(module, "condition", 0)}
 
     set_somewhere |= literals("backups/cluster", "condition", 0) | literals("backups/recovery/tell", "condition", 0)
+    set_somewhere |= literals("backups/archiving/slot", "condition", 0)
     set_somewhere |= literals("rollout/pending", "condition", 0)
     set_somewhere |= literals("rollout/analysis", "condition", 0)
 

@@ -241,3 +241,19 @@ def test_names_of_segments(timeline, position, size, name):
     assert segment_name(timeline, at, size) == name
     assert segment_start(name, size) == at - at % size
     assert format_lsn(at) == position
+
+
+def test_a_slot_is_dropped_once_nobody_reads_it(in_folder, slot):
+    """A slot that is read is left alone, and told; without its reader it goes, and a second run finds none."""
+    drop = ("backup", "drop-slot", "--slot", slot)
+    with receiving(in_folder, slot) as receiver:
+        until_archived(in_folder, datetime.now(UTC))
+        held = in_folder.run(*drop, "--wait", "1s")
+        assert (held.code, held.result["reason"]) == (9, "BackupInterrupted")
+        assert "still reads it" in held.result["message"]
+        receiver.send_signal(signal.SIGTERM)
+        receiver.communicate()
+    done = in_folder.run(*drop)
+    assert (done.code, done.result["already"]) == (0, False)
+    assert in_folder.sql(f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}'") == "0"
+    assert in_folder.run(*drop).result["already"] is True

@@ -136,6 +136,23 @@ def test_clusters_by_phase():
     assert found["chronik_clusters", ("Running",)] == 1
 
 
+def test_archives_that_stand_still():
+    """Clusters without a whole archive are counted, and how long that has been so; none of those that are gone."""
+    time = Time()
+    metrics = Metrics(time)
+    a, b = (ClusterKey("n", name) for name in "ab")
+    assert exposed(metrics)["chronik_clusters_not_archiving_longest_seconds", ()] == 0
+    metrics.not_archiving(a, time.seconds - 60)
+    metrics.not_archiving(b, time.seconds - 900)
+
+    found = exposed(metrics)
+    assert found["chronik_clusters_not_archiving", ()] == 2
+    assert found["chronik_clusters_not_archiving_longest_seconds", ()] == 900
+    metrics.not_archiving(a, None)
+    metrics.cluster_gone(b)
+    assert exposed(metrics)["chronik_clusters_not_archiving", ()] == 0
+
+
 def test_canaries_by_phase():
     """Canaries are counted by phase, and each end of one once, by how it ended; one that pauses gets no older."""
     now = [0.0]
@@ -234,6 +251,7 @@ def names_of(metrics: Metrics) -> set[str]:
 def of_mirrors() -> dict[str, set[str]]:
     """Return the labels of each metric that the probe of a mirror gives out."""
     measure = Measure("east", 60, Time())
+    measure.compared((), ())
     return {sample.name: set(sample.labels) for family in Lag(measure).collect() for sample in family.samples}
 
 

@@ -18,7 +18,8 @@ import pytest
 from support.brokers import broker, create_topic, free_port, send, topics
 
 from chronik.errors import InputError
-from chronik.probe.heartbeats import Brokers, follow, try_source
+from chronik.probe.brokers import Brokers
+from chronik.probe.heartbeats import follow, try_source
 from chronik.probe.measure import Measure
 
 if TYPE_CHECKING:

@@ -9,11 +9,13 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import pytest
 import yaml
 from support.clusters import small_cluster
 
 from chronik.api.rules import RuleBook
+from chronik.cli.main import main
 from chronik.manifest import lasting_name
 from chronik.offline import assets
 from chronik.offline import loading as offline
@@ -236,6 +238,8 @@ def test_a_changed_setting_rolls_the_mirror(change):
     old, new = (each["spec"]["template"]["metadata"]["annotations"] for each in (before, after))
 
     names = [each["spec"]["template"]["spec"]["volumes"][0]["configMap"].pop("name") for each in (before, after)]
+    for each in (before, after):  # which topics the probe looks for changes with those that are copied
+        del each["spec"]["template"]["spec"]["containers"][1]["args"]
 
     assert old.pop("chronik.stream/config-hash") != new.pop("chronik.stream/config-hash")
     assert names[0] != names[1]
@@ -294,11 +298,180 @@ def test_the_probe_is_told_what_to_measure():
     assert containers(objects)["probe"]["args"] == [
         "mirror-probe",
         "--source=east",
+        "--cluster=west",
         "--target=west-ingest-client.default.svc.cluster.local:9092",
         "--source-server=e1:9092",
         "--source-server=e2:9092",
         "--max-lag=300",
+        "--alias=west",
+        "--topic=orders.*",
+        "--group=.*",
         "--ca-file=/etc/chronik/mirror/target/ca.crt",
         "--cert-file=/etc/chronik/mirror/target/tls.crt",
         "--key-file=/etc/chronik/mirror/target/tls.key",
     ]
+
+
+def test_the_probe_reaches_the_source_as_the_mirror_does():
+    """The probe proves itself to the source by the same files, and looks for the same topics and groups."""
+    more = VARIANTS["scram over tls"][0] | VARIANTS["excluding"][0] | {"naming": "Identity"}
+    arguments = containers(rendered(more))["probe"]["args"]
+    files = [each.partition("=")[2] for each in arguments if "-file=" in each]
+
+    assert files == [
+        "/etc/chronik/mirror/source/ca/ca.crt",
+        "/etc/chronik/mirror/source/cert/tls.crt",
+        "/etc/chronik/mirror/source/cert/tls.key",
+        "/etc/chronik/mirror/source/sasl/username",
+        "/etc/chronik/mirror/source/sasl/password",
+    ]
+    assert {"--source-tls", "--source-mechanism=SCRAM-SHA-256", "--identity", "--topic=a", "--not-topic=a-x"} <= {
+        *arguments
+    }
+    assert {"--group=.*", "--not-group=g"} <= {*arguments}
+
+
+@per_variant
+def test_the_command_takes_what_the_probe_is_given(variant):
+    """Every argument of the probe's container is one that the command knows, with a value that it takes."""
+    more, spec = VARIANTS[variant]
+    arguments = containers(rendered(more, **spec))["probe"]["args"]
+    command = main.get_command(click.Context(main), arguments[0])
+
+    assert command.make_context(arguments[0], arguments[1:]).params["source"] == "east"
+
+
+def with_replication(**more: Any) -> list[dict[str, Any]]:
+    """Return the objects of a mirror's cluster, with more in the sections that are not of a source."""
+    replication = {"sources": [source()], **more.pop("replication", {})}
+    return offline.render_clusters([small_cluster("west", replication=replication, **more)])
+
+
+def of_mirror(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return those of the mirror by kind."""
+    return {each["kind"]: each for each in objects if each["metadata"]["name"].startswith("west-mirror-east")}
+
+
+def test_an_exporter_tells_of_mirror_maker():
+    """With an image there is an exporter, which reads JMX at a port that is open to its own pod alone."""
+    objects = of_mirror(with_replication(replication={"exporterImage": "r/jmx-exporter:1"}))
+    found = containers(objects)
+    options = {each["name"]: each.get("value") for each in found["mirror"]["env"]}["KAFKA_JMX_OPTS"].split()
+    config = yaml.safe_load(objects["ConfigMap"]["data"]["jmx.yaml"])
+
+    assert found["exporter"]["args"] == ["5556", "/etc/chronik/mirror/config/jmx.yaml"]
+    assert config["hostPort"] == "127.0.0.1:9999"
+    assert {
+        "-Dcom.sun.management.jmxremote.host=127.0.0.1",
+        "-Djava.rmi.server.hostname=127.0.0.1",
+        "-Dcom.sun.management.jmxremote.port=9999",
+        "-Dcom.sun.management.jmxremote.rmi.port=9999",
+    } <= {*options}
+    assert "exporter" not in containers(rendered())
+    assert not any("JMX" in each["name"] for each in containers(rendered())["mirror"]["env"])
+
+
+BEAN = "kafka.connect.mirror<type="
+ONE_PARTITION = {"source": "east", "target": "west", "topic": "a", "partition": "3"}
+
+
+@pytest.mark.parametrize(
+    ("bean", "name", "labels"),
+    [
+        (
+            f"{BEAN}MirrorSourceConnector, source=e, target=west, topic=a, partition=3><>byte-rate",
+            "kafka_connect_mirror_source_connector_byte-rate",
+            ONE_PARTITION,
+        ),
+        (
+            f"{BEAN}MirrorSourceConnector, target=west, topic=a, partition=3><>record-age-ms-max",
+            "kafka_connect_mirror_source_connector_record-age-ms-max",
+            ONE_PARTITION,
+        ),
+        (
+            f"{BEAN}MirrorCheckpointConnector, source=e, target=west, group=g, topic=a, partition=3><>x",
+            "kafka_connect_mirror_checkpoint_connector_x",
+            ONE_PARTITION | {"group": "g"},
+        ),
+        (
+            "kafka.connect<type=task-error-metrics, connector=MirrorSourceConnector, task=1><>total-record-failures",
+            "kafka_connect_task_error_total-record-failures",
+            {"source": "east", "connector": "MirrorSourceConnector", "task": "1"},
+        ),
+    ],
+    ids=["source", "source of earlier versions", "checkpoint", "errors"],
+)
+def test_the_exporter_names_what_mirror_maker_measures(bean, name, labels):
+    """The exporter's rules fit the beans of MirrorMaker 2, as MirrorSourceMetrics and its like name them."""
+    objects = of_mirror(with_replication(replication={"exporterImage": "r/jmx-exporter:1"}))
+    rules = yaml.safe_load(objects["ConfigMap"]["data"]["jmx.yaml"])["rules"]
+    rule, match = next((rule, found) for rule in rules if (found := re.search(rule["pattern"], bean)))
+
+    def filled(text: str) -> str:
+        return re.sub(r"\$(\d)", lambda number: match[int(number[1])], text)
+
+    assert (filled(rule["name"]), {key: filled(value) for key, value in rule["labels"].items()}) == (name, labels)
+
+
+@pytest.mark.parametrize(
+    ("image", "ports"), [(None, ["metrics"]), ("r/jmx-exporter:1", ["metrics", "jmx-metrics"])], ids=["probe", "both"]
+)
+def test_mirrors_have_a_pod_monitor(image, ports):
+    """With monitoring.podMonitor a mirror has one, too, for each port of metrics that its pods have."""
+    monitoring = {"podMonitor": {"enabled": True, "labels": {"release": "x"}}}
+    objects = of_mirror(with_replication(replication={"exporterImage": image}, monitoring=monitoring))
+    named = {port["name"] for each in containers(objects).values() for port in each["ports"]}
+
+    assert [each["port"] for each in objects["PodMonitor"]["spec"]["podMetricsEndpoints"]] == ports
+    assert set(ports) <= named
+    assert objects["PodMonitor"]["spec"]["selector"] == objects["Deployment"]["spec"]["selector"]
+    assert objects["PodMonitor"]["metadata"]["labels"]["release"] == "x"
+    assert "PodMonitor" not in rendered()
+
+
+MIRROR_PODS = {
+    "nodeSelector": {"pool": "edge"},
+    "tolerations": [{"key": "edge", "operator": "Exists"}],
+    "topologySpreadConstraints": [
+        {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}
+    ],
+    "priorityClassName": "low",
+    "runtimeClassName": "kata",
+    "terminationGracePeriodSeconds": 90,
+    "podLabels": {"team": "edge"},
+    "podAnnotations": {"a": "b"},
+    "serviceAccount": {"annotations": {"role": "r"}},
+    "resources": {"requests": {"cpu": "250m"}, "limits": {"memory": "2Gi"}},
+}
+
+
+def test_mirrors_take_settings_of_their_own():
+    """What spec.components says under mirror is of the mirrors' pods, and of no node's."""
+    plain, changed = with_replication(), with_replication(components={"mirror": MIRROR_PODS}, nodeSelector={"x": "y"})
+    objects = of_mirror(changed)
+    template = objects["Deployment"]["spec"]["template"]
+
+    for field in (
+        "nodeSelector",
+        "tolerations",
+        "priorityClassName",
+        "runtimeClassName",
+        "terminationGracePeriodSeconds",
+    ):
+        assert template["spec"][field] == MIRROR_PODS[field]
+    assert template["spec"]["topologySpreadConstraints"][0]["topologyKey"] == "topology.kubernetes.io/zone"
+    assert (template["metadata"]["labels"]["team"], template["metadata"]["annotations"]["a"]) == ("edge", "b")
+    assert objects["ServiceAccount"]["metadata"]["annotations"] == {"role": "r"}
+    assert containers(objects)["mirror"]["resources"] == MIRROR_PODS["resources"]
+    nodes = [each for each in changed if each["kind"] == "StatefulSet"]
+    for each in nodes:
+        assert each["spec"]["template"]["spec"].pop("nodeSelector") == {"x": "y"}
+    assert nodes == [each for each in plain if each["kind"] == "StatefulSet"]
+
+
+def test_a_sources_own_resources_win():
+    """Resources of one source take the place of those of all mirrors."""
+    more = {"resources": {"cpu": "1", "memory": "1Gi"}}
+    objects = rendered(more, components={"mirror": MIRROR_PODS})
+
+    assert containers(objects)["mirror"]["resources"] == {"requests": {"cpu": "1", "memory": "1Gi"}}

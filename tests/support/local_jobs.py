@@ -6,11 +6,13 @@ import base64
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from support.postgres import unprivileged
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from support.operators import Namespace
@@ -31,19 +33,7 @@ class LocalJobs:
 
     def run(self, job: Manifest) -> dict[str, Any] | None:
         """Run a Job to its end, in the calling thread, and return what its container said."""
-        spec = job["spec"]["template"]["spec"]
-        (container,) = spec["containers"]
-        environment = {"HOME": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "PATH": "/usr/bin:/bin"}
-        environment |= {each["name"]: self._value(each) for each in container["env"]}
-        mounts = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
-        volumes = {each["name"]: each for each in spec["volumes"]}
-        for path, name in mounts.items():
-            if "secret" in volumes[name]:
-                here = self._mounted(volumes[name]["secret"]["secretName"])
-                environment = {key: value.replace(path, str(here)) for key, value in environment.items()}
-        log = self.folder / "termination-log"
-        environment["CHRONIK_TERMINATION_LOG"] = str(log)
-        command = unprivileged([sys.executable, "-m", "chronik", *container["args"]])
+        command, environment = self._command(job)
         while True:
             process = subprocess.Popen(
                 command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd="/"
@@ -58,6 +48,36 @@ class LocalJobs:
             said: dict[str, Any] = json.loads((out.strip().splitlines() or ["{}"])[-1])
             self.ended.append(said)
             return said
+
+    @contextmanager
+    def started(self, deployment: Manifest) -> Iterator[Path]:
+        """Run the container of a Deployment as long as the block lasts; give the file that it touches."""
+        command, environment = self._command(deployment)
+        command = [each.replace("/tmp/", f"{self.folder}/") for each in command]  # a path in a container
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+        )
+        try:
+            yield self.folder / "whole"
+        finally:
+            process.terminate()
+            process.wait()
+
+    def _command(self, workload: Manifest) -> tuple[list[str], dict[str, str]]:
+        """Return what a workload's container runs here, and its variables, with Secrets where this machine has them."""
+        spec = workload["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        environment = {"HOME": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "PATH": "/usr/bin:/bin"}
+        environment |= {each["name"]: self._value(each) for each in container["env"]}
+        mounts = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+        volumes = {each["name"]: each for each in spec["volumes"]}
+        for path, name in mounts.items():
+            if "secret" in volumes[name]:
+                here = self._mounted(volumes[name]["secret"]["secretName"])
+                environment = {key: value.replace(path, str(here)) for key, value in environment.items()}
+        log = self.folder / f"termination-log-{workload['metadata']['name']}"
+        environment["CHRONIK_TERMINATION_LOG"] = str(log)
+        return unprivileged([sys.executable, "-m", "chronik", *container["args"]]), environment
 
     def _secret(self, name: str) -> dict[str, str]:
         path = f"/api/v1/namespaces/{self.place.name}/secrets/{name}"

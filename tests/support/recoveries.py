@@ -13,7 +13,7 @@ from chronik.operator.cache.cache import Selection
 if TYPE_CHECKING:
     from support.volumes import Volumes
 
-    from chronik.manifest import Manifest
+    from chronik.manifest import Kind, Manifest
 
 DESTINATION = {"s3": {"bucket": "acme-backups", "region": "eu-central-1", "credentialsSecret": "backup-s3"}}
 IMAGE = "chronik/operator:1.0"
@@ -57,15 +57,20 @@ NODES = ("controller-0", "ingest-0", "ingest-1")
 
 async def backed_up(place: Namespace, played: Played, volumes: Volumes, **spec: Any) -> Manifest:
     """Have a cluster with data of its own on each node be backed up, and be gone."""
-    await volumes.make_class()
-    for node in NODES:
-        await played.claim("c", *node.split("-"))
-        volumes.write(f"data-c-{node}", f"what {node} has")
-    await place.launch(source(volumes, **spec))
+    await launched(played, volumes, **spec)
     await place.create(ours(place, backup_of(place)))
     backup = await usable(place, "b")
     await place.delete(CLUSTER, "c")
     return backup
+
+
+async def launched(played: Played, volumes: Volumes, **spec: Any) -> None:
+    """Have a cluster run with data of its own on each node."""
+    await volumes.make_class()
+    for node in NODES:
+        await played.claim("c", *node.split("-"))
+        volumes.write(f"data-c-{node}", f"what {node} has")
+    await volumes.place.launch(source(volumes, **spec))
 
 
 async def usable(place: Namespace, name: str) -> Manifest:
@@ -76,3 +81,17 @@ async def usable(place: Namespace, name: str) -> Manifest:
         return found if found and (found.get("status") or {}).get("usable") else None
 
     return dict(await eventually(there))
+
+
+async def present(place: Namespace, kind: Kind, name: str) -> Manifest:
+    """Wait until an object is there, and return it."""
+    return dict(await eventually(lambda: place.get(kind, name)))
+
+
+async def absent(place: Namespace, kind: Kind, name: str) -> None:
+    """Wait until an object is gone."""
+
+    async def gone() -> bool:
+        return await place.get(kind, name) is None
+
+    await eventually(gone)

@@ -133,7 +133,7 @@ class Played:
         self.hanging: set[str] = set()
         self.unready: set[str] = set()
         self.lying: set[str] = set()
-        ok = ("metastore", "base", "forget", "record", "verify", "restore")
+        ok = ("metastore", "base", "forget", "record", "verify", "restore", "drop-slot")
         self.jobs = dict.fromkeys(ok, "ok")
         self.failure: dict[str, Any] = {"result": "failed", "message": "the store is full"}
         self.order: list[str] = []
@@ -231,6 +231,9 @@ class Played:
         await self.place.call("PATCH", self.place.path(POD, name, "status"), {"status": status}, patch="merge")
 
     async def _snapshot(self, snapshot: Manifest) -> None:
+        if "volumeSnapshotContentName" in snapshot["spec"]["source"]:
+            await self._bind(snapshot)
+            return
         claim = snapshot["spec"]["source"]["persistentVolumeClaimName"]
         status = snapshot.get("status") or {}
         if claim in self.hanging or (status.get("readyToUse") and claim not in self.lying):
@@ -249,6 +252,28 @@ class Played:
         ready = claim not in self.unready
         if status.get("readyToUse") != ready or not status.get("creationTime") or status.get("error"):
             await self._say(snapshot, {**said, "readyToUse": ready, "restoreSize": "1Gi", "error": None})
+
+    async def _bind(self, snapshot: Manifest) -> None:
+        """Bind a snapshot to the content that it names, if that names it, and the driver has the content's snapshot."""
+        metadata, name = snapshot["metadata"], snapshot["spec"]["source"]["volumeSnapshotContentName"]
+        if (snapshot.get("status") or {}).get("readyToUse"):
+            return
+        path = f"/apis/{SNAPSHOT_CONTENT.api_version}/{SNAPSHOT_CONTENT.plural}/{name}"
+        content = await self.place.call("GET", path)
+        ref = content["spec"]["volumeSnapshotRef"]
+        handle = content["spec"]["source"]["snapshotHandle"]
+        if (ref["namespace"], ref["name"]) != (metadata["namespace"], metadata["name"]):
+            return
+        if handle in self.unready:
+            error = {"time": _now(), "message": f"there is no snapshot {handle}"}
+            await self._say(snapshot, {"readyToUse": False, "error": error})
+            return
+        bound = {"spec": {"volumeSnapshotRef": {**ref, "uid": metadata["uid"]}}}
+        await self.place.call("PATCH", path, bound, patch="merge", fieldManager="snapshotter")
+        status = {"snapshotHandle": handle, "readyToUse": True, "creationTime": time.time_ns()}
+        await self.place.call("PATCH", f"{path}/status", {"status": status}, patch="merge", fieldManager="snapshotter")
+        said = {"boundVolumeSnapshotContentName": name, "creationTime": _now(), "readyToUse": True}
+        await self._say(snapshot, {**said, "restoreSize": "1Gi", "error": None})
 
     async def _content(self, snapshot: Manifest, claim: str) -> None:
         metadata = snapshot["metadata"]

@@ -36,6 +36,7 @@ class Mirror(NamedTuple):
     target: str
     image: str
     probeImage: str  # noqa: N815  # templates see API spellings only
+    exporterImage: str | None  # noqa: N815  # as above
     replicas: int
     factor: int
 
@@ -104,6 +105,7 @@ def mirrors(cluster: Cluster) -> list[Mirror]:
             target=f"{service}:{type_.port}",
             image=replication["image"],
             probeImage=replication["probeImage"] or PROBE_IMAGE,
+            exporterImage=replication["exporterImage"],
             replicas=0 if source["paused"] else source["replicas"],
             factor=min(_MOST_REPLICAS, cluster.spec[type_.count_field] or 1),
         )

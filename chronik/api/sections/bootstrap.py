@@ -20,7 +20,11 @@ class RecoverySource(TypedDict):
 
 Recovery = TypedDict(
     "Recovery",
-    {"from": RecoverySource, "metastore": Literal["Restore", "Skip"], "nodes": Literal["Same", "Fewer", "More"]},
+    {
+        "from": RecoverySource,
+        "metastore": Literal["Restore", "Exact", "Skip"],
+        "nodes": Literal["Same", "Fewer", "More"],
+    },
 )
 """`spec.bootstrap.recovery`; `from` is a word of Python."""
 

@@ -68,4 +68,5 @@ class Replication(TypedDict):
     alias: str | None
     image: str
     probeImage: str | None
+    exporterImage: str | None
     sources: list[ReplicationSource]

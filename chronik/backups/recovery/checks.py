@@ -91,7 +91,17 @@ def left_out(backup: Manifest, nodes: Iterable[Node]) -> list[tuple[str, int]]:
 def _dump(about: About) -> Reason | None:
     if not about.wants_metastore:
         return None
-    if status_of(about.backup).get("metastore") is None:
+    if about.target:
+        if about.seen.base is None:
+            text = "The ChronikBackup with the copy of the metastore's server, which was chosen, is gone"
+            return Reason("BackupMissing", f"{text}: see status.recovery.metastoreBackup")
+        if about.seen.base_recorded is None:
+            text = f"This version of chronik does not take the spec that {about.seen.base['metadata']['name']} has"
+            return Reason("BackupUnreadable", f"{text} recorded")
+        bad = unusable(about.seen.base)
+        if bad is not None:
+            return bad
+    elif status_of(about.backup).get("metastore") is None:
         text = f"ChronikBackup {_name(about)} has no dump of the metastore"
         return Reason("NoDump", f"{text}. Restore the database otherwise, and write metastore: Skip")
     if not about.seen.image:
@@ -178,10 +188,9 @@ def _strangers(about: About) -> Reason | None:
     return Reason("ClaimsExist", f"{text}. Delete them if their data is not wanted, or give the cluster another name")
 
 
-_CHECKS: tuple[Callable[[About], Reason | None], ...] = (
-    *(_backup, _readable, _alike, _counts, _dump),
-    *(_strangers, _snapshots, _sizes, _classes),
-)
+OF_DOCUMENTS: tuple[Callable[[About], Reason | None], ...] = (_backup, _readable, _alike, _counts, _dump)
+"""The checks for which no server is asked anything."""
+_CHECKS = (*OF_DOCUMENTS, _strangers, _snapshots, _sizes, _classes)
 
 
 def _live(node: Node, about: About) -> Volume:

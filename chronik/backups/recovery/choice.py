@@ -1,8 +1,13 @@
-"""Which backup a cluster is made from. It is chosen once, and written down before anything else is done."""
+"""Which backup a cluster is made from, and to which moment. It is chosen once, and written down before all else.
+
+A backup is one moment. Where the log of the metastore's server was archived, the metastore can be as of any time: by
+the newest copy of the server from before it, and the log from there. Volumes come from the first backup that was cut
+after it, if there is one: data that no metadata names does no harm, and metadata without data does.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from chronik.backups.document import is_usable, phase_of, status_of
 from chronik.backups.times import moment
@@ -15,8 +20,19 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
 
 
-def choose(source: RecoverySource, backups: Iterable[Manifest]) -> Manifest | Reason:
-    """Return the backup that `spec.bootstrap.recovery.from` means, or why there is none.
+class Choice(NamedTuple):
+    """What a cluster is made from: the volumes of `backup`, and its dump.
+
+    With a `base` the metastore comes from the copy of the server in that backup, and is as of `target`.
+    """
+
+    backup: Manifest
+    base: Manifest | None = None
+    target: str = ""
+
+
+def choose(source: RecoverySource, backups: Iterable[Manifest], metastore: str = "Restore") -> Choice | Reason:
+    """Return what `spec.bootstrap.recovery` means by `from` and `metastore`, or why there is nothing like it.
 
     `backups` are those that it may mean: of its name, or of its cluster.
     """
@@ -24,17 +40,48 @@ def choose(source: RecoverySource, backups: Iterable[Manifest]) -> Manifest | Re
         named = next((each for each in backups if each["metadata"]["name"] == source["backup"]), None)
         if named is None:
             return Reason("BackupMissing", f"There is no ChronikBackup {source['backup']} in this namespace")
-        return unusable(named) or named
+        return unusable(named) or Choice(named)
     name, target = source["cluster"], source["targetTime"]
     usable = [each for each in backups if each["spec"]["cluster"] == name and is_usable(each)]
     if not usable:
         return Reason("NoUsableBackup", f"This namespace has no usable backup of ChronikCluster {name}")
-    early = [each for each in usable if target is None or moment(cut_at(each)) <= moment(target)]
+    if target is None:
+        return Choice(max(usable, key=_age))
+    base = _base(usable, target) if metastore != "Skip" else None
+    if base is not None:
+        return _around(usable, base, target, exact=metastore == "Exact")
+    if metastore == "Exact":
+        text = f"No usable backup of {name} has a copy of the metastore's server from before {target}, which"
+        return Reason("NoBaseBackup", f"{text} metastore: Exact begins with: was its log archived then?")
+    early = [each for each in usable if moment(cut_at(each)) <= moment(target)]
     if early:
-        return max(early, key=_age)
+        return Choice(max(early, key=_age))
     oldest = min(usable, key=_age)
     text = f"No usable backup of {name} was cut by {target}: the oldest is {oldest['metadata']['name']}"
     return Reason("NoUsableBackup", f"{text}, cut at {cut_at(oldest)}")
+
+
+def _base(usable: Iterable[Manifest], target: str) -> Manifest | None:
+    """Return the newest backup with a copy of the metastore's server that the log leads on from to a time."""
+    copies = ((each, status_of(each).get("metastore") or {}) for each in usable)
+    fit = [
+        (moment(copy["cutAt"]), each["metadata"]["name"], each)
+        for each, copy in copies
+        if copy.get("method") == "Base" and copy.get("cutAt") and moment(copy["cutAt"]) <= moment(target)
+    ]
+    return max(fit, key=lambda each: each[:2])[2] if fit else None
+
+
+def _around(usable: Iterable[Manifest], base: Manifest, target: str, *, exact: bool) -> Choice:
+    """Return the volumes that go with the metastore of a time, and that time if they let the metastore be as of it."""
+    late = [each for each in usable if moment(cut_at(each)) >= moment(target)]
+    if late:
+        return Choice(min(late, key=_age), base, target)
+    newest = max(usable, key=_age)
+    storage = (status_of(newest).get("cluster") or {}).get("spec", {}).get("storage") or {}
+    if exact or storage.get("backend", "local") != "local":  # then the bucket has the data
+        return Choice(newest, base, target)
+    return Choice(newest)
 
 
 def unusable(backup: Manifest) -> Reason | None:

@@ -82,7 +82,7 @@ def plan_recovery(
     if backup is None:
         text = f"ChronikBackup {status['backup']}, which was chosen, is gone, or is another one of that name"
         return RecoveryPlan(status, refused=Reason("BackupMissing", text))
-    about = About(cluster, nodes_of(cluster, manifests, backup), backup, seen)
+    about = About(cluster, nodes_of(cluster, manifests, backup), backup, seen, str(status.get("metastoreTarget", "")))
     if status["phase"] == "Checking":
         refused = refusal(about)
         if refused is not None:
@@ -98,11 +98,16 @@ def _choose(cluster: Cluster, seen: Seen) -> RecoveryPlan:
     """Fix which backup it is. This is written before anything is looked at, so that no later pass takes another."""
     bootstrap = cluster.spec["bootstrap"]
     assert bootstrap
-    chosen = choose(bootstrap["recovery"]["from"], seen.backups)
+    recovery = bootstrap["recovery"]
+    chosen = choose(recovery["from"], seen.backups, recovery["metastore"])
     if isinstance(chosen, Reason):
         return RecoveryPlan({}, refused=chosen)
-    name, uid = chosen["metadata"]["name"], chosen["metadata"]["uid"]
-    status = {"phase": "Checking", "backup": name, "backupUID": uid, "cutAt": cut_at(chosen)}
+    name, uid = chosen.backup["metadata"]["name"], chosen.backup["metadata"]["uid"]
+    status = {"phase": "Checking", "backup": name, "backupUID": uid, "cutAt": cut_at(chosen.backup)}
+    if chosen.base is not None and cluster.spec["topology"] == "Roles":
+        about = chosen.base["metadata"]
+        status |= {"metastoreBackup": about["name"], "metastoreBackupUID": about["uid"]}
+        status |= {"metastoreTarget": chosen.target}
     return RecoveryPlan(status, waiting=Reason("CheckingBackup", f"ChronikBackup {name} is being checked"))
 
 
@@ -195,6 +200,11 @@ def _restore_metastore(status: dict[str, Any], about: About, now: str) -> Recove
         text = f"The metastore is being restored{f': {said}' if said else ''}"
         return RecoveryPlan(status, waiting=Reason("RestoringMetastore", text))
     cut = (status_of(about.backup).get("metastore") or {}).get("cutAt") or status["cutAt"]
+    if about.target:
+        if not result.get("recoveredTo"):  # its pod is gone: how far the log went is not known
+            waiting = Reason("RestoringMetastore", "What the Job said is lost, so it runs again: it changes nothing")
+            return RecoveryPlan(status, removes=removal(job), waiting=waiting)
+        cut = str(result["recoveredTo"])
     return _restored(status | {"metastoreCutAt": cut}, about)
 
 

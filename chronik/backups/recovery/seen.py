@@ -19,11 +19,14 @@ class Seen:
 
     `backups` are those that the document may mean. `recorded` is the cluster that was backed up, as it was then; None
     if its spec cannot be read. `contents` are the snapshots' contents by name, `volumes` the PersistentVolumes,
-    `claims` those of the namespace by name. `result` is what the Job's container said at its end.
+    `claims` those of the namespace by name. `result` is what the Job's container said at its end. `base` is the backup
+    with the copy of the metastore's server, if a moment is asked for, and `base_recorded` the cluster as it was then.
     """
 
     backups: Sequence[Manifest] = ()
     recorded: Cluster | None = None
+    base: Manifest | None = None
+    base_recorded: Cluster | None = None
     snapshots: Mapping[str, Manifest] = field(default_factory=dict)
     contents: Mapping[str, Manifest] = field(default_factory=dict)
     classes: Sequence[Manifest] = ()
@@ -39,12 +42,16 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is checked: the new cluster, its nodes, the backup, and what is there."""
+    """What is checked: the new cluster, its nodes, the backup, and what is there.
+
+    `target` is the moment that the metastore is to be recovered to, by the log; empty if it is the backup's own.
+    """
 
     cluster: Cluster
     nodes: list[Node]
     backup: Manifest
     seen: Seen
+    target: str = ""
 
     @property
     def restored(self) -> list[Node]:
@@ -66,4 +73,4 @@ class About:
         """Whether a dump is to be restored; nodes of topology Unified keep the metadata themselves."""
         bootstrap = self.cluster.spec["bootstrap"]
         assert bootstrap
-        return self.cluster.spec["topology"] == "Roles" and bootstrap["recovery"]["metastore"] == "Restore"
+        return self.cluster.spec["topology"] == "Roles" and bootstrap["recovery"]["metastore"] != "Skip"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chronik.backups.document import status_of
 from chronik.backups.recovery.checks import left_out, named
 from chronik.backups.times import moment
 from chronik.status.compute import Reason, condition
@@ -22,6 +23,9 @@ def begun(status: Mapping[str, Any], about: About) -> Reason:
     parts += ["the metastore"] if about.wants_metastore else []
     what = " and ".join(parts) or "nothing"
     text = f"Recovers {what} from ChronikBackup {status['backup']}, which was cut at {status['cutAt']}"
+    if about.target:
+        base = status["metastoreBackup"]
+        text = f"{text}, and the metastore to {about.target}, from ChronikBackup {base} and the log after it"
     return Reason("RecoveryStarted", text)
 
 
@@ -31,8 +35,14 @@ def summary(status: Mapping[str, Any], about: About) -> str:
     assert recovery
     target = recovery["recovery"]["from"]["targetTime"]
     found = [f"From ChronikBackup {status['backup']}: what was written after {status['cutAt']} is lost"]
-    if target:
+    if about.target and moment(about.target) <= moment(status["cutAt"]):
+        found = [f"From ChronikBackup {status['backup']}: the volumes are as of {status['cutAt']}"]
+    elif target and moment(target) > moment(status["cutAt"]):
         found[0] += f", {span(status['cutAt'], target)} up to the time that was asked for, {target}"
+    if about.target:
+        found += _to_the_moment(status, about.target)
+    elif target and about.wants_metastore and _is_copy(about):
+        found.append("The metastore is no newer than these volumes; metastore: Exact would take it to that time")
     lost = left_out(about.backup, about.nodes)
     empty = [(each.component, each.ordinal) for each in about.nodes if each.volume is None]
     found += [f"Left out, and lost where no other node has it: what was on {named(lost)}"] if lost else []
@@ -40,6 +50,19 @@ def summary(status: Mapping[str, Any], about: About) -> str:
     if not about.wants_metastore and about.cluster.spec["topology"] == "Roles":
         found.append("The metastore was left to others")
     return ". ".join(found)
+
+
+def _to_the_moment(status: Mapping[str, Any], target: str) -> list[str]:
+    """Return how near the metastore came to the moment that was asked for."""
+    reached = str(status.get("metastoreCutAt") or target)
+    text = f"The metastore is as of {reached}, from ChronikBackup {status['metastoreBackup']} and the log after it"
+    if moment(reached) < moment(target):
+        text += f": the log ends there, {span(reached, target)} before the time that was asked for"
+    return [text]
+
+
+def _is_copy(about: About) -> bool:
+    return (status_of(about.backup).get("metastore") or {}).get("method") == "Base"
 
 
 def span(since: str, until: str) -> str:

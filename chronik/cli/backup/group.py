@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from chronik.cli.backup.cluster import create, delete, describe, list_backups
-from chronik.cli.backup.jobs import base, metastore, receive, restore_metastore
+from chronik.cli.backup.importing import import_backups
+from chronik.cli.backup.jobs import base, drop_slot, metastore, receive, restore_metastore
 from chronik.cli.backup.restore import RestoreGroup, restore_cluster
 from chronik.cli.backup.stored import catalog, forget, record, verify
 
@@ -23,9 +24,9 @@ def restore() -> None:
     """
 
 
-for _command in (create, list_backups, describe, delete):
+for _command in (create, list_backups, describe, delete, import_backups):
     backup.add_command(_command)
-for _command in (metastore, base, receive, catalog, verify, forget, record):
+for _command in (metastore, base, receive, drop_slot, catalog, verify, forget, record):
     backup.add_command(_command)
 for _command in (restore_cluster, restore_metastore):
     restore.add_command(_command)

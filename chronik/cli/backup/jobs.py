@@ -181,6 +181,37 @@ def receive(  # each is an option
     report("backup receive", "", termination_log, work)
 
 
+@click.command("drop-slot")
+@click.option("--slot", required=True, type=_SLOT_NAME, metavar="NAME", help="The replication slot.")
+@click.option(
+    "--wait",
+    "seconds",
+    type=parameters.Duration(),
+    default="1m",
+    show_default=True,
+    metavar="DURATION",
+    help="How long to wait for its reader to stop.",
+)
+@result_option
+def drop_slot(slot: str, seconds: float, termination_log: str | None) -> None:
+    """Drop the replication slot of an archive that has ended.
+
+    A slot that nobody reads has the server keep its log until the disk is full. What is in the store stays.
+
+    Exits with 0 if there is no such slot any more, 2 if an option cannot be used, 8 if the server refuses, 9 if it does
+    not answer, or the slot is still read.
+    """
+
+    def work() -> dict[str, Any]:
+        from chronik.metastore.receiver import drop_slot as drop  # noqa: PLC0415  # `--help` stays quick
+        from chronik.metastore.tools import database_environment  # noqa: PLC0415
+
+        dropped = drop(database_environment(os.environ), slot, seconds, context())
+        return {"slot": slot, "already": not dropped}
+
+    report("backup drop-slot", "", termination_log, work)
+
+
 class _Moment(click.ParamType[datetime]):
     """A point in time as RFC 3339 has it, with its zone."""
 

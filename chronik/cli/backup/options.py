@@ -104,6 +104,11 @@ class StoreAccess:
         self._settings = settings
         self._key_files = key_files
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """Where the store is, as options say it: url, endpoint and region."""
+        return {name: str(self._settings[name] or "") for name in ("url", "endpoint", "region")}
+
     def open(self) -> Store:
         """Return the store."""
         from chronik.metastore.store import StoreSettings, open_store  # noqa: PLC0415  # `--help` stays quick

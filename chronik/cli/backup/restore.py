@@ -24,6 +24,7 @@ from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
     from chronik.api.sections.bootstrap import RecoverySource
+    from chronik.backups.recovery.choice import Choice
     from chronik.cli.interrupt import Interruption
     from chronik.kube import ConnectOptions, Kube
     from chronik.manifest import Manifest
@@ -90,10 +91,10 @@ def is_time(text: str) -> bool:
 )
 @click.option(
     "--metastore",
-    type=click.Choice(["Restore", "Skip"]),
+    type=click.Choice(["Restore", "Exact", "Skip"]),
     default="Restore",
     show_default=True,
-    help="Whether to load the backup's dump, or leave the database to others.",
+    help="Whether to load the backup's dump, take its log to exactly the time, or leave the database to others.",
 )
 @click.option(
     "--nodes",
@@ -124,6 +125,8 @@ def restore_cluster(
     recovered; 3 if the API server refused; 4 if there is a cluster of the new name; 6 if it took too long; 8 if there
     is no such backup, or the recovery cannot be done.
     """
+    if metastore == "Exact" and not (source and is_time(source)):
+        raise click.UsageError("--metastore Exact takes a time to be exact about: --from 2026-11-29T08:30:00Z")
     if dry_run and wait:
         raise click.UsageError("--wait waits for a cluster, which a dry run does not make")
     if new == cluster:
@@ -131,7 +134,8 @@ def restore_cluster(
 
     async def main(interruption: Interruption) -> int:
         async with connect(options) as kube:
-            backup = await interruption.until_asked(_chosen(kube, cluster, source))
+            chosen = await interruption.until_asked(_chosen(kube, cluster, source, metastore))
+            backup = chosen.backup
             if database is not None and not has_database(backup):
                 raise InputError("its spec names no database that could be another", subject="--database")
             wanted = NewCluster(new, _from(cluster, source, backup), metastore, nodes, database)
@@ -143,7 +147,8 @@ def restore_cluster(
                 print_data(to_yaml_stream([document]))
                 return 0
             ref = await _make(kube, document)
-            click.echo(f"{ref}: asked for, from {backup['metadata']['name']}, which was cut at {cut_at(backup)}")
+            also = f", the metastore as of {chosen.target}" if chosen.target else ""
+            click.echo(f"{ref}: asked for, from {backup['metadata']['name']}, which was cut at {cut_at(backup)}{also}")
             if wait:
                 return await interruption.until_asked(_recovered(kube, ref, timeout))
             return 0
@@ -158,8 +163,8 @@ def _from(cluster: str, source: str | None, backup: Manifest) -> dict[str, str]:
     return {"backup": str(backup["metadata"]["name"])}
 
 
-async def _chosen(kube: Kube, cluster: str, source: str | None) -> Manifest:
-    """Return the backup that an operator would take.
+async def _chosen(kube: Kube, cluster: str, source: str | None, metastore: str) -> Choice:
+    """Return the backup that an operator would take, and the moment of the metastore.
 
     Raises:
         BackupError: there is none, or it cannot be used, or is of another cluster.
@@ -167,12 +172,12 @@ async def _chosen(kube: Kube, cluster: str, source: str | None) -> Manifest:
     by_name = source is not None and not is_time(source)
     wanted = {"backup": source if by_name else None, "cluster": None if by_name else cluster}
     wanted |= {"targetTime": None if by_name else source}
-    found = choose(cast("RecoverySource", wanted), (await kube.list(BACKUP, kube.namespace)).items)
+    found = choose(cast("RecoverySource", wanted), (await kube.list(BACKUP, kube.namespace)).items, metastore)
     subject = f"{kube.namespace}/{cluster}"
     if isinstance(found, Reason):
         raise BackupError(found.message, subject=subject, hint="`chronik backup list -A` shows all backups.")
-    if found["spec"]["cluster"] != cluster:
-        other = found["spec"]["cluster"]
+    if found.backup["spec"]["cluster"] != cluster:
+        other = found.backup["spec"]["cluster"]
         raise BackupError(f"ChronikBackup {source} is of {other}", subject=subject, hint=f"chronik restore {other} …")
     return found
 
@@ -195,7 +200,7 @@ def _checked(document: Manifest) -> Manifest:
 async def _notes(kube: Kube, cluster: str, document: Manifest, backup: Manifest) -> None:
     """Say what a person has to see to."""
     now, was = (each.get("metastore") for each in (document["spec"], backup["status"]["cluster"]["spec"]))
-    restores = "metastore" not in document["spec"]["bootstrap"]["recovery"]
+    restores = document["spec"]["bootstrap"]["recovery"].get("metastore") != "Skip"
     if now and was and restores and _database(now) == _database(was):
         show_note("the new cluster names the old one's database, which has to be empty; --database names another")
     if await kube.get(CLUSTER, kube.namespace, cluster) is not None:

@@ -36,15 +36,15 @@ def catalog(access: StoreAccess, output: str) -> None:
     if output == "json":
         print_data(json.dumps([entry.as_json() for entry in entries], indent=2, ensure_ascii=False) + "\n")
         return
-    rows = [["ID", "METHOD", "STATE", "CUT", "BYTES", "ENCRYPTED"]]
+    rows = [["ID", "METHOD", "STATE", "CUT", "BYTES", "ENCRYPTED", "BACKUP"]]
     for entry in entries:
         whole = entry.manifest
         state = "damaged" if entry.problem else "complete" if whole else "incomplete"
-        rows.append(
-            [entry.id, whole.method, state, whole.cut_at, f"{whole.total_bytes:,}", "yes" if whole.encryption else "no"]
-            if whole
-            else [entry.id, "-", state, f"began {entry.started_at}" if entry.started_at else "-", "-", "-"]
-        )
+        about = [entry.id, "-", state, f"began {entry.started_at}" if entry.started_at else "-", "-", "-"]
+        if whole:
+            about = [entry.id, whole.method, state, whole.cut_at, f"{whole.total_bytes:,}"]
+            about.append("yes" if whole.encryption else "no")
+        rows.append([*about, entry.name or "-"])
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     print_data("\n".join(lines) + "\n" if entries else "the store holds no backup\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,11 +16,14 @@ from chronik.cli.status_query import StatusQuery
 from chronik.cli.streams import look
 from chronik.kube import connect
 from chronik.kube.informer import Informer
+from chronik.manifest import component_of
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable, Sequence
+
     from chronik.api.spec import Cluster
-    from chronik.kube import ConnectOptions
-    from chronik.manifest import ClusterKey
+    from chronik.kube import ConnectOptions, Kube
+    from chronik.manifest import ClusterKey, Manifest
     from chronik.plan.live import LiveCluster
     from chronik.report.replication import ClusterMirrors
 
@@ -39,7 +43,8 @@ def replication() -> None:
 def replication_status(names: tuple[str, ...], options: ConnectOptions, cluster_domain: str, output: str) -> int:
     """Show how the mirrors of clusters are: of those named, or of all in the namespace.
 
-    How far each is behind, in seconds, is the metric chronik_replication_lag_seconds of its pods.
+    How far each is behind, and which partitions and consumer groups are not here, its probe tells, if you may get
+    pods/proxy.
 
     Exits with 0 if all that are not paused replicate, with 1 if not (or there are none), and with 3 if a cluster does
     not exist or the API server cannot tell.
@@ -54,9 +59,28 @@ def replication_status(names: tuple[str, ...], options: ConnectOptions, cluster_
             found = asked.found(live)
             if missing := asked.missing(found):
                 raise await missing_cluster(kube, missing)
-            return _show([_mirrors(key, each, cluster_domain) for key, each in found.items()], output, str(asked))
+            shown = [_mirrors(key, each, cluster_domain) for key, each in found.items()]
+            asking = (_with_copies(kube, each, found[each.key].pods) for each in shown)
+            shown = await interruption.until_asked(_all(asking))
+        return _show(shown, output, str(asked))
 
     return run_async(main)
+
+
+async def _all(asking: Iterable[Awaitable[ClusterMirrors]]) -> list[ClusterMirrors]:
+    return list(await asyncio.gather(*asking))
+
+
+async def _with_copies(kube: Kube, shown: ClusterMirrors, pods: Sequence[Manifest]) -> ClusterMirrors:
+    """Add what the probes say, as far as they do."""
+    from chronik.api.replication.mirrors import mirror_component  # noqa: PLC0415  # help and completion stay quick
+    from chronik.cli.mirrors.probes import ask_probes  # noqa: PLC0415
+
+    sources = [each.source for each in shown.mirrors]
+    own = ([pod for pod in pods if component_of(pod) == mirror_component(source)] for source in sources)
+    answers = await asyncio.gather(*(ask_probes(kube, each) for each in own))
+    states = {source: answer.state for source, answer in zip(sources, answers, strict=True) if answer.state}
+    return shown._replace(copies=states)
 
 
 def _mirrors(key: ClusterKey, found: LiveCluster, domain: str) -> ClusterMirrors:

@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chronik.backups.document import cluster_of, phase_of, status_of
+from chronik.backups.document import cluster_of, is_being_imported, phase_of, status_of
 from chronik.backups.jobs import DUMP, RECORD
 from chronik.backups.parts import job_name
 from chronik.backups.steps import Seen
@@ -78,6 +78,7 @@ def _first(backup: Manifest, context: ReconcileContext) -> str:
     """Return the name of a backup of the same cluster that goes first; empty if none does."""
     others = [each for each in context.cache.backups(cluster_of(backup)) if each["metadata"] != backup["metadata"]]
     others = [each for each in others if each["metadata"]["name"] != backup["metadata"]["name"]]
+    others = [each for each in others if not is_being_imported(each)]
     running = [each for each in others if phase_of(each) in {"Running", "Finalizing"}]
     before = [each for each in others if phase_of(each) == "Pending" and _age(each) < _age(backup)]
     return next((each["metadata"]["name"] for each in (*running, *before)), "")
@@ -135,11 +136,16 @@ async def contents_of(snapshots: Mapping[str, Manifest], site: Site) -> dict[str
     return found
 
 
-async def see_job(backup: Manifest, name: str, site: Site) -> tuple[Manifest | None, dict[str, Any] | None]:
-    """Return a Job of a backup, and what its container said, once it has ended."""
+async def see_job(
+    backup: Manifest, name: str, site: Site, *, running: bool = False
+) -> tuple[Manifest | None, dict[str, Any] | None]:
+    """Return a Job of a backup, and what its container said, once it has ended.
+
+    With `running` it is also asked of one that goes on: its container may have failed, and be tried again.
+    """
     namespace = backup["metadata"]["namespace"]
     job = await site.kube.get(JOB, namespace, name)
-    if job is None or not (job.get("status") or {}).get("conditions"):
+    if job is None or not (running or (job.get("status") or {}).get("conditions")):
         return job, None
     pods = await site.kube.list(POD, namespace, label_selector=f"{_JOB_LABEL}={name}")
     said = [each for pod in pods.items if _is_of(pod, job) for each in _results(pod)]
@@ -156,10 +162,11 @@ def _results(pod: Manifest) -> list[dict[str, Any]]:
     """Return what containers of a pod said at their end: one JSON object each, if it can be read."""
     found = []
     for each in (pod.get("status") or {}).get("containerStatuses") or ():
-        message = ((each.get("state") or {}).get("terminated") or {}).get("message") or ""
-        with suppress(ValueError):
-            said = json.loads(message.strip().splitlines()[-1] if message.strip() else "")
-            found += [said] if isinstance(said, dict) else []
+        for state in ("lastState", "state"):  # a container that was restarted has ended before
+            message = ((each.get(state) or {}).get("terminated") or {}).get("message") or ""
+            with suppress(ValueError):
+                said = json.loads(message.strip().splitlines()[-1] if message.strip() else "")
+                found += [said] if isinstance(said, dict) else []
     return found
 
 

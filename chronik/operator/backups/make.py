@@ -51,7 +51,7 @@ async def make(backup: Manifest, wanted: Make, cluster: Cluster, image: str, sit
         ChronikError: the server does not take it.
     """
     if wanted.volume is not None:
-        return await _create(manifests.snapshot(backup, cluster, wanted.volume, site.tools.render), SNAPSHOT, site)
+        return await create(manifests.snapshot(backup, cluster, wanted.volume, site.tools.render), SNAPSHOT, site)
     command = {
         "job": manifests.dump_command(cluster),
         "record": manifests.RECORD_COMMAND,
@@ -64,10 +64,10 @@ async def run(wanted: manifests.JobOf, site: Site) -> Manifest | None:
     """Make a Job, and before it the ServiceAccount that it runs under."""
     account, job = manifests.job(wanted, site.tools.render)
     await site.kube.apply(account, force=True)
-    return await _create(job, JOB, site)
+    return await create(job, JOB, site)
 
 
-async def _create(manifest: Manifest, kind: Kind, site: Site) -> Manifest | None:
+async def create(manifest: Manifest, kind: Kind, site: Site) -> Manifest | None:
     """Create an object unless there is one of its name, which is returned then.
 
     An apply with a resource version creates, and changes nothing that is there.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chronik.backups import manifests
 from chronik.backups.deletion import FORGET, Remains, dump_job, plan_deletion, told
-from chronik.backups.document import DONE, phase_of, status_of
+from chronik.backups.document import DONE, is_being_imported, phase_of, status_of
 from chronik.backups.jobs import RECORD
 from chronik.backups.parts import job_name
 from chronik.backups.plan import plan_backup
@@ -60,6 +60,8 @@ async def reconcile_backup(key: WorkKey, context: ReconcileContext) -> BackupRes
         return await _delete(document, site, context)
     if phase_of(document) in DONE:
         return await _verify(document, site, context)
+    if is_being_imported(document):
+        return BackupResult(phase_of(document))
     await hold(document, context, BACKUP)
     now = context.now()
     seen = await look(document, site, context)

@@ -5,15 +5,13 @@ What the Secret says is kept nowhere but in the connection.
 
 from __future__ import annotations
 
-import base64
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from chronik.errors import KubeconfigError, ObjectMissing
+from chronik.apply.members import kubeconfig_of
 from chronik.kube import connect_with
 from chronik.kube.retry import RetryPolicy
-from chronik.manifest import SECRET
 
 if TYPE_CHECKING:
     from chronik.federation.document import Address
@@ -44,12 +42,15 @@ class MemberConnection:
         Raises:
             ChronikError: its Secret cannot be had, or has no kubeconfig that can be used.
         """
+        if at.local:
+            await self.close()
+            return self.context.kube
         digest = self._digest(at)
         if self._kube is not None and self._used == (at, digest):
             return self._kube
         await self.close()
         self._used = (at, digest)
-        content = await self._kubeconfig(at)
+        content = await kubeconfig_of(self.context.kube, self.namespace, at)
         name = f"Secret {self.namespace}/{at.secret}"
         options = replace(
             self.options,
@@ -78,21 +79,3 @@ class MemberConnection:
 
     def _digest(self, at: Address) -> str | None:
         return self.context.cache.secret_digest(self.namespace, at.secret)
-
-    async def _kubeconfig(self, at: Address) -> bytes:
-        """Return what the Secret says: nothing of it is ever part of an error."""
-        subject = f"Secret {self.namespace}/{at.secret}"
-        if not at.secret:
-            raise KubeconfigError(
-                "the member names no kubeconfig", subject="kubeconfig", hint="Write spec.members[].kubeconfig.secret."
-            )
-        secret = await self.context.kube.get(SECRET, self.namespace, at.secret)
-        if secret is None:
-            raise ObjectMissing("there is no such Secret", subject=subject, hint="It holds the member's kubeconfig.")
-        data = secret.get("data") or {}
-        if at.key not in data:
-            raise KubeconfigError(f"it has no key {at.key}", subject=subject, hint="Name it in kubeconfig.key.")
-        try:
-            return base64.b64decode(data[at.key])
-        except ValueError:
-            raise KubeconfigError(f"its key {at.key} cannot be read", subject=subject) from None

@@ -8,20 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
-from chronik.errors import AlreadyExists, ChronikError, FieldConflict, Unreachable
-from chronik.federation.document import FEDERATION_MANAGER, OWN_ANNOTATIONS, of_federation, revision_of
+from chronik.apply.members import let_go, why_blocked
+from chronik.errors import AlreadyExists, ChronikError, Unreachable
+from chronik.federation.document import FEDERATION_MANAGER, of_federation, revision_of
 from chronik.federation.facts import NOT_LOOKED, UNREACHABLE, see
-from chronik.federation.status import CONFLICT
 from chronik.manifest import CLUSTER, ClusterKey, ObjectRef
+from chronik.operator.federation.watch import MemberWatch
 from chronik.operator.fence import NotLeading
 from chronik.plan.drift import applied_fields, walk
-from chronik.status.assess import describe_error
-from chronik.status.compute import Reason
-from chronik.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -41,7 +39,7 @@ LOOK_SECONDS = 30.0
 POLL = 30.0
 """Seconds between two looks at a member that is as it should be."""
 _BUSY_PART = 1 / 20
-"""How much of that lies between two looks at a member where something is under way."""
+"""How much of that lies between two looks at a member where something is under way, and no watch tells of it."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0
 _JITTER = 0.2
 _TRY_AGAIN = 300.0
@@ -90,6 +88,7 @@ class MemberTask:
         self._sent: _Sent | None = None
         self._failures = 0
         self._wake = asyncio.Event()
+        self._watch = MemberWatch(clock, self._wake.set)
 
     def want(self, wanted: Wanted) -> None:
         """Have this done from now on; something new is done at once."""
@@ -125,6 +124,7 @@ class MemberTask:
                         self._note(found)
                 await self._pause()
         finally:
+            await self._watch.close()
             await self._connection.close()
 
     def _note(self, found: Seen) -> None:
@@ -141,7 +141,7 @@ class MemberTask:
         if self._failures:
             growth = min(2.0 ** min(self._failures - 1, 16) * _FIRST_PAUSE, _LONGEST_PAUSE)
             seconds = min(growth, 2 * self._poll) * (0.75 + 0.5 * self._clock.chance())
-        elif self._wanted is not None and self._wanted.busy:
+        elif self._wanted is not None and self._wanted.busy and not self._watch.is_open:
             seconds *= _BUSY_PART
         try:
             async with asyncio.timeout(seconds):
@@ -156,12 +156,13 @@ class MemberTask:
                 kube = await self._connection.use(wanted.at)
                 live = await kube.get(CLUSTER, *wanted.at.place)
                 self._failures = 0
+                await self._watch.follow(kube, wanted.at.place, live)
                 try:
                     live = await self._bring(kube, live, wanted)
                 except ChronikError as error:
                     if isinstance(error, NotLeading):
                         return self.seen
-                    return see(live, self._federation, _reason(error))
+                    return see(live, self._federation, why_blocked(error))
                 return see(live, self._federation)
         except TimeoutError:
             failure: ChronikError = Unreachable(f"no answer within {LOOK_SECONDS:.0f} s")
@@ -175,8 +176,9 @@ class MemberTask:
     async def _failed(self, error: ChronikError) -> Seen:
         """Return what was known before, and why nothing newer is. A failed connection is made anew, Secret and all."""
         self._failures += 1
-        reason = _reason(error)
+        reason = why_blocked(error)
         if reason.reason in UNREACHABLE:
+            await self._watch.close()
             await self._connection.close()
         known = self.seen if self.seen.looked else replace(NOT_LOOKED, looked=True)
         return replace(known, blocked=reason)
@@ -186,12 +188,8 @@ class MemberTask:
         match wanted.action:
             case "apply" if wanted.document is not None:
                 return await self._apply(kube, live, wanted.document)
-            case "orphan" if live is not None and see(live, self._federation).ours:
-                return await kube.merge(CLUSTER, ObjectRef.of(live), _released(live))
-            case "delete" if live is not None and see(live, self._federation).ours:
-                if "deletionTimestamp" not in live["metadata"]:
-                    await kube.delete(CLUSTER, ObjectRef.of(live), uid=live["metadata"]["uid"])
-                return await kube.get(CLUSTER, *wanted.at.place)
+            case "orphan" | "delete" as how if live is not None:
+                return await let_go(kube, live, self._federation, how)
         return live
 
     async def _apply(self, kube: Kube, live: Manifest | None, document: Manifest) -> Manifest | None:
@@ -236,26 +234,3 @@ def _looks(document: Manifest, live: Manifest | None) -> Hashable:
     managers = [(each["manager"], each["operation"]) for each in metadata.get("managedFields") or ()]
     texts = orjson.dumps([metadata.get("labels"), metadata.get("annotations"), managers], option=orjson.OPT_SORT_KEYS)
     return revision_of(document), metadata["uid"], metadata["generation"], texts
-
-
-def _released(live: Manifest) -> dict[str, Any]:
-    """Return the patch that takes our ownership and our annotations away, and leaves all values as they are."""
-    metadata = live["metadata"]
-    others = [each for each in metadata.get("managedFields") or () if each["manager"] != FEDERATION_MANAGER]
-    # An empty list would change nothing: a list with an empty entry resets it.
-    return {
-        "metadata": {
-            "resourceVersion": metadata["resourceVersion"],
-            "managedFields": others or [{}],
-            "annotations": dict.fromkeys(OWN_ANNOTATIONS),
-        }
-    }
-
-
-def _reason(error: ChronikError) -> Reason:
-    """Return why a member cannot be gone on with; a conflict names who owns what."""
-    if isinstance(error, FieldConflict) and error.answer.owners:
-        owned = listed(f"{each.field} ({each.manager})" for each in error.answer.owners)
-        message = f"others have changed what the template sets, and nothing is forced: {owned}"
-        return Reason(CONFLICT, message)
-    return describe_error(error)

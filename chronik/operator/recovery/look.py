@@ -36,9 +36,12 @@ async def look(desired: Desired, known: Mapping[str, Any], tools: BackupTools, c
     backup = await kube.get(BACKUP, cluster.namespace, known["backup"])
     if backup is None or backup["metadata"]["uid"] != known["backupUID"]:
         return Seen()
-    recorded = None
+    recorded = base_recorded = None
     with suppress(InvalidDocuments):  # it is told
         recorded = recorded_cluster(backup, site)
+    base = await _base(cluster, known, context)
+    with suppress(InvalidDocuments):
+        base_recorded = recorded_cluster(base, site) if base else None
     claims = await kube.list(CLAIM, cluster.namespace)
     classes = await kube.list(STORAGE_CLASS, None)
     volumes = await kube.list(VOLUME, None, keep=reduced)
@@ -46,6 +49,8 @@ async def look(desired: Desired, known: Mapping[str, Any], tools: BackupTools, c
     found = Seen(
         backups=[backup],
         recorded=recorded,
+        base=base,
+        base_recorded=base_recorded,
         claims={each["metadata"]["name"]: each for each in claims.items},
         classes=classes.items,
         volumes=volumes.items,
@@ -59,6 +64,14 @@ async def look(desired: Desired, known: Mapping[str, Any], tools: BackupTools, c
     snapshots = await snapshots_of(backup, site)
     contents = await contents_of(snapshots or {}, site)
     return replace(found, has_snapshots=snapshots is not None, snapshots=snapshots or {}, contents=contents)
+
+
+async def _base(cluster: Cluster, known: Mapping[str, Any], context: ReconcileContext) -> Manifest | None:
+    """Return the backup with the copy of the metastore's server, as long as that is not restored."""
+    if not known.get("metastoreBackup") or known.get("metastoreCutAt"):
+        return None
+    found = await context.kube.get(BACKUP, cluster.namespace, known["metastoreBackup"])
+    return found if found and found["metadata"]["uid"] == known["metastoreBackupUID"] else None
 
 
 async def _meant(cluster: Cluster, context: ReconcileContext) -> list[Manifest]:

@@ -187,11 +187,22 @@ async def _make_all(
 async def _run(desired: Desired, name: str, seen: Seen, tools: BackupTools, context: ReconcileContext) -> None:
     assert seen.recorded, "it has been checked"
     (backup,) = seen.backups
-    assert backup_status(backup)["metastore"]
     wanted = manifests.RestoreOf(desired.document, desired.cluster, backup, seen.recorded, name, seen.image)
+    target = str((status_of(desired.document).get("recovery") or {}).get("metastoreTarget", ""))
+    if target:
+        assert seen.base
+        assert seen.base_recorded
+        wanted = wanted._replace(backup=seen.base, recorded=seen.base_recorded, target=target, exact=_is_exact(desired))
+    assert backup_status(wanted.backup)["metastore"]
     account, job = manifests.restore_job(wanted, tools.render)
     await context.kube.apply(account, force=True)
     await _create(job, FIELD_MANAGER, context)
+
+
+def _is_exact(desired: Desired) -> bool:
+    bootstrap = desired.cluster.spec["bootstrap"]
+    assert bootstrap
+    return bootstrap["recovery"]["metastore"] == "Exact"
 
 
 async def _create(manifest: Manifest, manager: str, context: ReconcileContext) -> None:

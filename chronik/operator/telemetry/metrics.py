@@ -95,6 +95,21 @@ class _Restarts:
         yield GaugeMetricFamily("chronik_clusters_restart_pending_longest_seconds", text, max(0.0, longest))
 
 
+class _Archives:
+    """Since when archives of clusters do not have what they should."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.since: dict[ClusterKey, float] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        text = "Clusters whose archive lacks what the metastore's server has written, or has left a slot there."
+        yield GaugeMetricFamily("chronik_clusters_not_archiving", text, len(self.since))
+        longest = max((self._now() - since for since in self.since.values()), default=0.0)
+        text = "How long that has been so in the cluster where it has been longest."
+        yield GaugeMetricFamily("chronik_clusters_not_archiving_longest_seconds", text, max(0.0, longest))
+
+
 class _Backups:
     """The phase of each backup, and of clusters with schedules when they were last backed up."""
 
@@ -189,6 +204,8 @@ class Metrics:
         )
         self._backups = _Backups(now)
         registry.register(self._backups)
+        self._archives = _Archives(now)
+        registry.register(self._archives)
         self._federations = _Federations()
         registry.register(self._federations)
         ProcessCollector(registry=registry)
@@ -277,6 +294,7 @@ class Metrics:
         self._rollouts.pop(key, None)
         self._restarts.since.pop(key, None)
         self._backups.clusters.pop(key, None)
+        self._archives.since.pop(key, None)
 
     def backup(self, key: WorkKey, phase: str) -> None:
         """Note a backup's phase; without one it is gone."""
@@ -294,6 +312,13 @@ class Metrics:
         if not since and not overdue:
             del self._backups.clusters[key]
 
+    def not_archiving(self, key: ClusterKey, since: float | None) -> None:
+        """Note since when the archive of a cluster does not have what it should; None if it has, or there is none."""
+        if since is None:
+            self._archives.since.pop(key, None)
+        else:
+            self._archives.since[key] = since
+
     def federation(self, key: ClusterKey, phase: str, members: Iterable[str]) -> None:
         """Note a federation's phase, and those of its members."""
         self._federations.phases[key] = (phase, tuple(members))
@@ -310,6 +335,7 @@ class Metrics:
             self._rollouts.clear()
             self._restarts.since.clear()
             self._backups.clear()
+            self._archives.since.clear()
             self._federations.phases.clear()
 
     def watch(self, *, depth: Callable[[], float], oldest: Callable[[], float]) -> None:

@@ -13,6 +13,7 @@ from support.custom_resources import CRD, establish, kind_of
 from support.fake_server import rbac
 from support.fake_server.deletes import Collector, Preconditions, delete
 from support.fake_server.discovery import discover
+from support.fake_server.proxy import ask_pod
 from support.fake_server.reads import list_objects, matcher, watch
 from support.fake_server.request import Answered, Object, Options, Target, now
 from support.fake_server.scale import scale_of, write_scale
@@ -79,6 +80,8 @@ class Api:
         at = self._find(call)
         self._authorize(call)
         verb = call.verb
+        if at.subresource == "proxy":
+            return ask_pod(self.store, call)
         if verb == "list":
             return 200, list_objects(self.store, at, call.query)
         if verb == "get":
@@ -97,7 +100,7 @@ class Api:
             built_in = [one for one in self.store.kinds.values() if one.custom is None]
             known = any((one.group, one.version) == (call.group, call.version) for one in built_in)
             raise errors.no_such_resource() if known else errors.PageNotFound
-        subresources = {"": True, "status": kind.status, "scale": kind.scale}
+        subresources = {"": True, "status": kind.status, "scale": kind.scale, "proxy": kind.plural == "pods"}
         if not subresources.get(call.subresource) or (bool(call.namespace) and not kind.namespaced):
             raise errors.no_such_resource()
         return Target(kind, call.namespace, call.name, call.subresource)
