@@ -142,6 +142,7 @@ async def test_clients_are_switched_in_one_write(place):
     assert hashes == [main["pod-template-hash"], preview["pod-template-hash"], None]
 
 
+@pytest.mark.slow
 async def test_back_before_and_after_the_switch(place):
     """A candidate that is taken back gives clients back to the old nodes first, whether or not they were switched."""
     async with with_rights(place):

@@ -170,6 +170,7 @@ async def test_a_new_candidate_in_the_middle(place):
     assert searchers.fewest >= NODES
 
 
+@pytest.mark.slow
 async def test_half_of_them_go_back(place):
     """A candidate that half of the nodes stand beside the old ones of is taken back without one old pod less."""
     async with with_rights(place):
@@ -185,6 +186,7 @@ async def test_half_of_them_go_back(place):
     assert searchers.fewest >= NODES
 
 
+@pytest.mark.slow
 async def test_scaled_in_the_middle(place):
     """More nodes come mostly on the old revision while one is held; the next step's percentage is of the new count."""
     async with with_rights(place):
@@ -203,6 +205,7 @@ async def test_scaled_in_the_middle(place):
     assert searchers.fewest >= NODES
 
 
+@pytest.mark.slow
 async def test_the_strategy_is_taken_away(place):
     """Without spec.rollout what is held is let go, and rolls by itself."""
     async with with_rights(place):
