@@ -81,7 +81,7 @@ LONGEST_FIRST = (
     "plan/test_planner_real.py",
     "plan/test_plan_cleared.py",
 )
-"""Files that take ten seconds and more: those who begin with them end together. The others follow, the largest first."""
+"""Files that take ten seconds and more: those who begin with them end together. Others follow, the largest first."""
 
 # A busy machine is no failure. What one run finds, the next has to find again: new examples are for proof.
 settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
