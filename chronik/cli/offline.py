@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from chronik.api.spec import Cluster
     from chronik.federation.validation import ValidFederation
-    from chronik.manifest import ObjectRef
+    from chronik.manifest import Manifest, ObjectRef
     from chronik.problem import Problem
 
 
@@ -84,7 +84,7 @@ def render(
     )
     if (members or objects) and not federations:
         raise click.UsageError("--members and --objects are for a ChronikFederation, and there is none")
-    manifests = offline.render_clusters(clusters, templates, step)
+    manifests = offline.render_clusters(clusters, templates) if step is None else _at_step(clusters, templates, step)
     if described is not None:
         if len(clusters) != 1 or federations:
             raise click.UsageError("--backup recovers one cluster: name its document alone")
@@ -105,6 +105,15 @@ def render(
         print_manifests(manifests, output, output_dir, "chronik render")
     if output_dir is not None and made:
         write_members(made, output, output_dir)
+
+
+def _at_step(clusters: Iterable[Cluster], templates: str | None, step: int) -> list[Manifest]:
+    """Return the manifests of all clusters as they are at a step of their canaries."""
+    from chronik.offline import loading as offline  # noqa: PLC0415  # as above
+    from chronik.rollout.by_hand import at_step  # noqa: PLC0415  # most are rendered whole
+
+    render = offline.renderer(templates)
+    return [manifest for cluster in clusters for manifest in at_step(cluster, render(cluster), step)]
 
 
 @click.command()

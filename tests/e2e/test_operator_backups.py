@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 SECTION = {
     "destination": {"s3": {"bucket": "acme-backups", "region": "eu-central-1", "credentialsSecret": "backup-s3"}},
 }
@@ -89,6 +91,7 @@ def condition(backup: Manifest, kind: str) -> tuple[str, str, str]:
     return found["status"], found["reason"], found["message"]
 
 
+@pytest.mark.both
 async def test_a_backup_has_all_parts_in_their_order(place):
     """The dump comes first, then the controllers' volumes, then those of the ingest nodes; then it can be used."""
     played = Played(place)
@@ -180,7 +183,6 @@ async def test_a_backup_is_checked_when_somebody_asks(place):
     assert (await verify("b", "--id", "b")).code == 2
 
 
-@pytest.mark.stand_in
 async def test_a_backup_is_made_without_an_operator(place, tmp_path):
     """`chronik backup create -f` takes the same steps by itself; a rerun by name goes on, and makes nothing twice."""
     played = Played(place)
@@ -494,6 +496,7 @@ async def test_without_snapshots_it_is_said_what_to_install(bare_server):
         assert "external-snapshotter" in condition(backup, "Completed")[2]
 
 
+@pytest.mark.both
 async def test_a_deleted_backup_takes_its_parts_along(place):
     """Snapshots are deleted, a Job removes the dump, and only then the backup goes."""
     played = Played(place)
@@ -630,7 +633,6 @@ async def test_an_operator_without_the_feature_says_so_and_asks_nothing(place):
         assert not asked & {"chronikbackups", "volumesnapshots", "jobs"}
 
 
-@pytest.mark.stand_in
 @pytest.mark.parametrize(("backups", "kills"), [(1, 2), pytest.param(5, 4, marks=pytest.mark.slow)])
 async def test_kills_leave_no_half_backup(place, tmp_path: Path, backups, kills):
     """An operator that is killed at any moment: in the end each backup is whole, cut once and in order."""
