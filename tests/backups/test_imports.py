@@ -102,6 +102,8 @@ def test_the_status_says_where_it_is_now():
     assert [each["snapshot"] for each in status["volumes"]] == ["again-ingest-0"]
     assert "expiresAt" not in status
     assert {each["type"]: each["status"] for each in status["conditions"]}["Completed"] == "True"
+    claim = wanted(store="file:///here", destination={"claim": {"name": "backups"}})
+    assert status_of(MADE, claim, "2026-11-30T00:00:00Z")["metastore"]["object"].startswith("s3://old/prod/old-uid/")
     assert status_of(MADE, wanted(volumes=False), "2026-11-30T00:00:00Z")["volumes"] == []
 
 

@@ -157,10 +157,12 @@ def status_of(backup: Manifest, wanted: Import, now: str) -> dict[str, Any]:
     """Return the status of an imported backup: the one that was described, with what has other names here."""
     uid, status = backup["metadata"]["uid"], copy.deepcopy(dict(wanted.described["status"]))
     volumes = [{**each, "content": content_name(uid, each)} for each in volumes_of(wanted)]
-    object_name = str(status["metastore"]["object"]).rpartition("/")[2]
-    status["metastore"]["object"] = f"{wanted.store}/{wanted.identity}/{object_name}"
+    folder, _, object_name = str(status["metastore"]["object"]).rpartition("/")
+    if "claim" not in wanted.destination:  # a volume is somewhere else in Jobs than where it was read
+        folder = f"{wanted.store}/{wanted.identity}"
+    status["metastore"]["object"] = f"{folder}/{object_name}"
     status["cluster"]["spec"]["backup"]["destination"] = dict(wanted.destination)
-    status |= {"volumes": volumes, "record": {"object": f"{wanted.store}/{wanted.identity}/backup.json"}}
+    status |= {"volumes": volumes, "record": {"object": f"{folder}/backup.json"}}
     status.pop("verification", None)
     if not wanted.owns:
         status.pop("expiresAt", None)

@@ -16,11 +16,11 @@ from chronik.cli.common import cluster_options
 from chronik.cli.interrupt import run_async
 from chronik.cli.main import show_note
 from chronik.clock import timestamp
-from chronik.errors import AlreadyExists, ApiError, ConflictError, Forbidden
+from chronik.errors import AlreadyExists, ApiError, ConflictError, Forbidden, KindMissing
 from chronik.kube import connect
 from chronik.manifest import BACKUP, BACKUP_LABEL, SECRET, SNAPSHOT, SNAPSHOT_CONTENT, ObjectRef
 from chronik.metastore.errors import BackupDamaged, BackupError, BackupNotFound
-from chronik.wording import listed
+from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
     from chronik.backups.recovery.imports import Import
@@ -187,6 +187,8 @@ async def _import(kube: Kube, wanted: Import, known: list[Manifest]) -> None:
     if same is not None and same["metadata"]["name"] != wanted.name:
         message = f"it is being imported already, as {same['metadata']['name']}: finish or delete that"
         raise AlreadyExists(message, subject=str(ref))
+    if parts:
+        await _check_snapshots(kube, wanted)
     document = imports.document_of(wanted)
     document["metadata"]["resourceVersion"] = "1"  # creates, and changes nothing that is there
     try:
@@ -200,8 +202,21 @@ async def _import(kube: Kube, wanted: Import, known: list[Manifest]) -> None:
     identity["metadata"] = {key: backup["metadata"][key] for key in ("name", "namespace", "uid")}
     status = imports.status_of(backup, wanted, timestamp())
     await kube.apply({**identity, "status": status}, force=True, subresource="status")
-    click.echo(f"{ref}: imported, cut at {status['cutAt']}, with {parts} snapshots")
+    click.echo(f"{ref}: imported, cut at {status['cutAt']}, with {counted(parts, 'snapshot')}")
     await _note_secrets(kube, wanted)
+
+
+async def _check_snapshots(kube: Kube, wanted: Import) -> None:
+    """Raise BackupError if this Kubernetes has no snapshots, before anything is made."""
+    try:
+        await kube.list(SNAPSHOT, wanted.namespace, label_selector=f"{BACKUP_LABEL}={wanted.identity}")
+    except KindMissing as error:
+        message = "this Kubernetes has no VolumeSnapshots"
+        hint = (
+            "Install the CRDs and the snapshot controller of github.com/kubernetes-csi/external-snapshotter; or import"
+            " the metastore alone: --without-volumes."
+        )
+        raise BackupError(message, subject=wanted.name, hint=hint) from error
 
 
 def _same(wanted: Import, known: list[Manifest]) -> Manifest | None:
