@@ -50,6 +50,13 @@ if TYPE_CHECKING:
     metavar="N",
     help="As they are at this step of a canary, for clusters without an operator.",
 )
+@click.option(
+    "--backup",
+    "described",
+    type=parameters.FILE,
+    metavar="FILE",
+    help="The backup.json of a backup: print what recovers a cluster from it, and not the cluster.",
+)
 def render(
     files: tuple[str, ...],
     recursive: bool,
@@ -61,11 +68,13 @@ def render(
     members: tuple[str, ...],
     objects: bool,
     step: int | None,
+    described: str | None,
 ) -> None:
     """Print every Kubernetes object of the clusters.
 
     Needs no cluster. What this prints is, field for field, what apply and the operator send. Of a ChronikFederation it
-    is the ChronikCluster of each member, in a folder for each with --output-dir.
+    is the ChronikCluster of each member, in a folder for each with --output-dir. With --backup it is what a cluster
+    begins with: snapshots, claims, and the Job that restores the metastore, to be applied before the cluster.
     """
     from chronik.offline import loading as offline  # noqa: PLC0415  # help and completion stay quick
 
@@ -78,6 +87,15 @@ def render(
     if step is not None and federations:
         raise click.UsageError("--step is for clusters without an operator: each member's operator leads its canary")
     manifests = offline.render_clusters(clusters, templates) if step is None else _at_step(clusters, templates, step)
+    if described is not None:
+        if len(clusters) != 1 or federations:
+            raise click.UsageError("--backup recovers one cluster: name its document alone")
+        from chronik.cli.backup.printing import recovery_of  # noqa: PLC0415  # most renders recover nothing
+
+        found = recovery_of(clusters[0], manifests, described, templates)
+        show_problems(warnings)
+        print_manifests(found, output, output_dir, "chronik render --backup")
+        return
     made = render_all(federations, members, objects=objects, templates=templates, domain=cluster_domain)
     show_problems(warnings)
     for each in clusters:

@@ -25,6 +25,8 @@ from support.storage import everywhere, make_claim, make_class
 from chronik.manifest import CLAIM, CLUSTER, POD, ROLLOUT_NOW_ANNOTATION
 from chronik.operator import app
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 NIGHT = {"schedule": "0 3 * * *", "duration": "2h", "timeZone": "Etc/UTC"}
 NEW = {"ingest": "chronik/ingest:2.0"}
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -56,6 +58,7 @@ async def is_new(place) -> bool:
 
 
 @pytest.mark.usefixtures("clock")
+@pytest.mark.both
 async def test_a_changed_template_waits_for_the_night(place, monkeypatch):
     """A new image waits, and is told; counts do not; no pass is made until the window opens, and then it rolls."""
     async with running(place.server, place.name):
