@@ -259,6 +259,10 @@ async def _cluster_diff(
     if uid is not None:
         _, manifests = origin[0].owned(cluster, uid)
     context = _context(rendered, found, flags, uid)
+    if uid is None:
+        from chronik.cli.rollouts.by_hand import staged  # noqa: PLC0415  # as above
+
+        manifests, _ = staged(cluster, manifests, found.objects, context, None)
     report = _told(simulate(plan(manifests, found.objects, context)), cluster, origin[0])
     result = ClusterResult(key, report, error=refused, operator=uid is not None)
     paused = document is not None and is_paused(document)

@@ -84,6 +84,8 @@ def render(
     )
     if (members or objects) and not federations:
         raise click.UsageError("--members and --objects are for a ChronikFederation, and there is none")
+    if step is not None and federations:
+        raise click.UsageError("--step is for clusters without an operator: each member's operator leads its canary")
     manifests = offline.render_clusters(clusters, templates) if step is None else _at_step(clusters, templates, step)
     if described is not None:
         if len(clusters) != 1 or federations:

@@ -44,9 +44,9 @@ def at_step(
     """
     count = len(steps_of(cluster))
     if not count:
-        raise InputError("has no canary, so it has no steps", subject=str(cluster.key), hint=_HOW)
+        raise InputError(f"{cluster.key} has no canary, so it has no steps", hint=_HOW)
     if not 1 <= step <= count:
-        raise InputError(f"has no step {step}", subject=str(cluster.key), hint=f"Its canary has steps 1 to {count}.")
+        raise InputError(f"the canary of {cluster.key} has no step {step}", hint=f"It has steps 1 to {count}.")
     staged = _staged(cluster, manifests)
     return [
         _held(cluster, each, step, (live or {}).get(ref, each))

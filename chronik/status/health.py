@@ -172,6 +172,15 @@ def ready_pods(workload: Manifest, wanted: int) -> int:
     return min(ready, wanted) if workload["kind"] == "Deployment" and _is_held(workload) else ready
 
 
+def _beside(deployment: Manifest) -> int:
+    """Return how many pods a Deployment that is held by hand is to have more; of those an operator sees to itself."""
+    spec = deployment["spec"]
+    if spec.get("paused") or applied_fields(deployment, ROLLOUT_MANAGER) is not None:
+        return 0
+    surge = ((spec.get("strategy") or {}).get("rollingUpdate") or {}).get("maxSurge")
+    return surge if isinstance(surge, int) else 0
+
+
 def _is_held(deployment: Manifest) -> bool:
     """Return whether a Deployment is held in the middle of a canary, by an operator or by hand."""
     by_hand = deployment["spec"].get("minReadySeconds") == NEVER_AVAILABLE
@@ -214,6 +223,7 @@ def _deployment(manifest: Manifest, status: dict[str, Any]) -> Health:
         failure, ready = replica_failure(manifest), status.get("readyReplicas", 0)
         if failure:
             return Health(State.FAILED, failure)
+        wanted += _beside(manifest)
         return _CURRENT if ready >= wanted else _waiting(f"{ready} of {wanted} pods ready")
     for condition in status.get("conditions") or ():
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":

@@ -43,6 +43,7 @@ def test_from_step_to_step(place):
     writes = [each for each in place.asked() if each.writes]
     assert (place.apply(**changed).code, held(place)) == (7, [2, 2, 1, True])
     assert [each for each in place.asked() if each.writes] == writes
+    assert place.diff(**changed).code == 0, "what is held is no difference"
     assert (place.apply("--step", "2", **changed).code, held(place)) == (0, [1, 1, 3, True])
     done = place.apply(**changed)
     assert (done.code, "held at step 2 of 2. Go on: --step all." in done.err) == (7, True)

@@ -114,6 +114,8 @@ async def run_federations(
     """
     if flags.prune:
         raise click.UsageError("--prune is for clusters: a member of a federation gets one object")
+    if flags.step is not None:
+        raise click.UsageError("--step is for clusters without an operator: each member's operator leads its canary")
     results: list[ClusterResult] = []
     for each in found:
         if flags.federated.hub:

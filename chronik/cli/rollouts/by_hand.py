@@ -44,11 +44,11 @@ class Held(NamedTuple):
 
     def text(self, key: ClusterKey) -> str:
         """Return how to go on."""
-        following = str(self.step + 1) if self.step < self.of else ALL
-        return (
-            f"{key}: held at step {self.step} of {self.of}. Go on: --step {following}. All at once: --step {ALL}. "
-            f"Back: apply the document of before with --step {ALL}."
-        )
+        following = f"Go on: --step {ALL}."
+        if self.step < self.of:
+            following = f"Go on: --step {self.step + 1}. All at once: --step {ALL}."
+        back = f"Back: apply the document of before with --step {ALL}."
+        return f"{key}: held at step {self.step} of {self.of}. {following} {back}"
 
 
 def staged(
@@ -80,7 +80,8 @@ def staged(
         return manifests, None
     pause = steps[asked - 1]["pause"] if asked <= len(steps) else None
     wait = 0.0 if pause is None else float(seconds_of(pause["duration"])) if pause["duration"] else None
-    return at_step(cluster, manifests, asked, observed), Held(asked, len(steps), wait)
+    found = at_step(cluster, manifests, asked, observed)
+    return found, Held(asked, len(steps), wait) if found != manifests else None
 
 
 def tell_held(found: Sequence[tuple[ClusterKey, Held]]) -> None:
