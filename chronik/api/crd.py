@@ -35,6 +35,8 @@ _TURNED = frozenset({"properties", "items", "additionalProperties", "propertyNam
 
 _PARTS_OF_PODS = ("spec", "components", "*")
 """Where below each field there are types of Kubernetes: described by Kubernetes, they are too many to describe here."""
+_SELECTORS = frozenset({"labelSelector", "namespaceSelector", "podSelector", "nodeSelectorTerms", "preference"})
+"""Fields that are described themselves, but nothing below them: they are selectors of Kubernetes, and stand often."""
 
 
 class _Shown(NamedTuple):
@@ -197,7 +199,7 @@ def _structural(raw: Raw, place: SchemaPath, rules: RuleBook, used: set[SchemaPa
         raise SchemaError(f"{'.'.join(place)}: a CRD cannot say {', '.join(sorted(unknown))}")
     used.add(place)
     made = {keyword: raw[keyword] for keyword in _SAME if keyword in raw}
-    if place[: len(_PARTS_OF_PODS)] == _PARTS_OF_PODS and len(place) > len(_PARTS_OF_PODS) + 1:
+    if _is_of_kubernetes(place):
         made.pop("description", None)
     if "default" in made:
         made["default"] = _filled(raw)
@@ -215,6 +217,12 @@ def _structural(raw: Raw, place: SchemaPath, rules: RuleBook, used: set[SchemaPa
         made["items"] = _structural(raw["items"], (*place, ITEMS), rules, used)
     validations = [*_key_validations(raw), *(_validation(rule) for rule in rules.at(place) if rule.severity == "error")]
     return {**made, "x-kubernetes-validations": validations} if validations else made
+
+
+def _is_of_kubernetes(place: SchemaPath) -> bool:
+    """Return whether a place is inside of something that Kubernetes describes, and not the whole of it."""
+    parts = place[: len(_PARTS_OF_PODS)] == _PARTS_OF_PODS and len(place) > len(_PARTS_OF_PODS) + 1
+    return parts or not _SELECTORS.isdisjoint(place[:-1])
 
 
 def _filled(raw: Raw) -> Any:

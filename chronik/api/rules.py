@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import yaml
@@ -296,7 +296,7 @@ def _rule(entry: Any) -> Rule:
     rule = Rule(
         name=entry["name"],
         path=entry["path"],
-        places=tuple(dict.fromkeys(tuple(_segments(path)) for path in _expanded(entry["path"]))),
+        places=_places(entry["path"]),
         rule=entry["rule"],
         message=entry["message"],
         severity=entry["severity"],
@@ -304,7 +304,7 @@ def _rule(entry: Any) -> Rule:
         field_path=entry.get("fieldPath", ""),
         reason=entry.get("reason", ""),
         kind=entry.get("kind", CLUSTER_KIND),
-        about=tuple(tuple(_segments(path)) for path in _expanded(entry.get("about", "")) if path),
+        about=_places(entry["about"]) if "about" in entry else (),
     )
     fault = _fault(rule)
     if fault:
@@ -330,6 +330,12 @@ def _fault(rule: Rule) -> str | None:
     if rule.severity == "warning" and unnamed:
         return "a warning must lie outside lists, and name the keys of maps"
     return None
+
+
+@cache  # most rules stand at one of a few places
+def _places(path: str) -> tuple[SchemaPath, ...]:
+    """Return the places that a path stands for."""
+    return tuple(dict.fromkeys(tuple(_segments(each)) for each in _expanded(path)))
 
 
 def _expanded(path: str) -> list[str]:

@@ -15,10 +15,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from chronik.apply.converge import converge
-from chronik.apply.dry_run import simulate
-from chronik.apply.executor import Execution
-from chronik.apply.observe import observe
 from chronik.cli.common import (
     CLUSTERS_AT_ONCE,
     DocumentSource,
@@ -39,9 +35,6 @@ from chronik.cli.streams import look
 from chronik.errors import ChronikError, ConflictError, InputError
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.manifest import WORKLOAD_KINDS, ObjectRef
-from chronik.plan.changes import Mask
-from chronik.plan.ownership import operated_by
-from chronik.plan.planner import PlanContext, plan
 from chronik.plan.results import Report
 from chronik.report.apply import as_text, ready_text, troubles_text, unready_text
 from chronik.report.data import apply_json
@@ -218,6 +211,9 @@ class _Applying:
         }
 
     async def _apply_cluster(self, rendered: Rendered, step: int | None, progress: Progress) -> ClusterResult:
+        from chronik.apply.observe import observe  # noqa: PLC0415  # `--help` stays quick
+        from chronik.plan.ownership import operated_by  # noqa: PLC0415  # likewise
+
         cluster, _ = rendered
         key, began, operated = cluster.key, time.monotonic(), False
         try:
@@ -246,6 +242,12 @@ class _Applying:
             raise error
 
     async def _report(self, rendered: Rendered, found: LiveCluster, step: int | None, progress: Progress) -> Report:
+        from chronik.apply.converge import converge  # noqa: PLC0415  # `--help` stays quick
+        from chronik.apply.dry_run import simulate  # noqa: PLC0415  # likewise
+        from chronik.apply.executor import Execution  # noqa: PLC0415  # likewise
+        from chronik.plan.changes import Mask  # noqa: PLC0415  # likewise
+        from chronik.plan.planner import PlanContext, plan  # noqa: PLC0415  # likewise
+
         cluster, manifests = rendered
         context = PlanContext(
             cluster=cluster.name,

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from chronik.documents.nodes import Limits
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_UNICODE_SPACE = re.compile(r"[ \t\v\f\r\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*\n?")
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]|[-+.0-9eE]+|true|false|null')
+_UNICODE_SPACE = r"[ \t\v\f\r\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*\n?"
+_VALUE = r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]|[-+.0-9eE]+|true|false|null'
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
 
 
@@ -45,7 +45,9 @@ def yaml_start(text: str, start: int, end: int) -> int:
 
     Space is what Unicode says, and not only JSON's own: a no-break space before JSON makes YAML of it.
     """
-    match = _UNICODE_SPACE.match(text, start, end)
+    if start == end or not text[start].isspace():  # as most files of YAML do
+        return start
+    match = re.compile(_UNICODE_SPACE).match(text, start, end)
     return match.end() if match else start
 
 
@@ -64,7 +66,7 @@ class JsonReader(NodeReader):
     def __init__(self, text: str, limits: Limits, values: int = 0) -> None:
         super().__init__(limits, values)
         self._text = text
-        tokens: Iterator[re.Match[str]] = _TOKEN.finditer(text)
+        tokens: Iterator[re.Match[str]] = re.finditer(_VALUE, text)
         self._next: Callable[[], re.Match[str]] = tokens.__next__
 
     def read(self) -> Node:
@@ -116,7 +118,7 @@ class JsonReader(NodeReader):
         if "\\" not in token[0]:
             return token[0][1:-1]
         text: str = json.loads(token[0])
-        if SURROGATE.search(text):
+        if re.search(SURROGATE, text):
             message = "a \\u escape here is one half of a surrogate pair, and no character"
             self.note_broken("text", token.start(), message, "Write both halves, or the character itself.")
         return text

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _SEPARATOR = re.compile(r"^---(.*)$", re.MULTILINE)
 # Written as what it holds: its complement, with everything beyond the first plane, takes 4 ms to compile.
-_UNREADABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
+_UNREADABLE = "[\0-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]"
 _BLANK = re.compile(r"\s*")
 _COMMENT = re.compile(r"\s*(?:#.*)?")
 _MARK = "\ufeff"  # the byte order mark
@@ -226,8 +226,7 @@ class _Reading:
             yield _Chunk(self._file, rest + mark, end, is_json=False)
 
     def _read(self, chunk: _Chunk) -> None:
-        unreadable = (SURROGATE if chunk.is_json else _UNREADABLE).search(self._file.text, chunk.start, chunk.end)
-        if unreadable:
+        if unreadable := _unreadable_in(self._file.text, chunk):
             self._add(_unreadable(unreadable))
             return
         root = None
@@ -323,12 +322,19 @@ def _list_kind(tree: Any) -> str | None:
     return kind if isinstance(kind, str) and kind in _LISTS else None
 
 
+def _unreadable_in(text: str, chunk: _Chunk) -> re.Match[str] | None:
+    """Return the first character that a document must not hold; what is printable needs no pattern to say so."""
+    if text[chunk.start : chunk.end].replace("\n", "").replace("\t", "").isprintable():
+        return None
+    return re.compile(SURROGATE if chunk.is_json else _UNREADABLE).search(text, chunk.start, chunk.end)
+
+
 def _unreadable(match: re.Match[str]) -> Mistake:
     code = ord(match[0])
     hint = _SAVE
     if 0xDC80 <= code <= 0xDCFF:  # noqa: PLR2004  # where surrogateescape puts bytes
         message = f"the byte 0x{code - 0xDC00:02x} here is not UTF-8"
-    elif SURROGATE.match(match[0]):
+    elif re.match(SURROGATE, match[0]):
         message = f"U+{code:04X} is one half of a surrogate pair, and no character"
     elif code == 0:
         message = "a NUL character stands here: this is no text, or it is UTF-16 without a byte order mark"

@@ -14,7 +14,7 @@ import re
 
 Scalar = str | int | float | bool | None
 
-SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = "[\ud800-\udfff]"
 """Half of a surrogate pair: Python's text can hold it, UTF-8 and so Kubernetes cannot."""
 
 TAG_PREFIX = "tag:yaml.org,2002:"
@@ -33,8 +33,9 @@ _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]([0-7]+)
 _BASES = {2: 16, 3: 2, 4: 8, 5: 8, 6: 10}  # by group of _INTEGER
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _DIGITS = r"[0-9]+(?:_[0-9]+)*"
-_GO_FLOAT = re.compile(rf"\.{_DIGITS}(?:[eE][-+]?{_DIGITS})?")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ][0-9:.Z+-]+)?")
+# Compiled when the first such scalar comes.
+_GO_FLOAT = rf"\.{_DIGITS}(?:[eE][-+]?{_DIGITS})?"
+_DATE = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ][0-9:.Z+-]+)?"
 _MIN, _MAX = -(2**63), 2**63 - 1
 _MAX_UNSIGNED = 2**64 - 1
 _MAX_LENGTH = 512  # characters; what is longer is not meant as a number
@@ -74,7 +75,7 @@ def resolve_plain(text: str) -> Scalar:
         return text
     if text[0] == ".":
         # Unlike other numbers, this one goes to Go's own parser with its underscores.
-        return _real(text.replace("_", ""), text) if _GO_FLOAT.fullmatch(text) else text
+        return _real(text.replace("_", ""), text) if re.fullmatch(_GO_FLOAT, text) else text
     return _number(text) if text[0] in "+-0123456789" else text
 
 
@@ -119,7 +120,7 @@ def _cast(text: str, kind: str) -> Scalar:
     if kind == "str":
         return text
     if kind == "timestamp":
-        return text if _DATE.fullmatch(text) else _misfit(text, kind)
+        return text if re.fullmatch(_DATE, text) else _misfit(text, kind)
     value = resolve_plain(text)
     fits = {
         "bool": isinstance(value, bool),

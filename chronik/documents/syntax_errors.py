@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 _CLOSING = frozenset("]}")
 _QUOTE = "Put the value in quotes."
-_TIGHT_COLON = re.compile(r"[ ]*(?:-[ ]+)*[A-Za-z_][\w.-]*:(?=[^\s:/])")
-_SECOND_COLON = re.compile(r"""\s*(?:-\s+)*[^\s"'#{\[][^#{\[]*?:\s""")
+# Compiled when there is a mistake to explain.
+_TIGHT_COLON = r"[ ]*(?:-[ ]+)*[A-Za-z_][\w.-]*:(?=[^\s:/])"
+_SECOND_COLON = r"""\s*(?:-\s+)*[^\s"'#{\[][^#{\[]*?:\s"""
 
 
 class _Complaint(NamedTuple):
@@ -71,7 +72,7 @@ def _tab(found: _Complaint) -> Mistake:
 
 
 def _stray_colon(found: _Complaint) -> Mistake:
-    if _SECOND_COLON.match(found.before):
+    if re.match(_SECOND_COLON, found.before):
         return _mistake(found.stop, "an unquoted value cannot hold a colon and a space", _QUOTE)
     line = found.stop - len(found.before)
     tight = _tight_colon(found.text, found.text.rfind("\n", 0, max(line - 1, 0)) + 1)
@@ -80,7 +81,7 @@ def _stray_colon(found: _Complaint) -> Mistake:
 
 
 def _tight_colon(text: str, line: int) -> Mistake | None:
-    match = _TIGHT_COLON.match(text, line)
+    match = re.compile(_TIGHT_COLON).match(text, line)
     return _mistake(match.end(), "a space is missing after the colon", "Write `key: value`.") if match else None
 
 

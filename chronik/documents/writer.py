@@ -15,7 +15,7 @@ from chronik.documents.scalars import is_ambiguous
 from chronik.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from chronik.manifest import Manifest
 
@@ -23,16 +23,50 @@ _FIRST_KEYS = ("apiVersion", "kind", "metadata", "spec")
 _WIDTH = 2**31 - 1  # folded lines make diffs hard to read; this is the widest that libyaml knows
 
 
-class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # which base is known only here
-    """PyYAML's dumper, with our quoting and without anchors."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        del data
-        return True  # parts of a spec stand in several manifests; they are values, not references
+_EMITTER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=_text_style(text))
+def _events(manifest: Manifest) -> Iterator[yaml.Event]:
+    """Yield the events of a document.
+
+    PyYAML's dumper would make a tree of nodes first, look for anchors in it (parts of a spec stand in several
+    manifests; they are values, not references), and ask of every text again what YAML 1.1 might take it for.
+    """
+    yield yaml.StreamStartEvent()
+    yield yaml.DocumentStartEvent(explicit=False)
+    yield from _value_events(manifest)
+    yield yaml.DocumentEndEvent(explicit=False)
+    yield yaml.StreamEndEvent()
+
+
+def _value_events(value: Any) -> Iterator[yaml.Event]:
+    if isinstance(value, str):
+        yield yaml.ScalarEvent(None, None, (True, True), value, style=_text_style(value))
+    elif isinstance(value, dict):
+        yield yaml.MappingStartEvent(None, None, True, flow_style=False)
+        for key, item in value.items():
+            yield from _value_events(key)
+            yield from _value_events(item)
+        yield yaml.MappingEndEvent()
+    elif isinstance(value, list | tuple):
+        yield yaml.SequenceStartEvent(None, None, True, flow_style=False)
+        for item in value:
+            yield from _value_events(item)
+        yield yaml.SequenceEndEvent()
+    else:
+        yield yaml.ScalarEvent(None, None, (True, False), _spelt(value))
+
+
+def _spelt(value: Any) -> str:
+    """Return how YAML spells what is no text."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    spelt: str = yaml.representer.SafeRepresenter().represent_float(value).value
+    return spelt
 
 
 def _text_style(text: str) -> str | None:
@@ -48,9 +82,6 @@ def _text_style(text: str) -> str | None:
     return None
 
 
-_Dumper.add_representer(str, _represent_text)
-
-
 def ordered(manifest: Manifest) -> Manifest:
     """Return a manifest with apiVersion, kind, metadata and spec first; the rest keeps its order."""
     first = {key: manifest[key] for key in _FIRST_KEYS if key in manifest}
@@ -64,9 +95,10 @@ def to_yaml(manifest: Manifest) -> str:
         InputError: some text holds half of a surrogate pair, which no file and no request can carry.
     """
     try:
-        return yaml.dump(ordered(manifest), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
+        text: str = yaml.emit(_events(ordered(manifest)), Dumper=_EMITTER, allow_unicode=True, width=_WIDTH)
     except UnicodeEncodeError as error:
         raise _unwritable(error) from error
+    return text
 
 
 def to_yaml_stream(manifests: Iterable[Manifest]) -> str:

@@ -49,7 +49,7 @@ class _PurePython(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
     def get_event(self) -> Any:
         """Return the next event; refuse halves of surrogate pairs, as libyaml does."""
         event: Any = super().get_event()  # type: ignore[no-untyped-call]  # the stubs leave it untyped
-        if isinstance(event, ScalarEvent) and SURROGATE.search(event.value):
+        if isinstance(event, ScalarEvent) and re.search(SURROGATE, event.value):
             mark: Any = event.start_mark  # typed as either library's mark
             raise yaml.scanner.ScannerError("while parsing a quoted scalar", mark, "found invalid Unicode escape", mark)
         return event

@@ -252,16 +252,10 @@ def _second(cluster: Cluster) -> Problem:
     return Problem("error", "duplicate", ("metadata", "name"), message)
 
 
-def render_clusters(
-    clusters: Sequence[Cluster], templates: str | None = None, step: int | None = None
-) -> list[Manifest]:
-    """Return the manifests of all clusters, cluster by cluster, each in apply order, or as at a `step` of a canary."""
+def render_clusters(clusters: Sequence[Cluster], templates: str | None = None) -> list[Manifest]:
+    """Return the manifests of all clusters, cluster by cluster, each in apply order."""
     render = renderer(templates)
-    if step is None:
-        return [manifest for cluster in clusters for manifest in render(cluster)]
-    from chronik.rollout.by_hand import at_step  # noqa: PLC0415  # most are rendered whole
-
-    return [manifest for cluster in clusters for manifest in at_step(cluster, render(cluster), step)]
+    return [manifest for cluster in clusters for manifest in render(cluster)]
 
 
 def renderer(templates: str | None = None, trace: Trace | None = None) -> Callable[[Cluster], list[Manifest]]:

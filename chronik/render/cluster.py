@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.components import Component, components, is_blue_green, members, workload_name
@@ -208,7 +207,7 @@ def _mirror_manifests(
         **shared,
         "component": mirror,
         "mirror": mirror,
-        "pod": replace(pod, resources=None) if mirror.resources else pod,  # the source's own win over all mirrors'
+        "pod": {**pod, "resources": None} if mirror.resources else pod,  # the source's own win over all mirrors'
         "name": workload_name(cluster.name, mirror.name),
         "labels": _labels(cluster, mirror.name),
         "selector": _selector(cluster, mirror.name),

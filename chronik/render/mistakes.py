@@ -32,11 +32,11 @@ def plain_words(error: Exception, variables: list[str]) -> tuple[str, str, str]:
     message = str(error) or type(error).__name__
     if isinstance(error, UnknownName):
         return message, error.hint, error.name
-    if found := _NOT_DEFINED.fullmatch(message):
+    if found := re.fullmatch(_NOT_DEFINED, message):
         return message, suggestion(found[1], variables), found[1]
-    if found := _NOT_HERE.match(message):
+    if found := re.match(_NOT_HERE, message):
         return message, "", found[1]
-    if found := _CALLED_WRONGLY.match(message):
+    if found := re.match(_CALLED_WRONGLY, message):
         takes = _COUNTS.get(found[2], found[2])
         return f"{found[1]}() takes {takes}", "docs/templates.md lists filters and functions.", found[1]
     if isinstance(error, ZeroDivisionError):
@@ -44,9 +44,10 @@ def plain_words(error: Exception, variables: list[str]) -> tuple[str, str, str]:
     return message, "", ""
 
 
-_NOT_DEFINED = re.compile(r"(\w+) is not defined")
-_NOT_HERE = re.compile(r"there is no (\S+) here")
-_CALLED_WRONGLY = re.compile(r"(\w+)\(\) (?:takes|got|missing) (.*)")
+# Compiled when there is a mistake to explain.
+_NOT_DEFINED = r"(\w+) is not defined"
+_NOT_HERE = r"there is no (\S+) here"
+_CALLED_WRONGLY = r"(\w+)\(\) (?:takes|got|missing) (.*)"
 _COUNTS = {
     "1 positional argument but 2 were given": "no arguments",
     "1 positional argument but 3 were given": "no arguments",

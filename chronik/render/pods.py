@@ -5,11 +5,15 @@ Pure, and in one place, so that templates read one value each and need not know 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chronik.manifest import MIRROR_PREFIX, MIRROR_SECTION
 from chronik.quantity import canonical_quantity
+
+if not TYPE_CHECKING:
+    from chronik.api.sections.shapes import TypedDict
+else:
+    from typing import TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,27 +27,24 @@ _QUANTITIES = frozenset({("resources", "requests"), ("resources", "limits")})
 _QUANTITY = frozenset({("emptyDir", "sizeLimit")})
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(TypedDict):
     """The size and the class of a data volume; None is the default class of the Kubernetes cluster."""
 
     size: Quantity
-    storageClass: str | None  # noqa: N815  # templates see API spellings only
+    storageClass: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ClientService:
+class ClientService(TypedDict):
     """What clients' Service has beside chronik's own."""
 
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    loadBalancerClass: str | None = None  # noqa: N815  # as above
-    externalTrafficPolicy: str | None = None  # noqa: N815  # as above
-    nodePort: int | None = None  # noqa: N815  # as above
+    annotations: Mapping[str, str]
+    labels: Mapping[str, str]
+    loadBalancerClass: str | None
+    externalTrafficPolicy: str | None
+    nodePort: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Pod:
+class Pod(TypedDict):
     """The settings of a component's pods. Templates see them as `pod`; what is absent is None, or empty.
 
     `annotations` are those of this component alone, as they win over chronik's. `resources` have the shape of
@@ -54,26 +55,26 @@ class Pod:
     # The names are the API's, as templates have them.
     labels: dict[str, str]
     annotations: dict[str, str]
-    nodeSelector: dict[str, str]  # noqa: N815  # as above
+    nodeSelector: dict[str, str]
     tolerations: Parts
     affinity: dict[str, Any] | None
-    topologySpreadConstraints: Parts  # noqa: N815  # as above
+    topologySpreadConstraints: Parts
     storage: Volume
-    serviceAccountAnnotations: dict[str, str]  # noqa: N815  # as above
+    serviceAccountAnnotations: dict[str, str]
     service: ClientService
     env: Parts
     args: list[str]
     resources: dict[str, Any] | None
-    priorityClassName: str | None  # noqa: N815  # as above
-    runtimeClassName: str | None  # noqa: N815  # as above
-    terminationGracePeriodSeconds: int  # noqa: N815  # as above
+    priorityClassName: str | None
+    runtimeClassName: str | None
+    terminationGracePeriodSeconds: int
     startup: dict[str, Any]
     liveness: dict[str, Any]
     readiness: dict[str, Any]
     lifecycle: dict[str, Any]
     volumes: Parts
-    volumeMounts: Parts  # noqa: N815  # as above
-    initContainers: Parts  # noqa: N815  # as above
+    volumeMounts: Parts
+    initContainers: Parts
     sidecars: Parts
 
 
@@ -94,10 +95,17 @@ def pod_settings(cluster: Cluster, component: str) -> Pod:
         affinity=own.get("affinity", spec["affinity"]),
         topologySpreadConstraints=own.get("topologySpreadConstraints", spec["topologySpreadConstraints"]),
         storage=Volume(
-            storage.get("size", spec["storage"]["size"]), storage.get("storageClass", spec["storage"]["storageClass"])
+            size=storage.get("size", spec["storage"]["size"]),
+            storageClass=storage.get("storageClass", spec["storage"]["storageClass"]),
         ),
         serviceAccountAnnotations=own.get("serviceAccount", {}).get("annotations", {}),
-        service=ClientService(**service),
+        service=ClientService(
+            annotations=service.get("annotations", {}),
+            labels=service.get("labels", {}),
+            loadBalancerClass=service.get("loadBalancerClass"),
+            externalTrafficPolicy=service.get("externalTrafficPolicy"),
+            nodePort=service.get("nodePort"),
+        ),
         env=own.get("env", []),
         args=own.get("args", []),
         resources=canonical({"resources": own["resources"]})["resources"] if "resources" in own else None,

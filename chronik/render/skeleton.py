@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PLACEHOLDER_MARK: Final = "Zq0q"
 PLACEHOLDER = re.compile(rf"{PLACEHOLDER_MARK}(\d+)Z")
-_UNREADABLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+_UNREADABLE = "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml: the same tree, slower
 _KEPT_SKELETONS = 2048
 
@@ -100,7 +100,7 @@ def _events(text: str) -> Iterator[yaml.Event]:
         hint = mistake.hint.replace("{line}", str(other))
         raise SkeletonError(f"not YAML: {PLACEHOLDER.sub('{{ … }}', mistake.message)}", line, hint) from error
     except (yaml.reader.ReaderError, UnicodeEncodeError) as error:
-        place = _UNREADABLE.search(text)
+        place = re.search(_UNREADABLE, text)
         line = text.count("\n", 0, place.start()) + 1 if place else 1
         raise SkeletonError("YAML cannot hold a control character or half of a surrogate pair", line) from error
 

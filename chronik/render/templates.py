@@ -301,7 +301,7 @@ def _require_data(value: Any) -> None:
     """Refuse what is no JSON data through and through: Jinja's objects, tuples, NaN, text that UTF-8 cannot hold."""
     kind = type(value)
     if kind is str:
-        if not value.isascii() and SURROGATE.search(value):
+        if not value.isascii() and re.search(SURROGATE, value):
             raise ValueError(f"the text {value[:60]!r} holds half of a surrogate pair, which UTF-8 cannot write")
     elif kind is dict:
         for key, item in value.items():

@@ -99,7 +99,8 @@ def _held(cluster: Cluster, manifest: Manifest, step: int, live: Manifest) -> Ma
             hint="`chronik apply --step` asks the server how many there are.",
         )
     # What has one pod follows at the end, and so do blue-green nodes: no operator is there to switch their clients.
-    last = int(replicas) < 2 or (manifest["kind"] == "Deployment" and is_blue_green(cluster.spec["rollout"]))  # noqa: PLR2004
+    is_green = manifest["kind"] == "Deployment" and is_blue_green(cluster.spec["rollout"])
+    last = is_green or int(replicas) <= 1
     target = 0 if last else _target(cluster, step, int(replicas))
     if manifest["kind"] == "StatefulSet":
         strategy: dict[str, Any] = {"type": "RollingUpdate", "rollingUpdate": {"partition": int(replicas) - target}}

@@ -179,11 +179,7 @@ def test_pure_python_writes_the_same(monkeypatch):
         "map": {"a": [1, 1.5, None, True], "b": {}, "c": []},
     }
 
-    class Slow(yaml.SafeDumper):
-        ignore_aliases = writer._Dumper.ignore_aliases
-
-    Slow.add_representer(str, writer._represent_text)
-    monkeypatch.setattr(writer, "_Dumper", Slow)
+    monkeypatch.setattr(writer, "_EMITTER", yaml.SafeDumper)
 
     assert yaml.load(to_yaml(tree), Loader=yaml.SafeLoader) == tree
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from support import canaries
-from support.canaries import launched, uids
+from support.canaries import Clock, launched, uids
 from support.kubelet import is_ready, say, with_rights
 from support.operators import (
     STATEFUL_SET,
@@ -26,6 +25,8 @@ from support.storage import everywhere, make_claim, make_class
 from chronik.manifest import CLAIM, CLUSTER, POD, ROLLOUT_NOW_ANNOTATION
 from chronik.operator import app
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 NIGHT = {"schedule": "0 3 * * *", "duration": "2h", "timeZone": "Etc/UTC"}
 NEW = {"ingest": "chronik/ingest:2.0"}
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -37,26 +38,10 @@ def place(server, namespace) -> Namespace:
     return Namespace(server, namespace)
 
 
-class Clock:
-    """What time the operator takes it to be: it goes on from when it was last set."""
-
-    def __init__(self, now: datetime = NOON) -> None:
-        self.set(now)
-
-    def set(self, now: datetime) -> None:
-        """Have it be another time."""
-        self._base, self._began = now, time.monotonic()
-
-    def __call__(self) -> str:
-        """Return the time, as the API server writes it."""
-        now = self._base + timedelta(seconds=time.monotonic() - self._began)
-        return now.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     """Have it be noon for the operator."""
-    clock = Clock()
+    clock = Clock(NOON)
     monkeypatch.setattr(app, "timestamp", clock)
     return clock
 
@@ -73,6 +58,7 @@ async def is_new(place) -> bool:
 
 
 @pytest.mark.usefixtures("clock")
+@pytest.mark.both
 async def test_a_changed_template_waits_for_the_night(place, monkeypatch):
     """A new image waits, and is told; counts do not; no pass is made until the window opens, and then it rolls."""
     async with running(place.server, place.name):

@@ -67,8 +67,9 @@ def test_every_template_file_is_used(cluster):
     ]
     others, _ = offline.load_clusters(files)
     monitor = {"enabled": True, "interval": "30s", "labels": {}}
-    watched = {**others[0].spec, "monitoring": {**others[0].spec["monitoring"], "podMonitor": monitor}}
-    for each in (cluster, *others, replace(others[0], spec=watched)):
+    monitoring = {**others[0].spec["monitoring"], "podMonitor": monitor}
+    watched = [replace(each, spec={**each.spec, "monitoring": monitoring}) for each in others]
+    for each in (cluster, *others, *watched):
         render(each, Templates(lambda name: used.add(name) or own(name)))
 
     there = {path.relative_to(assets.TEMPLATES).as_posix() for path in assets.TEMPLATES.rglob("*.j2")}

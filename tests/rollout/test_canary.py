@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
+from support.rollout_world import BROKEN, RolloutWorld
 
 from chronik.manifest import ObjectRef
 from chronik.quantity import seconds_of
@@ -18,13 +18,11 @@ from chronik.rollout.facts import PodFacts, SetFacts
 from chronik.rollout.steps import EVERY_POD, Command, Staged, pods_of_step
 from chronik.rollout.trial import Gates
 
-BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS = (
     [{"pods": 1, "pause": {"duration": "10m"}}, {"pods": "50%", "pause": {"duration": None}}],
     [{"pods": 1, "pause": None}],
     [{"pods": 1, "pause": {"duration": None}}, {"pods": 1, "pause": {"duration": "1h"}}, {"pods": 3, "pause": None}],
 )
-BROKEN = "broken"
 CRASHES_ON = "a pod: CrashLoopBackOff: back-off restarting"
 
 
@@ -36,10 +34,6 @@ def analysis(on_failure="Abort", limit=2, no_data="Wait"):
 
 
 ANALYSES = (None, analysis(), analysis("Pause", 1, "Fail"))
-
-
-class Killed(Exception):
-    """The operator was killed."""
 
 
 class Set:
@@ -108,31 +102,16 @@ class Set:
             self.trouble[number] = CRASHES_ON if pod[0] == f"{BROKEN}2" else ""
 
 
-class World:
-    """One cluster with an operator that passes over it, and may be killed after any write."""
+class World(RolloutWorld):
+    """Two StatefulSets with a canary."""
 
     def __init__(self, steps, on_failure, analysis=None):
+        super().__init__()
         self.sets = [Set("controller", 3, votes=True), Set("ingest", 4, votes=False)]
         self.spec = {"steps": steps, "progressDeadlineSeconds": 600, "onFailure": on_failure}
         self.spec["analysis"] = analysis
         self.metric = 0.0
-        self.measured = None
         self.answers = {}
-        self.wanted = "v0"
-        self.status = {}
-        self.command = ""
-        self.closed = ""
-        self.now = BEGAN
-        self.fuse = None
-        self.history = []
-
-    def write(self, change):
-        """Write something, unless the operator is killed right before."""
-        if self.fuse == 0:
-            raise Killed
-        if self.fuse is not None:
-            self.fuse -= 1
-        change()
 
     def once(self):
         """Pass over the cluster once, as the shell does."""
@@ -153,7 +132,7 @@ class World:
                     self.write(lambda each=each: self.hold(each, EVERY_POD))
                 self.write(lambda each=each, template=template: self.template(each, template))
                 written.add(each.component)
-        now = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = self.time
         staged = [each.staged(pending=each.component in {*written, *waiting}) for each in self.sets]
         gates = Gates(self.closed, self.measured)
         decision = plan_rollout(self.spec, staged, self.wanted, self.status, self.command, now, gates)
@@ -215,8 +194,16 @@ class World:
         if same and {"step"} <= was.keys() & status.keys() and status["step"] > was["step"]:
             assert status["step"] == was["step"] + 1 or not was["step"], "no step is skipped"
             self.leaves(was, status)
-        self.history.append((status["candidate"], status.get("attempt"), status.get("step"), status["phase"]))
+        if same and was.get("step") == status.get("step"):
+            self.counts(was.get("analysis") or (), status.get("analysis") or ())
         self.status = status
+
+    def counts(self, was, now):
+        """Check that a breach is counted once: with a newer answer, one at a time."""
+        for before, after in zip(was, now, strict=False):
+            newer = after["at"] > before["at"]
+            assert newer or after == before, "an answer is counted twice, or an older one after a newer one"
+            assert after["failures"] <= before["failures"] + newer, "a breach is counted more than once"
 
     def leaves(self, was, status):
         """Check that a pause is over, by the clock or because of a person who meant this very candidate and step."""
@@ -259,6 +246,7 @@ EVENTS = st.one_of(
         ),
     ),
     st.tuples(st.just("kill"), st.integers(0, 3)),
+    st.tuples(st.just("another leads"), st.none()),
     st.tuples(st.just("metric"), st.sampled_from([0.0, 1.0, None, float("nan")])),
     st.tuples(st.just("window"), st.sampled_from(["", "closed"])),
     st.tuples(st.just("hour between windows"), st.integers(1, 6)),
@@ -303,10 +291,9 @@ def happens(world, what, how):  # noqa: C901, PLR0912  # one case for each event
         case "status lost":
             world.status = {}
         case "kill":
-            world.fuse = how
-            with suppress(Killed):
-                world.once()
-            world.fuse = None
+            world.killed_after(how)
+        case "another leads":
+            world.another_leads()
 
 
 @settings(deadline=None, max_examples=examples(400))
@@ -327,22 +314,9 @@ def test_whatever_happens(steps, on_failure, analysis, events, begun, gives_up):
         world.life(20)
     for what, how in events:
         happens(world, what, how)
-    world.now += timedelta(days=1)
-    world.closed, world.metric = "", 0.0
-    given_up = is_given_up(world.status, world.wanted)
-    if gives_up:
-        world.command = f"abort@{world.wanted}"
-    elif not given_up:
-        world.command = f"promote@{world.wanted}"
-    for _ in range(60):
-        world.life(3)
-        world.now += timedelta(seconds=90)
-        if world.status["phase"] == "Halted" and not gives_up and not world.wanted.startswith(BROKEN):
-            world.command = f"retry@{world.wanted}/{world.status['attempt']}"
-            world.life()
-            world.command = f"promote@{world.wanted}"
+    world.metric = 0.0
+    phase = world.to_the_end(gives_up=gives_up)
 
-    phase = world.status["phase"]
     running = {revision for each in world.sets for revision, _ in each.pods.values()}
     held = [each.component for each in world.sets if each.partition is not None]
     if phase == "Complete":

@@ -12,7 +12,7 @@ import urllib.parse
 import urllib.request
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -30,7 +30,8 @@ _START_SECONDS = 60
 class Exporter:
     """What is scraped: `lines` in Prometheus' text format, by series."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1:0") -> None:
+        host, _, port = address.partition(":")
         self.series: dict[str, float] = {}
         exporter = self
 
@@ -46,7 +47,7 @@ class Exporter:
             def log_message(self, *_arguments: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((host, int(port)), Handler)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -57,21 +58,15 @@ class Exporter:
 
 
 class PrometheusServer:
-    """A Prometheus that scrapes an exporter every 200 ms."""
+    """A Prometheus with a configuration."""
 
-    def __init__(self, folder: Path, exporter: Exporter) -> None:
-        self.exporter = exporter
+    exporter: Exporter
+
+    def __init__(self, folder: Path, configuration: dict[str, Any]) -> None:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         config = folder / "prometheus.yml"
-        config.write_text(
-            "global: {scrape_interval: 200ms}\n"
-            "scrape_configs:\n"
-            "- job_name: suite\n"
-            "  honor_labels: true\n"
-            f"  static_configs: [{{targets: ['127.0.0.1:{exporter.port}']}}]\n",
-            "utf-8",
-        )
+        config.write_bytes(orjson.dumps(configuration))  # JSON is YAML
         self._log = (folder / "prometheus.log").open("w")
         assert BINARY is not None
         command = [BINARY, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
@@ -91,10 +86,18 @@ class PrometheusServer:
 
     def value(self, query: str) -> str | None:
         """Return the first value of an instant query, or None."""
+        result = self._result(query)
+        return str(result[0]["value"][1]) if result else None
+
+    def labels(self, query: str) -> list[dict[str, str]]:
+        """Return the labels of each series of an instant query."""
+        return [each["metric"] for each in self._result(query)]
+
+    def _result(self, query: str) -> list[dict[str, Any]]:
         text = urllib.parse.quote(query)
         with urllib.request.urlopen(f"{self.url}/api/v1/query?query={text}", timeout=5) as answer:
-            result = orjson.loads(answer.read())["data"]["result"]
-        return str(result[0]["value"][1]) if result else None
+            found: list[dict[str, Any]] = orjson.loads(answer.read())["data"]["result"]
+        return found
 
     def until(self, query: str, value: str | None) -> None:
         """Wait until a query has a value."""
@@ -116,10 +119,13 @@ class PrometheusServer:
 
 @contextmanager
 def prometheus_server(folder: Path) -> Iterator[PrometheusServer]:
-    """Give a Prometheus, with its exporter, for as long as the block runs."""
+    """Give a Prometheus that scrapes an exporter every 200 ms, for as long as the block runs."""
     exporter = Exporter()
+    targets = [{"targets": [f"127.0.0.1:{exporter.port}"]}]
+    job = {"job_name": "suite", "honor_labels": True, "static_configs": targets}
     try:
-        server = PrometheusServer(folder, exporter)
+        server = PrometheusServer(folder, {"global": {"scrape_interval": "200ms"}, "scrape_configs": [job]})
+        server.exporter = exporter
         try:
             yield server
         finally:

@@ -6,10 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from chronik.apply.dry_run import simulate
-from chronik.plan.planner import plan
 from chronik.quantity import seconds_of
-from chronik.rollout.by_hand import at_step, begins, step_under_way, steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,6 +66,10 @@ def staged(
     Raises:
         InputError: there is no such step.
     """
+    from chronik.apply.dry_run import simulate  # noqa: PLC0415  # `apply --help` stays quick
+    from chronik.plan.planner import plan  # noqa: PLC0415  # likewise
+    from chronik.rollout.by_hand import at_step, begins, step_under_way, steps_of  # noqa: PLC0415  # likewise
+
     steps = steps_of(cluster)
     if asked is None and not steps:
         return manifests, None
