@@ -43,8 +43,8 @@ _POLL = 1.0
 class Roll:
     """One change to all members of a federation. `connect` returns a member's API server.
 
-    `told` is called with a member's name, its phase and a message whenever its phase changes. `live` is what was found
-    last, `errors` why a member could not be asked or written to, and `results` what became of what was sent.
+    `told` is called with a member's name, its phase and a message whenever one of these changes. `live` is what was
+    found last, `errors` why a member could not be asked or written to, and `results` what became of what was sent.
     """
 
     federation: Federation
@@ -57,7 +57,7 @@ class Roll:
     results: dict[str, Result] = field(default_factory=dict)
     _refused: set[str] = field(default_factory=set)
     _looking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    _phases: dict[str, str] = field(default_factory=dict)
+    _told: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     async def look(self) -> None:
         """Read the ChronikClusters of all members, side by side; what goes wrong is in `errors`."""
@@ -170,9 +170,10 @@ class Roll:
 
     def _tell(self, members: Iterable[dict[str, Any]]) -> None:
         for each in members:
-            if self._phases.get(each["name"]) != each["phase"]:
-                self._phases[each["name"]] = each["phase"]
-                self.told(each["name"], each["phase"], each.get("message", ""))
+            state = each["phase"], str(each.get("message", ""))
+            if self._told.get(each["name"]) != state:
+                self._told[each["name"]] = state
+                self.told(each["name"], *state)
 
 
 def _as_error(error: Exception) -> ChronikError:

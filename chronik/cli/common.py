@@ -13,9 +13,9 @@ import click
 
 from chronik.cli import parameters
 from chronik.cli.main import documents_options, domain_option, show_note, show_problems, templates_option
-from chronik.errors import ChronikError, Forbidden, InvalidTransition, KindMissing, ObjectMissing
+from chronik.errors import ChronikError, Forbidden, InvalidTransition, KindMissing, NamespaceMissing, ObjectMissing
 from chronik.kube import ConnectOptions
-from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey
+from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey, Kind
 from chronik.problem import Problem, format_path
 from chronik.report.page import visible
 from chronik.wording import listed
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_NAMESPACE = Kind("v1", "Namespace", "namespaces", stage=-1, namespaced=False)
 CLUSTERS_AT_ONCE = 8
 """How many clusters are worked on side by side; the client bounds the requests of all of them together."""
 
@@ -262,6 +263,16 @@ def transition_error(problems: Sequence[Problem], message: str) -> InvalidTransi
     return InvalidTransition(
         "\n".join([message, *found]), hint="\n".join(dict.fromkeys(each.hint for each in problems if each.hint))
     )
+
+
+async def namespace_is_missing(kube: Kube, namespace: str) -> bool:
+    """Return whether there is no such namespace; one that may not be looked at is taken to be there."""
+    try:
+        return await kube.get(_NAMESPACE, "", namespace) is None
+    except NamespaceMissing:
+        return True
+    except Forbidden:
+        return False
 
 
 async def missing_cluster(kube: Kube, keys: Iterable[ClusterKey]) -> ObjectMissing:

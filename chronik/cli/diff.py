@@ -18,6 +18,7 @@ from chronik.cli.common import (
     DocumentSource,
     cluster_options,
     live_document,
+    namespace_is_missing,
     note_outdated_definition,
     refused_change,
     source_options,
@@ -27,8 +28,8 @@ from chronik.cli.common import (
 from chronik.cli.federation.members import Federated, federated_options
 from chronik.cli.main import print_data
 from chronik.cli.streams import look
-from chronik.errors import ChronikError, Forbidden, InvalidTransition, NamespaceMissing
-from chronik.manifest import API_VERSION, CLUSTER_KIND, Kind, is_paused
+from chronik.errors import ChronikError, InvalidTransition
+from chronik.manifest import API_VERSION, CLUSTER_KIND, is_paused
 from chronik.plan.changes import Mask
 from chronik.plan.deletion import deletion
 from chronik.plan.ownership import operated_by
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
     from chronik.manifest import ClusterKey
     from chronik.plan.live import LiveCluster
     from chronik.plan.results import Report
-
-_NAMESPACE = Kind("v1", "Namespace", "namespaces", stage=-1, namespaced=False)
 
 
 @click.command()
@@ -249,7 +248,7 @@ async def _cluster_diff(
     key = cluster.key
     try:
         found = await observe(kube, cluster, manifests, complete=True)
-        new_namespace = not found.objects and await _is_missing(kube, cluster.namespace)
+        new_namespace = not found.objects and await namespace_is_missing(kube, cluster.namespace)
         uid = operated_by(found.objects.values(), cluster.name)
         document = await live_document(kube, cluster) if uid is not None else None
         refused = refused_change(cluster, found.objects) if uid is None else None
@@ -296,15 +295,6 @@ def _context(rendered: Rendered, found: LiveCluster, flags: _DiffFlags, uid: str
         missing=found.missing,
         mask=Mask.over((*manifests, *found.objects.values())),
     )
-
-
-async def _is_missing(kube: Kube, namespace: str) -> bool:
-    try:
-        return await kube.get(_NAMESPACE, "", namespace) is None
-    except NamespaceMissing:
-        return True
-    except Forbidden:
-        return False
 
 
 # --- how it is printed ------------------------------------------------------------------------------------------------

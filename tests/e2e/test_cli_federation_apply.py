@@ -104,12 +104,14 @@ async def test_members_get_it_one_after_the_other(server, tmp_path):
 
 
 async def test_a_hub_takes_over_where_the_command_line_has_been(desk):
-    """What was applied by hand is what a hub would have sent: it writes nothing."""
+    """What was applied by hand is what a hub would have sent: given the document, too, it writes nothing."""
     assert (await desk.played("apply", "--wait")).code == 0
     before = [len(each.writes()) for each in desk.hub.members]
+    desk.document = desk.hub.document()
     async with desk.hub.playing(), desk.hub.running():
-        await desk.hub.apply()
+        assert (await desk.run("apply", "--hub")).code == 0
         await desk.hub.until(phase="Complete", ready="2/2")
+        assert (await desk.run("diff", "--hub")).code == 0
 
     assert [len(each.writes()) for each in desk.hub.members] == before
 

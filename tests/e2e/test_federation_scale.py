@@ -84,6 +84,7 @@ async def test_two_hundred_members_on_one_hub(fake_server, played, tmp_path):
         memory = await asyncio.to_thread(peak, process.process.pid)
         await asyncio.sleep(40)
         rest = len(await asyncio.to_thread(played.writes))
+        watches = await asyncio.to_thread(played.watches)
     took = sorted(at - begun[namespace] for namespace, at in times)
     beside_it = sorted(at - begun[namespace] for namespace, at in times if int(namespace[2:]) < OF_ONE)
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
@@ -93,12 +94,14 @@ async def test_two_hundred_members_on_one_hub(fake_server, played, tmp_path):
         "p99": round(took[int(len(took) * 0.99)], 2),
         "p99 beside the dead one": round(beside_it[-1], 2),
         "MiB": round(memory),
+        "watches": watches,
         "load of a CPU": round(load, 1),
     }
     await asyncio.to_thread((tmp_path / "figures.json").write_text, json.dumps(figures))
 
     assert figures["writes"] == [2 * others, 2 * others], figures
     assert figures["MiB"] <= 300, figures
+    assert figures["watches"] == others, figures
     assert figures["p99"] <= 2 * max(1.0, load), figures
 
 

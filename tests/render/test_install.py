@@ -270,7 +270,7 @@ def test_a_hub_takes_rights_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("deletes", "verbs"), [(False, "create get patch watch"), (True, "create delete get patch watch")]
+    ("deletes", "verbs"), [(False, "create get list patch watch"), (True, "create delete get list patch watch")]
 )
 def test_a_member_gives_its_hub_one_kind_in_one_namespace(deletes, verbs):
     """The account of a hub at a member has no right but to ChronikClusters, and to delete them only if asked."""

@@ -26,15 +26,25 @@ def fields(value: Any) -> dict[str, Any]:
     return {f"f:{key}": fields(inner) for key, inner in value.items()} if isinstance(value, dict) else {}
 
 
+def _named(request: web.Request) -> str:
+    """Return the path of the one object that a list or a watch is about."""
+    return f"{request.path}/{request.query['fieldSelector'].partition('=')[2]}"
+
+
+async def listed(request: web.Request) -> web.Response:
+    """Answer a list of one object."""
+    found = request.app[STORE].get(_named(request))
+    body = {"kind": "ChronikClusterList", "apiVersion": "chronik.stream/v1alpha1", "metadata": {"resourceVersion": "1"}}
+    return web.json_response(body | {"items": [found] if found else []})
+
+
 async def watched(request: web.Request) -> web.StreamResponse:
-    """Answer a watch of one object: what is there, and then whatever is written."""
-    path = f"{request.path}/{request.query['fieldSelector'].partition('=')[2]}"
+    """Answer a watch of one object: whatever is written."""
+    path = _named(request)
     queue: asyncio.Queue[Any] = asyncio.Queue()
     request.app[WATCHES].setdefault(path, []).append(queue)
     answer = web.StreamResponse(headers={"Content-Type": "application/json"})
     await answer.prepare(request)
-    if path in request.app[STORE]:
-        queue.put_nowait({"type": "ADDED", "object": request.app[STORE][path]})
     while True:
         await answer.write(json.dumps(await queue.get()).encode() + b"\n")
 
@@ -43,6 +53,8 @@ async def read(request: web.Request) -> web.StreamResponse:
     """Answer a GET."""
     if request.query.get("watch") == "true":
         return await watched(request)
+    if "fieldSelector" in request.query:
+        return await listed(request)
     found = request.app[STORE].get(request.path)
     if found is None:
         body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "NotFound"}
@@ -74,6 +86,11 @@ async def write(request: web.Request) -> web.Response:
     return web.json_response(live)
 
 
+async def watches(request: web.Request) -> web.Response:
+    """Return how many watches are open, or were."""
+    return web.json_response(sum(map(len, request.app[WATCHES].values())))
+
+
 async def written(request: web.Request) -> web.Response:
     """Return all that was written: path, field manager and time of each."""
     return web.json_response(request.app[WRITES])
@@ -84,7 +101,12 @@ def main() -> None:
     app = web.Application()
     app[STORE], app[WRITES], app[WATCHES] = {}, [], {}
     app.add_routes(
-        [web.get("/written", written), web.get("/apis/{tail:.*}", read), web.patch("/apis/{tail:.*}", write)]
+        [
+            web.get("/written", written),
+            web.get("/watches", watches),
+            web.get("/apis/{tail:.*}", read),
+            web.patch("/apis/{tail:.*}", write),
+        ]
     )
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)
 
@@ -114,6 +136,11 @@ class PlayedMembers:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+
+    def watches(self) -> int:
+        """Return how many watches were begun."""
+        with urllib.request.urlopen(f"{self.url}/watches") as answer:
+            return int(json.load(answer))
 
     def writes(self) -> list[tuple[str, str, float]]:
         """Return all that was written: path, field manager, and time by the monotonic clock."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from chronik.apply.roll import Roll
-from chronik.cli.common import CLUSTERS_AT_ONCE, transition_error
+from chronik.cli.common import CLUSTERS_AT_ONCE, namespace_is_missing, transition_error
 from chronik.cli.federation.connections import Connections
 from chronik.cli.main import show_note
 from chronik.errors import ChronikError, ConflictError, KindMissing, NamespaceMissing
 from chronik.federation.changes import change_of
 from chronik.federation.plan import TIMED_OUT
-from chronik.manifest import CLUSTER, FEDERATION, FIELD_MANAGER, ObjectRef
+from chronik.manifest import CLUSTER, FEDERATION, ObjectRef
 from chronik.offline import loading as offline
 from chronik.plan.actions import Apply, Create
 from chronik.plan.results import OUTCOMES, Report, Result, undone
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from chronik.report.summary import DryRun
 
 
+_MANAGER = "chronik-apply"
+"""Owns what people apply to a hub: with the name of the operator, what that applies there would take all else away."""
 _LONGEST = 7 * 86400.0
 """Seconds that a member may get to be Ready: as many as a document may say."""
 
@@ -142,7 +144,10 @@ async def federation_diffs(
             roll = Roll(work.federation, connections.to, force)
             await roll.look()
             work.check_transitions(roll)
-            diffs += [ClusterDiff(_foreseen(roll, member)) for member in work.federation.ordered]
+            for member in work.federation.ordered:
+                absent = member.name not in roll.errors and roll.live.get(member.name) is None
+                missing = absent and await namespace_is_missing(await connections.to(member), member.at.namespace)
+                diffs.append(ClusterDiff(_foreseen(roll, member), new_namespace=missing))
     return diffs
 
 
@@ -173,13 +178,13 @@ async def _at_hub(kube: Kube, found: ValidFederation, *, force: bool, dry_run: D
     document: Manifest = {name: value for name, value in found.document.items() if name != "status"}
     try:
         live = await kube.get(FEDERATION, *key)
-        action = change_of(document, live, manager=FIELD_MANAGER, force=force)
+        action = change_of(document, live, manager=_MANAGER, force=force)
         if not isinstance(action, Create | Apply):
             return ClusterResult(key, Report((undone(action),)), seconds=time.monotonic() - began)
         outcome, answer = OUTCOMES[type(action)], None
         if dry_run != "client":
             taking = isinstance(action, Apply) and action.force
-            answer = await kube.apply(document, force=taking, dry_run=dry_run == "server")
+            answer = await kube.apply(document, manager=_MANAGER, force=taking, dry_run=dry_run == "server")
     except KindMissing as error:
         error.hint = "Install it: chronik install --features federation | kubectl apply --server-side -f -"
         return ClusterResult(key, error=error)

@@ -66,10 +66,13 @@ class MemberWatch:
 
     async def _run(self, kube: Kube, place: ClusterKey) -> None:
         try:
-            # Without a version it begins with what is there, so none is too old.
-            watch = kube.watch(
-                CLUSTER, place.namespace, resource_version="", field_selector=f"metadata.name={place.name}"
-            )
+            # The version of a list: the object's own may be too old to go on from, and without one some servers fail.
+            one = f"metadata.name={place.name}"
+            listing = await kube.list(CLUSTER, place.namespace, field_selector=one)
+            if any(each["metadata"]["resourceVersion"] != self._known for each in listing.items):
+                self._changed()
+            version = listing.resource_version
+            watch = kube.watch(CLUSTER, place.namespace, resource_version=version, field_selector=one)
             async with aclosing(cast("AsyncGenerator[WatchEvent, Any]", watch)) as events:
                 async for event in events:
                     self._heard = True
