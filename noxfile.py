@@ -48,9 +48,13 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def proof(session: nox.Session) -> None:
-    """Run the tests that take minutes: the operator killed over and over, and hundreds of clusters at once."""
+    """Run what takes long: hundreds of kills and clusters, each test on the other server too, and properties at random.
+
+    `nox -s proof -- tests/plan` runs it for some tests.
+    """
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "slow", "-n", "0", *session.posargs)
+    session.run("pytest", "-m", "hypothesis", "--hypothesis-profile", "thorough", "-n", "0", *session.posargs)
 
 
 @nox.session

@@ -5,11 +5,11 @@ one has chronik's definitions installed, lives for the whole session and is shar
 fresh one for each test, and count requests with `server.requests_of(namespace)`. A test that breaks things starts a
 stand-in of its own: `FakeServer.start()`.
 
-**Which of the two.** Where the binaries of a real kube-apiserver are found, it is the one by default; for tests marked
-`stand_in`, because they take long on it, the stand-in is. The run on the other server is marked `slow`, which is what
-`nox -s proof` runs. Tests marked `both` run on both, such as those of tests/stand_in, which hold the stand-in to what
-the real server answers. `--servers` says otherwise. Where no binaries are found, all run on the stand-in, and what
-cannot is skipped with a word.
+**Which of the two.** Where the binaries of a real kube-apiserver are found, it is the one by default; for tests that
+are marked `stand_in`, because they take long on it, the stand-in is. The run on the other server is marked `slow`:
+`nox -s proof` runs it. Tests marked `both` run on both, such as those of tests/stand_in, which hold the stand-in to
+what the real server answers. `--servers` says otherwise. Where no binaries are found, all runs on the stand-in, and
+what cannot is skipped with a word.
 """
 
 from __future__ import annotations

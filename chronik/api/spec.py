@@ -248,6 +248,7 @@ class Rollout(TypedDict):
 
     strategy: Literal["RollingUpdate", "Canary"]
     windows: list[RestartWindow]
+    history: int
     canary: Canary | None
     search: Literal["BlueGreen"] | None
     blueGreen: BlueGreen

@@ -125,7 +125,7 @@ def restore_job(wanted: RestoreOf, render: Render) -> list[Manifest]:
         **_shared(wanted.backup, wanted.cluster, "restore"),
         "spec": {**wanted.cluster.spec, "backup": wanted.recorded.spec["backup"]},
         "labels": {**labels(wanted.backup, "restore"), CLUSTER_LABEL: key.name},
-        "owner": {"kind": CLUSTER.name, "name": about["name"], "uid": about["uid"]},
+        "owner": {"kind": CLUSTER.name, "name": about["name"], "uid": about.get("uid")},
         "name": wanted.name,
         "args": [*RESTORE_COMMAND, "--id", dump["object"].split("/")[-2], *moment],
         "image": wanted.image,
@@ -133,7 +133,7 @@ def restore_job(wanted: RestoreOf, render: Render) -> list[Manifest]:
         "record": "",
         "ttl": None,
         "seconds": RESTORE_SECONDS,
-        "owned": True,
+        "owned": "uid" in about,  # a document that no server has yet owns nothing
     }
     return [render(ACCOUNT_TEMPLATE, variables), render(JOB_TEMPLATE, variables)]
 

@@ -5,10 +5,11 @@ Several clusters are applied side by side, each on its own.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,6 +30,7 @@ from chronik.cli.federation.members import ApplyFlags, Federated, federated_opti
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import print_data
 from chronik.cli.progress import Progress
+from chronik.cli.rollouts.by_hand import HELD, Held, Step, staged, tell_held
 from chronik.cli.streams import look
 from chronik.errors import ChronikError, ConflictError, InputError
 from chronik.kube import ConnectOptions, Kube, connect
@@ -40,11 +42,12 @@ from chronik.report.summary import ClusterResult, exit_code
 from chronik.tasks import side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from chronik.api.spec import Cluster
     from chronik.cli.common import Rendered
     from chronik.federation.validation import ValidFederation
+    from chronik.manifest import ClusterKey
     from chronik.plan.live import LiveCluster
     from chronik.report.summary import DryRun
 
@@ -63,6 +66,12 @@ if TYPE_CHECKING:
 )
 @click.option("--wait", is_flag=True, help="Wait until everything is ready.")
 @timeout_option
+@click.option(
+    "--step",
+    type=Step(),
+    metavar="N|all",
+    help="Bring a canary to this step, where no operator does.  [default: the first, or where it is]",
+)
 @report_option
 @federated_options
 def apply(
@@ -73,22 +82,24 @@ def apply(
     dry_run: DryRun,
     wait: bool,
     timeout: float,
+    step: int | None,
     output: str,
     federated: Federated,
 ) -> int:
     """Apply clusters to the API server, changing only what must change.
 
-    A cluster that an operator manages is left to it. A ChronikFederation is applied to its members, one after the other
-    as it says, or with --hub to the hub. Ctrl-C finishes what is under way and reports it; a second one ends at once.
+    A cluster that an operator manages is left to it. A canary comes to its first step; with --wait it goes on after
+    each pause. A ChronikFederation is applied to its members, one after the other as it says, or with --hub to the hub.
+    Ctrl-C finishes what is under way and reports it; a second one ends at once.
 
     Exits with 0 if all went well, 2 if the input is invalid, 3 if the API server refused, 4 on conflicts, 5 if only a
-    part was done, 6 if it was not ready in time.
+    part was done, 6 if it was not ready in time, 7 if a canary is held.
     """
     if wait and dry_run != "none":
         raise click.UsageError("--wait waits for objects, which a dry run does not make")
     given = click.get_current_context().get_parameter_source("timeout") is not ParameterSource.DEFAULT
     patience = timeout if given else None
-    flags = ApplyFlags(prune, force_conflicts, dry_run, timeout if wait else None, output, federated, patience)
+    flags = ApplyFlags(prune, force_conflicts, dry_run, timeout if wait else None, output, step, federated, patience)
     return run_async(lambda interruption: _run(source, options, flags, interruption))
 
 
@@ -104,27 +115,47 @@ async def _run(source: DocumentSource, options: ConnectOptions, flags: ApplyFlag
         if federations:
             from chronik.cli.federation.apply import run_federations  # noqa: PLC0415  # most documents are clusters
 
-            results = await run_federations(federations, kube, options, flags, interruption)
-            _report(results, flags)
-            return exit_code(results)
+            of_members = await run_federations(federations, kube, options, flags, interruption)
+            _report(of_members, flags)
+            return exit_code(of_members)
         work = _Applying(kube, flags, interruption, source.for_operator(options.namespace))
-        results = await work.applied(rendered)
-        if flags.output == "text":
-            _print(as_text, results, dry_run=flags.dry_run)
-            _print(troubles_text, results)
-        if flags.wait is not None:
-            interruption.notice = "interrupted while waiting: what was applied stays"
-            with suppress(Interrupted):  # what was applied is reported all the same
-                results = await work.awaited(rendered, results, flags.wait)
-        if flags.output == "text":
-            _print(ready_text, results)
-            _print(unready_text, results)
-        else:
-            print_data(apply_json(results, flags.dry_run))
-        if any(result.operator for result in results):
+        results = {each.key: each for each in await _round(work, rendered)}
+        while flags.wait is not None and (following := work.following(results.values())):
+            interruption.notice = "interrupted while a canary pauses: what was applied stays"
+            try:
+                await interruption.until_asked(asyncio.sleep(max(work.held[key].pause or 0 for key in following)))
+            except Interrupted:
+                break
+            interruption.notice = _NOTICE
+            again = [each for each in rendered if each[0].key in following]
+            results |= {each.key: each for each in await _round(work, again, following)}
+        done = [*results.values()]
+        if flags.output == "json":
+            print_data(apply_json(done, flags.dry_run))
+        tell_held([*work.held.items()])
+        if any(result.operator for result in done):
             with suppress(Interrupted):
                 await interruption.until_asked(note_outdated_definition(kube))
-    return exit_code(results)
+    return exit_code(done) or (HELD if work.held and flags.step is None and flags.dry_run == "none" else 0)
+
+
+async def _round(
+    work: _Applying, rendered: Sequence[Rendered], steps: Mapping[ClusterKey, int] | None = None
+) -> list[ClusterResult]:
+    """Apply clusters, some of them at a step of their canary, wait for them if that is asked for, and report it."""
+    flags, interruption = work.flags, work.interruption
+    results = await work.applied(rendered, steps or {})
+    if flags.output == "text":
+        _print(as_text, results, dry_run=flags.dry_run)
+        _print(troubles_text, results)
+    if flags.wait is not None:
+        interruption.notice = "interrupted while waiting: what was applied stays"
+        with suppress(Interrupted):  # what was applied is reported all the same
+            results = await work.awaited(rendered, results, flags.wait)
+    if flags.output == "text":
+        _print(ready_text, results)
+        _print(unready_text, results)
+    return results
 
 
 def _report(results: Sequence[ClusterResult], flags: ApplyFlags) -> None:
@@ -148,19 +179,38 @@ class _NotRecovered(InputError):
 
 @dataclass(frozen=True, slots=True)
 class _Applying:
-    """What is done about each cluster; `command` is what hands the same documents to an operator."""
+    """What is done about each cluster; `command` is what hands the same documents to an operator.
+
+    `held` is at which steps of their canaries clusters are.
+    """
 
     kube: Kube
     flags: ApplyFlags
     interruption: Interruption
     command: str
+    held: dict[ClusterKey, Held] = field(default_factory=dict)
 
-    async def applied(self, rendered: Sequence[Rendered]) -> list[ClusterResult]:
-        """Apply all clusters, and return what became of each."""
+    async def applied(self, rendered: Sequence[Rendered], steps: Mapping[ClusterKey, int]) -> list[ClusterResult]:
+        """Apply all clusters, those of `steps` at these steps of their canaries, and return what became of each."""
         with Progress(sum(len(manifests) for _, manifests in rendered)) as progress:
-            return await side_by_side(lambda each: self._apply_cluster(each, progress), rendered, CLUSTERS_AT_ONCE)
+            return await side_by_side(
+                lambda each: self._apply_cluster(each, steps.get(each[0].key, self.flags.step), progress),
+                rendered,
+                CLUSTERS_AT_ONCE,
+            )
 
-    async def _apply_cluster(self, rendered: Rendered, progress: Progress) -> ClusterResult:
+    def following(self, results: Iterable[ClusterResult]) -> dict[ClusterKey, int]:
+        """Return the canaries that go on by themselves after a pause, and to which step; 0 for all pods."""
+        well = {each.key for each in results if each.failure is None}
+        if self.flags.step is not None or self.interruption.asked.is_set():
+            return {}
+        return {
+            key: (held.step + 1) % (held.of + 1)
+            for key, held in self.held.items()
+            if key in well and held.pause is not None
+        }
+
+    async def _apply_cluster(self, rendered: Rendered, step: int | None, progress: Progress) -> ClusterResult:
         from chronik.apply.observe import observe  # noqa: PLC0415  # `--help` stays quick
         from chronik.plan.ownership import operated_by  # noqa: PLC0415  # likewise
 
@@ -172,7 +222,7 @@ class _Applying:
             )
             operated = operated_by(found.objects.values(), cluster.name) is not None
             await self._refuse(cluster, found, operated=operated)
-            report = await self._report(rendered, found, progress)
+            report = await self._report(rendered, found, step, progress)
         except Interrupted:
             report = Report((), interrupted=True)
         except ChronikError as error:
@@ -191,7 +241,7 @@ class _Applying:
         if error := refused_change(cluster, found.objects):
             raise error
 
-    async def _report(self, rendered: Rendered, found: LiveCluster, progress: Progress) -> Report:
+    async def _report(self, rendered: Rendered, found: LiveCluster, step: int | None, progress: Progress) -> Report:
         from chronik.apply.converge import converge  # noqa: PLC0415  # `--help` stays quick
         from chronik.apply.dry_run import simulate  # noqa: PLC0415  # likewise
         from chronik.apply.executor import Execution  # noqa: PLC0415  # likewise
@@ -209,6 +259,10 @@ class _Applying:
             missing=found.missing,
             mask=Mask.over((*manifests, *found.objects.values())),
         )
+        self.held.pop(cluster.key, None)
+        manifests, held = staged(cluster, manifests, found.objects, context, step)
+        if held is not None:
+            self.held[cluster.key] = held
         if self.flags.dry_run == "client":
             return simulate(plan(manifests, found.objects, context))
         execution = Execution(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from chronik.api.spec import Cluster
     from chronik.federation.validation import ValidFederation
-    from chronik.manifest import ObjectRef
+    from chronik.manifest import Manifest, ObjectRef
     from chronik.problem import Problem
 
 
@@ -44,6 +44,19 @@ if TYPE_CHECKING:
 @output_option
 @output_dir_option
 @federation_options
+@click.option(
+    "--step",
+    type=click.IntRange(1, 10),
+    metavar="N",
+    help="As they are at this step of a canary, for clusters without an operator.",
+)
+@click.option(
+    "--backup",
+    "described",
+    type=parameters.FILE,
+    metavar="FILE",
+    help="The backup.json of a backup: print what recovers a cluster from it, and not the cluster.",
+)
 def render(
     files: tuple[str, ...],
     recursive: bool,
@@ -54,11 +67,14 @@ def render(
     output_dir: str | None,
     members: tuple[str, ...],
     objects: bool,
+    step: int | None,
+    described: str | None,
 ) -> None:
     """Print every Kubernetes object of the clusters.
 
     Needs no cluster. What this prints is, field for field, what apply and the operator send. Of a ChronikFederation it
-    is the ChronikCluster of each member, in a folder for each with --output-dir.
+    is the ChronikCluster of each member, in a folder for each with --output-dir. With --backup it is what a cluster
+    begins with: snapshots, claims, and the Job that restores the metastore, to be applied before the cluster.
     """
     from chronik.offline import loading as offline  # noqa: PLC0415  # help and completion stay quick
 
@@ -68,7 +84,16 @@ def render(
     )
     if (members or objects) and not federations:
         raise click.UsageError("--members and --objects are for a ChronikFederation, and there is none")
-    manifests = offline.render_clusters(clusters, templates)
+    manifests = offline.render_clusters(clusters, templates) if step is None else _at_step(clusters, templates, step)
+    if described is not None:
+        if len(clusters) != 1 or federations:
+            raise click.UsageError("--backup recovers one cluster: name its document alone")
+        from chronik.cli.backup.printing import recovery_of  # noqa: PLC0415  # most renders recover nothing
+
+        found = recovery_of(clusters[0], manifests, described, templates)
+        show_problems(warnings)
+        print_manifests(found, output, output_dir, "chronik render --backup")
+        return
     made = render_all(federations, members, objects=objects, templates=templates, domain=cluster_domain)
     show_problems(warnings)
     for each in clusters:
@@ -80,6 +105,15 @@ def render(
         print_manifests(manifests, output, output_dir, "chronik render")
     if output_dir is not None and made:
         write_members(made, output, output_dir)
+
+
+def _at_step(clusters: Iterable[Cluster], templates: str | None, step: int) -> list[Manifest]:
+    """Return the manifests of all clusters as they are at a step of their canaries."""
+    from chronik.offline import loading as offline  # noqa: PLC0415  # as above
+    from chronik.rollout.by_hand import at_step  # noqa: PLC0415  # most are rendered whole
+
+    render = offline.renderer(templates)
+    return [manifest for cluster in clusters for manifest in at_step(cluster, render(cluster), step)]
 
 
 @click.command()

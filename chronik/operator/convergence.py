@@ -93,7 +93,7 @@ class _Staging(NamedTuple):
         asked = wanted is not None and (wanted["strategy"] == "Canary" or is_blue_green(wanted))
         canary = CanaryPass(*about) if asked and not desired.paused else None
         windows = windows_of(desired.cluster, desired.document, context.now())
-        replacing = Replacing(*about)
+        replacing = Replacing(*about, closed=not windows.is_open)
         replacing.leave(canary.refs if canary else ())
         return cls(replacing, canary, windows)
 
@@ -187,7 +187,7 @@ async def _applied(
     canary = staging.canary
     key, manifests = desired.cluster.key, as_held(desired.manifests, found.objects)
     knowledge, execution = _knowledge(desired, found, rollout, context), _execution(key, context)
-    knowledge = replace(knowledge, closed=staging.closed)
+    knowledge = replace(knowledge, closed=staging.closed, repairs=staging.replacing.repairs(found))
     if canary is not None:
         knowledge = replace(knowledge, gate=_staged_gate(canary, rollout, found))
     objects = dict(found.objects)

@@ -114,7 +114,7 @@ class PlanContext:
     already so; it names the one to wait for, if any. `unscaled` are workloads of which the server has said that no
     autoscaler at all scales them. `missing` says of kinds why no object of them can be made: theirs are left out.
     `unread` are kinds of which it is not known what there is. `closed` says why pods that are ready may not restart
-    now; empty if they may.
+    now; empty if they may. `repairs` are workloads whose template is written even so: the caller spares ready pods.
     """
 
     cluster: str
@@ -133,6 +133,7 @@ class PlanContext:
     gate: RolloutGate | None = None
     unread: Collection[KindName] = ()
     closed: str = ""
+    repairs: Collection[ObjectRef] = ()
 
 
 def plan(desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest], context: PlanContext) -> Plan:
@@ -239,7 +240,8 @@ class _Planner:
 
     def _waits_to_restart(self, manifest: Manifest, live: Manifest) -> bool:
         """Return whether an apply would restart pods that had better wait; if none is ready, nothing is lost."""
-        if not self.context.closed or manifest["kind"] not in WORKLOAD_KINDS:
+        waits = self.context.closed and manifest["kind"] in WORKLOAD_KINDS
+        if not waits or ObjectRef.of(live) in self.context.repairs:
             return False
         restarts = restarting(split(drift(manifest, live)), live, applied_fields(live) or {})
         return bool(restarts) and bool((live.get("status") or {}).get("readyReplicas"))

@@ -129,7 +129,7 @@ def member_manifests(options: InstallOptions, templates: Templates, *, deletes: 
     Raises:
         TemplateError: a template is broken; it names template and line.
     """
-    verbs = ["create", *(["delete"] if deletes else []), "get", "patch"]
+    verbs = ["create", *(["delete"] if deletes else []), "get", "patch", "watch"]
     labels = {"app.kubernetes.io/name": MEMBER_NAME, "app.kubernetes.io/part-of": "chronik"}
     variables = {**_variables(options), "labels": labels, "scope": options.namespace, "verbs": verbs}
     return [_made(name, templates, variables) for name in ("serviceaccount", "member-role", "rolebinding")]

@@ -82,6 +82,8 @@ class _Decider:
         self.rest = [each for each in sets if not each.has_canary]
         self.deadline = spec["progressDeadlineSeconds"]
         self.rolls_back = spec["onFailure"] == "Rollback"
+        tried = spec["analysis"]
+        self.aborts = self.rolls_back if tried is None else tried["onFailure"] == "Abort"
         self.steps = spec["steps"]
         self.candidate = candidate
         self.same = previous.get("candidate") == candidate
@@ -143,7 +145,7 @@ class _Decider:
     def _forward(self, step: int, changing: Sequence[Staged]) -> Decision:
         promotes = step > len(self.steps)
         phase = "Promoting" if promotes else "Progressing"
-        crashed = "" if promotes else self.trial.crashed()
+        crashed = self.trial.crashed()
         if crashed:
             return self._bad(step, crashed)
         if self.command.verb == "pause":
@@ -194,7 +196,7 @@ class _Decider:
 
     def _bad(self, step: int, message: str, metrics: Sequence[Mapping[str, Any]] = ()) -> Decision:
         """Return what becomes of a candidate that is not good enough, as the document says."""
-        found = self._given_up(step, message) if self.trial.aborts else self._halted(step, message)
+        found = self._given_up(step, message) if self.aborts else self._halted(step, message)
         kept = metrics or self.previous.get("analysis") or ()
         return found._replace(status={**found.status, **({"analysis": [*kept]} if kept else {})})
 

@@ -9,7 +9,7 @@ the newest revision; with a partition, on the newest from that number on, and on
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.manifest import ObjectRef
 from chronik.plan.actions import ROLLOUT_MANAGER, TransferOwnership
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
 
 REVISION_LABEL = "controller-revision-hash"
+REPAIRS_ANNOTATION = "chronik.stream/repairs-only"
+"""On a StatefulSet that is held outside of restart windows: it goes away with the hold."""
 
 
 class PodFacts(NamedTuple):
@@ -109,10 +111,13 @@ def _pod(pod: Manifest, first: int) -> PodFacts:
         trouble=pod_trouble(pod) or "",
         uid=metadata["uid"],
         version=metadata["resourceVersion"],
-        restarts=sum(
-            int(each.get("restartCount", 0)) for each in (pod.get("status") or {}).get("containerStatuses") or ()
-        ),
+        restarts=restarts_of(pod),
     )
+
+
+def restarts_of(pod: Manifest) -> int:
+    """Return how often containers of a pod have restarted, all together."""
+    return sum(int(each.get("restartCount", 0)) for each in (pod.get("status") or {}).get("containerStatuses") or ())
 
 
 def leaves_rolls_to_us(desired: Manifest) -> bool:
@@ -121,9 +126,17 @@ def leaves_rolls_to_us(desired: Manifest) -> bool:
     return strategy.get("type", "RollingUpdate") == "RollingUpdate" and "rollingUpdate" not in strategy
 
 
-def hold(workload: Manifest, strategy: Mapping[str, object], reason: str) -> TransferOwnership:
-    """Return the apply that holds a StatefulSet: its strategy is ours until `release`, by force."""
-    return hold_fields(workload, {"updateStrategy": dict(strategy)}, reason)
+def hold(
+    workload: Manifest, strategy: Mapping[str, object], reason: str, *, repairs_only: bool = False
+) -> TransferOwnership:
+    """Return the apply that holds a StatefulSet: its strategy is ours until `release`, by force.
+
+    With `repairs_only` it bears a mark that pods that are well are left alone, until it is held without that.
+    """
+    fields: dict[str, Any] = {"spec": {"updateStrategy": dict(strategy)}}
+    if repairs_only:
+        fields["metadata"] = {"annotations": {REPAIRS_ANNOTATION: "true"}}
+    return replace(handover(workload, ROLLOUT_MANAGER, fields, reason), force=True)
 
 
 def hold_fields(workload: Manifest, fields: Mapping[str, object], reason: str) -> TransferOwnership:
@@ -139,6 +152,11 @@ def release(workload: Manifest, reason: str) -> TransferOwnership:
 def is_held(live: Manifest | None) -> bool:
     """Return whether a workload is held by us."""
     return live is not None and applied_fields(live, ROLLOUT_MANAGER) is not None
+
+
+def repairs_only(live: Manifest) -> bool:
+    """Return whether a StatefulSet is held so that only pods that are ill are replaced."""
+    return is_held(live) and REPAIRS_ANNOTATION in (live["metadata"].get("annotations") or {})
 
 
 def without_strategy(desired: Manifest) -> Manifest:

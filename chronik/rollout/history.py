@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 HISTORY = "spec"
 """The component that kept specs bear: no StatefulSet's selector takes them for revisions of its own."""
-KEPT = 10
 _GIT = {
     "argocd-controller": "Argo CD",
     "argocd-application-controller": "Argo CD",

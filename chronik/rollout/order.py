@@ -63,3 +63,20 @@ def next_replacement(facts: SetFacts, leader: str = "") -> Replacement:
     first = right_order(facts.old, leader)[0]
     why = "is ill, so it goes first" if not first.ready else "goes before the one that leads"
     return Replacement("delete", why, first)
+
+
+def next_repair(facts: SetFacts) -> Replacement:
+    """Return what comes next in a set that is held with `OnDelete` outside of restart windows: only ill pods go."""
+    following = next_replacement(facts)
+    if following.what == "wait" or not facts.old:
+        return following
+    first = right_order(facts.old)[0]
+    if first.ready:
+        return Replacement("wait", "what is left is well, and waits for a window")
+    return Replacement("delete", "is ill, so it waits for no window", first)
+
+
+def is_ill(facts: SetFacts) -> bool:
+    """Return whether a pod needs another template; one that only starts, in a roll that is under way, does not."""
+    at_rest = facts.current == facts.update
+    return any(not pod.ready and not pod.leaving and (at_rest or pod.trouble) for pod in facts.pods)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from chronik.manifest import ObjectRef
 from chronik.plan.actions import ROLLOUT_MANAGER
 from chronik.plan.drift import applied_fields
-from chronik.rollout.facts import PodFacts, SetFacts
+from chronik.rollout.facts import PodFacts, SetFacts, restarts_of
 from chronik.rollout.steps import EVERY_POD, Pins
-from chronik.status.health import pod_ready, pod_trouble
+from chronik.status.health import NEVER_AVAILABLE, pod_ready, pod_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
 
 HASH_LABEL = "pod-template-hash"
-_NEVER_AVAILABLE = 2_000_000_000
-"""Seconds, of `minReadySeconds`; the progress deadline has to be longer, and is the longest that there is."""
 _NO_DEADLINE = 2_147_483_647
+"""Seconds: it has to be longer than `minReadySeconds`, and is the longest that there is."""
 _ENDED = frozenset({"Failed", "Succeeded"})
 
 
@@ -57,7 +56,7 @@ def held_fields(surge: int, *, paused: bool) -> dict[str, Any]:
     """
     return {
         "paused": paused,
-        "minReadySeconds": _NEVER_AVAILABLE,
+        "minReadySeconds": NEVER_AVAILABLE,
         "progressDeadlineSeconds": _NO_DEADLINE,
         "strategy": {"rollingUpdate": {"maxSurge": surge}},
     }
@@ -192,6 +191,7 @@ def _pods(live: Manifest, pods: Iterable[Manifest]) -> tuple[PodFacts, ...]:
             trouble=pod_trouble(pod) or "",
             uid=pod["metadata"]["uid"],
             version=pod["metadata"]["resourceVersion"],
+            restarts=restarts_of(pod),
         )
         for number, (pod_name, revision, pod) in enumerate(sorted(found, key=lambda each: each[0]))
     )

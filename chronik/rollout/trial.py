@@ -42,11 +42,6 @@ class Trial(NamedTuple):
     about: tuple[str, int]
     now: str
 
-    @property
-    def aborts(self) -> bool:
-        """Whether a candidate that is not good enough goes back by itself."""
-        return self.spec is not None and self.spec["onFailure"] == "Abort"
-
     def judged(self, step: int, began: str) -> Judged | None:
         """Return how the metrics of a step are whose pause began then; None if the document has none."""
         if self.spec is None:
@@ -65,8 +60,6 @@ class Trial(NamedTuple):
 
     def crashed(self) -> str:
         """Return which pod has crashed after all were ready, or does so again and again; empty if none has."""
-        if self.spec is None:
-            return ""
         new = [(pod, component) for pod, component, is_new in self._pods() if is_new]
         crashing = next((pod.name for pod, _ in new if "CrashLoopBackOff" in pod.trouble), "")
         if crashing:
@@ -89,7 +82,7 @@ class Trial(NamedTuple):
             off = [pod for pod in each.facts.pods if pod.revision != stable]
             said = {"name": each.component, "stable": stable, "updated": len(off)}
             said |= {"ready": sum(pod.ready for pod in off), "of": each.facts.replicas}
-            found.append(said | ({"restarts": sum(pod.restarts for pod in off)} if self.spec else {}))
+            found.append({**said, "restarts": sum(pod.restarts for pod in off)})
         return found
 
     def _stable_of(self, staged: Staged) -> str:

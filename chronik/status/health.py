@@ -43,6 +43,8 @@ class Health:
 
 
 _CURRENT = Health(State.CURRENT)
+NEVER_AVAILABLE = 2_000_000_000
+"""Seconds, of the `minReadySeconds` of a Deployment of which new pods stand beside the old ones, so that none goes."""
 
 
 def health(manifest: Manifest, pods: Iterable[Manifest] = ()) -> Health:
@@ -167,8 +169,13 @@ def is_rolling(workload: Manifest) -> bool:
 def ready_pods(workload: Manifest, wanted: int) -> int:
     """Return how many pods of a workload are ready; those that a canary has on top of a Deployment's do not count."""
     ready: int = (workload.get("status") or {}).get("readyReplicas", 0)
-    held = workload["kind"] == "Deployment" and applied_fields(workload, ROLLOUT_MANAGER) is not None
-    return min(ready, wanted) if held else ready
+    return min(ready, wanted) if workload["kind"] == "Deployment" and _is_held(workload) else ready
+
+
+def _is_held(deployment: Manifest) -> bool:
+    """Return whether a Deployment is held in the middle of a canary, by an operator or by hand."""
+    by_hand = deployment["spec"].get("minReadySeconds") == NEVER_AVAILABLE
+    return by_hand or applied_fields(deployment, ROLLOUT_MANAGER) is not None
 
 
 def _waiting(message: str) -> Health:
@@ -203,7 +210,7 @@ def _deployment(manifest: Manifest, status: dict[str, Any]) -> Health:
     wanted = manifest["spec"].get("replicas", 1)
     if "observedGeneration" not in status:
         return _waiting("its controller has not seen it yet")
-    if applied_fields(manifest, ROLLOUT_MANAGER) is not None:  # new pods stand beside the old ones, and none goes
+    if _is_held(manifest):  # new pods stand beside the old ones, and none goes
         failure, ready = replica_failure(manifest), status.get("readyReplicas", 0)
         if failure:
             return Health(State.FAILED, failure)

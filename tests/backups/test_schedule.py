@@ -228,10 +228,15 @@ def test_the_newest_usable_backup_never_goes(made, last, age):
 
 @pytest.mark.parametrize(
     ("recovery", "used"),
-    [({}, set()), ({"phase": "Claims", "backupUID": "u"}, {"u"}), ({"phase": "Recovered", "backupUID": "u"}, set())],
+    [
+        ({}, set()),
+        ({"phase": "Restoring", "backupUID": "u"}, {"u"}),
+        ({"phase": "Restoring", "backupUID": "u", "metastoreBackupUID": "v"}, {"u", "v"}),
+        ({"phase": "Recovered", "backupUID": "u", "metastoreBackupUID": "v"}, set()),
+    ],
 )
 def test_a_backup_that_a_cluster_is_made_from_is_in_use(recovery, used):
-    """Until a recovery is over, its backup is not let go of; after that it may be."""
+    """Until a recovery is over, none of its backups is let go of; after that they may be."""
     assert in_use([{"metadata": {"name": "new"}, "status": {"recovery": recovery}}, {"metadata": {}}]) == used
 
 

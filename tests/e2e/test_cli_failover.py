@@ -9,9 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.api import USERS
 from support.cli_place import Place, run
 
 from chronik.api.replication.copies import CopyState
+from chronik.cli.mirrors import failover as failover_command
 from chronik.cli.mirrors import probes
 
 if TYPE_CHECKING:
@@ -254,3 +256,48 @@ def test_the_status_has_what_the_probe_knows(place):
         },
         None,
     ]
+
+
+def test_without_the_right_to_ask_nothing_is_known(place):
+    """A user who may not get pods/proxy is told so, and of the status there is all but the lag."""
+    place.operate(**BOTH)
+    rules = [
+        {"apiGroups": ["chronik.stream"], "resources": ["chronikclusters"], "verbs": ["get", "list", "patch"]},
+        {"apiGroups": ["*"], "resources": ["*"], "verbs": ["list"]},
+    ]
+    place.grant(USERS[0], *rules, proof=base(place))
+    place.context = USERS[0]
+    with probe(WHOLE) as at:
+        pod(place, at)
+        refused = failover(place, "--yes")
+        shown = run("replication", "status", "c", *place.flags(), "-n", place.namespace)
+
+    assert (refused.code, paused(place)) == (1, [False, False])
+    assert "not known: the probe of c-mirror-east-x cannot be asked: " in refused.out
+    assert "pods/proxy" in refused.out
+    assert (shown.code, shown.err) == (1, "")
+    assert [line.split()[5] for line in shown.out.splitlines()] == ["LAG", "-", "-"]
+
+
+def test_a_person_is_asked_and_what_changed_meanwhile_counts(place, monkeypatch):
+    """A no writes nothing, and a copy that fell behind while the answer was awaited is not moved to."""
+    place.operate(**BOTH)
+    asked = []
+    with probe(WHOLE) as at, probe(WHOLE._replace(lag=90.0)) as later:
+        pod(place, at)
+
+        def answer(text: str, **_: Any) -> bool:
+            asked.append(text)
+            if len(asked) > 1:
+                place.call("DELETE", "Pod", "c-mirror-east-x", gracePeriodSeconds="0")
+                pod(place, later, "c-mirror-east-y")
+            return len(asked) > 1
+
+        monkeypatch.setattr(failover_command.click, "confirm", answer)
+        monkeypatch.setattr(failover_command, "_asks", lambda: True)
+        no, late = failover(place), failover(place)
+
+    assert (no.code, late.code, paused(place)) == (1, 1, [False, False])
+    assert no.err == "nothing was written\n"
+    assert "would be lost: what the source took in during 90 s" in late.out
+    assert asked == ["Stop the mirror?"] * 2

@@ -168,6 +168,16 @@ async def test_what_cannot_be_imported_is_said(place, played, volumes, store, ch
         for arguments, code, says in cases:
             done = await chronik("backup", "import", *arguments)
             assert (done.code, says in done.err) == (code, True), (arguments, done)
+        record = store / identity / "backup.json"
+        whole = record.read_text()
+        del described["status"]["volumes"][0]["handle"]
+        record.write_text(json.dumps(described))
+        lacking = await chronik("backup", "import", "b", "--as", "x")
+        assert (lacking.code, "--without-volumes imports the metastore alone" in lacking.err) == (8, True)
+        record.write_text(json.dumps({"kind": "Pod", "metadata": described["metadata"], "status": described["status"]}))
+        strange = await chronik("backup", "import", "b", "--as", "x")
+        assert (strange.code, "this describes no backup" in strange.err) == (8, True)
+        record.write_text(whole)
         dump.write_bytes(b"short")
         damaged = await chronik("backup", "import", "b", "--as", "x")
         assert (damaged.code, "metastore-1.dump has 5 bytes instead of 18" in damaged.err) == (8, True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from datetime import datetime
+from itertools import pairwise
 
 import pytest
 from support.canaries import ALL, NEW, command, launched, uids
@@ -162,3 +164,43 @@ async def test_killed_while_it_asks(place, prometheus, tmp_path):
     assert kills >= 3
     assert steps == sorted(steps)
     assert {1, 2, 3} == {*steps}
+
+
+ELECTION = ("--lease-duration", "3", "--renew-deadline", "2", "--retry-period", "0.4")
+
+
+@pytest.mark.slow
+async def test_leaders_change_while_it_asks(place, prometheus, tmp_path):
+    """Of two operators the leader dies after each answer: each breach counts once, and as many as asked for fail."""
+    errors(prometheus, place, 0.5)
+    arguments = ("-n", place.name, "--lease-namespace", place.name, *ELECTION, "--features", "rollouts")
+    arguments = (*arguments, "--analysis-url", prometheus.url)
+    log = tmp_path / "log"
+    pair = [OperatorProcess(place.server.kubeconfig, log, *arguments) for _ in range(2)]
+    counted, kills = [], 0
+    try:
+        kubelet = await launched(place, steps=STEPS[:1], analysis=analysis(failureLimit=3))
+        await place.change("c", image=NEW)
+        began = time.monotonic()
+        while True:
+            await kubelet.look()
+            rollout = (await place.cluster("c"))["status"]["rollout"]
+            (metric,) = rollout.get("analysis") or [{}]
+            now = metric.get("at", ""), metric.get("failures", 0)
+            if metric and (not counted or counted[-1] != now):
+                counted.append(now)
+                if rollout["phase"] == "Paused":  # whoever of the two leads: the other has to take over
+                    pair.pop(0).kill()
+                    kills += 1
+                    pair.append(OperatorProcess(place.server.kubeconfig, log, *arguments))
+            if rollout["phase"] == "Aborted":
+                break
+            assert time.monotonic() < began + 240, (counted, rollout)
+    finally:
+        for each in pair:
+            each.kill()
+    assert rollout["message"] == "errors is 0.5, more than 0.01, 3 times in a row"
+    assert [failures for _, failures in counted] == [1, 2, 3]
+    times = [datetime.fromisoformat(at) for at, _ in counted]
+    assert all((after - before).total_seconds() >= 10 for before, after in pairwise(times))
+    assert kills >= 2

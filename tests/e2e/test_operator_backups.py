@@ -5,25 +5,32 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.cli_place import run
+from support.dying import Dying, pass_until
 from support.operator_process import OperatorProcess
-from support.operators import Namespace, eventually, running, small, with_condition
+from support.operators import Namespace, eventually, key_of, running, small, with_condition, world_of
 from support.recoveries import absent, present
 from support.snapshots import Played, backup_of
 
+from chronik.backups.archiving.slot import ENDING
 from chronik.manifest import BACKUP, CLUSTER, JOB, KIND_BY_NAME, SNAPSHOT, SNAPSHOT_CONTENT
 from chronik.offline import loading
 from chronik.operator import app
 from chronik.operator.cache.cache import Selection
+from chronik.operator.context import BackupTools
+from chronik.operator.reconcile import reconcile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from chronik.manifest import Manifest
+
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
 
 SECTION = {
     "destination": {"s3": {"bucket": "acme-backups", "region": "eu-central-1", "credentialsSecret": "backup-s3"}},
@@ -84,6 +91,7 @@ def condition(backup: Manifest, kind: str) -> tuple[str, str, str]:
     return found["status"], found["reason"], found["message"]
 
 
+@pytest.mark.both
 async def test_a_backup_has_all_parts_in_their_order(place):
     """The dump comes first, then the controllers' volumes, then those of the ingest nodes; then it can be used."""
     played = Played(place)
@@ -175,7 +183,6 @@ async def test_a_backup_is_checked_when_somebody_asks(place):
     assert (await verify("b", "--id", "b")).code == 2
 
 
-@pytest.mark.stand_in
 async def test_a_backup_is_made_without_an_operator(place, tmp_path):
     """`chronik backup create -f` takes the same steps by itself; a rerun by name goes on, and makes nothing twice."""
     played = Played(place)
@@ -265,6 +272,101 @@ async def test_the_slot_of_an_archive_that_is_switched_off_is_dropped(place):
         await place.delete(CLUSTER, "c")
         await absent(place, CLUSTER, "c")
         assert played.order.count("drop-slot") == 2
+
+
+async def test_a_cluster_goes_without_its_slot_if_that_takes_too_long(place):
+    """Its database may be gone: then the slot that stays is named in an Event, and the cluster is let go."""
+    played = Played(place)
+    played.jobs["drop-slot"] = "never"
+    document = small(place.name, backup=SECTION | {"metastore": {"image": IMAGE, "archive": {"enabled": True}}})
+    parts: dict[str, Any] = {
+        "backups": BackupTools(render=loading.template_renderer(), poll=0),
+        "selection": followed(place),
+    }
+    async with played.playing(), world_of(place, **parts) as world:
+        await place.create(document)
+        await passes_until(document, world, lambda: place.get(DEPLOYMENT, "c-archive"))
+        await place.delete(CLUSTER, "c")
+        await passes_until(document, world, lambda: place.get(JOB, "c-archive-end"))
+        await reconcile(key_of(document), world)
+        assert await place.get(CLUSTER, "c") is not None, "it waits for a while"
+        assert await place.get(DEPLOYMENT, "c-archive") is None
+        told: list[Any] = []
+        late = replace(world, now=lambda: "2099-01-01T00:00:00Z", announce=lambda _, event: told.append(event))
+        await passes_until(document, late, lambda: gone_now(place))
+        (event,) = [each for each in told if each.reason == "SlotNotDropped"]
+        assert "SELECT pg_drop_replication_slot('chronik_c_" in event.note
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arrives", [True, False], ids=["the write arrives", "the write is lost"])
+async def test_a_kill_at_any_write_drops_the_slot_all_the_same(place, arrives):
+    """An operator that is killed at each of its writes in turn has the slot dropped once it is there again."""
+    played = Played(place)
+    archive = {"image": IMAGE, "archive": {"enabled": True}}
+    off = {"spec": {"backup": {"metastore": {"archive": {"enabled": False}}}}}
+    parts: dict[str, Any] = {
+        "backups": BackupTools(render=loading.template_renderer(), poll=0),
+        "selection": followed(place),
+    }
+    document = small(place.name, backup=SECTION | {"metastore": archive})
+    await place.create(document)
+    kills = 0
+    async with played.playing():
+        for writes in range(12):
+            dropped = played.order.count("drop-slot")
+            await place.edit(CLUSTER, "c", {"spec": {"backup": SECTION | {"metastore": archive}}})
+            async with world_of(place, **parts) as world:
+                await passes_until(document, world, lambda: has_archive(place))
+            await place.edit(CLUSTER, "c", off)
+            async with world_of(place, **parts) as world:
+                dying = Dying(world.kube, writes, arrives=arrives)
+                for _ in range(40):
+                    await pass_until(key_of(document), world, dying)
+                    if dying.killed or await has_ended(place):
+                        break
+                    await asyncio.sleep(0.02)
+            kills += dying.killed
+            async with world_of(place, **parts) as world:
+                await passes_until(document, world, lambda: has_ended(place))
+            assert played.order.count("drop-slot") > dropped, f"killed at write {writes}"
+            if not dying.killed:
+                break
+    assert kills >= 4
+
+
+def followed(place: Namespace) -> Selection:
+    """Return what an operator of this namespace follows."""
+    return Selection(namespaces=(place.name,), features=frozenset({"backups"}))
+
+
+async def passes_until(document: Manifest, world: Any, holds: Any) -> None:
+    """Pass over a cluster until something holds."""
+    for _ in range(200):
+        await reconcile(key_of(document), world)
+        if await holds():
+            return
+        await asyncio.sleep(0.03)
+    raise AssertionError(await world.kube.get(CLUSTER, document["metadata"]["namespace"], "c"))
+
+
+async def gone_now(place: Namespace) -> bool:
+    """Return whether the cluster is gone."""
+    return await place.get(CLUSTER, "c") is None
+
+
+async def has_archive(place: Namespace) -> bool:
+    """Return whether a receiver is there, its state is told, and nothing of the end before is."""
+    conditions = (await place.cluster("c")).get("status", {}).get("conditions", ())
+    told = {each["reason"] for each in conditions if each["type"] == "Archiving"}
+    return bool(told) and not told & ENDING and await place.get(DEPLOYMENT, "c-archive") is not None
+
+
+async def has_ended(place: Namespace) -> bool:
+    """Return whether neither a receiver nor its Job is there, and nothing is said of either."""
+    conditions = (await place.cluster("c")).get("status", {}).get("conditions", ())
+    left = [await place.get(DEPLOYMENT, "c-archive"), await place.get(JOB, "c-archive-end")]
+    return not any(left) and "Archiving" not in {each["type"] for each in conditions}
 
 
 def said(cluster: Manifest, kind: str) -> str:
@@ -394,6 +496,7 @@ async def test_without_snapshots_it_is_said_what_to_install(bare_server):
         assert "external-snapshotter" in condition(backup, "Completed")[2]
 
 
+@pytest.mark.both
 async def test_a_deleted_backup_takes_its_parts_along(place):
     """Snapshots are deleted, a Job removes the dump, and only then the backup goes."""
     played = Played(place)
@@ -530,7 +633,6 @@ async def test_an_operator_without_the_feature_says_so_and_asks_nothing(place):
         assert not asked & {"chronikbackups", "volumesnapshots", "jobs"}
 
 
-@pytest.mark.stand_in
 @pytest.mark.parametrize(("backups", "kills"), [(1, 2), pytest.param(5, 4, marks=pytest.mark.slow)])
 async def test_kills_leave_no_half_backup(place, tmp_path: Path, backups, kills):
     """An operator that is killed at any moment: in the end each backup is whole, cut once and in order."""

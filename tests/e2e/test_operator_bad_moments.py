@@ -41,6 +41,8 @@ from chronik.operator.reconcile import reconcile
 from chronik.operator.telemetry.metrics import Metrics
 from chronik.operator.worker import Workers
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 TEMPLATES = Path(__file__).parents[2] / "templates"
 DELETE = {"backend": "local", "retention": {"whenDeleted": "Delete"}}
 SECOND = {"controller": "chronik/controller:2.0"}
@@ -226,6 +228,7 @@ async def test_a_worker_outlives_a_bug(place, caplog):
     assert (taken.queue.depth, len(taken.queue._due)) == (0, 2)
 
 
+@pytest.mark.both
 async def test_conditions_of_others_stay_theirs(place):
     """A condition that somebody else keeps in the status costs no write, and stays when we have something to say."""
     theirs = {
@@ -607,6 +610,7 @@ async def comes_up_and_stays_quiet(place, folder, monkeypatch):
     assert {(outcome.result, outcome.wrote, outcome.phase) for _, outcome in ended} == {("ok", False, "Running")}
 
 
+@pytest.mark.both
 async def test_an_override_may_make_another_kind(place, tmp_path, monkeypatch):
     """Objects of a kind that chronik itself never makes are made, and then left as they are."""
     folder = replaced(tmp_path, LEASE.api_version, LEASE.name, "{holderIdentity: somebody}")

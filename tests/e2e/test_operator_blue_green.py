@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
+from support.canaries import Clock
 from support.kubelet import image_of, is_ready, say, with_rights
-from support.operators import DEPLOYMENT, SERVICE, Namespace, eventually, small, watched
+from support.operators import DEPLOYMENT, SERVICE, Namespace, eventually, small, watched, with_condition
 
-from chronik.manifest import CLUSTER, POD, ROLLOUT_ANNOTATION, Kind
+from chronik.manifest import CLUSTER, POD, ROLLOUT_ANNOTATION, ROLLOUT_NOW_ANNOTATION, Kind
+from chronik.operator import app
 from chronik.plan.drift import applied_fields
 
 pytestmark = pytest.mark.real  # what the controllers of Deployments and EndpointSlices do is for them to say
@@ -66,10 +69,11 @@ class Searchers:
             raise AssertionError(f"{phase} {counts}: {last}") from error
 
 
-async def launched(place, strategy="RollingUpdate", **settings):
+async def launched(place, strategy="RollingUpdate", windows=(), **settings):
     """Create a cluster of three search nodes that are blue-green, and have it run."""
     await place.secret("first")
     rollout = {"strategy": strategy, "search": "BlueGreen", "blueGreen": {"scaleDownDelay": "3s", **settings}}
+    rollout |= {"windows": [*windows]} if windows else {}
     await place.create(small(place.name, searchNodes=NODES, rollout=rollout))
     searchers = Searchers(place)
 
@@ -190,3 +194,35 @@ async def test_new_nodes_that_never_become_ready_get_no_client(place):
 
     assert set(served(slices, "c-search", searchers.versions)) <= {frozenset({"1.0"})}
     assert served(await place.list(SLICE), "c-search", searchers.versions) == [frozenset({"1.0"})]
+
+
+@pytest.mark.slow
+async def test_the_switch_waits_for_a_window(place, monkeypatch):
+    """New nodes, and the switch that a person asked for, wait for a window, which is told; clients stay."""
+    window = {"schedule": "0 3 * * *", "duration": "2h", "timeZone": "Etc/UTC"}
+    monkeypatch.setattr(app, "timestamp", Clock(datetime(2026, 11, 25, 12, tzinfo=UTC)))
+
+    def opened(until):
+        return place.edit(CLUSTER, "c", {"metadata": {"annotations": {ROLLOUT_NOW_ANNOTATION: until}}})
+
+    async def hashes():
+        services = [await place.get(SERVICE, name) for name in ("c-search", "c-search-preview")]
+        return [each["spec"]["selector"].get("pod-template-hash") for each in services]
+
+    async with with_rights(place):
+        searchers = await launched(place, windows=[window])
+        await place.change("c", image={"search": "chronik/search:2.0"})
+        await with_condition(place, "c", "RestartPending", "True", "OutsideWindow")
+        await searchers.until("Progressing", v1=NODES)
+        await opened("2026-11-25T14:00:00Z")
+        rollout = await searchers.until("Paused", v1=NODES, v2=NODES)
+        old, new = await hashes()
+        await opened(None)
+        await command(place, f"promote@{rollout['candidate']}/1")
+        found = await with_condition(place, "c", "RestartPending", "True", "OutsideWindow")
+        assert found["status"]["pendingRestarts"]["workloads"] == ["c-search"]
+        await searchers.until("Promoting", v1=NODES, v2=NODES)
+        assert await hashes() == [old, new]
+        await opened("2026-11-25T14:00:00Z")
+        await searchers.until("Complete", v2=NODES)
+        await eventually(lambda: is_free(place))

@@ -252,12 +252,12 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[ApiServer]:
 
 def test_kills_leave_no_trace(fake_server, tmp_path):
     """An operator that is killed again and again ends where one does that was left alone, object for object."""
-    check_kills(fake_server, tmp_path, kills=8, names=FEW)
+    check_kills(fake_server, tmp_path, kills=4, names=FEW)
 
 
 def test_secrets_change_under_kills(fake_server, tmp_path):
     """A changed Secret restarts the pods that use it, and no others, once, however often the operator is killed."""
-    check_rotations(fake_server, tmp_path, rounds=2, kills=2)
+    check_rotations(fake_server, tmp_path, rounds=1, kills=2)
 
 
 @pytest.mark.slow

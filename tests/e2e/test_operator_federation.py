@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from support.api import ApiServer
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 NAMES = ("east", "west", "south")
 
 
@@ -43,14 +45,14 @@ def _started(kind: type[ApiServer]) -> ApiServer:
 
 @pytest.fixture(
     scope="module",
-    params=["in-process", "kube-apiserver hub", pytest.param("kube-apiserver", marks=pytest.mark.slow)],
+    params=["in-process", "kube-apiserver", pytest.param("four kube-apiservers", marks=pytest.mark.slow)],
 )
 def servers(request: pytest.FixtureRequest) -> Iterator[list[ApiServer]]:
-    """Yield the API servers of a hub and of three members: four real ones take minutes."""
+    """Yield the API servers of a hub, and of three members: these are played, but for proof."""
     if request.param != "in-process" and not real.available():
         pytest.skip(real.MISSING)
     hub = request.getfixturevalue("fake_server" if request.param == "in-process" else "real_server")
-    kind: Any = real.RealServer if request.param == "kube-apiserver" else FakeServer
+    kind: Any = real.RealServer if request.param == "four kube-apiservers" else FakeServer
     members = [_started(kind) for _ in NAMES]
     yield [hub, *members]
     for each in members:
@@ -64,6 +66,7 @@ async def hub(servers: list[ApiServer]) -> Hub:
     return await Hub.of(servers[0], namespace, dict(zip(NAMES, servers[1:], strict=True)))
 
 
+@pytest.mark.both
 async def test_members_get_it_one_after_the_other(hub):
     """Each member gets its ChronikCluster when the one in front is Ready, and a hub at rest writes nothing."""
     async with hub.playing(), hub.running():
@@ -164,6 +167,7 @@ async def test_a_member_that_leaves_keeps_its_cluster(hub):
     assert revision_of(after) == ""
 
 
+@pytest.mark.both
 async def test_a_deleted_federation_deletes_what_it_may(hub):
     """With onDelete Delete the members' ChronikClusters go first, and then the federation."""
     async with hub.playing(), hub.running():
@@ -388,6 +392,32 @@ async def test_a_paused_federation_sends_nothing(hub):
         await hub.until(phase="Complete")
 
 
+async def test_what_happens_at_a_member_is_seen_at_once(hub):
+    """A member is watched: drift and illness are in the status within seconds, though the next look is far away."""
+    async with hub.playing(), hub.running(federation_poll=600.0):
+        await hub.apply()
+        await hub.until(phase="Complete", ready="3/3")
+        began = time.monotonic()
+        await hub["east"].place.change("orders", ingestNodes=5)
+        hub["west"].failing = True
+        await hub["west"].place.change("orders", podLabels={"a": "b"})
+        await hub.until(east="Blocked", west="NotReady")
+        assert time.monotonic() - began < 5
+
+
+async def test_a_member_that_refuses_a_watch_is_polled(hub):
+    """Without the right to watch, as members of older releases give it, all goes on at the pace of the polls."""
+    rules = [{"apiGroups": ["chronik.stream"], "resources": [CLUSTER.plural], "verbs": ["create", "get", "patch"]}]
+    for member in hub.members:
+        await grant(member.place, "bob", rules)
+        await hub.secret(member.name, kubeconfig(member.place.server, token="bob"))
+    async with hub.playing(), hub.running():
+        await hub.apply()
+        await hub.until(phase="Complete", ready="3/3")
+        await hub["east"].place.change("orders", ingestNodes=5)
+        await hub.until(east="Blocked")
+
+
 async def test_the_hubs_own_cluster_is_a_member_and_one_is_paused(hub, servers):
     """A member that is inCluster is reached without a Secret; one that is paused is passed, and gets it afterwards."""
     east, west = hub["east"], hub["west"]
@@ -441,6 +471,7 @@ async def grant(place: Namespace, user: str, rules: list[Any]) -> None:
         await place.call("PATCH", path, manifest, fieldManager="suite")
 
 
+@pytest.mark.both
 async def test_rights_as_they_are_installed_are_enough(hub):
     """A hub with the rights of `install --features federation` works, by accounts of `install --member`."""
     templates = Templates(template_reader())

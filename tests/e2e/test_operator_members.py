@@ -15,6 +15,8 @@ from chronik.manifest import CLUSTER, KIND_BY_NAME, SECRET
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 KEY = "s3cret"
 SERVICE = KIND_BY_NAME["Service"]
 EXTERNAL = {"type": "LoadBalancer", "hostTemplate": "n{id}.example.com"}
@@ -215,6 +217,7 @@ def _without_version(body: Any) -> Any:
     return {**(body or {}), "metadata": metadata}
 
 
+@pytest.mark.both
 def test_a_leader_leaves_by_force(place):
     """The leader refuses to let itself out, so that it is forced to where enough others stay."""
     place.create(nodes=5)

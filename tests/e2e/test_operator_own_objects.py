@@ -28,6 +28,8 @@ from chronik.operator.cache import own
 from chronik.operator.cache.cache import Selection
 from chronik.operator.rendering.feed import TemplatesFrom
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 CRON_JOB = Kind("batch/v1", "CronJob", "cronjobs", stage=-1)
 NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", stage=-1)
 
@@ -72,6 +74,7 @@ async def started(place):
     return await in_phase(place, "c", "Running")
 
 
+@pytest.mark.both
 async def test_made_owned_repaired_and_quiet(place, kind, tmp_path, monkeypatch):
     """What templates add belongs to the cluster, is repaired when edited or deleted, and further passes are silent."""
     templates = folder(tmp_path / "t", texts(kind))

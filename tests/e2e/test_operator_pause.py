@@ -18,6 +18,8 @@ from support.operators import (
 
 from chronik.manifest import ObjectRef
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 
 @pytest.fixture
 def place(server, namespace) -> Namespace:
@@ -55,6 +57,7 @@ async def test_hands_off(place, monkeypatch):
     assert events["PausedByAnnotation"].startswith("Normal: ")
 
 
+@pytest.mark.both
 async def test_one_roll_afterwards(place):
     """What has come together during a pause is applied as one roll, and the condition goes."""
     async with running(place.server, place.name):

@@ -48,7 +48,10 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
 
+
+@pytest.mark.both
 async def test_a_cluster_is_made_from_a_backup(place, played, volumes):
     """Each node finds the data of its own number, after the metastore, and the status says what it is."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -94,9 +97,7 @@ async def refused(place: Namespace, reason: str, name: str = "n") -> str:
     return str(condition(cluster, "Recovering")["message"])
 
 
-@pytest.mark.parametrize(
-    "provisioner", ["played.csi.example.com", pytest.param("kubernetes.io/no-provisioner", marks=pytest.mark.stand_in)]
-)
+@pytest.mark.parametrize("provisioner", ["played.csi.example.com", pytest.param("kubernetes.io/no-provisioner")])
 async def test_a_pool_of_empty_volumes_is_never_taken(place, played, volumes, provisioner):
     """A class with volumes that wait for any claim is refused before a claim is made; without them all is restored."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -118,7 +119,6 @@ async def test_a_pool_of_empty_volumes_is_never_taken(place, played, volumes, pr
             assert [await volumes.content(f"data-n-{node}") for node in NODES] == [f"what {node} has" for node in NODES]
 
 
-@pytest.mark.stand_in
 async def test_a_pool_that_is_filled_between_check_and_claim_starts_nothing(place, played, volumes):
     """A claim that was bound to an empty volume all the same starts no workload, and is made anew once deleted."""
     async with played.playing(), recovering(place):
@@ -148,7 +148,6 @@ async def test_a_pool_that_is_filled_between_check_and_claim_starts_nothing(plac
 # --- refusals and waits, as a person sees them ------------------------------------------------------------------------
 
 
-@pytest.mark.stand_in
 async def test_what_is_wrong_is_told_and_goes_on_by_itself_when_it_is_right(place, played, volumes):
     """A snapshot that is gone is told in one sentence; once it is there again the recovery goes on."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -166,7 +165,6 @@ async def test_what_is_wrong_is_told_and_goes_on_by_itself_when_it_is_right(plac
         await with_condition(place, "n", "Recovering", "False", "Recovered")
 
 
-@pytest.mark.stand_in
 async def test_an_operator_that_cannot_see_enough_starts_nothing(place, played, volumes):
     """Without the feature, or bound to namespaces, the operator says what it lacks, and starts no node."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -212,7 +210,6 @@ async def test_a_right_that_is_missing_is_told(place, played, volumes):
             assert said == "the user may not list persistentvolumes. Run `chronik install` again."
 
 
-@pytest.mark.stand_in
 async def test_a_metastore_that_is_not_restored_starts_nothing(place, played, volumes):
     """A Job that fails is told in its own words, and no workload is there."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -243,7 +240,6 @@ async def test_volumes_that_are_made_for_pods(place, played, volumes):
         assert [await volumes.content(f"data-n-{node}") for node in NODES] == [f"what {node} has" for node in NODES]
 
 
-@pytest.mark.stand_in
 async def test_a_paused_cluster_is_not_recovered_until_it_goes_on(place, played, volumes):
     """While it is paused nothing is made; after that the recovery goes its way."""
     async with played.playing(), volumes.playing(), recovering(place):
@@ -259,7 +255,6 @@ async def test_a_paused_cluster_is_not_recovered_until_it_goes_on(place, played,
         await with_condition(place, "n", "Recovering", "False", "Recovered")
 
 
-@pytest.mark.stand_in
 async def test_a_schedule_keeps_the_backup_that_a_cluster_is_made_from(place, played, volumes):
     """What a schedule would let go of stays for as long as a new cluster is being made from it, and then goes."""
     schedule = {"name": "often", "cron": "0 0 1 1 *", "keep": {"last": 1}}
@@ -370,7 +365,6 @@ async def ended_alike(place: Namespace, volumes: Volumes, name: str) -> str:
     return text.replace(f"{name}-", "N-").replace(f'"{name}"', '"N"')
 
 
-@pytest.mark.stand_in
 @pytest.mark.parametrize("arrives", [True, False], ids=["the write arrives", "the write is lost"])
 @pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "each"])
 async def test_a_kill_at_any_write_changes_nothing_of_the_end(place, played, volumes, arrives, step):
@@ -420,7 +414,6 @@ async def _passes(
     raise AssertionError(found)
 
 
-@pytest.mark.stand_in
 @pytest.mark.parametrize(("clusters", "kills"), [(1, 2), pytest.param(2, 4, marks=pytest.mark.slow)])
 async def test_kills_at_random_start_nothing_empty(place, played, volumes, tmp_path: Path, clusters, kills):
     """An operator that is killed with SIGKILL again and again: no node ever begins empty, and the end is right."""

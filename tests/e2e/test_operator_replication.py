@@ -22,6 +22,8 @@ from support.operators import (
 
 from chronik.manifest import component_of
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 SECRETS = "chronik.stream/secrets"
 CONFIG = "chronik.stream/config-hash"
 EAST = {
@@ -78,6 +80,7 @@ async def launched(place: Namespace) -> None:
     await place.launch(replication=copying())
 
 
+@pytest.mark.both
 async def test_a_cluster_runs_whatever_its_mirror_does(place):
     """A mirror is made with its cluster, and tells of itself in a condition and Events, but never in Ready."""
     async with running(place.server, place.name):

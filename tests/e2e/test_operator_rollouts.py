@@ -25,6 +25,8 @@ from chronik.errors import ServerBusy
 from chronik.manifest import ObjectRef
 from chronik.operator.reconcile import reconcile
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 ORDER = (("StatefulSet", "controller"), ("StatefulSet", "ingest"), ("Deployment", "search"))
 NEW_IMAGES = {part: f"chronik/{part}:2.0" for _, part in ORDER}
 
@@ -135,6 +137,7 @@ STAGES = {
 }
 
 
+@pytest.mark.both
 async def test_ready_means_the_new_revision_is(place):
     """Ready needs all pods, and no others, ready in the newest revision of the spec that the controller has seen."""
     async with running(place.server, place.name):

@@ -18,6 +18,8 @@ from support.operators import (
 
 from chronik.manifest import KIND_BY_NAME
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 AUTOSCALER = KIND_BY_NAME["HorizontalPodAutoscaler"]
 SCALED = {"ingestNodes": {"minReplicas": 2, "maxReplicas": 9}}
 
@@ -40,6 +42,7 @@ async def autoscale(place, replicas):
     await place.call("PATCH", path, {"spec": {"replicas": replicas}}, **options)
 
 
+@pytest.mark.both
 async def test_replicas_never_dip(place):
     """Autoscaling switched on, at work, and off again: there are never fewer ingest nodes than somebody wanted."""
     async with running(place.server, place.name), controllers(place):

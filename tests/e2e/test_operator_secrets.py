@@ -23,6 +23,8 @@ from support.operators import (
 from chronik.manifest import ObjectRef
 from chronik.operator.reconcile import reconcile
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 ANNOTATION = "chronik.stream/secrets"
 WORKLOADS = ((STATEFUL_SET, "c-controller"), (STATEFUL_SET, "c-ingest"), (DEPLOYMENT, "c-search"))
 
@@ -171,6 +173,7 @@ async def test_a_missing_secret_restarts_nothing(place, monkeypatch):
     assert condition(cluster, "SecretsAvailable") == {}
 
 
+@pytest.mark.both
 async def test_another_secret_is_one_restart(place):
     """A spec that names another Secret restarts each workload's pods once, not twice."""
     async with running(place.server, place.name), controllers(place):

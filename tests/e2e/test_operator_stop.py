@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
 from support.chaos import Controllers, Fleet, operator_writes, orphans, path
 from support.fault_proxy import FaultProxy, beside
 from support.kube_clients import kubeconfig_for
@@ -29,6 +30,8 @@ from chronik.operator.lease import LEASE_NAME
 
 if TYPE_CHECKING:
     from support.api import ApiServer
+
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
 
 GRACE = 30
 """Seconds that Kubernetes gives a pod to end in, as the operator's own Deployment has it."""
@@ -118,6 +121,7 @@ REST = [
 STATUS = [{"apiGroups": ["chronik.stream"], "resources": [f"{CLUSTER.plural}/status"], "verbs": ["*"]}]
 
 
+@pytest.mark.both
 async def test_a_lost_right_is_told_and_found_again(server, monkeypatch, caplog):
     """Without the right to write status in one namespace, its objects are seen to, and others do not wait."""
     monkeypatch.setitem(queue.RETRY_SECONDS, "permanent", (0.5, 1.0))  # instead of minutes

@@ -22,6 +22,8 @@ from support.storage import everywhere, make_claim, make_class
 from chronik.apply import executor
 from chronik.errors import Unreachable
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 
 @pytest.fixture
 def place(server, namespace) -> Namespace:
@@ -65,6 +67,7 @@ async def test_what_cannot_grow_is_told(place):
     assert events["StorageNotExpandable"].startswith("Warning: ")
 
 
+@pytest.mark.both
 async def test_what_the_server_will_not_grow_is_told(place, monkeypatch):
     """An operator that sees no StorageClass learns from the refusal: the rest goes on, and it does not try for ever."""
     await make_class(place, "rigid", expands=False)

@@ -21,6 +21,8 @@ from chronik.manifest import ClusterKey, ObjectRef
 from chronik.operator.deadline import PROGRESS_DEADLINE, Deadlines
 from chronik.operator.reconcile import reconcile
 
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
+
 
 @pytest.fixture
 def place(server, namespace) -> Namespace:
@@ -81,6 +83,7 @@ async def test_an_upgrade_restarts_one_cluster_at_a_time(place):
     assert {len(each) for each in seen} == {1, 2, 3}
 
 
+@pytest.mark.both
 async def test_an_upgrade_goes_on_where_it_was(place):
     """An upgrade that is cut off is not begun anew with another cluster: the one that is Updating comes first."""
     await launch_all(place)
@@ -188,9 +191,7 @@ async def reading_their_own(place):
     return {name for name, own in found.items() if all(own)}
 
 
-@pytest.mark.parametrize(
-    "killed_after", [None, *(pytest.param(writes, marks=pytest.mark.stand_in) for writes in (0, 3, 4))]
-)
+@pytest.mark.parametrize("killed_after", [None, *(pytest.param(writes) for writes in (0, 3, 4))])
 async def test_an_upgrade_from_one_configuration_for_all_revisions(place, killed_after):
     """From `<cluster>-config` clusters are rolled once each, by turns; the old one goes when no pod reads it."""
     keys = [ClusterKey(place.name, name) for name in NAMES]

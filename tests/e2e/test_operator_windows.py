@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from support import canaries
-from support.canaries import launched, uids
-from support.kubelet import with_rights
+from support.canaries import Clock, launched, uids
+from support.kubelet import is_ready, say, with_rights
 from support.operators import (
     STATEFUL_SET,
     Namespace,
@@ -23,8 +22,10 @@ from support.operators import (
 )
 from support.storage import everywhere, make_claim, make_class
 
-from chronik.manifest import CLAIM, CLUSTER, ROLLOUT_NOW_ANNOTATION
+from chronik.manifest import CLAIM, CLUSTER, POD, ROLLOUT_NOW_ANNOTATION
 from chronik.operator import app
+
+pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
 
 NIGHT = {"schedule": "0 3 * * *", "duration": "2h", "timeZone": "Etc/UTC"}
 NEW = {"ingest": "chronik/ingest:2.0"}
@@ -37,26 +38,10 @@ def place(server, namespace) -> Namespace:
     return Namespace(server, namespace)
 
 
-class Clock:
-    """What time the operator takes it to be: it goes on from when it was last set."""
-
-    def __init__(self, now: datetime = NOON) -> None:
-        self.set(now)
-
-    def set(self, now: datetime) -> None:
-        """Have it be another time."""
-        self._base, self._began = now, time.monotonic()
-
-    def __call__(self) -> str:
-        """Return the time, as the API server writes it."""
-        now = self._base + timedelta(seconds=time.monotonic() - self._began)
-        return now.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     """Have it be noon for the operator."""
-    clock = Clock()
+    clock = Clock(NOON)
     monkeypatch.setattr(app, "timestamp", clock)
     return clock
 
@@ -73,6 +58,7 @@ async def is_new(place) -> bool:
 
 
 @pytest.mark.usefixtures("clock")
+@pytest.mark.both
 async def test_a_changed_template_waits_for_the_night(place, monkeypatch):
     """A new image waits, and is told; counts do not; no pass is made until the window opens, and then it rolls."""
     async with running(place.server, place.name):
@@ -227,6 +213,64 @@ async def test_a_new_cluster_waits_for_nothing(place):
             return await place.get(STATEFUL_SET, "c-ingest") is not None
 
         await eventually(back)
+
+
+@pytest.mark.slow
+@pytest.mark.real  # what a StatefulSet's controller does is for it to say
+@pytest.mark.usefixtures("clock")
+async def test_an_ill_pod_is_repaired_and_the_others_wait(real_cluster):
+    """A fix outside of windows replaces the pods that are ill, and no other; those follow in the window."""
+    place = Namespace(real_cluster, real_cluster.new_namespace())
+
+    async def looked():
+        pods = {each["metadata"]["name"]: each for each in await place.list(POD)}
+        for name, each in pods.items():
+            if not is_ready(each) and "deletionTimestamp" not in each["metadata"] and name not in ill:
+                await say(place, name, "True")
+        return pods
+
+    async def moved():
+        pods = await looked()
+        return {name for name, each in pods.items() if each["metadata"]["uid"] != before.get(name)}
+
+    async def ready():
+        pods = await looked()
+        return len(pods) == 4 and all(map(is_ready, pods.values()))
+
+    ill: set[str] = set()
+    async with with_rights(place):
+        await place.secret("first")
+        await place.create(small(place.name, ingestNodes=3, rollout={"windows": [NIGHT]}))
+        await eventually(ready, 40)
+        await in_phase(place, "c", "Running", 40)
+        before = await uids(place)
+        ill.add("c-ingest-1")
+        await say(place, "c-ingest-1", "False")
+        await in_phase(place, "c", "Updating")
+        await place.change("c", image={**NEW, "controller": "chronik/controller:1.0"})
+
+        async def replaced():
+            return await moved() == {"c-ingest-1"}
+
+        await eventually(replaced, 40)
+        ill.clear()
+        await eventually(ready, 40)
+        found = await with_condition(place, "c", "RestartPending", "True", "OutsideWindow")
+        assert found["status"]["pendingRestarts"]["workloads"] == ["c-ingest"]
+        assert condition(found, "Ready")["reason"] == "RestartPending"
+        assert await moved() == {"c-ingest-1"}
+        now = {ROLLOUT_NOW_ANNOTATION: "2026-11-25T14:00:00Z"}
+        await place.edit(CLUSTER, "c", {"metadata": {"annotations": now}})
+
+        async def rolled():
+            return await moved() == {"c-ingest-0", "c-ingest-1", "c-ingest-2"} and await ready()
+
+        await eventually(rolled, 60)
+        await in_phase(place, "c", "Running", 40)
+        live = await place.get(STATEFUL_SET, "c-ingest")
+
+    assert live["spec"]["updateStrategy"]["type"] == "RollingUpdate"
+    assert "chronik.stream/repairs-only" not in live["metadata"].get("annotations", {})
 
 
 @pytest.mark.real  # what a StatefulSet's controller does is for it to say

@@ -267,7 +267,9 @@ def test_a_hub_takes_rights_of_its_own():
     assert container["args"][-1] == "--features=federation"
 
 
-@pytest.mark.parametrize(("deletes", "verbs"), [(False, "create get patch"), (True, "create delete get patch")])
+@pytest.mark.parametrize(
+    ("deletes", "verbs"), [(False, "create get patch watch"), (True, "create delete get patch watch")]
+)
 def test_a_member_gives_its_hub_one_kind_in_one_namespace(deletes, verbs):
     """The account of a hub at a member has no right but to ChronikClusters, and to delete them only if asked."""
     options = InstallOptions(name=MEMBER_NAME, namespace="streaming")

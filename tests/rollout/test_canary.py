@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
+from support.rollout_world import BROKEN, RolloutWorld
 
 from chronik.manifest import ObjectRef
 from chronik.quantity import seconds_of
@@ -18,13 +18,12 @@ from chronik.rollout.facts import PodFacts, SetFacts
 from chronik.rollout.steps import EVERY_POD, Command, Staged, pods_of_step
 from chronik.rollout.trial import Gates
 
-BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS = (
     [{"pods": 1, "pause": {"duration": "10m"}}, {"pods": "50%", "pause": {"duration": None}}],
     [{"pods": 1, "pause": None}],
     [{"pods": 1, "pause": {"duration": None}}, {"pods": 1, "pause": {"duration": "1h"}}, {"pods": 3, "pause": None}],
 )
-BROKEN = "broken"
+CRASHES_ON = "a pod: CrashLoopBackOff: back-off restarting"
 
 
 def analysis(on_failure="Abort", limit=2, no_data="Wait"):
@@ -37,10 +36,6 @@ def analysis(on_failure="Abort", limit=2, no_data="Wait"):
 ANALYSES = (None, analysis(), analysis("Pause", 1, "Fail"))
 
 
-class Killed(Exception):
-    """The operator was killed."""
-
-
 class Set:
     """A StatefulSet as Kubernetes 1.36 rolls it. `partition` is None if nothing is held."""
 
@@ -49,7 +44,7 @@ class Set:
         self.current = self.update = "v0"
         self.partition = None
         self.seen = True
-        self.restarts = {}
+        self.restarts, self.trouble = {}, {}
         self.pods = {number: ["v0", True] for number in range(replicas)}
 
     def staged(self, pending):
@@ -61,7 +56,7 @@ class Set:
                 revision,
                 ready,
                 False,
-                "",
+                self.trouble.get(number, ""),
                 f"{number}",
                 "1",
                 self.restarts.get(number, 0),
@@ -102,35 +97,21 @@ class Set:
 
     def kubelet(self):
         """Have pods ready whose revision is any good."""
-        for pod in self.pods.values():
+        for number, pod in self.pods.items():
             pod[1] = pod[1] or not pod[0].startswith(BROKEN)
+            self.trouble[number] = CRASHES_ON if pod[0] == f"{BROKEN}2" else ""
 
 
-class World:
-    """One cluster with an operator that passes over it, and may be killed after any write."""
+class World(RolloutWorld):
+    """Two StatefulSets with a canary."""
 
     def __init__(self, steps, on_failure, analysis=None):
+        super().__init__()
         self.sets = [Set("controller", 3, votes=True), Set("ingest", 4, votes=False)]
         self.spec = {"steps": steps, "progressDeadlineSeconds": 600, "onFailure": on_failure}
         self.spec["analysis"] = analysis
         self.metric = 0.0
-        self.measured = None
         self.answers = {}
-        self.wanted = "v0"
-        self.status = {}
-        self.command = ""
-        self.closed = ""
-        self.now = BEGAN
-        self.fuse = None
-        self.history = []
-
-    def write(self, change):
-        """Write something, unless the operator is killed right before."""
-        if self.fuse == 0:
-            raise Killed
-        if self.fuse is not None:
-            self.fuse -= 1
-        change()
 
     def once(self):
         """Pass over the cluster once, as the shell does."""
@@ -151,7 +132,7 @@ class World:
                     self.write(lambda each=each: self.hold(each, EVERY_POD))
                 self.write(lambda each=each, template=template: self.template(each, template))
                 written.add(each.component)
-        now = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = self.time
         staged = [each.staged(pending=each.component in {*written, *waiting}) for each in self.sets]
         gates = Gates(self.closed, self.measured)
         decision = plan_rollout(self.spec, staged, self.wanted, self.status, self.command, now, gates)
@@ -213,8 +194,16 @@ class World:
         if same and {"step"} <= was.keys() & status.keys() and status["step"] > was["step"]:
             assert status["step"] == was["step"] + 1 or not was["step"], "no step is skipped"
             self.leaves(was, status)
-        self.history.append((status["candidate"], status.get("attempt"), status.get("step"), status["phase"]))
+        if same and was.get("step") == status.get("step"):
+            self.counts(was.get("analysis") or (), status.get("analysis") or ())
         self.status = status
+
+    def counts(self, was, now):
+        """Check that a breach is counted once: with a newer answer, one at a time."""
+        for before, after in zip(was, now, strict=False):
+            newer = after["at"] > before["at"]
+            assert newer or after == before, "an answer is counted twice, or an older one after a newer one"
+            assert after["failures"] <= before["failures"] + newer, "a breach is counted more than once"
 
     def leaves(self, was, status):
         """Check that a pause is over, by the clock or because of a person who meant this very candidate and step."""
@@ -245,6 +234,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("edit"), st.sampled_from(["v0", "v1", "v2", f"{BROKEN}1", f"{BROKEN}2"])),
     st.tuples(st.just("ill"), st.tuples(st.integers(0, 1), st.integers(0, 6))),
     st.tuples(st.just("lost"), st.tuples(st.integers(0, 1), st.integers(0, 6))),
+    st.tuples(st.just("crash"), st.tuples(st.integers(0, 1), st.integers(0, 6))),
     st.tuples(st.just("scale"), st.integers(2, 7)),
     st.tuples(st.just("clock"), st.sampled_from([-3600, 1, 60, 599, 601, 4000])),
     st.tuples(
@@ -256,6 +246,7 @@ EVENTS = st.one_of(
         ),
     ),
     st.tuples(st.just("kill"), st.integers(0, 3)),
+    st.tuples(st.just("another leads"), st.none()),
     st.tuples(st.just("metric"), st.sampled_from([0.0, 1.0, None, float("nan")])),
     st.tuples(st.just("window"), st.sampled_from(["", "closed"])),
     st.tuples(st.just("hour between windows"), st.integers(1, 6)),
@@ -263,7 +254,7 @@ EVENTS = st.one_of(
 )
 
 
-def happens(world, what, how):  # noqa: C901  # one case for each event
+def happens(world, what, how):  # noqa: C901, PLR0912  # one case for each event
     """Let one thing happen."""
     match what:
         case "life":
@@ -275,6 +266,11 @@ def happens(world, what, how):  # noqa: C901  # one case for each event
             if how[1] in each.pods:
                 revision = each.pods[how[1]][0] if what == "ill" else each.revision_of(how[1])
                 each.pods[how[1]] = [revision, False]
+        case "crash":
+            each, number = world.sets[how[0]], how[1]
+            if number in each.pods:
+                each.pods[number][1], each.trouble[number] = False, CRASHES_ON
+                each.restarts[number] = each.restarts.get(number, 0) + 1
         case "scale":
             world.sets[1].replicas = how
         case "clock":
@@ -295,10 +291,9 @@ def happens(world, what, how):  # noqa: C901  # one case for each event
         case "status lost":
             world.status = {}
         case "kill":
-            world.fuse = how
-            with suppress(Killed):
-                world.once()
-            world.fuse = None
+            world.killed_after(how)
+        case "another leads":
+            world.another_leads()
 
 
 @settings(deadline=None, max_examples=examples(400))
@@ -319,22 +314,9 @@ def test_whatever_happens(steps, on_failure, analysis, events, begun, gives_up):
         world.life(20)
     for what, how in events:
         happens(world, what, how)
-    world.now += timedelta(days=1)
-    world.closed, world.metric = "", 0.0
-    given_up = is_given_up(world.status, world.wanted)
-    if gives_up:
-        world.command = f"abort@{world.wanted}"
-    elif not given_up:
-        world.command = f"promote@{world.wanted}"
-    for _ in range(60):
-        world.life(3)
-        world.now += timedelta(seconds=90)
-        if world.status["phase"] == "Halted" and not gives_up and not world.wanted.startswith(BROKEN):
-            world.command = f"retry@{world.wanted}/{world.status['attempt']}"
-            world.life()
-            world.command = f"promote@{world.wanted}"
+    world.metric = 0.0
+    phase = world.to_the_end(gives_up=gives_up)
 
-    phase = world.status["phase"]
     running = {revision for each in world.sets for revision, _ in each.pods.values()}
     held = [each.component for each in world.sets if each.partition is not None]
     if phase == "Complete":
@@ -425,8 +407,13 @@ def test_a_roll_between_windows():
 
 
 def under_way(**how):
+    """Return a world with a canary, tried by metrics, whose first step has its pods ready."""
+    return paused(analysis(**how))
+
+
+def paused(asked, on_failure="Halt"):
     """Return a world with a canary whose first step has its pods ready."""
-    world = World(STEPS[0], "Halt", analysis(**how))
+    world = World(STEPS[0], on_failure, asked)
     world.life(3)
     world.wanted = "v1"
     world.life(20)
@@ -521,16 +508,46 @@ def test_a_person_promotes_whatever_the_metrics_say():
     assert world.status["step"] == 2
 
 
-def test_a_crash_fails_at_once():
+CRASHES = {
+    "with metrics": (analysis(), "Halt", "Aborting"),
+    "with metrics that have it pause": (analysis("Pause"), "Rollback", "Halted"),
+    "without metrics": (None, "Halt", "Halted"),
+    "without metrics, and back": (None, "Rollback", "Aborting"),
+}
+
+
+@pytest.mark.parametrize("name", CRASHES)
+def test_a_crash_fails_at_once(name):
     """A pod of the candidate that restarts after all were ready fails it; a crash of another pod does not."""
-    world = under_way()
+    asked, on_failure, phase = CRASHES[name]
+    world = paused(asked, on_failure)
     world.sets[1].restarts[0] = 1
     minutes(world, 1)
     assert world.status["phase"] == "Paused"
     world.sets[1].restarts[3] = 1
     world.life(1)
-    assert world.status["phase"] == "Aborting"
+    assert world.status["phase"] == phase
     assert world.status["message"] == "a pod of the candidate has crashed, of component ingest"
+
+
+@pytest.mark.parametrize(("on_failure", "phase"), [("Halt", "Halted"), ("Rollback", "Aborting")])
+@pytest.mark.parametrize("when", ["first step", "promotion"])
+def test_a_crash_loop_fails_at_once(when, on_failure, phase):
+    """A pod of the candidate that crashes again and again fails it long before the deadline, at any step."""
+    world = World(STEPS[1], on_failure)
+    world.life(3)
+    world.wanted = "v1" if when == "promotion" else f"{BROKEN}1"
+    while world.status["phase"] != "Promoting" if when == "promotion" else world.sets[0].update == "v0":
+        world.life()
+    world.life(0 if when == "promotion" else 3)
+    each, number = next((each, pod) for each in world.sets for pod in each.pods if each.pods[pod][0] == world.wanted)
+    each.pods[number][1] = False
+    each.trouble[number] = CRASHES_ON
+    world.once()
+    assert (world.status["phase"], world.status["message"]) == (
+        phase,
+        f"pod {each.component}-{number} crashes again and again",
+    )
 
 
 def test_counts_of_a_step():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chronik.operator.staging.history import keep_spec
 from chronik.rollout.history import kept_in_git, kept_spec, newest_first, spec_patch
 
 METADATA = {"name": "c", "namespace": "n", "uid": "1", "generation": 3}
@@ -50,6 +52,37 @@ def test_a_spec_is_kept_once():
     assert (first["revision"], again["revision"]) == (3, 9)
     other = kept_spec(DOCUMENT | {"metadata": METADATA | {"uid": "2", "generation": 12}, "spec": {"a": 2}})
     assert newest_first([first, other, again], "1") == [again, first]
+
+
+class Kept:
+    """A server that keeps specs, by name."""
+
+    def __init__(self):
+        self.specs = {}
+
+    async def apply(self, manifest, **_):
+        """Keep one."""
+        name = manifest["metadata"]["name"]
+        self.specs[name] = manifest | {"metadata": {"uid": "1", **manifest["metadata"]}}
+
+    async def list(self, *_, **__):
+        """Return those that are kept."""
+        return SimpleNamespace(items=[*self.specs.values()])
+
+    async def delete(self, _kind, ref, **_):
+        """Let go of one."""
+        del self.specs[ref.name]
+
+
+@pytest.mark.parametrize(("most", "left"), [(0, []), (2, [6, 5]), (50, [6, 5, 4, 3, 2, 1])])
+async def test_as_many_are_kept_as_the_document_says(most, left):
+    """The newest specs are kept, as many as spec.rollout.history says; with 0 what was kept before goes."""
+    kube = Kept()
+    for number in range(1, 7):
+        document = DOCUMENT | {"metadata": METADATA | {"generation": number}, "spec": {"a": number}}
+        await kube.apply(kept_spec(document))
+    await keep_spec(document, most, SimpleNamespace(kube=kube))
+    assert [each["revision"] for each in newest_first(kube.specs.values(), "1")] == left
 
 
 FIELDS = {"f:spec": {"f:image": {}}}

@@ -9,7 +9,7 @@ from support.examples import examples
 
 from chronik.manifest import ObjectRef
 from chronik.rollout.facts import PodFacts, SetFacts
-from chronik.rollout.order import ill_before, is_own_order, next_replacement, right_order
+from chronik.rollout.order import ill_before, is_ill, is_own_order, next_repair, next_replacement, right_order
 
 REF = ObjectRef("StatefulSet", "n", "s")
 
@@ -54,6 +54,36 @@ def test_what_comes_next(case):
     following = next_replacement(found, leader)
 
     assert (following.what, following.pod and following.pod.number) == (what, index)
+
+
+REPAIRS = {
+    "the ill one": (facts(ill(0), pod(1), pod(2)), "delete", 0),
+    "the ill one on top": (facts(pod(0), pod(1), ill(2)), "delete", 2),
+    "an ill one is new, and waited for": (facts(ill(0, "new"), pod(1), ill(2)), "wait", None),
+    "all others are well": (facts(pod(0, "new"), pod(1), pod(2)), "wait", None),
+    "one on its way out": (facts(ill(0), pod(1), pod(2, leaving=True)), "wait", None),
+    "a fix that is bad, and fixed": (facts(ill(0, "broken"), pod(1), pod(2)), "delete", 0),
+    "none is left": (facts(pod(0, "new"), pod(1, "new")), "release", None),
+}
+
+
+@pytest.mark.parametrize("case", REPAIRS, ids=str)
+def test_outside_of_windows_only_ill_pods_go(case):
+    """Where only repairs are allowed no pod that is well is taken, and the set is not let go while some are old."""
+    found, what, index = REPAIRS[case]
+    following = next_repair(found)
+
+    assert (following.what, following.pod and following.pod.number) == (what, index)
+
+
+def test_which_pods_are_ill():
+    """A pod that is not ready is ill; in a roll that is under way, only if it says why it cannot run."""
+    at_rest = facts(pod(0, "new"), ill(1, "new"))._replace(current="new")
+    crashing = ill(1, "new")._replace(trouble="s-1: CrashLoopBackOff")
+    assert is_ill(at_rest)
+    assert not is_ill(at_rest._replace(pods=(pod(0, "new"), pod(1, "new", leaving=True))))
+    assert not is_ill(facts(pod(0), ill(1, "new")))
+    assert is_ill(facts(pod(0), crashing))
 
 
 def test_whom_to_tell_of():

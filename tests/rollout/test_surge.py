@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
+from support.rollout_world import BROKEN, RolloutWorld
 
 from chronik.plan.actions import ROLLOUT_MANAGER
 from chronik.rollout.canary import is_given_up, plan_rollout
 from chronik.rollout.steps import Pins, Staged
 from chronik.rollout.surge import HASH_LABEL, deployment_facts, is_settled, may_hold, surge_of, without_surge
+from chronik.rollout.trial import Gates
 
-BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
-BROKEN = "broken"
 STEPS = [{"pods": 1, "pause": {"duration": "10m"}}, {"pods": "50%", "pause": {"duration": None}}]
 GREEN = [{"pods": 1, "pause": {"duration": None}}]
-
-
-class Killed(Exception):
-    """The operator was killed."""
 
 
 class Deployment:
@@ -133,23 +128,15 @@ class Deployment:
         return [pod for pod in self.pods if pod[1] and f"search-{pod[0]}" == (self.service or f"search-{pod[0]}")]
 
 
-class World:
-    """One Deployment with an operator that passes over it, and may be killed after any write."""
+class World(RolloutWorld):
+    """One Deployment with a canary, or blue-green."""
 
     def __init__(self, *, blue_green=False):
+        super().__init__()
         self.it = Deployment(4)
         self.blue_green = blue_green
         self.spec = {"steps": GREEN if blue_green else STEPS, "progressDeadlineSeconds": 600, "onFailure": "Halt"}
         self.spec["analysis"] = None
-        self.wanted, self.status, self.command, self.now, self.fuse = "v0", {}, "", BEGAN, None
-
-    def write(self, change):
-        """Write something, unless the operator is killed right before."""
-        if self.fuse == 0:
-            raise Killed
-        if self.fuse is not None:
-            self.fuse -= 1
-        change()
 
     def once(self):
         """Pass over the cluster once, as the shell does."""
@@ -164,14 +151,17 @@ class World:
         elif it.template != self.wanted and any(pod.revision != facts.current for pod in facts.pods):
             returns = facts.current != f"search-{self.wanted}"
             template = facts.current.removeprefix("search-")
-        if it.template != template:
+        waits = self.closed and not is_given_up(self.status, self.wanted) and any(pod[1] for pod in it.pods)
+        waits = bool(waits) and it.template != template
+        if it.template != template and not waits:
             if not it.paused:
                 self.write(lambda: it.write(surge=surge_of(it.live), paused=1))
             self.write(lambda: it.write(template=template))
             written = True
-        now = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
-        staged = it.staged(stable, blue_green=self.blue_green, pending=written, returns=returns and not written)
-        decision = plan_rollout(self.spec, [staged], self.wanted, self.status, self.command, now)
+        pending = written or waits
+        staged = it.staged(stable, blue_green=self.blue_green, pending=pending, returns=returns and not pending)
+        gates = Gates(self.closed)
+        decision = plan_rollout(self.spec, [staged], self.wanted, self.status, self.command, self.time, gates)
         for move in decision.moves:
             self.write(lambda move=move: self.move(move, decision.status))
         if decision.status != self.status:
@@ -180,6 +170,10 @@ class World:
     def move(self, move, status):
         """Carry a move out, and hold it to what the document promises."""
         it = self.it
+        facts = move.staged.facts
+        if self.closed and status.get("aborted") != self.wanted and facts.current != facts.update:
+            assert move.what != "pin" or move.revision == facts.current, "clients are switched outside of a window"
+            assert move.what != "release" or it.service == facts.update, "old pods go outside of a window"
         if move.what == "partition":
             it.write(surge=max(1, it.replicas - move.partition), paused=0)
             return
@@ -217,6 +211,7 @@ EVENTS = st.one_of(
         st.tuples(st.sampled_from(["promote", "abort", "retry", "pause"]), st.sampled_from(["this", "v1"])),
     ),
     st.tuples(st.just("kill"), st.integers(0, 3)),
+    st.tuples(st.just("window"), st.sampled_from(["", "closed"])),
     st.tuples(st.just("status lost"), st.none()),
 )
 
@@ -237,10 +232,9 @@ def happens(world, what, how):
         case "status lost":
             world.status = {}
         case "kill":
-            world.fuse = how
-            with suppress(Killed):
-                world.once()
-            world.fuse = None
+            world.killed_after(how)
+        case "window":
+            world.closed = how
 
 
 @settings(deadline=None, max_examples=examples(300))
@@ -250,22 +244,7 @@ def test_whatever_happens(blue_green, events, gives_up):
     world = World(blue_green=blue_green)
     for what, how in events:
         happens(world, what, how)
-    world.now += timedelta(days=1)
-    if gives_up:
-        world.command = f"abort@{world.wanted}"
-    elif not is_given_up(world.status, world.wanted):
-        world.command = f"promote@{world.wanted}"
-    for _ in range(60):
-        world.life(3)
-        world.now += timedelta(seconds=90)
-        if world.status["phase"] == "Halted" and not gives_up and not world.wanted.startswith(BROKEN):
-            world.command = f"retry@{world.wanted}/{world.status['attempt']}"
-            world.life()
-            world.command = f"promote@{world.wanted}"
-        if world.status["phase"] == "Paused" and not gives_up:  # it was tried again as the last that happened
-            world.command = f"promote@{world.wanted}"
-
-    phase, running = world.status["phase"], {pod[0] for pod in world.it.pods}
+    phase, running = world.to_the_end(gives_up=gives_up), {pod[0] for pod in world.it.pods}
     if phase == "Complete":
         assert (running, world.it.surge, world.it.service) == ({world.wanted}, None, "")
         assert not world.wanted.startswith(BROKEN)
@@ -322,6 +301,27 @@ def test_blue_green():
     world.life(5)
     assert len(world.it.pods) == 8
     world.now += timedelta(seconds=2)
+    world.life(10)
+    assert (world.status["phase"], len(world.it.pods), world.it.service) == ("Complete", 4, "")
+
+
+def test_blue_green_between_windows():
+    """New pods, and the switch that was asked for, wait for a window; that old pods go after the switch does not."""
+    world = World(blue_green=True)
+    world.life(3)
+    world.wanted, world.closed = "v1", "Restarts begin in windows"
+    world.life(10)
+    assert {pod[0] for pod in world.it.pods} == {"v0"}
+    world.closed = ""
+    world.life(10)
+    world.closed, world.command = "Restarts begin in windows", "promote@v1/1"
+    world.life(10)
+    assert (len(world.it.pods), world.it.service, world.status["message"]) == (8, "search-v0", world.closed)
+    world.closed = ""
+    world.life(4)
+    assert world.it.service == "search-v1"
+    world.closed = "Restarts begin in windows"
+    world.now += timedelta(seconds=31)
     world.life(10)
     assert (world.status["phase"], len(world.it.pods), world.it.service) == ("Complete", 4, "")
 

@@ -44,12 +44,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def broker(port: int = 0) -> Iterator[str]:
-    """Run a broker while the block does, and yield its address."""
+def broker(port: int = 0, advertised: int = 0) -> Iterator[str]:
+    """Run a broker while the block does, and yield its address; it gives out another port if one is `advertised`."""
     program = binary()
     port = port or free_port()
-    url = f"tcp://127.0.0.1:{port}"
-    command = [program, "broker", "--silent", "--listener-url", url, "--advertised-listener-url", url]
+    url, said = (f"tcp://127.0.0.1:{each}" for each in (port, advertised or port))
+    command = [program, "broker", "--silent", "--listener-url", url, "--advertised-listener-url", said]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(port)

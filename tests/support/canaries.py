@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from support.kubelet import image_of, is_ready, say
@@ -16,6 +18,22 @@ if TYPE_CHECKING:
 STEPS = [{"pods": 1, "pause": {}}, {"pods": "60%", "pause": {"duration": "1s"}}]
 NEW = {"ingest": "chronik/ingest:2.0", "controller": "chronik/controller:2.0"}
 ALL = {f"c-controller-{number}" for number in range(3)} | {f"c-ingest-{number}" for number in range(3)}
+
+
+class Clock:
+    """What time the operator takes it to be: it goes on from when it was last set."""
+
+    def __init__(self, now: datetime) -> None:
+        self.set(now)
+
+    def set(self, now: datetime) -> None:
+        """Have it be another time."""
+        self._base, self._began = now, time.monotonic()
+
+    def __call__(self) -> str:
+        """Return the time, as the API server writes it."""
+        now = self._base + timedelta(seconds=time.monotonic() - self._began)
+        return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Kubelet:

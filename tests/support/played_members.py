@@ -6,6 +6,7 @@ measured is the stand-in. Here each ChronikCluster is Ready with what was applie
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any, Self
 from aiohttp import web
 
 STORE: web.AppKey[dict[str, Any]] = web.AppKey("store", dict)
+WATCHES: web.AppKey[dict[str, list[asyncio.Queue[Any]]]] = web.AppKey("watches", dict)
 WRITES: web.AppKey[list[Any]] = web.AppKey("writes", list)
 
 
@@ -24,8 +26,23 @@ def fields(value: Any) -> dict[str, Any]:
     return {f"f:{key}": fields(inner) for key, inner in value.items()} if isinstance(value, dict) else {}
 
 
-async def read(request: web.Request) -> web.Response:
+async def watched(request: web.Request) -> web.StreamResponse:
+    """Answer a watch of one object: what is there, and then whatever is written."""
+    path = f"{request.path}/{request.query['fieldSelector'].partition('=')[2]}"
+    queue: asyncio.Queue[Any] = asyncio.Queue()
+    request.app[WATCHES].setdefault(path, []).append(queue)
+    answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await answer.prepare(request)
+    if path in request.app[STORE]:
+        queue.put_nowait({"type": "ADDED", "object": request.app[STORE][path]})
+    while True:
+        await answer.write(json.dumps(await queue.get()).encode() + b"\n")
+
+
+async def read(request: web.Request) -> web.StreamResponse:
     """Answer a GET."""
+    if request.query.get("watch") == "true":
+        return await watched(request)
     found = request.app[STORE].get(request.path)
     if found is None:
         body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "NotFound"}
@@ -52,6 +69,8 @@ async def write(request: web.Request) -> web.Response:
     status = {"observedGeneration": generation, "phase": "Running", "conditions": [ready]}
     live = {**sent, "metadata": {**sent["metadata"], **metadata, "managedFields": [entry]}, "status": status}
     request.app[STORE][request.path] = live
+    for queue in request.app[WATCHES].get(request.path, ()):
+        queue.put_nowait({"type": "MODIFIED", "object": live})
     return web.json_response(live)
 
 
@@ -63,7 +82,7 @@ async def written(request: web.Request) -> web.Response:
 def main() -> None:
     """Serve on a free port, which is printed first."""
     app = web.Application()
-    app[STORE], app[WRITES] = {}, []
+    app[STORE], app[WRITES], app[WATCHES] = {}, [], {}
     app.add_routes(
         [web.get("/written", written), web.get("/apis/{tail:.*}", read), web.patch("/apis/{tail:.*}", write)]
     )

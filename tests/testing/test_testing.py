@@ -190,7 +190,14 @@ def test_three_places_of_a_long_object(hostile_change):
 
 
 OPTIONS = [
-    *(["-q"], ["-v"], ["-vv"], ["-p", "no:assertion"], ["-n", "2"], ["-n", "2", "-vv"]),
+    *(
+        ["-q"],
+        ["-v"],
+        ["-vv"],
+        ["-p", "no:assertion"],
+        ["-n", "2"],
+        pytest.param(["-n", "2", "-vv"], marks=pytest.mark.slow),
+    ),
     *(["--tb=short"], ["--tb=long"], ["--tb=auto"], ["--showlocals"], ["-s"]),
 ]
 
@@ -537,7 +544,7 @@ def test_removed_object(project):
     assert not (project.path / "__snapshots__/test_it/test_cluster/ns").exists()
 
 
-@pytest.mark.parametrize("workers", [[], ["-n2"]])
+@pytest.mark.parametrize("workers", [[], pytest.param(["-n2"], marks=pytest.mark.slow)])
 def test_removed_object_is_a_warning(project, workers):
     """With --snapshot-warn-unused an object that is gone is named, and fails neither test nor run."""
     project.objects(CONFIG)
@@ -693,7 +700,7 @@ def test_old_names_are_compared_and_named(bracketed, workers):
     assert '    -   k: "1"\n    +   k: "2"\n' in report(output, "test_cluster[s]")
 
 
-@pytest.mark.parametrize("workers", [[], ["-n2"]])
+@pytest.mark.parametrize("workers", [[], pytest.param(["-n2"], marks=pytest.mark.slow)])
 def test_old_names_are_given_up(bracketed, workers):
     """One run with --snapshot-update gives all snapshots their new names, and their content is what it was."""
     before = sorted(bracketed.files().values())

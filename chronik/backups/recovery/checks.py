@@ -188,10 +188,9 @@ def _strangers(about: About) -> Reason | None:
     return Reason("ClaimsExist", f"{text}. Delete them if their data is not wanted, or give the cluster another name")
 
 
-_CHECKS: tuple[Callable[[About], Reason | None], ...] = (
-    *(_backup, _readable, _alike, _counts, _dump),
-    *(_strangers, _snapshots, _sizes, _classes),
-)
+OF_DOCUMENTS: tuple[Callable[[About], Reason | None], ...] = (_backup, _readable, _alike, _counts, _dump)
+"""The checks for which no server is asked anything."""
+_CHECKS = (*OF_DOCUMENTS, _strangers, _snapshots, _sizes, _classes)
 
 
 def _live(node: Node, about: About) -> Volume:

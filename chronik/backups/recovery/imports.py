@@ -16,7 +16,7 @@ from chronik.backups.document import IMPORTED, SCHEDULED_AT
 from chronik.backups.parts import labels
 from chronik.backups.tell import conditions
 from chronik.manifest import BACKUP, CLUSTER_LABEL, FINALIZER, SCHEDULE_LABEL, SNAPSHOT, SNAPSHOT_CONTENT
-from chronik.metastore.errors import BackupDamaged, BackupError
+from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,32 +39,37 @@ class Import(NamedTuple):
     destination: Mapping[str, Any]
     owns: bool = False
     volumes: bool = True
+    owned: bool = True
+    """Whether snapshots belong to the ChronikBackup: there is none if a cluster is recovered without an operator."""
+    contents: str = ""
+    """What the names of contents begin with after `chronik-`; by default the uid of the ChronikBackup."""
 
 
-def check(described: Any, subject: str) -> Manifest:
-    """Return a description, if it is one that a backup can be made known by.
-
-    Raises:
-        BackupDamaged: it is none, or lacks something.
-        BackupError: it is of a backup that cannot be used.
-    """
+def check(described: Any) -> Reason | None:
+    """Return why a backup cannot be made known by a description, None if it can."""
     if not isinstance(described, dict) or described.get("kind") != BACKUP.name:
-        raise BackupDamaged("this describes no backup: it is no ChronikBackup", subject=subject)
+        return Reason("BackupDamaged", "this describes no backup: it is no ChronikBackup")
     if described.get("apiVersion") != BACKUP.api_version:
-        message = f"it is of {described.get('apiVersion')}, and this chronik knows {BACKUP.api_version}"
-        raise BackupDamaged(message, subject=subject, hint="Use the chronik that made it, or a newer one.")
+        text = f"it is of {described.get('apiVersion')}, and this chronik knows {BACKUP.api_version}"
+        return Reason("BackupDamaged", f"{text}: use the chronik that made it, or a newer one")
     try:
         status, metadata = described["status"], described["metadata"]
         wanted = [metadata["name"], described["spec"]["cluster"], status["cutAt"], status["cluster"]["spec"]["backup"]]
         wanted += [each[key] for each in status["volumes"] for key in ("claim", "component", "ordinal", "snapshot")]
         whole = all(each is not None for each in wanted) and BACKUP_NAME.fits(str(metadata["name"]))
     except (KeyError, TypeError) as error:
-        raise BackupDamaged(f"this does not describe a whole backup: {error} is missing", subject=subject) from error
+        return Reason("BackupDamaged", f"this does not describe a whole backup: {error} is missing")
     if not whole:
-        raise BackupDamaged("this does not describe a whole backup", subject=subject)
+        return Reason("BackupDamaged", "this does not describe a whole backup")
     if status.get("phase") != "Completed" or not status.get("usable"):
-        raise BackupError(f"it is {status.get('phase')}, and cannot be used", subject=subject)
-    return described
+        return Reason("BackupFailed", f"it is {status.get('phase')}, and cannot be used")
+    return None
+
+
+def without_handle(described: Manifest) -> str:
+    """Return the name of a claim of whose snapshot it is not known what the driver calls it; empty if there is none."""
+    lacking = (each for each in described["status"]["volumes"] if not each.get("handle") or not each.get("driver"))
+    return next((str(each["claim"]) for each in lacking), "")
 
 
 def name_of(described: Manifest) -> tuple[str, str]:
@@ -96,17 +101,9 @@ def document_of(wanted: Import) -> Manifest:
 
 
 def volumes_of(wanted: Import) -> list[dict[str, Any]]:
-    """Return the volumes that are made known, each with the name of its snapshot here.
-
-    Raises:
-        BackupError: the description does not say what a driver calls a snapshot.
-    """
+    """Return the volumes that are made known, each with the name of its snapshot here."""
     found = []
     for each in wanted.described["status"]["volumes"] if wanted.volumes else ():
-        if not each.get("handle") or not each.get("driver"):
-            message = f"its description does not say what the driver calls the snapshot of {each['claim']}"
-            hint = "Its operator could not read VolumeSnapshotContents. --without-volumes imports the metastore alone."
-            raise BackupError(message, subject=wanted.identity, hint=hint)
         known = {key: value for key, value in each.items() if key not in {"content", "error"}}
         snapshot = f"{wanted.name}-{each['component']}-{each['ordinal']}"
         found.append({**known, "snapshot": snapshot, "ready": True})
@@ -121,7 +118,7 @@ def parts_of(backup: Manifest, wanted: Import) -> list[Manifest]:
     uid, parts = backup["metadata"]["uid"], []
     owner = {"apiVersion": BACKUP.api_version, "kind": BACKUP.name, "name": wanted.name, "uid": uid}
     for each in volumes_of(wanted):
-        name = content_name(uid, each)
+        name = content_name(wanted.contents or uid, each)
         marks = labels(backup, each["component"])
         ref = {"apiVersion": SNAPSHOT.api_version, "kind": SNAPSHOT.name, "namespace": wanted.namespace}
         parts += [
@@ -143,7 +140,7 @@ def parts_of(backup: Manifest, wanted: Import) -> list[Manifest]:
                     "name": each["snapshot"],
                     "namespace": wanted.namespace,
                     "labels": marks,
-                    "ownerReferences": [owner],
+                    **({"ownerReferences": [owner]} if wanted.owned else {}),
                 },
                 "spec": {"source": {"volumeSnapshotContentName": name}},
             },
@@ -151,9 +148,9 @@ def parts_of(backup: Manifest, wanted: Import) -> list[Manifest]:
     return parts
 
 
-def content_name(uid: str, volume: Mapping[str, Any]) -> str:
+def content_name(whose: str, volume: Mapping[str, Any]) -> str:
     """Return the name of the content of an imported snapshot: contents lie in no namespace."""
-    return f"chronik-{uid}-{volume['component']}-{volume['ordinal']}"
+    return f"chronik-{whose}-{volume['component']}-{volume['ordinal']}"
 
 
 def status_of(backup: Manifest, wanted: Import, now: str) -> dict[str, Any]:
@@ -171,22 +168,18 @@ def status_of(backup: Manifest, wanted: Import, now: str) -> dict[str, Any]:
     return {**status, "conditions": conditions(status, (), None, now, generation)}
 
 
-def destination_of(described: Manifest, store: Mapping[str, str], secret: str | None) -> dict[str, Any]:
+def destination_of(described: Manifest, store: Mapping[str, str], secret: str | None) -> dict[str, Any] | None:
     """Return `spec.backup.destination` for the store that a backup lies in now: it may be a copy of another bucket.
+
+    None if it is a folder of this machine, and Jobs would look for the backup in a bucket.
 
     `store` has the url, and endpoint, region and account if they were given. `secret` is the name of another Secret
     with its credentials.
-
-    Raises:
-        BackupError: Jobs would not find that store.
     """
     url = urlsplit(store["url"])
     old: dict[str, Any] = described["status"]["cluster"]["spec"]["backup"].get("destination") or {}
     if url.scheme == "file":
-        if old.get("claim"):
-            return old
-        message = "it is a folder of this machine, and Jobs of the Kubernetes would look for the backup in a bucket"
-        raise BackupError(message, subject=store["url"], hint="Copy it into a bucket, and name that.")
+        return old if old.get("claim") else None
     kind, container = {"s3": ("s3", "bucket"), "gs": ("gcs", "bucket"), "az": ("azure", "container")}[url.scheme]
     before = {key: value for key, value in (old.get(kind) or {}).items() if value is not None}
     found = {container: url.netloc, **({"prefix": url.path.strip("/")} if url.path.strip("/") else {})}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +19,7 @@ from chronik.clock import timestamp
 from chronik.errors import AlreadyExists, ApiError, ConflictError, Forbidden
 from chronik.kube import connect
 from chronik.manifest import BACKUP, BACKUP_LABEL, SECRET, SNAPSHOT, SNAPSHOT_CONTENT, ObjectRef
-from chronik.metastore.errors import BackupError, BackupNotFound
+from chronik.metastore.errors import BackupDamaged, BackupError, BackupNotFound
 from chronik.wording import listed
 
 if TYPE_CHECKING:
@@ -93,8 +93,10 @@ def import_backups(
             worst = 0
             for each in chosen:
                 try:
-                    described = imports.check(each.checked(), f"{store.url}/{each.id}/backup.json")
-                    destination = imports.destination_of(described, place, secret)
+                    described = checked(each.checked(), f"{store.url}/{each.id}/backup.json")
+                    destination = _destination(described, place, secret)
+                    if not without_volumes:
+                        _check_handles(described, each.id)
                     name = new or imports.name_of(described)[1]
                     asked = (on_delete == "Delete", not without_volumes)
                     about = (each.id, described, store.url, name, kube.namespace, destination)
@@ -109,6 +111,37 @@ def import_backups(
         return worst
 
     return run_async(main)
+
+
+def checked(described: Any, subject: str) -> Manifest:
+    """Return a description of a backup that can be used.
+
+    Raises:
+        BackupDamaged: it describes no whole backup.
+        BackupError: it is of a backup that cannot be used.
+    """
+    problem = imports.check(described)
+    if problem is not None:
+        kind = BackupDamaged if problem.reason == BackupDamaged.reason else BackupError
+        raise kind(problem.message, subject=subject)
+    found: Manifest = described
+    return found
+
+
+def _destination(described: Manifest, place: dict[str, str], secret: str | None) -> dict[str, Any]:
+    found = imports.destination_of(described, place, secret)
+    if found is None:
+        message = "it is a folder of this machine, and Jobs of the Kubernetes would look for the backup in a bucket"
+        raise BackupError(message, subject=place["url"], hint="Copy it into a bucket, and name that.")
+    return found
+
+
+def _check_handles(described: Manifest, identity: str) -> None:
+    claim = imports.without_handle(described)
+    if claim:
+        message = f"its description does not say what the driver calls the snapshot of {claim}"
+        hint = "Its operator could not read VolumeSnapshotContents. --without-volumes imports the metastore alone."
+        raise BackupError(message, subject=identity, hint=hint)
 
 
 def _named(found: list[Described], wanted: str) -> Described:
@@ -150,7 +183,7 @@ async def _import(kube: Kube, wanted: Import, known: list[Manifest]) -> None:
     if same is not None and (phase_of(same) == "Completed" or IMPORTED not in _annotations(same)):
         click.echo(f"{ObjectRef.of(same)}: is known already")
         return
-    parts = len(imports.volumes_of(wanted))  # what cannot be imported is told before anything is made
+    parts = len(imports.volumes_of(wanted))
     if same is not None and same["metadata"]["name"] != wanted.name:
         message = f"it is being imported already, as {same['metadata']['name']}: finish or delete that"
         raise AlreadyExists(message, subject=str(ref))

@@ -62,13 +62,17 @@ class Federated:
 
 @dataclass(frozen=True, slots=True)
 class ApplyFlags:
-    """How to apply, and how to report it. `wait` is how many seconds to wait, None for not at all."""
+    """How to apply, and how to report it. `wait` is how many seconds to wait, None for not at all.
+
+    `step` is which step of a canary, 0 for all; None if that is for the cluster to say.
+    """
 
     prune: bool
     force: bool
     dry_run: DryRun
     wait: float | None
     output: str
+    step: int | None = None
     federated: Federated = Federated()  # frozen
     patience: float | None = None
     """Seconds that --timeout gives each member of a federation, None if it does not say."""

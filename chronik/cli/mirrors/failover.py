@@ -98,41 +98,67 @@ def failover(
     is not given, with 2 if there is no such source or the document comes from Git, and with 6 if the mirror's pods are
     still there in the end.
     """
-    if not (yes or dry_run) and not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (yes or dry_run or _asks()):
         raise click.UsageError(
             "there is no terminal to ask on: confirm with --yes, or see what it would do with --dry-run"
         )
-    seen: list[_Found] = []
 
-    async def look(interruption: Interruption) -> int:
-        async with connect(options) as kube:
-            key = ClusterKey(options.namespace or kube.namespace, standby)
-            seen.append(await interruption.until_asked(_look(kube, key, primary, max_lag, cluster_domain)))
-        return 0
+    def look() -> _Found:
+        return _looked(options, standby, primary, max_lag, cluster_domain)
 
-    if code := run_async(look):
-        return code
-    (found,) = seen
+    found = look()
     _show(found, accept_loss=accept_loss)
-    if found.standing != "stopped" and not (found.judgement.safe or accept_loss):
-        click.echo("nothing was written: fix that and try again, or go on with --accept-loss", err=True)
+    if not _may(found, accept_loss=accept_loss):
         return REFUSED
     _refuse_git(found)
     if dry_run:
         return 0
-    if found.standing == "running" and not yes and not click.confirm("Stop the mirror?", err=True):
-        click.echo("nothing was written", err=True)
-        return REFUSED
+    if found.standing == "running" and not yes:
+        if not click.confirm("Stop the mirror?", err=True):
+            click.echo("nothing was written", err=True)
+            return REFUSED
+        found = look()  # it may have taken a while to answer
+        if not _may(found, accept_loss=accept_loss):
+            _show(found, accept_loss=accept_loss)
+            return REFUSED
     return run_async(lambda interruption: _stop(options, found, timeout, interruption))
 
 
-async def _look(kube: Kube, key: ClusterKey, name: str, max_lag: float, domain: str) -> _Found:
+def _asks() -> bool:
+    """Return whether there is somebody to ask."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _may(found: _Found, *, accept_loss: bool) -> bool:
+    """Return whether the mirror may be stopped, and say it if not."""
+    if found.standing == "stopped" or found.judgement.safe or accept_loss:
+        return True
+    click.echo("nothing was written: fix that and try again, or go on with --accept-loss", err=True)
+    return False
+
+
+def _looked(options: ConnectOptions, standby: str, name: str, max_lag: float, domain: str) -> _Found:
     """Return a mirror, and what its copy lacks.
 
     Raises:
         InputError: there is no such mirror, or nobody would stop it.
         ObjectMissing: there is no such cluster.
     """
+    seen: list[_Found] = []
+
+    async def look(interruption: Interruption) -> int:
+        async with connect(options) as kube:
+            key = ClusterKey(options.namespace or kube.namespace, standby)
+            seen.append(await interruption.until_asked(_look(kube, key, name, max_lag, domain)))
+        return 0
+
+    code = run_async(look)
+    if not seen:
+        raise click.exceptions.Exit(code)
+    return seen[0]
+
+
+async def _look(kube: Kube, key: ClusterKey, name: str, max_lag: float, domain: str) -> _Found:
     from chronik.api.replication.failover import judge, standing  # noqa: PLC0415  # help and completion stay quick
     from chronik.api.replication.mirrors import mirror_component  # noqa: PLC0415
     from chronik.cli.mirrors.probes import ask_probes  # noqa: PLC0415

@@ -98,12 +98,12 @@ def mirror_probe(source: str, max_lag: float | None, host: str | None, port: int
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it says of lost connections, we say once
     measure = Measure(source, max_lag, time.time, given["cluster"] or "")
-    asyncio.run(_until_told(measure, _work(measure, given), host or "", port))
+    asyncio.run(_until_told(measure, measuring(measure, given), host or "", port))
     return 0
 
 
-def _work(measure: Measure, given: Mapping[str, Any]) -> list[Coroutine[Any, Any, Any]]:
-    """Return what there is to do, by what was given."""
+def measuring(measure: Measure, given: Mapping[str, Any]) -> list[Coroutine[Any, Any, Any]]:
+    """Return what there is to do, by the options that were given."""
     from chronik.probe.brokers import Brokers  # noqa: PLC0415  # as above
     from chronik.probe.compare import compare  # noqa: PLC0415
     from chronik.probe.copies import Selection  # noqa: PLC0415

@@ -80,7 +80,7 @@ async def end_archive(desired: Desired, context: ReconcileContext) -> tuple[Desi
     if (wanted and not is_ending) or (not wanted and known is None and not _has_receiver(document, context)):
         return desired, NOTHING_ENDS
     if tools is None:
-        return desired, await _left(document, context)
+        return desired, NOTHING_ENDS if wanted else await _left(document, context)
     try:
         plan = await _step(document, tools, context, wanted=wanted)
     except ApiError as error:

@@ -17,6 +17,7 @@ from chronik.errors import AlreadyExists, ChronikError, Unreachable
 from chronik.federation.document import FEDERATION_MANAGER, of_federation, revision_of
 from chronik.federation.facts import NOT_LOOKED, UNREACHABLE, see
 from chronik.manifest import CLUSTER, ClusterKey, ObjectRef
+from chronik.operator.federation.watch import MemberWatch
 from chronik.operator.fence import NotLeading
 from chronik.plan.drift import applied_fields, walk
 
@@ -38,7 +39,7 @@ LOOK_SECONDS = 30.0
 POLL = 30.0
 """Seconds between two looks at a member that is as it should be."""
 _BUSY_PART = 1 / 20
-"""How much of that lies between two looks at a member where something is under way."""
+"""How much of that lies between two looks at a member where something is under way, and no watch tells of it."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0
 _JITTER = 0.2
 _TRY_AGAIN = 300.0
@@ -87,6 +88,7 @@ class MemberTask:
         self._sent: _Sent | None = None
         self._failures = 0
         self._wake = asyncio.Event()
+        self._watch = MemberWatch(clock, self._wake.set)
 
     def want(self, wanted: Wanted) -> None:
         """Have this done from now on; something new is done at once."""
@@ -122,6 +124,7 @@ class MemberTask:
                         self._note(found)
                 await self._pause()
         finally:
+            await self._watch.close()
             await self._connection.close()
 
     def _note(self, found: Seen) -> None:
@@ -138,7 +141,7 @@ class MemberTask:
         if self._failures:
             growth = min(2.0 ** min(self._failures - 1, 16) * _FIRST_PAUSE, _LONGEST_PAUSE)
             seconds = min(growth, 2 * self._poll) * (0.75 + 0.5 * self._clock.chance())
-        elif self._wanted is not None and self._wanted.busy:
+        elif self._wanted is not None and self._wanted.busy and not self._watch.is_open:
             seconds *= _BUSY_PART
         try:
             async with asyncio.timeout(seconds):
@@ -153,6 +156,7 @@ class MemberTask:
                 kube = await self._connection.use(wanted.at)
                 live = await kube.get(CLUSTER, *wanted.at.place)
                 self._failures = 0
+                await self._watch.follow(kube, wanted.at.place, live)
                 try:
                     live = await self._bring(kube, live, wanted)
                 except ChronikError as error:
@@ -174,6 +178,7 @@ class MemberTask:
         self._failures += 1
         reason = why_blocked(error)
         if reason.reason in UNREACHABLE:
+            await self._watch.close()
             await self._connection.close()
         known = self.seen if self.seen.looked else replace(NOT_LOOKED, looked=True)
         return replace(known, blocked=reason)

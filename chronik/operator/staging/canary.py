@@ -201,7 +201,7 @@ class CanaryPass:
         if self.decision.outside:
             self.outside = tuple(each.facts.ref for each in staged if each.changes)
         if self._is_complete(self.decision.status):
-            await keep_spec(self._document, self._context)
+            await keep_spec(self._document, self._spec["history"], self._context)
         if not self.decision.moves:
             return Report(())
         if any(each.what in {"pin", "preview"} for each in self.decision.moves):  # no controller answers to that

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chronik.errors import ChronikError
 from chronik.manifest import REVISION, ObjectRef
-from chronik.rollout.history import KEPT, history_labels, kept_spec, newest_first
+from chronik.rollout.history import history_labels, kept_spec, newest_first
 
 if TYPE_CHECKING:
     from chronik.manifest import Manifest
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger("chronik.operator")
 
 
-async def keep_spec(document: Manifest, context: ReconcileContext) -> None:
-    """Keep the spec of a ChronikCluster, and let go of the oldest beyond some; what cannot be kept is only logged."""
+async def keep_spec(document: Manifest, most: int, context: ReconcileContext) -> None:
+    """Keep the spec of a ChronikCluster, and let go of the oldest beyond `most`; what cannot be kept is only logged."""
     metadata = document["metadata"]
     selector = ",".join(f"{key}={value}" for key, value in history_labels(metadata["name"]).items())
     try:
-        await context.kube.apply(kept_spec(document), force=True)
+        if most:
+            await context.kube.apply(kept_spec(document), force=True)
         listing = await context.kube.list(REVISION, metadata["namespace"], label_selector=selector)
-        for each in newest_first(listing.items, metadata["uid"])[KEPT:]:
+        for each in newest_first(listing.items, metadata["uid"])[most:]:
             ref = ObjectRef(REVISION.name, metadata["namespace"], each["metadata"]["name"])
             await context.kube.delete(REVISION, ref, uid=each["metadata"]["uid"])
     except ChronikError as error:

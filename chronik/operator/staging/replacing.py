@@ -14,11 +14,20 @@ from chronik.apply.executor import execute
 from chronik.errors import Forbidden, ObjectChanged
 from chronik.manifest import CLUSTER_LABEL, POD, ROLLOUTS, ObjectRef, component_of
 from chronik.operator.membership.members import leader
+from chronik.operator.staging.windows import is_well
 from chronik.plan.actions import Plan, ReplacePod, Stage, Step
 from chronik.plan.results import Report
 from chronik.plan.volumes import at_live_size
-from chronik.rollout.facts import hold, is_held, leaves_rolls_to_us, release, set_facts, without_strategy
-from chronik.rollout.order import ill_before, is_own_order, next_replacement
+from chronik.rollout.facts import (
+    hold,
+    is_held,
+    leaves_rolls_to_us,
+    release,
+    repairs_only,
+    set_facts,
+    without_strategy,
+)
+from chronik.rollout.order import ill_before, is_ill, is_own_order, next_repair, next_replacement
 from chronik.rollout.surge import is_on_its_way, may_hold, without_selector, without_surge
 from chronik.status.events import Announcement
 
@@ -31,34 +40,63 @@ if TYPE_CHECKING:
     from chronik.operator.context import ReconcileContext
     from chronik.plan.actions import Action, Apply
     from chronik.plan.live import LiveCluster
+    from chronik.rollout.facts import SetFacts
     from chronik.rollout.order import Replacement
 
 _log = logging.getLogger("chronik.operator")
 
+_REPAIRS = "only pods that are ill are replaced until restarts may begin"
 _ON_DELETE = {"type": "OnDelete", "rollingUpdate": None}
 """The null takes away the partition that the server has filled in, which OnDelete may not have beside it."""
 
 
 class Replacing:
-    """The order in which one cluster's pods are replaced, in one pass; `desired` are its manifests, by reference."""
+    """The order in which one cluster's pods are replaced, in one pass; `desired` are its manifests, by reference.
+
+    While windows are `closed`, only pods that are ill are.
+    """
 
     def __init__(
-        self, cluster: Cluster, document: Manifest, desired: Iterable[Manifest], context: ReconcileContext
+        self,
+        cluster: Cluster,
+        document: Manifest,
+        desired: Iterable[Manifest],
+        context: ReconcileContext,
+        *,
+        closed: bool = False,
     ) -> None:
         self._cluster = cluster
         self._document = document
         self._desired = component_sets(cluster, desired)
         self._deployments = component_deployments(cluster, desired)
         self._context = context
+        self._closed = closed
         self._votes = {workload_ref(cluster.key, each.name) for each in components(cluster) if each.member}
         self._undecided: dict[ObjectRef, Apply] = {}
         self._decided: set[ObjectRef] = set()
+        self._repaired: set[ObjectRef] = set()
         self._leader: str | None = None
 
     def leave(self, refs: Collection[ObjectRef]) -> None:
         """Leave some workloads to somebody else: a canary."""
         self._desired = {ref: each for ref, each in self._desired.items() if ref not in refs}
         self._deployments = {ref: each for ref, each in self._deployments.items() if ref not in refs}
+
+    def repairs(self, live: LiveCluster) -> frozenset[ObjectRef]:
+        """Return the StatefulSets that get a new template outside of windows, since some pods are ill: only for those.
+
+        It takes the right to delete pods. Without it the controller would take pods that are well, too.
+        """
+        if not self._closed or not self._context.cache.has_feature(ROLLOUTS):
+            return frozenset()
+        found = {ref: live.objects[ref] for ref in self._desired if ref in live.objects}
+        return frozenset(ref for ref, each in found.items() if self._is_repaired(each, self._desired[ref], live))
+
+    def _is_repaired(self, found: Manifest, desired: Manifest, live: LiveCluster) -> bool:
+        if not leaves_rolls_to_us(desired) or (is_held(found) and not repairs_only(found)):
+            return False
+        facts = set_facts(found, live.pods)
+        return facts.replicas > 1 and facts.seen and is_well(found) and is_ill(facts)
 
     def may_start(self, action: Apply, live: LiveCluster) -> bool:
         """Return whether the pods of a workload may restart as its controller does it; if not, `decide` has to."""
@@ -72,6 +110,10 @@ class Replacing:
             or not leaves_rolls_to_us(desired)
         ):
             return True
+        if ref in self.repairs(live):
+            self._undecided[ref] = action
+            self._repaired.add(ref)
+            return False
         facts = set_facts(found, live.pods)
         ill = ill_before(facts.pods)
         if facts.replicas < 2 or (ill is None and ref not in self._votes):  # noqa: PLR2004  # one pod has no order
@@ -100,7 +142,9 @@ class Replacing:
         for ref, action in undecided.items():
             self._decided.add(ref)
             pods = set_facts(live.objects[ref], live.pods).pods
-            if not is_own_order(pods, await self._leads(ref, live)):
+            if ref in self._repaired:
+                holds.append(hold(action.manifest, _ON_DELETE, _REPAIRS, repairs_only=True))
+            elif not is_own_order(pods, await self._leads(ref, live)):
                 holds.append(hold(action.manifest, _ON_DELETE, "pods are replaced in another order than its own"))
         return await execute(_plan(holds), execution) if holds else Report(())
 
@@ -123,12 +167,12 @@ class Replacing:
                 actions.append(release(desired, "its strategy is the document's"))
                 continue
             facts = set_facts(found, live.pods)
-            if facts.strategy == "OnDelete":
+            if facts.strategy == "OnDelete" and not repairs_only(found):
                 actions += self._step(desired, next_replacement(facts, await self._leads(ref, live)))
-            elif may_go(ref) and is_own_order(facts.old):
-                actions.append(release(desired, "no canary holds it any longer"))
             elif may_go(ref):
-                actions.append(hold(desired, _ON_DELETE, "no canary holds it any longer, and a pod is ill"))
+                actions.append(_let_on(desired, found, facts))
+            elif repairs_only(found):
+                actions += self._step(desired, next_repair(facts))
         if not actions:
             return Report(())
         report = await execute(_plan(actions), execution)
@@ -168,6 +212,15 @@ class Replacing:
 
 
 _NO_RIGHT = "`chronik install --features rollouts` gives the operator the right to replace the ill ones first."
+
+
+def _let_on(desired: Manifest, found: Manifest, facts: SetFacts) -> Action:
+    """Return how a set goes on whose restarts had to wait until now."""
+    if repairs_only(found):
+        return hold(desired, _ON_DELETE, "restarts may begin, and all others follow")
+    if is_own_order(facts.old):
+        return release(desired, "no canary holds it any longer")
+    return hold(desired, _ON_DELETE, "no canary holds it any longer, and a pod is ill")
 
 
 def component_sets(cluster: Cluster, desired: Iterable[Manifest]) -> dict[ObjectRef, Manifest]:

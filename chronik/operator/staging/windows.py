@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chronik.manifest import ROLLOUT_NOW_ANNOTATION
-from chronik.rollout.facts import is_held
+from chronik.rollout.facts import is_held, repairs_only
 from chronik.rollout.pending import deferred, pending
 from chronik.rollout.windows import ALWAYS, standing
 
@@ -40,15 +40,16 @@ def what_waits(
 ) -> Pending:
     """Return what is to be told of restarts that wait.
 
-    `outside` are workloads of a canary that do; without a canary, what one has left held waits.
+    `outside` are workloads of a canary that do; without a canary, what one has left held waits. So do the pods that
+    are well of a workload of which ill ones were replaced.
     """
     if windows.is_open:
         return pending((), (), windows)
     if outside is None:
-        outside = [ref for ref, each in live.objects.items() if is_held(each) and _is_partition(each)]
+        outside = [ref for ref, each in live.objects.items() if is_held(each) and _waits(each)]
     return pending((*deferred(report), *outside), secrets.waiting, windows)
 
 
-def _is_partition(live: Manifest) -> bool:
-    """Return whether a canary holds a StatefulSet, or has left it held."""
-    return (live["spec"].get("updateStrategy") or {}).get("type") != "OnDelete"
+def _waits(live: Manifest) -> bool:
+    """Return whether a held workload waits for a window: a canary has left it so, or it was only repaired."""
+    return repairs_only(live) or (live["spec"].get("updateStrategy") or {}).get("type") != "OnDelete"
