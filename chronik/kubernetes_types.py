@@ -164,8 +164,17 @@ def _laid(kind: FieldType, path: str, types: FieldTypes, said: Raw) -> Raw:
     return {**_field(kind, path, types), **said}
 
 
+_SAID = "As in Kubernetes: "
+"""How a description begins that says no more than where to read."""
+
+
+def is_undescribed(raw: Raw) -> bool:
+    """Return whether a schema is of Kubernetes and described there."""
+    return str(raw.get("description", "")).startswith(_SAID)
+
+
 def _about(path: str) -> str:
-    return f"As in Kubernetes: {path}."
+    return f"{_SAID}{path}."
 
 
 def _field(kind: FieldType, path: str, types: FieldTypes) -> Raw:

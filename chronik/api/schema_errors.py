@@ -18,6 +18,7 @@ from jsonschema.validators import extend
 
 from chronik.api.mistakes.unknown_fields import advice, closest, component_key
 from chronik.api.structural import DEEPEST, FREE, LIST_KEYS, Raw, is_integer, is_json, is_text, pattern_of, types_of
+from chronik.kubernetes_types import is_undescribed
 from chronik.problem import Path, Problem
 
 if TYPE_CHECKING:
@@ -87,8 +88,15 @@ def _words(violation: ValidationError, raw: Raw) -> Explanation:
         return "key", f"the key {_shown(name)} must be {keys['x-allowed']}", hint
     if keyword == "required":
         missing = schema["properties"][violation.message]
-        return "required", f"{violation.message} is required", f"{violation.message}: {missing['description']}"
+        return "required", f"{violation.message} is required", _missing_hint(violation.message, missing)
     return _WORDS[keyword](value, schema)
+
+
+def _missing_hint(name: str, schema: Raw) -> str:
+    """Say what a field is that has to be there; what is described in Kubernetes is shown by its example."""
+    if is_undescribed(schema) and isinstance(example := (schema.get("examples") or [None])[0], str):
+        return f"Write {name}: {_shown(example)}, for example. {schema['description']}"
+    return f"{name}: {schema['description']}"
 
 
 def _type(value: Any, schema: Raw) -> Explanation:

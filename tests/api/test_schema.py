@@ -537,3 +537,13 @@ def test_defaults_that_are_taken_away_come_back(path):
 
     assert SCHEMA.apply_defaults(short) == whole
     assert "topology" not in short["spec"] or short["spec"]["topology"] == "Unified"
+
+
+def test_a_missing_field_of_kubernetes_is_shown_by_an_example():
+    """What is described in Kubernetes alone is shown by what to write, and not by where else to read."""
+    document = copy.deepcopy(MINIMAL)
+    document["spec"]["components"] = {"ingest": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "a"}}}]}}
+    [problem] = SCHEMA.admit(document).problems
+
+    assert problem.message == "key is required"
+    assert problem.hint == 'Write key: "password", for example. As in Kubernetes: SecretKeySelector.key.'
