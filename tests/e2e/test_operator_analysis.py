@@ -72,6 +72,7 @@ async def test_a_metric_turns_bad_at_half(place, prometheus):
     assert kubelet.down == {"controller": 1, "ingest": 1}
 
 
+@pytest.mark.slow  # so does the one below, with an operator that is killed
 async def test_good_metrics_promote(place, prometheus):
     """A candidate whose metrics are good comes through by itself; other pods' metrics are not its own."""
     errors(prometheus, place, 0)

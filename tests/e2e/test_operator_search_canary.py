@@ -153,6 +153,7 @@ async def test_a_bad_image_goes_back(place):
     assert searchers.fewest >= NODES
 
 
+@pytest.mark.slow
 async def test_a_new_candidate_in_the_middle(place):
     """Pods of an earlier candidate go before those of the next come; and back to the spec of before is back."""
     async with with_rights(place):
