@@ -49,6 +49,11 @@ def labels(backup: Manifest, component: str) -> dict[str, str]:
     }
 
 
+def snapshot_name(backup: str, component: str, ordinal: int) -> str:
+    """Return the name of the snapshot of a node's volume in a backup."""
+    return f"{backup}-{component}-{ordinal}"
+
+
 def volumes_of(backup: str, cluster: Cluster, claims: Iterable[Manifest]) -> list[Volume]:
     """Return the volumes that a backup of a cluster is to have, in the order in which they are cut."""
     settings = cluster.spec["backup"]
@@ -57,7 +62,12 @@ def volumes_of(backup: str, cluster: Cluster, claims: Iterable[Manifest]) -> lis
     wanted = settings["volumes"]["components"]
     names = [claim["metadata"]["name"] for claim in claims if "deletionTimestamp" not in claim["metadata"]]
     return [
-        {"claim": claim, "component": each.name, "ordinal": ordinal, "snapshot": f"{backup}-{each.name}-{ordinal}"}
+        {
+            "claim": claim,
+            "component": each.name,
+            "ordinal": ordinal,
+            "snapshot": snapshot_name(backup, each.name, ordinal),
+        }
         for each in component_types(cluster.spec["topology"])
         if each.stateful and (wanted is None or each.name in wanted)
         for ordinal, claim in _claims_of(workload_name(cluster.name, each.name), names)

@@ -19,6 +19,7 @@ from support.examples import examples
 from chronik.api import names
 from chronik.cli import main as cli
 from chronik.cli import parameters
+from chronik.cli.rollouts.by_hand import Step
 from chronik.offline import assets
 from chronik.render.install import OPERATOR_NAME
 
@@ -293,7 +294,15 @@ def test_options(case, monkeypatch):
 
 
 TAKES_ANYTHING = {"help", "version", "files", "paths"}  # what documents are read from is checked when it is read
-CHOICES = parameters.Choices | click.Choice | click.IntRange | click.FloatRange | click.types.BoolParamType
+CHOICES = Step | parameters.Choices | click.Choice | click.IntRange | click.FloatRange | click.types.BoolParamType
+
+
+@pytest.mark.parametrize("text", ["", " ", "0", "-1", "1.5", "first", "²"])
+def test_what_is_no_step_is_refused(text):
+    """A step is a number from 1, or all of them."""
+    with pytest.raises(click.BadParameter, match="neither the number of a step, from 1, nor 'all'"):
+        Step().convert(text, None, None)
+    assert [Step().convert(each, None, None) for each in ("2", "all")] == [2, 0]
 
 
 def options():

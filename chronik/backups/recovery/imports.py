@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from chronik.api.names import BACKUP_NAME
 from chronik.backups.document import IMPORTED, SCHEDULED_AT
-from chronik.backups.parts import labels
+from chronik.backups.parts import labels, snapshot_name
 from chronik.backups.tell import conditions
 from chronik.manifest import BACKUP, CLUSTER_LABEL, FINALIZER, SCHEDULE_LABEL, SNAPSHOT, SNAPSHOT_CONTENT
 from chronik.status.compute import Reason
@@ -105,7 +105,7 @@ def volumes_of(wanted: Import) -> list[dict[str, Any]]:
     found = []
     for each in wanted.described["status"]["volumes"] if wanted.volumes else ():
         known = {key: value for key, value in each.items() if key not in {"content", "error"}}
-        snapshot = f"{wanted.name}-{each['component']}-{each['ordinal']}"
+        snapshot = snapshot_name(wanted.name, each["component"], each["ordinal"])
         found.append({**known, "snapshot": snapshot, "ready": True})
     return found
 

@@ -77,7 +77,8 @@ def _here(cluster: Cluster, described: Manifest) -> tuple[Manifest, list[Manifes
     moved = {**described, "metadata": {**described["metadata"], "namespace": cluster.namespace}}
     if imports.without_handle(described):
         return moved, []
-    name, contents = f"{cluster.name}-recovered", f"{cluster.namespace}-{cluster.name}"
+    name = f"{cluster.name}-recovered"
+    contents = f"{cluster.namespace}.{cluster.name}"  # a namespace has no dot, so no two clusters share it
     identity = described["metadata"]["uid"]
     wanted = imports.Import(identity, described, "", name, cluster.namespace, {}, owned=False, contents=contents)
     moved["status"] = {**status_of(described), "volumes": imports.volumes_of(wanted)}
