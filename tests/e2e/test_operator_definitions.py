@@ -78,8 +78,9 @@ def place(own_server: ApiServer) -> Namespace:
 
 def without_comparisons(spec: Schema) -> None:
     """Take the rules that compare with the document before out of a schema, as in a definition of old."""
-    rules = spec["properties"]["storage"]["x-kubernetes-validations"]
-    rules[:] = [rule for rule in rules if "oldSelf" not in rule["rule"]]
+    for part in (spec, spec["properties"]["storage"]):
+        rules = part["x-kubernetes-validations"]
+        rules[:] = [rule for rule in rules if "oldSelf" not in rule["rule"]]
 
 
 def anything(spec: Schema) -> None:
@@ -243,6 +244,7 @@ NO_BUCKET = {"backend": "s3", "size": "1Gi", "retention": KEPT}
         pytest.param({"searchNodes": "many"}, id="another-type"),
         pytest.param({"metastore": None}, id="missing", marks=pytest.mark.both),
         pytest.param({"storage": NO_BUCKET}, id="broken-rule"),
+        pytest.param({"components": {"ingest": {"nodeSelector": {"a": "b"}}}, "ingestNodes": 0}, id="of-a-component"),
     ],
 )
 async def test_a_document_that_became_invalid_can_be_deleted(place, spec):
