@@ -34,6 +34,8 @@ from chronik.render.install import InstallOptions, TemplateSource, install_manif
 from chronik.render.templates import Templates
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from support.api import ApiServer, Request
 
     from chronik.manifest import Manifest
@@ -100,16 +102,24 @@ def grant(server: ApiServer, found: list[Manifest], namespace: str = "") -> None
     _wait_granted(server, namespace)
 
 
-def _wait_granted(server: ApiServer, namespace: str) -> None:
-    """Wait until the server goes by what was granted: its authorizer hears of it by a watch."""
+@pytest.fixture(autouse=True)
+def _takes_rights_back(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Take back what was granted everywhere: the server is shared, and others rely on a user without rights."""
+    yield
+    for fixture in {"real_server", "real_cluster"} & {*request.fixturenames}:
+        server = request.getfixturevalue(fixture)
+        server.call("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/operator-all")
+        _wait_granted(server, "", allowed=False)
+
+
+def _wait_granted(server: ApiServer, namespace: str, *, allowed: bool = True) -> None:
+    """Wait until the server goes by what was granted, or taken back: its authorizer hears of it by a watch."""
     attributes = {"verb": "list", "resource": "pods"} | ({"namespace": namespace} if namespace else {})
     review: Manifest = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
     review["spec"] = {"user": USER, "resourceAttributes": attributes}
-    deadline = time.monotonic() + 30
-    while not server.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review).body["status"][
-        "allowed"
-    ]:
-        assert time.monotonic() < deadline, "the rights are not known"
+    path, deadline = "/apis/authorization.k8s.io/v1/subjectaccessreviews", time.monotonic() + 30
+    while server.call("POST", path, review).body["status"]["allowed"] != allowed:
+        assert time.monotonic() < deadline, "the server does not go by the rights"
         time.sleep(0.05)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 
 import pytest
 from hypothesis import example, given
@@ -32,10 +33,10 @@ def report(*objects, width=80, color=False):
 
 
 def diff_of(lines, head="~ "):
-    """Return sign and text of each line of the only diff in a report."""
+    """Return sign and text of each line of the only diff in a report; unchanged lines may be empty, as is the last."""
     start = next(number for number, line in enumerate(lines) if line.startswith(head)) + 1
-    shown = [line[4:] for line in lines[start : lines.index("", start)]]
-    return [(line[0], line[2:]) for line in shown]
+    shown = [line[4:] or "  " for line in takewhile(lambda line: not line or line.startswith("    "), lines[start:])]
+    return [(line[0], line[2:]) for line in shown[:-1]]
 
 
 def rebuilt(old, diff):
