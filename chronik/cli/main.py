@@ -215,7 +215,7 @@ LAZY_COMMANDS = {
     ),
     "replication": ("chronik.cli.mirrors.status:replication", "Show the mirrors that copy topics from other clusters."),
     "restore": ("chronik.cli.backup.group:restore", "Restore what was backed up."),
-    "rollout": ("chronik.cli.rollouts:rollout", "Show a canary, and have it go on, wait or go back."),
+    "rollout": ("chronik.cli.rollouts.group:rollout", "Show a canary, and have it go on, wait or go back."),
     "schema": ("chronik.cli.offline:schema", "Print the CRD, the editor schema or the reference page."),
     "status": ("chronik.cli.status:status", "Show how clusters are, and what they wait for."),
     "validate": ("chronik.cli.offline:validate", "Check documents against the schema, the rules and the templates."),

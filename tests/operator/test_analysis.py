@@ -174,7 +174,7 @@ async def test_a_slow_one_holds_nothing_up():
 
     async def handle(request):
         if "slow" in (await request.post())["query"]:
-            await asyncio.sleep(30)
+            await asyncio.sleep(5)  # and this long the stand-in takes to end
         result = {"resultType": "vector", "result": [{"metric": {}, "value": [0, "1"]}]}
         return web.json_response({"status": "success", "data": result})
 

@@ -1,0 +1,228 @@
+"""`chronik rollout`: shows how far a canary is, and asks the operator to go on, to wait or to go back.
+
+It writes one annotation of the ChronikCluster, `chronik.stream/rollout`, which `kubectl annotate` can do as well. Each
+request names the candidate that it is for, so that none is ever taken for a later one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chronik.cli import parameters
+from chronik.cli.common import cluster_options
+from chronik.cli.interrupt import Interruption, run_async
+from chronik.cli.rollouts.history import cluster_document, history, undo
+from chronik.errors import InputError
+from chronik.kube import ConnectOptions, connect
+from chronik.manifest import CLUSTER, ROLLOUT_ANNOTATION, ROLLOUT_NOW_ANNOTATION, ClusterKey, ObjectRef
+from chronik.report.page import visible
+from chronik.rollout.windows import LONGEST
+from chronik.rollout.words import component_texts, state_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chronik.kube import Kube
+    from chronik.manifest import Manifest
+
+_name = click.argument("name", type=parameters.CLUSTER_NAME)
+
+
+@click.group()
+def rollout() -> None:
+    """Show a canary, and have it go on, wait or go back."""
+
+
+@rollout.command()
+@_name
+@cluster_options
+@click.option("--wait", is_flag=True, help="Wait until the canary is through, has failed, or waits for a person.")
+@click.option("--timeout", "seconds", type=parameters.Duration(), default="10m", show_default=True, help="With --wait.")
+def status(name: str, options: ConnectOptions, wait: bool, seconds: float) -> int:
+    """Show how far the canary of a cluster is.
+
+    Exits with 0 if it is through or under way, and with 1 if it was halted or taken back. With --wait, it exits with 6
+    if it is not through in time, and with 7 if it is paused until somebody promotes it.
+    """
+
+    async def show(interruption: Interruption) -> int:
+        async with connect(options) as kube:
+            place = options.namespace or kube.namespace
+            document = await cluster_document(kube, place, name)
+            if wait:
+                document = await interruption.until_asked(_ended(kube, document, seconds))
+        told = document.get("status") or {}
+        found = told.get("rollout") or {}
+        for line in (*_lines(ClusterKey.of(document), found), *_pending(told.get("pendingRestarts") or {})):
+            click.echo(visible(line))
+        return _code(document, wait=wait)
+
+    return run_async(show)
+
+
+_LOOK = 1.0
+FAILED, NOT_IN_TIME, PAUSED = 1, 6, 7
+
+
+async def _ended(kube: Kube, document: Manifest, seconds: float) -> Manifest:
+    """Return a ChronikCluster once its canary is through, has failed or waits for a person, or time is up."""
+    key, deadline = ClusterKey.of(document), time.monotonic() + seconds
+    while _code(document, wait=True) == NOT_IN_TIME and time.monotonic() < deadline:
+        await asyncio.sleep(_LOOK)
+        document = await cluster_document(kube, key.namespace, key.name)
+    return document
+
+
+def _code(document: Manifest, *, wait: bool) -> int:
+    """Return the exit code for how far a canary is."""
+    told = document.get("status") or {}
+    found = told.get("rollout") or {}
+    if found.get("phase") in {"Halted", "Aborting", "Aborted"}:
+        return FAILED if not wait or found["phase"] != "Aborting" else NOT_IN_TIME
+    if not wait:
+        return 0
+    if told.get("observedGeneration") != document["metadata"].get("generation"):
+        return NOT_IN_TIME
+    if found.get("phase", "Complete") == "Complete":
+        return 0
+    by_a_person = found["phase"] == "Paused" and str(found.get("message")) in {_PROMOTED, _BY_A_PERSON}
+    return PAUSED if by_a_person else NOT_IN_TIME
+
+
+_PROMOTED, _BY_A_PERSON = "until it is promoted", "paused by a person"
+
+
+@rollout.command()
+@_name
+@cluster_options
+@click.option("--full", is_flag=True, help="End all pauses that are still to come, too.")
+def promote(name: str, options: ConnectOptions, full: bool) -> int:
+    """End the pause of a canary, so that its next step begins."""
+
+    def text(found: Mapping[str, Any]) -> str:
+        if found["phase"] != "Paused" and not full:
+            raise InputError(f"is {found['phase']}, and not Paused", subject=name, hint=_SHOW.format(name=name))
+        return f"promote@{found['candidate']}" + ("" if full else f"/{found['step']}")
+
+    return _asked(name, options, text)
+
+
+@rollout.command()
+@_name
+@cluster_options
+def pause(name: str, options: ConnectOptions) -> int:
+    """Have a canary wait where it is, until `resume` or `promote`."""
+    return _asked(name, options, lambda found: f"pause@{found['candidate']}")
+
+
+@rollout.command()
+@_name
+@cluster_options
+def resume(name: str, options: ConnectOptions) -> int:
+    """Have a canary go on that `pause` has stopped."""
+    return _asked(name, options, lambda found: f"resume@{found['candidate']}")
+
+
+@rollout.command()
+@_name
+@cluster_options
+def abort(name: str, options: ConnectOptions) -> int:
+    """Take a canary back: its pods go back to what the others run. The document stays as it is."""
+    return _asked(name, options, lambda found: f"abort@{found['candidate']}")
+
+
+@rollout.command()
+@_name
+@cluster_options
+def retry(name: str, options: ConnectOptions) -> int:
+    """Try a canary again that was halted or taken back."""
+
+    def text(found: Mapping[str, Any]) -> str:
+        if found["phase"] not in {"Halted", "Aborted"}:
+            raise InputError(
+                f"is {found['phase']}, neither Halted nor Aborted", subject=name, hint=_SHOW.format(name=name)
+            )
+        return f"retry@{found['candidate']}/{found.get('attempt', 1)}"
+
+    return _asked(name, options, text)
+
+
+@rollout.command()
+@_name
+@cluster_options
+@click.option(
+    "--for",
+    "seconds",
+    type=parameters.Duration(),
+    metavar="DURATION",
+    default="1h",
+    show_default=True,
+    help="How long restarts may begin at any time.",
+)
+def now(name: str, options: ConnectOptions, seconds: float) -> int:
+    """Have restarts begin now that wait for a window of spec.rollout.windows."""
+    if seconds > LONGEST.total_seconds():
+        raise click.UsageError(f"--for: at most {LONGEST.days} days, after which a window is to open by itself")
+
+    async def ask(_interruption: Interruption) -> int:
+        until = (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        async with connect(options) as kube:
+            document = await cluster_document(kube, options.namespace or kube.namespace, name)
+            await _annotate(kube, document, ROLLOUT_NOW_ANNOTATION, until)
+        windows = ((document["spec"].get("rollout") or {}).get("windows")) or ()
+        note = "" if windows else "; it has no windows, so they always may"
+        click.echo(f"{ClusterKey.of(document)}: restarts may begin until {until}{note}")
+        return 0
+
+    return run_async(ask)
+
+
+async def _annotate(kube: Kube, document: Manifest, name: str, text: str) -> None:
+    metadata = {"annotations": {name: text}, "resourceVersion": document["metadata"]["resourceVersion"]}
+    await kube.merge(CLUSTER, ObjectRef.of(document), {"metadata": metadata})
+
+
+_SHOW = "`chronik rollout status {name}` shows what it waits for."
+
+
+def _asked(name: str, options: ConnectOptions, text: Callable[[Mapping[str, Any]], str]) -> int:
+    """Write a request into the annotation, for the candidate that is under way now."""
+
+    async def ask(_interruption: Interruption) -> int:
+        async with connect(options) as kube:
+            document = await cluster_document(kube, options.namespace or kube.namespace, name)
+            found = (document.get("status") or {}).get("rollout") or {}
+            if found.get("phase", "Complete") == "Complete":
+                raise InputError("has no canary under way", subject=name, hint="A change of its pods begins one.")
+            wanted = text(found)
+            await _annotate(kube, document, ROLLOUT_ANNOTATION, wanted)
+        click.echo(f"{ClusterKey.of(document)}: asked the operator to {wanted}")
+        return 0
+
+    return run_async(ask)
+
+
+def _lines(key: ClusterKey, found: Mapping[str, Any]) -> list[str]:
+    """Return how far a canary is, in lines."""
+    if not found:
+        return [f"{key}: no canary: spec.rollout asks for none, or no operator has seen it yet"]
+    lines = [f"{key}: {state_text(found)}"]
+    lines += [f"  {name}: {text}" for name, text in component_texts(found).items()]
+    return lines + [f"  metric {each['message']} ({each['state']})" for each in found.get("analysis") or ()]
+
+
+def _pending(found: Mapping[str, Any]) -> list[str]:
+    """Return which restarts wait for a window, in lines."""
+    if not found:
+        return []
+    opens = f"which opens at {found['opensAt']}" if found.get("opensAt") else "and none ever opens"
+    return [f"  waits for a window, {opens}: {', '.join(found.get('workloads') or ())}"]
+
+
+rollout.add_command(history)
+rollout.add_command(undo)
