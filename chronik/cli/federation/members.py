@@ -89,6 +89,16 @@ class DeleteFlags:
     ignore_not_found: bool
 
 
+members_option = click.option(
+    "--members",
+    type=parameters.Names(),
+    metavar="NAME,…",
+    default=(),
+    help="Of a ChronikFederation: these members only.  [default: all]",
+)
+"""Which members a command is about."""
+
+
 def federated_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options about federations; it gets them as one `federated`."""
 
@@ -96,15 +106,8 @@ def federated_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def told(*, members: tuple[str, ...], contexts: bool, hub: bool, **others: Any) -> Any:
         return command(federated=Federated(members, contexts, hub), **others)
 
-    named = click.option(
-        "--members",
-        type=parameters.Names(),
-        metavar="NAME,…",
-        default=(),
-        help="Of a ChronikFederation: these members only.  [default: all]",
-    )
     contexts = click.option(
         "--contexts", is_flag=True, help="Reach members by contexts of your kubeconfig, though they name Secrets."
     )
     hub = click.option("--hub", is_flag=True, help="Of a ChronikFederation: itself, for the hub that carries it out.")
-    return named(contexts(hub(told)))
+    return members_option(contexts(hub(told)))

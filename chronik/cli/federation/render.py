@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chronik.cli import parameters
+from chronik.cli.federation.members import members_option
 from chronik.cli.main import print_manifests, show_note
 from chronik.errors import InputError
 from chronik.wording import counted
@@ -24,17 +24,10 @@ WRITER = "chronik render"
 
 def federation_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say what of a federation is printed."""
-    named = click.option(
-        "--members",
-        type=parameters.Names(),
-        metavar="NAME,…",
-        default=(),
-        help="Of a ChronikFederation: these members only.  [default: all]",
-    )
     objects = click.option(
         "--objects", is_flag=True, help="Of a ChronikFederation: the objects of each member, not its ChronikCluster."
     )
-    return named(objects(command))
+    return members_option(objects(command))
 
 
 def render_all(
