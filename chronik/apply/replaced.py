@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
 
 _SETTINGS = "mm2.properties"
+_CONTAINERS = ("f:spec", "f:template", "f:spec", "f:containers")
 _IDENTITY = "replication.policy.class = org.apache.kafka.connect.mirror.IdentityReplicationPolicy"
 
 
@@ -60,18 +61,16 @@ def _workload_says(spec: dict[str, Any], type_: ComponentType, live: Manifest) -
     if type_.members and (replicas := _applied(live, "spec", "replicas")):
         spec[type_.count_field] = replicas
     for container in live["spec"]["template"]["spec"].get("containers") or ():
-        path = ("spec", "template", "spec", "containers", container["name"])
-        if container["name"] == type_.name and (backend := _variable(live, container, path, "OBJECT_STORE_BACKEND")):
+        if container["name"] == type_.name and (backend := _variable(live, container, "OBJECT_STORE_BACKEND")):
             spec["storage"]["backend"] = backend
 
 
-def _variable(live: Manifest, container: Manifest, path: tuple[str, ...], name: str) -> str | None:
+def _variable(live: Manifest, container: Manifest, name: str) -> str | None:
     """Return the value of a container's variable, if it was applied."""
-    *outer, item = path
-    fields = applied_fields(live) or {}
-    steps = (*(f"f:{key}" for key in outer), item_field(item, ("name",)), "f:env", item_field(name, ("name",)))
+    of_container = (*_CONTAINERS, item_field(container["name"], ("name",)))
+    path = (*of_container, "f:env", item_field(name, ("name",)), "f:value")
     values = {each["name"]: each.get("value") for each in container.get("env") or ()}
-    return values.get(name) if node_at(fields, (*steps, "f:value")) is not None else None
+    return values.get(name) if node_at(applied_fields(live) or {}, path) is not None else None
 
 
 def _service_says(spec: dict[str, Any], type_: ComponentType, live: Manifest) -> None:

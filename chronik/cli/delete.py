@@ -30,7 +30,7 @@ from chronik.cli.federation.members import DeleteFlags, Federated, federated_opt
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import files_option, names_argument, print_data, recursive_option
 from chronik.cli.progress import Progress
-from chronik.cli.streams import look
+from chronik.cli.streams import look, need_terminal
 from chronik.errors import ChronikError, KindMissing, ObjectChanged, PartialFailure
 from chronik.kube import ConnectOptions, Kube, connect
 from chronik.kube.informer import Informer
@@ -102,10 +102,8 @@ def delete(
     if bool(names) == bool(files):
         raise click.UsageError("say which clusters: by name, or by file with -f")
     flags = DeleteFlags(yes or dry_run, dry_run, timeout if wait and not dry_run else None, output, ignore_not_found)
-    if not flags.yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise click.UsageError(
-            "there is no terminal to ask on: confirm with --yes, or see what it would do with --dry-run"
-        )
+    if not flags.yes:
+        need_terminal("confirm with --yes, or see what it would do with --dry-run")
     shown: list[Deletion] = []
     federations: list[ValidFederation] = []
 

@@ -15,6 +15,8 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal, TypedDict
 
+import click
+
 from chronik.errors import OutputError
 
 if TYPE_CHECKING:
@@ -130,6 +132,21 @@ def use_colour(stream: TextIO) -> bool:
     if any(os.environ.get(name, "0") not in {"", "0"} for name in ("FORCE_COLOR", "CLICOLOR_FORCE")):
         return True
     return stream.isatty() and not _is_dumb() and os.environ.get("CLICOLOR") != "0"
+
+
+def can_ask() -> bool:
+    """Say whether there is a terminal to ask a question on, and to get its answer from."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def need_terminal(instead: str) -> None:
+    """Refuse a command that would have to ask, where nobody can answer; `instead` is how to do without.
+
+    Raises:
+        UsageError: there is no terminal.
+    """
+    if not can_ask():
+        raise click.UsageError(f"there is no terminal to ask on: {instead}")
 
 
 def can_redraw(stream: TextIO) -> bool:

@@ -13,6 +13,7 @@ from support.api import USERS
 from support.cli_place import Place, run
 
 from chronik.api.replication.copies import CopyState
+from chronik.cli import streams
 from chronik.cli.mirrors import failover as failover_command
 from chronik.cli.mirrors import probes
 
@@ -294,7 +295,7 @@ def test_a_person_is_asked_and_what_changed_meanwhile_counts(place, monkeypatch)
             return len(asked) > 1
 
         monkeypatch.setattr(failover_command.click, "confirm", answer)
-        monkeypatch.setattr(failover_command, "_asks", lambda: True)
+        monkeypatch.setattr(streams, "can_ask", lambda: True)
         no, late = failover(place), failover(place)
 
     assert (no.code, late.code, paused(place)) == (1, 1, [False, False])

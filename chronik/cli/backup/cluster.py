@@ -15,7 +15,7 @@ from chronik.cli import parameters
 from chronik.cli.common import cluster_options, missing_cluster, timeout_option
 from chronik.cli.interrupt import run_async
 from chronik.cli.main import print_data, table_option
-from chronik.cli.streams import look
+from chronik.cli.streams import look, need_terminal
 from chronik.clock import timestamp
 from chronik.errors import InputError, ObjectMissing, WaitTimeout
 from chronik.kube import connect
@@ -234,8 +234,8 @@ def delete(backups: tuple[str, ...], options: ConnectOptions, yes: bool, leave_d
 
     The operator deletes the snapshots and the dump, and then the backup goes; this does not wait for it.
     """
-    if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise click.UsageError("there is no terminal to ask on: confirm with --yes")
+    if not yes:
+        need_terminal("confirm with --yes")
 
     async def main(interruption: Interruption) -> int:
         del interruption

@@ -94,13 +94,18 @@ def import_backups(
             for each in chosen:
                 try:
                     described = checked(each.checked(), f"{store.url}/{each.id}/backup.json")
-                    destination = _destination(described, place, secret)
-                    if not without_volumes:
-                        _check_handles(described, each.id)
-                    name = new or imports.name_of(described)[1]
-                    asked = (on_delete == "Delete", not without_volumes)
-                    about = (each.id, described, store.url, name, kube.namespace, destination)
-                    await interruption.until_asked(_import(kube, imports.Import(*about, *asked), known))
+                    wanted = imports.Import(
+                        identity=each.id,
+                        described=described,
+                        store=store.url,
+                        name=new or imports.name_of(described)[1],
+                        namespace=kube.namespace,
+                        destination=_destination(described, place, secret),
+                        owns=on_delete == "Delete",
+                        volumes=not without_volumes,
+                    )
+                    _check_handles(wanted)
+                    await interruption.until_asked(_import(kube, wanted, known))
                 except BackupError as error:
                     if not everything:
                         raise
@@ -136,12 +141,12 @@ def _destination(described: Manifest, place: dict[str, str], secret: str | None)
     return found
 
 
-def _check_handles(described: Manifest, identity: str) -> None:
-    claim = imports.without_handle(described)
+def _check_handles(wanted: Import) -> None:
+    claim = imports.without_handle(wanted.described) if wanted.volumes else ""
     if claim:
         message = f"its description does not say what the driver calls the snapshot of {claim}"
         hint = "Its operator could not read VolumeSnapshotContents. --without-volumes imports the metastore alone."
-        raise BackupError(message, subject=identity, hint=hint)
+        raise BackupError(message, subject=wanted.identity, hint=hint)
 
 
 def _named(found: list[Described], wanted: str) -> Described:

@@ -8,7 +8,6 @@ on.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from chronik.cli import parameters
 from chronik.cli.common import cluster_options, missing_cluster, timeout_option
 from chronik.cli.interrupt import Interruption, run_async
 from chronik.cli.main import domain_option
+from chronik.cli.streams import need_terminal
 from chronik.errors import InputError, KindMissing, ObjectChanged, WaitTimeout
 from chronik.kube import ConnectOptions, connect
 from chronik.manifest import (
@@ -98,10 +98,8 @@ def failover(
     is not given, with 2 if there is no such source or the document comes from Git, and with 6 if the mirror's pods are
     still there in the end.
     """
-    if not (yes or dry_run or _asks()):
-        raise click.UsageError(
-            "there is no terminal to ask on: confirm with --yes, or see what it would do with --dry-run"
-        )
+    if not (yes or dry_run):
+        need_terminal("confirm with --yes, or see what it would do with --dry-run")
 
     def look() -> _Found:
         return _looked(options, standby, primary, max_lag, cluster_domain)
@@ -122,11 +120,6 @@ def failover(
             _show(found, accept_loss=accept_loss)
             return REFUSED
     return run_async(lambda interruption: _stop(options, found, timeout, interruption))
-
-
-def _asks() -> bool:
-    """Return whether there is somebody to ask."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _may(found: _Found, *, accept_loss: bool) -> bool:
