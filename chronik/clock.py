@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from chronik.times import written
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -32,7 +34,7 @@ class Clock:
 
 def timestamp() -> str:
     """Return the time as the API server writes it: RFC 3339 in UTC, whole seconds (metav1.Time)."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return written(datetime.now(UTC))
 
 
 def micro_timestamp() -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from chronik.backups.document import SCHEDULED_AT, ended_at, is_usable, phase_of, schedule_of, scheduled_at
 from chronik.backups.retention import expired, next_expiry
 from chronik.backups.schedule import ScheduleError, look, next_due
-from chronik.backups.times import later, moment
 from chronik.manifest import BACKUP, CLUSTER_LABEL, SCHEDULE_LABEL
 from chronik.quantity import seconds_of
 from chronik.status.compute import condition
+from chronik.times import later, moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

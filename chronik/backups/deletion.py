@@ -12,8 +12,8 @@ from chronik.backups.document import LEAVE_DATA, status_of
 from chronik.backups.jobs import DUMP
 from chronik.backups.parts import job_name
 from chronik.backups.steps import Remove
-from chronik.backups.times import later
 from chronik.status.compute import Reason, condition, merge_conditions
+from chronik.times import later
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,9 +18,9 @@ from chronik.backups.parts import Volume, size_of, stages, volumes_of
 from chronik.backups.snapshots import Lost, with_snapshot
 from chronik.backups.steps import BackupPlan, Make, Remove, Seen
 from chronik.backups.tell import SNAPSHOTS_UNAVAILABLE, conditions, progress_of, unhealthy
-from chronik.backups.times import later
 from chronik.quantity import seconds_of
 from chronik.status.compute import Reason
+from chronik.times import later
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from chronik.backups.document import ended_at, is_usable, phase_of, schedule_of, scheduled_at
 from chronik.backups.recovery.plan import is_over
-from chronik.backups.times import later
 from chronik.quantity import seconds_of
+from chronik.times import later
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

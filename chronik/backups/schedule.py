@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chronik.backups.document import DONE, phase_of, schedule_of, scheduled_at
-from chronik.backups.times import later, moment, written
 from chronik.quantity import seconds_of
+from chronik.times import later, moment, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

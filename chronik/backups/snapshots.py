@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from chronik.backups.times import from_nanoseconds, moment, written
 from chronik.manifest import BACKUP_LABEL
+from chronik.times import from_nanoseconds, moment, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

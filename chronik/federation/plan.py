@@ -8,12 +8,12 @@ sent, so that a hub that dies anywhere never has more members under way than it 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from chronik.federation.document import Address, revision_of, sent_document
 from chronik.federation.facts import NOT_LOOKED
 from chronik.status.compute import Reason
+from chronik.times import later
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -352,9 +352,3 @@ def plan_removal(
         progress = replace(each, last_seen=_last_seen(each, found, now))
         plans.append(MemberPlan(progress, "pending", found, action, failure=found.blocked, removing=True))
     return plans
-
-
-def later(text: str, seconds: float) -> str:
-    """Return the time so many seconds after another one, as the API server writes it."""
-    moment = datetime.fromisoformat(text).astimezone(UTC) + timedelta(seconds=seconds)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from chronik.apply.creation import missing_pods
-from chronik.backups.times import later
 from chronik.errors import RenderError
 from chronik.manifest import is_paused
 from chronik.operator import lifecycle
@@ -26,6 +25,7 @@ from chronik.status.assess import assess, describe_error, invalid, with_pending,
 from chronik.status.compute import RESTART_PENDING, Observation, derive, is_rollout
 from chronik.status.creation import with_creation_failures
 from chronik.status.own import own_conditions, template_conditions
+from chronik.times import later
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -127,7 +127,7 @@ async def _update_status(
     result = _result(converged, assessment, status, paused=desired.paused)
     missing = missing_pods(converged.live.objects)
     backup_again = later(context.now(), _BACKUP_AGAIN) if backups.failed else backups.again_at
-    again = (backup_again, recovery.again_at, pending.again_at, ended.again_at)
+    again = (backup_again, recovery.again_at, pending.again_at, ended.again_at, group.again_at)
     times = (*again, converged.rollout.again_at if converged.rollout else "")
     again_at = min(filter(None, times), default="")
     rollout = (status.get("rollout") or {}).get("phase", "")

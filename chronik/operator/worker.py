@@ -30,6 +30,7 @@ from chronik.plan.results import WROTE
 from chronik.status.assess import describe_error
 from chronik.status.compute import Reason
 from chronik.tasks import background
+from chronik.times import elapsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -221,7 +222,7 @@ class Workers:
         for other in self.rights.note(key, refused=refused):
             self.wake(other)
         if outcome.again_at:
-            self.again[key] = self.clock.now() + seconds_until(outcome.again_at, self.context.now())
+            self.again[key] = self.clock.now() + elapsed(self.context.now(), outcome.again_at)
         if outcome.retry is not None:
             seconds = self.queue.retry(WorkKey.of(key), outcome.retry)
             if refused and self.rights.tries(key):
@@ -252,11 +253,6 @@ class Workers:
 def _has_deadline(outcome: ReconcileResult) -> bool:
     """Return whether time alone may change something: a roll that goes on has a deadline, one that waits has none."""
     return outcome.phase == "Updating" and not outcome.pending
-
-
-def seconds_until(then: str, now: str) -> float:
-    """Return how many seconds it is to a time, none if that has passed; both in RFC 3339."""
-    return max(0.0, (datetime.fromisoformat(then) - datetime.fromisoformat(now)).total_seconds())
 
 
 def _log_pass(outcome: ReconcileResult, seconds: float, *, changed: bool) -> None:

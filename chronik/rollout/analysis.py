@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.quantity import seconds_of
 from chronik.status.compute import condition
+from chronik.times import elapsed, later, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -79,17 +79,17 @@ def judge(
             for each in spec["metrics"]
         )
         if any(each["state"] in {"Error", "NoData"} for each in metrics):
-            began = min(_later(began, _seconds(measured.at, max(last, began))), now, key=_time)
+            began = min(later(began, elapsed(max(last, began), measured.at)), now, key=moment)
         last = measured.at
     failed = [each for each in metrics if each["failures"] >= spec["failureLimit"]]
-    following = _later(now, seconds_of(spec["interval"]))
-    due = _later(last, seconds_of(spec["interval"])) if last else now
+    following = later(now, seconds_of(spec["interval"]))
+    due = later(last, seconds_of(spec["interval"])) if last else now
     return Judged(
         metrics,
         "; ".join(f"{each['message']}, {_times(each['failures'])}" for each in failed),
         bool(metrics) and all(each["state"] in {"Passed", "Ignored"} for each in metrics),
         began,
-        min(due, following, key=_time),  # a clock that was set back stops nothing
+        min(due, following, key=moment),  # a clock that was set back stops nothing
         following,
     )
 
@@ -158,15 +158,3 @@ def analysis_conditions(rollout: Mapping[str, Any]) -> list[Condition]:
     reason = "NoAnswer" if any(each["state"] == "Error" for each in silent) else "NoData"
     message = "; ".join(each["message"] for each in silent)
     return [condition("AnalysisConclusive", met=False, reason=reason, message=message)]
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _seconds(then: str, since: str) -> float:
-    return max(0.0, (_time(then) - _time(since)).total_seconds())
-
-
-def _later(text: str, seconds: float) -> str:
-    return (_time(text) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")

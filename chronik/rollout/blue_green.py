@@ -7,10 +7,10 @@ read from the cluster; only when the switch was is remembered, and if that is lo
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from chronik.rollout.steps import Move, not_ready
+from chronik.times import later
 
 if TYPE_CHECKING:
     from chronik.rollout.steps import Staged
@@ -50,8 +50,7 @@ def ends_at(staged: Staged, switched_at: str) -> str:
     facts, pins = staged.facts, staged.pins
     if pins is None or not facts.held or pins.service != facts.update or facts.current == facts.update:
         return ""
-    ends = datetime.fromisoformat(switched_at) + timedelta(seconds=pins.delay)
-    return ends.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return later(switched_at, pins.delay)
 
 
 def let_go(staged: Staged, reason: str) -> tuple[Move, ...]:

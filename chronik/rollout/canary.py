@@ -7,7 +7,6 @@ and what was given up is read from the cluster each time; if the status is lost,
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.quantity import seconds_of
@@ -16,6 +15,7 @@ from chronik.rollout.moves import back, goes_back, toward
 from chronik.rollout.steps import Command, Move, Staged, begins_restart, pods_of_step
 from chronik.rollout.trial import OPEN, Trial
 from chronik.status.compute import Reason
+from chronik.times import later, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -155,7 +155,7 @@ class _Decider:
             if self.closed and (each.pending or begins_restart(moves)):
                 return self._outside(phase, step, changing)
             stays_until = ends_at(each, self._switched_at()) if promotes else ""
-            if not moves and stays_until and _time(self.now) < _time(stays_until):
+            if not moves and stays_until and moment(self.now) < moment(stays_until):
                 return self._drains(each, step, stays_until)
             if moves or message:
                 return self._on_its_way(phase, step, moves, f"{each.component}: {message}")
@@ -170,15 +170,15 @@ class _Decider:
     def _reached(self, step: int) -> Decision:
         pause = self.steps[step - 1]["pause"]
         began = str(self.previous.get("pausedAt") or self.now)
-        began = min(began, self.now, key=_time)  # a clock that was set back makes a pause longer, never shorter
+        began = min(began, self.now, key=moment)  # a clock that was set back makes a pause longer, never shorter
         promoted = self.command.verb == "promote" and self.command.number in {step, None}
         judged = self.trial.judged(step, began)
         if judged and judged.failed:
             return self._bad(step, judged.failed, judged.metrics)
         began = judged.began if judged else began
         duration = pause["duration"] if pause else None
-        ends = _after(began, seconds_of(duration)) if duration else ""
-        over = pause is None or (ends and _time(self.now) >= _time(ends))
+        ends = later(began, seconds_of(duration)) if duration else ""
+        over = pause is None or (ends and moment(self.now) >= moment(ends))
         if promoted or (over and (judged is None or judged.passed)):
             following = step + 1
             phase = "Promoting" if following > len(self.steps) else "Progressing"
@@ -191,7 +191,7 @@ class _Decider:
             return waits
         status = {**waits.status, **({"analysis": [*judged.metrics]} if judged.metrics else {})}
         question = self.trial.question(step, judged)
-        again_at = min(filter(None, (waits.again_at, judged.following if question else judged.due)), key=_time)
+        again_at = min(filter(None, (waits.again_at, judged.following if question else judged.due)), key=moment)
         return waits._replace(status=status, question=question, again_at=again_at)
 
     def _bad(self, step: int, message: str, metrics: Sequence[Mapping[str, Any]] = ()) -> Decision:
@@ -207,11 +207,11 @@ class _Decider:
     def _on_its_way(self, phase: str, step: int, moves: tuple[Move, ...], message: str) -> Decision:
         since = str(self.previous.get("progressedAt") or self.now)
         stood = self.previous.get("phase") in {"Paused", None} or self.previous.get("step") != step
-        since = min(since, self.now, key=_time)
+        since = min(since, self.now, key=moment)
         if stood or moves or _done(self.trial.components()) > _done(self.previous.get("components") or ()):
             since = self.now  # what is only now written, since no operator ran before, gets its time
-        ends = _after(since, self.deadline)
-        if _time(self.now) >= _time(ends):
+        ends = later(since, self.deadline)
+        if moment(self.now) >= moment(ends):
             return self._failed(step, f"{message}; no pod has come further for {self.deadline} s")
         status = {**self._status(phase, step, message), "progressedAt": since}
         if self.previous.get("step") == step:
@@ -221,11 +221,11 @@ class _Decider:
     def _is_drained(self, staged: Staged) -> bool:
         """Return whether old pods have stayed long enough after the switch, which was told before."""
         ends = ends_at(staged, self._switched_at()) if self.previous.get("switchedAt") else ""
-        return bool(ends) and _time(self.now) >= _time(ends)
+        return bool(ends) and moment(self.now) >= moment(ends)
 
     def _switched_at(self) -> str:
         """Return when clients were switched to new pods: a clock that was set back makes the wait longer."""
-        return min(str(self.previous.get("switchedAt") or self.now), self.now, key=_time)
+        return min(str(self.previous.get("switchedAt") or self.now), self.now, key=moment)
 
     def _drains(self, staged: Staged, step: int, until: str) -> Decision:
         decision = self._waits(
@@ -329,11 +329,3 @@ class _Decider:
 
 def _done(components: Iterable[Mapping[str, Any]]) -> int:
     return sum(int(each.get("ready", 0)) + int(each.get("updated", 0)) for each in components)
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _after(text: str, seconds: int) -> str:
-    return (_time(text) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.rollout.analysis import Question, judge
+from chronik.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ class Trial(NamedTuple):
 
     def question(self, step: int, judged: Judged) -> Question | None:
         """Return what is to be asked now, if it is due."""
-        if datetime.fromisoformat(self.now) < datetime.fromisoformat(judged.due):
+        if moment(self.now) < moment(judged.due):
             return None
         pods = [*self._pods()]
         canary = tuple(pod.name for pod, _, is_new in pods if is_new)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from chronik.quantity import seconds_of
+from chronik.times import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,7 +72,7 @@ def standing(windows: Sequence[RestartWindow], now: str, until: str = "") -> Sta
         except WindowError as error:
             troubles.append(str(error))
     troubles += [_override_trouble(time, until)] if until and _override_trouble(time, until) else []
-    opens = "" if is_open or not openings else min(openings).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    opens = "" if is_open or not openings else written(min(openings))
     return Standing(is_open, opens, tuple(dict.fromkeys(troubles)))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from chronik.status.compute import Reason
+from chronik.times import elapsed, later
 
 FEWEST = 3
 """Members that have to remain when one leaves: upstream refuses to go below, unless it is forced."""
@@ -39,6 +40,20 @@ class Step(NamedTuple):
 def is_settled(wanted: int, there: int, known: frozenset[int]) -> bool:
     """Return whether there is nothing to do, by what the leader last said."""
     return there == wanted and known == frozenset(range(1, wanted + 1))
+
+
+SOONEST, LATEST = 5.0, 300.0
+"""Seconds until nodes are asked again that did not say who votes."""
+
+
+def look_again(ready_since: str, now: str) -> str:
+    """Return when to ask again who votes, as no watch tells that a leader was elected; times are in RFC 3339.
+
+    It takes as long again as the cluster has been ready for: nodes that the operator cannot reach are asked less and
+    less. `ready_since` is empty if it was not ready yet.
+    """
+    seconds = elapsed(ready_since, now) if ready_since else 0.0
+    return later(now, min(max(seconds, SOONEST), LATEST))
 
 
 def next_step(

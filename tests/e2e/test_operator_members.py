@@ -242,3 +242,16 @@ def test_a_wrong_key_is_told(place):
     assert place.replicas() == 4
     place.nodes.key = KEY
     place.wait_running(5)
+
+
+def test_a_leader_that_is_late_is_found(place):
+    """Where all pods are ready before a leader is elected, status names the members soon after."""
+    place.nodes.elects = False
+    place.create()
+    place.start()
+    until(lambda: (place.cluster().get("status") or {}).get("phase") == "Running", 90, lambda: f"{place.cluster()}")
+    asked_in_vain = place.cluster()["status"].get("members")
+    place.nodes.elects = True
+    place.wait_running(3, 45)
+
+    assert asked_in_vain is None

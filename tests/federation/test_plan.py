@@ -12,9 +12,10 @@ from support.examples import examples
 
 from chronik.federation.document import Address, Federation, Member, Rollout, revision_of, sent_document
 from chronik.federation.facts import NOT_LOOKED, Seen, see
-from chronik.federation.plan import FederationPlan, later, plan_federation
+from chronik.federation.plan import FederationPlan, plan_federation
 from chronik.federation.status import announcements, derive, member_phase
 from chronik.status.compute import Reason
+from chronik.times import later
 
 NOW = "2026-01-01T00:00:00Z"
 AWAY = Reason("ApiServerUnreachable", "connection refused")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "chronik"
 
 LAYERS = (
-    ("errors", "kubernetes_types", "manifest", "problem", "quantity", "clock", "tasks", "wording"),
+    ("errors", "kubernetes_types", "manifest", "problem", "quantity", "clock", "times", "tasks", "wording"),
     ("api", "documents"),
     ("plan", "kube", "metastore"),
     ("status", "render"),
@@ -36,6 +36,7 @@ PURE = {
     "manifest",
     "problem",
     "quantity",
+    "times",
     "wording",
     "api",
     "documents",

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chronik.status.membership import FEWEST, Group, Step, is_settled, next_step
+from chronik.status.membership import FEWEST, Group, Step, is_settled, look_again, next_step
+from chronik.times import later
 
 
 def ids(count):
@@ -77,3 +78,12 @@ def test_every_way_is_safe_and_ends(before, after, leader):
             assert len(voters) >= FEWEST
         there = made.pods
     pytest.fail("it never ends")
+
+
+@pytest.mark.parametrize(
+    ("ready_since", "seconds"),
+    [("", 5), ("2026-01-01T11:59:58Z", 5), ("2026-01-01T11:59:00Z", 60), ("2025-01-01T00:00:00Z", 300)],
+)
+def test_nodes_are_asked_less_and_less(ready_since, seconds):
+    """Nodes that do not say who votes are asked again after as long as the cluster has been ready, within bounds."""
+    assert look_again(ready_since, "2026-01-01T12:00:00Z") == later("2026-01-01T12:00:00Z", seconds)

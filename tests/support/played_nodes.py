@@ -32,7 +32,7 @@ class PlayedNodes:
     """The nodes of one cluster. `calls` are the changes that were asked for, `faults` what must never happen.
 
     `before` and `after` are called with each change that a node is asked for, before it does anything and before it
-    answers. `lag` is how long a change is only proposed, in seconds.
+    answers. `lag` is how long a change is only proposed, in seconds. While `elects` is False, no node leads.
     """
 
     def __init__(self, voters: int, leader: int = 1, key: str = "", lag: float = 0.2) -> None:
@@ -40,6 +40,7 @@ class PlayedNodes:
         self.leader = leader
         self.key = key
         self.lag = lag
+        self.elects = True
         self.up: set[int] = set()
         self.calls: list[tuple[str, int]] = []
         self.faults: list[str] = []
@@ -111,7 +112,7 @@ class PlayedNodes:
 
     def _health(self, me: int) -> dict[str, Any]:
         with self._lock:
-            leads = me == self.leader and len(self.voters & self.up) * 2 > len(self.voters)
+            leads = self.elects and me == self.leader and len(self.voters & self.up) * 2 > len(self.voters)
             return {"status": "ok", "node_id": me, "is_leader": leads, "cluster_nodes": sorted(self.voters)}
 
     def _refusal(self, me: int, action: str, body: Any) -> str | None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from chronik.backups.document import is_usable, phase_of, status_of
-from chronik.backups.times import moment
 from chronik.status.compute import Reason
+from chronik.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

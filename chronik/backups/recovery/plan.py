@@ -20,8 +20,8 @@ from chronik.backups.recovery.choice import choose, cut_at
 from chronik.backups.recovery.claims import bound_volume, class_of, is_marked, nodes_of, strangeness, waits_for_pods
 from chronik.backups.recovery.seen import About
 from chronik.backups.recovery.tell import begun, summary
-from chronik.backups.times import later
 from chronik.status.compute import Reason
+from chronik.times import later
 from chronik.wording import listed, sentence
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from chronik.backups.document import status_of
 from chronik.backups.recovery.checks import left_out, named
-from chronik.backups.times import moment
 from chronik.status.compute import Reason, condition
+from chronik.times import moment
 from chronik.wording import counted
 
 if TYPE_CHECKING:

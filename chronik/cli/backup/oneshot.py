@@ -16,7 +16,6 @@ import click
 
 from chronik.backups.plan import plan_backup
 from chronik.backups.steps import Seen
-from chronik.backups.times import later
 from chronik.clock import timestamp
 from chronik.errors import Forbidden, InputError, WaitTimeout
 from chronik.manifest import (
@@ -33,6 +32,7 @@ from chronik.offline import loading as offline
 from chronik.operator.backups.look import Site, on_its_way, snapshots_of
 from chronik.operator.backups.make import make_all, remove_all
 from chronik.operator.context import BackupTools
+from chronik.times import later
 
 if TYPE_CHECKING:
     from chronik.api.spec import Cluster

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,12 +16,14 @@ from chronik.cli import parameters
 from chronik.cli.common import cluster_options
 from chronik.cli.interrupt import Interruption, run_async
 from chronik.cli.rollouts.history import cluster_document, history, undo
+from chronik.clock import timestamp
 from chronik.errors import InputError
 from chronik.kube import ConnectOptions, connect
 from chronik.manifest import CLUSTER, ROLLOUT_ANNOTATION, ROLLOUT_NOW_ANNOTATION, ClusterKey, ObjectRef
 from chronik.report.page import visible
 from chronik.rollout.windows import LONGEST
 from chronik.rollout.words import component_texts, state_text
+from chronik.times import later
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -170,7 +171,7 @@ def now(name: str, options: ConnectOptions, seconds: float) -> int:
         raise click.UsageError(f"--for: at most {LONGEST.days} days, after which a window is to open by itself")
 
     async def ask(_interruption: Interruption) -> int:
-        until = (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        until = later(timestamp(), seconds)
         async with connect(options) as kube:
             document = await cluster_document(kube, options.namespace or kube.namespace, name)
             await _annotate(kube, document, ROLLOUT_NOW_ANNOTATION, until)

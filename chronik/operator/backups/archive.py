@@ -24,7 +24,6 @@ from chronik.backups.archiving.slot import (
     slot_job,
 )
 from chronik.backups.parts import job_name
-from chronik.backups.times import later
 from chronik.errors import ApiError, ChronikError
 from chronik.manifest import ARCHIVE, JOB, KIND_BY_NAME, ClusterKey, ObjectRef, component_of
 from chronik.operator import lifecycle
@@ -36,6 +35,7 @@ from chronik.status.assess import describe_error
 from chronik.status.compute import Reason, merge_conditions
 from chronik.status.events import Announcement
 from chronik.status.outcomes import deleting
+from chronik.times import later
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

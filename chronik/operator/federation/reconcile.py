@@ -21,11 +21,11 @@ from chronik.operator.federation.member import POLL, MemberTask, Wanted
 from chronik.operator.fence import NotLeading
 from chronik.operator.lifecycle import hold, is_deleting, let_go
 from chronik.operator.telemetry.logs import correlated
-from chronik.operator.worker import seconds_until
 from chronik.problem import format_path
 from chronik.status.assess import describe_error
 from chronik.status.compute import Reason
 from chronik.tasks import ended
+from chronik.times import elapsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -135,7 +135,7 @@ class FederationTask:
             _log.exception("a bug in chronik stopped this pass; please report it")
         else:
             self._failures = 0
-            return max(0.05, seconds_until(again_at, self.tools.context.now())) if again_at else None
+            return max(0.05, elapsed(self.tools.context.now(), again_at)) if again_at else None
         self._failures += 1
         return float(min(_FIRST_PAUSE * 2.0 ** min(self._failures - 1, 16), _LONGEST_PAUSE))
 

@@ -14,7 +14,7 @@ from chronik.manifest import SECRET, is_paused
 from chronik.operator.context import status_of
 from chronik.status.compute import Reason
 from chronik.status.health import pod_ready
-from chronik.status.membership import Step, is_settled, next_step
+from chronik.status.membership import Step, is_settled, look_again, next_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,11 +36,15 @@ _LOOKS, _PAUSE = 20, 0.25
 
 
 class Membership(NamedTuple):
-    """How a cluster is to be rendered meanwhile, what that waits for, and who votes, as far as is known."""
+    """How a cluster is to be rendered meanwhile, what that waits for, and who votes, as far as is known.
+
+    `again_at` is when to ask again if nodes that have nothing to wait for did not say who votes.
+    """
 
     cluster: Cluster
     waiting: Reason | None = None
     voters: tuple[int, ...] = ()
+    again_at: str = ""
 
 
 async def membership(cluster: Cluster, document: Manifest, context: ReconcileContext) -> Membership:
@@ -61,7 +65,9 @@ async def membership(cluster: Cluster, document: Manifest, context: ReconcileCon
     if is_settled(group.replicas, there, known):
         return Membership(cluster, None, tuple(sorted(known)))
     step, voters = await _settle(cluster, group, _Seen(there, _ready(cluster, found, there, known), known), context)
-    return Membership(_sized(cluster, group, step.pods), step.waiting, tuple(sorted(voters)))
+    unknown = step.waiting is None and not is_settled(group.replicas, step.pods, voters)
+    again_at = look_again(_ready_since(document), context.now()) if unknown else ""
+    return Membership(_sized(cluster, group, step.pods), step.waiting, tuple(sorted(voters)), again_at)
 
 
 class _Seen(NamedTuple):
@@ -147,6 +153,13 @@ def addresses(member: Member) -> dict[str, str]:
 def _ready(cluster: Cluster, found: LiveCluster, there: int, known: frozenset[int]) -> frozenset[int]:
     names = {pod["metadata"]["name"] for pod in found.pods if pod_ready(pod)}
     return frozenset(each.id for each in members(cluster, max(there, *known, 1)) if each.name in names)
+
+
+def _ready_since(document: Manifest) -> str:
+    conditions = status_of(document).get("conditions") or ()
+    return next(
+        (each["lastTransitionTime"] for each in conditions if each["type"] == "Ready" and each["status"] == "True"), ""
+    )
 
 
 def _sized(cluster: Cluster, component: Component, pods: int) -> Cluster:

@@ -15,7 +15,6 @@ from chronik.backups.document import status_of as backup_status
 from chronik.backups.recovery.claims import claim_of
 from chronik.backups.recovery.plan import STARTS, RecoveryPlan, is_over, plan_recovery
 from chronik.backups.recovery.tell import conditions
-from chronik.backups.times import later
 from chronik.errors import AlreadyExists, ApiError, ChronikError, ObjectChanged
 from chronik.manifest import FIELD_MANAGER, JOB, WORKLOAD_KINDS, ObjectRef
 from chronik.operator import lifecycle
@@ -26,6 +25,7 @@ from chronik.status.assess import NOTHING_DONE, describe_error
 from chronik.status.compute import Reason
 from chronik.status.events import Announcement
 from chronik.status.outcomes import recovering, refused
+from chronik.times import later
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,10 +17,10 @@ from prometheus_client.exposition import choose_encoder
 
 from chronik import __version__
 from chronik.backups.document import PHASES as BACKUP_PHASES
-from chronik.backups.times import moment
 from chronik.errors import ChronikError
 from chronik.federation.status import MEMBER_PHASES
 from chronik.federation.status import PHASES as FEDERATION_PHASES
+from chronik.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""Times of backups, in RFC 3339 and UTC and durations as documents write them: `30m`, `2h`, `7d`."""
+"""Times as the API server writes them: RFC 3339, in UTC and whole seconds (metav1.Time)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ def written(time: datetime) -> str:
 def later(text: str, seconds: float) -> str:
     """Return the time so many seconds after another one."""
     return written(moment(text) + timedelta(seconds=seconds))
+
+
+def elapsed(since: str, until: str) -> float:
+    """Return how many seconds lie between two times; none if the second comes first."""
+    return max(0.0, (moment(until) - moment(since)).total_seconds())
 
 
 def from_nanoseconds(value: int) -> str:
