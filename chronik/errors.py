@@ -43,7 +43,7 @@ spec or a person, unknown ones are neither.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
 from chronik.problem import Location, Problem, format_path
 
@@ -225,6 +225,11 @@ class Unreachable(ApiError):
 
     reason = "ApiServerUnreachable"
     retry_class = "transient"
+
+    @classmethod
+    def after(cls, seconds: float) -> Self:
+        """Return the error of a server that has not answered for so long."""
+        return cls(f"no answer within {seconds:.0f} s")
 
 
 class UntrustedServer(ApiError):

@@ -177,7 +177,7 @@ class Roll:
 
 
 def _as_error(error: Exception) -> ChronikError:
-    return error if isinstance(error, ChronikError) else Unreachable(f"no answer within {LOOK_SECONDS:.0f} s")
+    return error if isinstance(error, ChronikError) else Unreachable.after(LOOK_SECONDS)
 
 
 def _is_over(plan: FederationPlan, *, wait: bool) -> bool:

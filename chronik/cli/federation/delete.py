@@ -130,7 +130,7 @@ async def _let_go(
                     there = await _reached(each, members, kube, connections)
                     await _begin(there, each, str(work.federation.key), dry_run=flags.dry_run)
             except (ChronikError, TimeoutError) as error:
-                failed = error if isinstance(error, ChronikError) else Unreachable(f"no answer in {LOOK_SECONDS:.0f} s")
+                failed = error if isinstance(error, ChronikError) else Unreachable.after(LOOK_SECONDS)
                 return replace(each, error=failed)
             if flags.wait is None or each.how != "delete":
                 return replace(each, done=True)

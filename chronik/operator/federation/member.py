@@ -165,7 +165,7 @@ class MemberTask:
                     return see(live, self._federation, why_blocked(error))
                 return see(live, self._federation)
         except TimeoutError:
-            failure: ChronikError = Unreachable(f"no answer within {LOOK_SECONDS:.0f} s")
+            failure: ChronikError = Unreachable.after(LOOK_SECONDS)
         except ChronikError as error:
             failure = error
         except Exception:  # noqa: BLE001  # other members' tasks have to go on, and this one, too
