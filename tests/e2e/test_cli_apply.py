@@ -412,24 +412,24 @@ async def test_interrupted_apply_tells_the_truth(place, number, code):
 
 async def test_second_interrupt_ends_at_once(place):
     """A second Ctrl-C does not wait for a server that does not answer."""
-    code, out, err, took = await interrupted(place, slow=3, signals=2, enough=LISTS)
+    code, out, err, took = await interrupted(place, slow=20, signals=2, enough=LISTS)
 
     assert code == 130
     assert out == ""
     assert err.endswith("\ninterrupted\n")
     assert "Traceback" not in err
-    assert took < 2
+    assert took < 15
 
 
 @pytest.mark.parametrize("command", ["apply", "diff"])
 async def test_interrupt_before_anything_was_sent(place, command):
     """As long as nothing is changed, the first Ctrl-C ends the command at once."""
-    code, out, err, took = await interrupted(place, slow=3, signals=1, enough=0, command=command)
+    code, out, err, took = await interrupted(place, slow=20, signals=1, enough=0, command=command)
 
     assert code == 130
     assert "interrupted" in err
     assert '"outcome"' not in out
-    assert took < 2
+    assert took < 15, "it did not wait for the answer"
     assert place.live() == {}
 
 

@@ -272,7 +272,7 @@ async def test_children_come_back(place):
             found = await place.get(SERVICE, "c-ingest")
             return found and found["metadata"]["uid"] != before["metadata"]["uid"]
 
-        assert await eventually(back, 5)
+        assert await eventually(back)
 
 
 async def test_removed_fields_go(place):
@@ -340,7 +340,7 @@ async def test_invalid_specs_make_nothing(lax):
         children = await place.objects()
         events = await eventually(place.events)
         await place.edit(CLUSTER, "c", {"spec": small(place.name)["spec"] | {"searchNodes": None}})
-        await in_phase(place, "c", "Creating", 3)
+        await in_phase(place, "c", "Creating")
     ready, stalled = condition(failed, "Ready"), condition(failed, "Stalled")
 
     assert children == {}

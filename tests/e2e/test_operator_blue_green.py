@@ -81,7 +81,7 @@ async def launched(place, strategy="RollingUpdate", windows=(), **settings):
         await searchers.look()
         return ((await place.cluster("c")).get("status") or {}).get("phase") == "Running"
 
-    await eventually(runs, 60)
+    await eventually(runs)
     return searchers
 
 

@@ -127,7 +127,7 @@ async def test_without_the_feature(place):
             _, ready = await kubelet.look()
             return ready and (await place.cluster("c"))["status"]["phase"] == "Running"
 
-        await eventually(runs, 40)
+        await eventually(runs)
         before = await uids(place)
         await place.change("c", image=NEW)
         found = await with_condition(place, "c", "Reconciling", "True", "FeatureMissing")

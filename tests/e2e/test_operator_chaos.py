@@ -124,7 +124,7 @@ def check_deletion(fleet: Fleet) -> None:
     fleet.delete_all()
     for namespace in fleet.namespaces:
         until(lambda: not fleet.clusters(namespace))  # noqa: B023  # asked within the turn of the loop
-        until(lambda: not orphans(server, namespace), 30, lambda: str(orphans(server, namespace)))  # noqa: B023
+        until(lambda: not orphans(server, namespace), 90, lambda: str(orphans(server, namespace)))  # noqa: B023
         until(lambda: claims(server, namespace) == kept[namespace])  # noqa: B023
 
 
@@ -175,7 +175,7 @@ def check_restarts(server: ApiServer, folder: Path, restarts: int) -> int:
             for _ in range(2):
                 fleet.step(NAMES)
         until(lambda: fleet.all_running(namespace), 90, lambda: operator.text[-3000:])
-        until(lambda: quiet(server, [namespace]), 30)
+        until(lambda: quiet(server, [namespace]))
         assert operator.runs
         assert "Traceback" not in operator.text
         lists = [each for each in server.requests_of(namespace) if each.verb == "list"]
@@ -207,14 +207,14 @@ def check_rotations(server: ApiServer, folder: Path, rounds: int, kills: int) ->
         for name, spec in {"c0": {}, "c1": {"storage": STORE}, "c2": {"metastore": OTHER}}.items():
             fleet.create(name, **spec)
         with killer.last():
-            until(lambda: fleet.all_running(namespace), 40)
+            until(lambda: fleet.all_running(namespace))
         for number in range(rounds):
             secret = ("pg", "store", "other")[number % 3]
             before = generations(server, namespace)
             killer.rotation(secret, "first" if number // 3 % 2 else "second", kills)
             with killer.last():
-                until(lambda: restarted(server, namespace, before) >= USERS_OF[secret], 40)  # noqa: B023  # in this turn
-                until(lambda: fleet.all_running(namespace) and quiet(server, [namespace]), 40)
+                until(lambda: restarted(server, namespace, before) >= USERS_OF[secret])  # noqa: B023  # in this turn
+                until(lambda: fleet.all_running(namespace) and quiet(server, [namespace]))
             after = generations(server, namespace)
             assert {name: after[name] - before[name] for name in before} == {
                 name: int(name in USERS_OF[secret]) for name in before

@@ -259,7 +259,7 @@ async def test_a_document_that_became_invalid_can_be_deleted(place, spec):
         refused = await asyncio.to_thread(_created, place, "other", again)
         await in_phase(place, "c", "Failed")
         await place.delete(CLUSTER, "c")
-        await eventually(lambda: _gone(place), 20)
+        await eventually(lambda: _gone(place))
 
     assert refused == 422
 

@@ -141,7 +141,7 @@ async def test_a_namespace_goes(place):
             answer = await asyncio.to_thread(place.server.call, "GET", f"/api/v1/namespaces/{place.name}")
             return answer.code == 404
 
-        await eventually(ended, 30)
+        await eventually(ended)
 
 
 async def test_a_new_cluster_of_the_same_name(place):

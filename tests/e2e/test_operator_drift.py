@@ -63,7 +63,7 @@ async def test_edits_by_hand_are_reverted(place):
             wanted = desired[ObjectRef(kind.name, place.name, name)]
             edited = await place.edit(kind, name, patch)
             assert walk(wanted, edited, applied_fields(edited))
-            await eventually(lambda args=(kind, name, wanted): _is_right(place, *args), 5)
+            await eventually(lambda args=(kind, name, wanted): _is_right(place, *args))
 
 
 async def _is_right(place, kind, name, wanted):
@@ -124,7 +124,7 @@ async def test_keys_that_are_added_to_the_configuration_go(place, monkeypatch, t
         async def told():
             return (await place.events()).get("KeysRemoved")
 
-        await eventually(gone, 5)
+        await eventually(gone)
         note = await eventually(told)
         with passes(monkeypatch) as ended:
             await quiet(ended)
@@ -219,7 +219,7 @@ async def test_every_field_is_repaired(kind, server, namespace):
             edited += sum([await _edit(place, desired, leaf) for leaf in batch])
             await place.edit(KIND_BY_NAME[kind], desired["metadata"]["name"], {"metadata": {"labels": {"team": "a"}}})
             await _seen(place, desired, world)
-            await eventually(lambda: _repaired(place, desired, world), 5)
+            await eventually(lambda: _repaired(place, desired, world))
     assert edited >= 3
 
 
@@ -295,7 +295,7 @@ async def _seen(place, desired, world):
         found = world.cache._store.get(ObjectRef.of(desired))
         return found and found.version == int(latest["resourceVersion"]) if watched else found is None
 
-    await eventually(told, 3)
+    await eventually(told)
 
 
 # --- objects of others ------------------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ async def test_foreign_objects_are_left_alone(place, monkeypatch):
         made = await place.objects()
         events = await eventually(place.events)
         await place.delete(SERVICE_ACCOUNT, "c-ingest")
-        await in_phase(place, "c", "Creating", 5)
+        await in_phase(place, "c", "Creating")
         await place.roll_out_all()
         await in_phase(place, "c", "Running")
         mine = await place.get(SERVICE_ACCOUNT, "c-ingest")

@@ -129,7 +129,7 @@ def test_a_cluster_grows_and_shrinks_by_one(place):
     grown = place.services()
     place.change(nodes=3)
     place.wait_running(3)
-    until(lambda: "u-node-4" not in place.services(), 20, lambda: f"{place.services()}")
+    until(lambda: "u-node-4" not in place.services(), 90, lambda: f"{place.services()}")
 
     assert place.nodes.calls == GROWS_AND_SHRINKS
     assert {f"u-node-{number}{end}" for number in range(1, 6) for end in ("", "-external")} <= grown
@@ -145,7 +145,7 @@ def place_template(place: Place) -> Any:
     """Return the pod template that a new operator leaves, which has to be the one that is there."""
     place.kill()
     place.start()
-    until(lambda: place.operator is not None and place.operator.said("reconciles"), 20, lambda: "it reconciles")
+    until(lambda: place.operator is not None and place.operator.said("reconciles"), 90, lambda: "it reconciles")
     time.sleep(1.5)
     return place.server.call("GET", path(STATEFUL_SET, place.namespace, "u-node")).body["spec"]["template"]
 
@@ -234,9 +234,9 @@ def test_a_wrong_key_is_told(place):
     place.nodes.key = "another"
     place.create()
     place.start()
-    until(lambda: (place.cluster().get("status") or {}).get("members") == [1, 2, 3], 40, lambda: f"{place.cluster()}")
+    until(lambda: (place.cluster().get("status") or {}).get("members") == [1, 2, 3], 90, lambda: f"{place.cluster()}")
     place.change(nodes=5)
-    until(lambda: place.condition("Reconciling")[0] == "MembersNotChanged", 40, lambda: f"{place.cluster()}")
+    until(lambda: place.condition("Reconciling")[0] == "MembersNotChanged", 90, lambda: f"{place.cluster()}")
 
     assert place.condition("Reconciling")[1] == "node 2 answered 401: invalid X-API-Key"
     assert place.replicas() == 4

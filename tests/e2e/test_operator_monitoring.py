@@ -117,7 +117,7 @@ async def test_a_new_root_certificate_restarts_the_pods(place):
         await in_phase(place, "c", "Running")
         assert not await restarted()
         await place.secret("rotated", "ca")
-        await eventually(restarted, 10)
+        await eventually(restarted)
         await in_phase(place, "c", "Running")
         assert "PodsRestart" in await place.events()
 

@@ -52,8 +52,8 @@ async def launched(place):
     """Create a cluster of three ingest nodes, all ready."""
     await place.secret("first")
     await place.create(small(place.name, ingestNodes=3))
-    await eventually(Kubelet(place).look, 30)
-    await in_phase(place, "c", "Running", 30)
+    await eventually(Kubelet(place).look)
+    await in_phase(place, "c", "Running")
 
 
 async def until_rolled(place, kubelet, seconds=60):
@@ -225,10 +225,10 @@ async def test_the_leader_goes_last(place, monkeypatch):
                 ready = all(image_of(pod).endswith(image) for pod in await place.list(POD))
                 return ready and status.get("phase") == "Running" and status.get("members") == [1, 2, 3]
 
-            await eventually(lambda: running_with(":1.0"), 60)
+            await eventually(lambda: running_with(":1.0"))
             nodes.leader = 3
             await place.change("u", image={"node": "chronik:2.0"})
-            await eventually(lambda: running_with(":2.0"), 60)
+            await eventually(lambda: running_with(":2.0"))
 
     assert voters.born == [2, 1, 3]
     assert nodes.faults == []

@@ -231,8 +231,8 @@ async def test_an_ill_pod_stops_no_fix(ill, real_cluster):
     async with running(place.server, place.name):
         await place.secret("first")
         await place.create(small(place.name, ingestNodes=3))
-        await eventually(lambda: kubelet(place), 30)
-        await in_phase(place, "c", "Running", 30)
+        await eventually(lambda: kubelet(place))
+        await in_phase(place, "c", "Running")
         before = await uids(place)
         await say(place, f"c-ingest-{ill}", "False")
         await in_phase(place, "c", "Updating")
@@ -242,7 +242,7 @@ async def test_an_ill_pod_stops_no_fix(ill, real_cluster):
             await kubelet(place, ":2.0")
             return (await place.cluster("c"))["status"]["phase"] == "Running"
 
-        await eventually(rolled, 40)
+        await eventually(rolled)
         after = await uids(place)
 
     assert {name for name in before if after[name] != before[name]} == {f"c-ingest-{ordinal}" for ordinal in range(3)}

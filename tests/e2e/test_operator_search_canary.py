@@ -84,7 +84,7 @@ async def launched(place, nodes=NODES, **canary):
         await searchers.look()
         return ((await place.cluster("c")).get("status") or {}).get("phase") == "Running"
 
-    await eventually(runs, 60)
+    await eventually(runs)
     found = await searchers.look()
     searchers.fewest = 100
     return searchers, found["1.0"]
@@ -218,7 +218,7 @@ async def test_the_strategy_is_taken_away(place):
         async def rolled():
             return {version: len(uids) for version, uids in (await searchers.look()).items()} == {"2.0": 4}
 
-        await eventually(rolled, 60)
+        await eventually(rolled)
         await eventually(lambda: is_free(place))
 
     assert searchers.fewest >= NODES

@@ -113,7 +113,7 @@ async def test_a_kill_before_the_first_status_forgets_no_secret(place, monkeypat
     await place.roll_out_all()  # with the Secret of the first hour
     await place.secret("second")
     async with running(place.server, place.name), controllers(place):
-        await eventually(lambda: _restarted(place, 2), 10)
+        await eventually(lambda: _restarted(place, 2))
 
 
 async def test_only_users_of_a_secret_restart(place, monkeypatch):

@@ -59,13 +59,13 @@ def test_told_to_stop_in_the_midst_of_work(server, tmp_path):
         with beside(proxy):
             through = kubeconfig_for(proxy.url, tmp_path, {"token": server.token})
             with OperatorProcess(through, tmp_path / "log", "-n", namespace, user="c", environ=environ) as operator:
-                until(lambda: made(server, namespace), 30, lambda: operator.text)
+                until(lambda: made(server, namespace), 90, lambda: operator.text)
                 took = operator.terminate(GRACE)
                 said = operator.text
         lease = server.call("GET", path(LEASE, namespace, LEASE_NAME)).body["spec"]
         half = made(server, namespace)
         with OperatorProcess(server.kubeconfig, tmp_path / "log", "-n", namespace, environ=environ) as following:
-            until(lambda: fleet.all_running(namespace), 40, lambda: following.text)
+            until(lambda: fleet.all_running(namespace), 90, lambda: following.text)
 
     whole = made(server, namespace)
     assert took < GRACE / 2
@@ -141,9 +141,9 @@ async def test_a_lost_right_is_told_and_found_again(server, monkeypatch, caplog)
         for place in (here, there):
             await place.change("c", image={"controller": "chronik/controller:2.0"})
         await eventually(lambda: _has_image(here, "2.0"))  # what it may do it does
-        await in_phase(there, "c", "Updating", 5)
+        await in_phase(there, "c", "Updating")
         await there.roll_out_all()
-        await in_phase(there, "c", "Running", 5)
+        await in_phase(there, "c", "Running")
         await eventually(lambda: _told(operator, told + 2))  # once more, that is: it tries again
         warnings = [each.getMessage() for each in caplog.records if "may not" in each.getMessage()]
         unknown = await here.cluster("c")

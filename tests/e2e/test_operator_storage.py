@@ -147,18 +147,18 @@ async def test_volumes_grow_under_running_pods(real_cluster, monkeypatch, cut):
         manifest = small(place.name)
         manifest["metadata"] |= labels["metadata"]
         await place.create(manifest)
-        await eventually(lambda: _ready(place), 30)
-        await in_phase(place, "c", "Running", 30)
+        await eventually(lambda: _ready(place))
+        await in_phase(place, "c", "Running")
         await place.edit(STATEFUL_SET, "c-controller", RESTART, manager="kubectl-rollout")
-        await eventually(lambda: _restarted(place), 30)
-        await in_phase(place, "c", "Running", 30)
+        await eventually(lambda: _restarted(place))
+        await in_phase(place, "c", "Running")
         before = await _pods(place)
         workloads = {each["metadata"]["uid"] for each in await place.list(STATEFUL_SET)}
         left = cut_off(monkeypatch, cut)
         await place.change("c", storage=storage("2Gi"))
-        await eventually(lambda: _all_have(place, "2Gi"), 30)
-        await eventually(lambda: _adopted(place), 30)
-        await in_phase(place, "c", "Running", 30)
+        await eventually(lambda: _all_have(place, "2Gi"))
+        await eventually(lambda: _adopted(place))
+        await in_phase(place, "c", "Running")
 
         assert list(left) == []
         assert await _pods(place) == before

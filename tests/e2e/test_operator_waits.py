@@ -66,7 +66,7 @@ async def test_why_pods_are_not_created(place):
             texts = [condition(now, kind).get("message", "") for kind in ("Ready", "Reconciling")]
             return all(f"ingest nodes: 0 of 1 pods exist: {QUOTA}" in text for text in texts)
 
-        await eventually(told, 15)
+        await eventually(told)
         await place.roll_out_all()
         assert QUOTA not in str((await in_phase(place, "c", "Running"))["status"])
 
@@ -85,7 +85,7 @@ async def test_a_foreign_object_that_goes_is_noticed(place):
             found = await place.get(SERVICE_ACCOUNT, "c-ingest")
             return bool(found and found["metadata"].get("ownerReferences"))
 
-        await eventually(ours, 10)
+        await eventually(ours)
         await in_phase(place, "c", "Creating")
 
 
@@ -103,7 +103,7 @@ async def test_a_foreign_object_costs_one_read_at_a_time(place):
         async def read() -> bool:
             return len(await place.asked()) - before >= 2
 
-        await eventually(read, 15)
+        await eventually(read)
         assert set((await place.asked())[before:]) == {("get", "serviceaccounts")}
 
 
@@ -114,7 +114,7 @@ async def test_a_status_that_was_wiped_comes_back_at_once(place):
         await asyncio.sleep(1.0)
         path = place.path(CLUSTER, "c", "status")
         await place.call("PATCH", path, {"status": None}, patch="merge", fieldManager="somebody")
-        await in_phase(place, "c", "Running", 8)
+        await in_phase(place, "c", "Running")
 
 
 async def test_an_owner_that_was_taken_off(place):
@@ -128,7 +128,7 @@ async def test_an_owner_that_was_taken_off(place):
             found = await place.get(SERVICE_ACCOUNT, "c-ingest")
             return found["metadata"].get("ownerReferences") == with_owner["metadata"]["ownerReferences"]
 
-        await eventually(back, 10)
+        await eventually(back)
 
 
 async def test_rights_that_come_back(place, caplog):

@@ -95,7 +95,7 @@ async def test_the_operator_comes_back_when_the_window_opens(place, clock, monke
             await quiet(ended, 1)
             count = len(ended)
             assert clock() < "2026-11-26T03:00:00Z", "this machine is too slow for this test"
-            await eventually(lambda: is_new(place), 20)
+            await eventually(lambda: is_new(place))
             assert len(ended) <= count + 2
         assert "2026-11-26T03:00:00Z" <= clock() < "2026-11-26T03:00:05Z"
         await place.roll_out_all()
@@ -241,8 +241,8 @@ async def test_an_ill_pod_is_repaired_and_the_others_wait(real_cluster):
     async with with_rights(place):
         await place.secret("first")
         await place.create(small(place.name, ingestNodes=3, rollout={"windows": [NIGHT]}))
-        await eventually(ready, 40)
-        await in_phase(place, "c", "Running", 40)
+        await eventually(ready)
+        await in_phase(place, "c", "Running")
         before = await uids(place)
         ill.add("c-ingest-1")
         await say(place, "c-ingest-1", "False")
@@ -252,9 +252,9 @@ async def test_an_ill_pod_is_repaired_and_the_others_wait(real_cluster):
         async def replaced():
             return await moved() == {"c-ingest-1"}
 
-        await eventually(replaced, 40)
+        await eventually(replaced)
         ill.clear()
-        await eventually(ready, 40)
+        await eventually(ready)
         found = await with_condition(place, "c", "RestartPending", "True", "OutsideWindow")
         assert found["status"]["pendingRestarts"]["workloads"] == ["c-ingest"]
         assert condition(found, "Ready")["reason"] == "RestartPending"
@@ -265,8 +265,8 @@ async def test_an_ill_pod_is_repaired_and_the_others_wait(real_cluster):
         async def rolled():
             return await moved() == {"c-ingest-0", "c-ingest-1", "c-ingest-2"} and await ready()
 
-        await eventually(rolled, 60)
-        await in_phase(place, "c", "Running", 40)
+        await eventually(rolled)
+        await in_phase(place, "c", "Running")
         live = await place.get(STATEFUL_SET, "c-ingest")
 
     assert live["spec"]["updateStrategy"]["type"] == "RollingUpdate"

@@ -90,7 +90,7 @@ def test_no_server(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "user", [{}, {"exec": {"command": "sleep", "args": ["5"], "apiVersion": "v1"}}], ids=["server", "plugin"]
+    "user", [{}, {"exec": {"command": "sleep", "args": ["60"], "apiVersion": "v1"}}], ids=["server", "plugin"]
 )
 def test_what_takes_too_long_is_left(tmp_path, user):
     """A server that does not answer, and a plugin that does not end, are waited for no longer than is said."""
@@ -100,7 +100,7 @@ def test_what_takes_too_long_is_left(tmp_path, user):
         found = names_within(0.1, "namespaces", asked)
 
         assert (found, names_within(-1, "namespaces", asked)) == ([], [])
-        assert time.monotonic() - began < 2  # far from five seconds, on a busy machine too
+        assert time.monotonic() - began < 20  # far from a minute, on a busy machine too
 
 
 async def _names(what, asked):

@@ -174,28 +174,26 @@ async def test_a_slow_one_holds_nothing_up():
 
     async def handle(request):
         if "slow" in (await request.post())["query"]:
-            await asyncio.sleep(5)  # and this long the stand-in takes to end
+            await asyncio.sleep(4)  # and this long the stand-in takes to end
         result = {"resultType": "vector", "result": [{"metric": {}, "value": [0, "1"]}]}
         return web.json_response({"status": "success", "data": result})
 
     async with (
         playing(handle) as url,
-        Analyst(Prometheus(url, deadline=1.0), wake=woken.append, now=lambda: "now") as analyst,
+        Analyst(Prometheus(url, deadline=2.0), wake=woken.append, now=lambda: "now") as analyst,
     ):
         began = time.monotonic()
         keys = [ClusterKey("n", f"slow-{number}") for number in range(20)]
         for key in (*keys, KEY):
             kind = "slow" if key != KEY else "quick"
             analyst.ask(key, Question((kind, 1, 1), (), ()), [{"name": "m", "query": kind, "max": "1", "min": None}])
-        assert time.monotonic() - began < 0.1
-        await asyncio.sleep(0.5)
-        assert woken == [KEY]
         while len(woken) < 21:
             await asyncio.sleep(0.05)
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 30, "one after the other they would take 40 s"
+        assert woken[0] == KEY
         said = {analyst.answer(key).values[0].error for key in keys}
 
-    assert said == {"Prometheus does not answer within 1 s"}
+    assert said == {"Prometheus does not answer within 2 s"}
 
 
 async def test_the_same_question_is_asked_once():

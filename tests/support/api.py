@@ -126,7 +126,7 @@ class ApiServer(ABC):
             if answer.code not in {HTTPStatus.OK, HTTPStatus.CREATED}:
                 raise RuntimeError(f"{path} was not installed: {answer.body}")
 
-    def wait_served(self, path: str, seconds: float = 30) -> None:
+    def wait_served(self, path: str, seconds: float = 90) -> None:
         """Wait until a collection answers, which takes a moment after its definition was installed."""
         deadline = time.monotonic() + seconds
         while self.call("GET", path).code != HTTPStatus.OK:

@@ -85,7 +85,7 @@ async def launched(place: Namespace, windows: Sequence[dict[str, str]] = (), **c
         _, ready = await kubelet.look()
         return bool(ready and (await place.cluster("c"))["status"]["phase"] == "Running")
 
-    await eventually(runs, 40)
+    await eventually(runs)
     kubelet.down.clear()
     return kubelet
 

@@ -167,7 +167,7 @@ class Hub:
         found = await self.place.get(FEDERATION, "orders")
         return dict((found or {}).get("status") or {})
 
-    async def until(self, seconds: float = 30.0, **wanted: Any) -> dict[str, Any]:
+    async def until(self, seconds: float = 60.0, **wanted: Any) -> dict[str, Any]:
         """Wait until the status has these values; `east="Ready"` is the phase of a member."""
         status: dict[str, Any] = {}
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 LOOPBACK = ("--host", "127.0.0.1", "--health-port", "0", "--metrics-port", "0")
+RESYNC = ("--resync", "600")
+"""Far longer than a test waits, so that what a test waits for has to come by an event."""
 
 
 class Page(NamedTuple):
@@ -52,7 +54,7 @@ class OperatorProcess:
         with log.open("ab") as stream:
             self._offset = stream.tell()
             self.process = subprocess.Popen(
-                [*command, *LOOPBACK, *arguments],
+                [*command, *LOOPBACK, *RESYNC, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -112,7 +114,7 @@ class OperatorProcess:
         """Let a process that was paused go on."""
         self.process.send_signal(signal.SIGCONT)
 
-    def wait_said(self, pattern: str, seconds: float = 20.0) -> None:
+    def wait_said(self, pattern: str, seconds: float = 90.0) -> None:
         """Wait until a message of the log matches."""
         until(lambda: self.said(pattern) or self._ended(pattern), seconds, lambda: f"{pattern!r} in:\n{self.text}")
 
@@ -132,7 +134,7 @@ class OperatorProcess:
 
     def _ask(self, port: str, path: str) -> Page:
         if not self._ports:
-            until(lambda: any("health_port" in line for line in self.lines()), 20, lambda: f"ports in:\n{self.text}")
+            until(lambda: any("health_port" in line for line in self.lines()), 90, lambda: f"ports in:\n{self.text}")
             self._ports = next(line for line in self.lines() if "health_port" in line)
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[port]}{path}", timeout=10) as answer:
@@ -142,7 +144,7 @@ class OperatorProcess:
                 return Page(refused.code, refused.read().decode())
 
 
-def until(holds: Callable[[], Any], seconds: float = 20.0, what: Callable[[], str] = lambda: "") -> Any:
+def until(holds: Callable[[], Any], seconds: float = 90.0, what: Callable[[], str] = lambda: "") -> Any:
     """Wait until a question is answered with something true, and return that."""
     for _ in _ticks(seconds):
         found = holds()

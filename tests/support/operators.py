@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 STATEFUL_SET, DEPLOYMENT = KIND_BY_NAME["StatefulSet"], KIND_BY_NAME["Deployment"]
 SERVICE, SERVICE_ACCOUNT, CONFIG_MAP = (KIND_BY_NAME[name] for name in ("Service", "ServiceAccount", "ConfigMap"))
+RESYNC = 600.0
 _BY_NAME = {kind.name: kind for kind in (*KINDS, *OTHER_KINDS)}
 CLAIM, SECRET, STORAGE_CLASS = (_BY_NAME[name] for name in ("PersistentVolumeClaim", "Secret", "StorageClass"))
 
@@ -54,7 +55,10 @@ PAUSE, MOST_PAUSE = 0.05, 0.15
 
 @asynccontextmanager
 async def running(server: ApiServer, namespace: str, **options: Any) -> AsyncIterator[Operator]:
-    """Run an operator for one namespace while the block does, and end it as SIGTERM would."""
+    """Run an operator for one namespace while the block does, and end it as SIGTERM would.
+
+    By itself it looks again after ten minutes only: what a test waits for has to come by an event.
+    """
     defaults: dict[str, Any] = {
         "connect": ConnectOptions(kubeconfig=str(server.kubeconfig)),
         "selection": Selection(namespaces=(namespace,)),
@@ -63,6 +67,7 @@ async def running(server: ApiServer, namespace: str, **options: Any) -> AsyncIte
         "host": "127.0.0.1",
         "health_port": 0,
         "metrics_port": 0,
+        "resync": RESYNC,
     }
     operator = Operator(Options(**(defaults | options)))
     task = asyncio.create_task(operator.run())
@@ -70,7 +75,7 @@ async def running(server: ApiServer, namespace: str, **options: Any) -> AsyncIte
         yield operator
     finally:
         operator.stop.set()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 90)
 
 
 def document(path: Path, namespace: str, **spec: Any) -> Manifest:
@@ -276,7 +281,7 @@ class Namespace:
         return found
 
 
-async def eventually(holds: Callable[[], Any], seconds: float = 40.0) -> Any:
+async def eventually(holds: Callable[[], Any], seconds: float = 90.0) -> Any:
     """Wait until an awaitable question is answered with something true, and return that."""
     began = time.monotonic()
     while True:
@@ -288,7 +293,7 @@ async def eventually(holds: Callable[[], Any], seconds: float = 40.0) -> Any:
         await asyncio.sleep(min(MOST_PAUSE, PAUSE + waited / 10))  # a real server works 6 ms for each question
 
 
-async def in_phase(namespace: Namespace, name: str, phase: str, seconds: float = 40.0) -> Manifest:
+async def in_phase(namespace: Namespace, name: str, phase: str, seconds: float = 90.0) -> Manifest:
     """Wait until a cluster is in a phase, and return it."""
 
     async def there() -> Manifest | None:
