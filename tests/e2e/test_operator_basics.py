@@ -212,14 +212,19 @@ async def test_a_restart_asks_for_lists_only(place):
     async with running(place.server, place.name):
         await place.launch()
     before, asked = await place.versions(), len(await place.asked())
-    async with running(place.server, place.name):
-        await asyncio.sleep(0.5)
-        new = (await place.asked())[asked:]
     missing = {kind.plural for kind in KINDS if kind.api_version == "monitoring.coreos.com/v1"}
     kinds = {kind.plural for kind in KINDS} | {"chronikclusters", "pods", "persistentvolumeclaims", "secrets"}
+    expected = [("list", kind) for kind in kinds] + [("watch", kind) for kind in kinds - missing]
+    async with running(place.server, place.name):
+
+        async def all_asked():
+            return len(await place.asked()) - asked >= len(expected)
+
+        await eventually(all_asked)
+        await asyncio.sleep(0.5)
+        new = (await place.asked())[asked:]
 
     assert await place.versions() == before
-    expected = [("list", kind) for kind in kinds] + [("watch", kind) for kind in kinds - missing]
     assert sorted(new) == sorted(expected)
 
 

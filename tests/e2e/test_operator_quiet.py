@@ -16,7 +16,7 @@ async def test_quiet_day(server, namespace):
     """In 24 hours of looking at clusters that are as they should be, nothing is written and nothing is read."""
     place, time = Namespace(server, namespace), FakeClock(frozen=True)
     connect = ConnectOptions(kubeconfig=str(server.kubeconfig), clock=time.clock)
-    async with running(server, namespace, connect=connect) as operator:
+    async with running(server, namespace, connect=connect, resync=60) as operator:
         passing = asyncio.create_task(pass_time(time))
         await place.secret("first")
         for name in ("c", "d"):

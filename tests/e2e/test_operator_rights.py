@@ -173,9 +173,9 @@ class Life:
         place, name = self.place, "c-controller"
         kind = KIND_BY_NAME["StatefulSet"]
         none = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas", "availableReplicas"), 0)
-        await place.call("PATCH", place.path(kind, name, "status"), {"status": none}, patch="merge")
 
-        async def asked() -> bool:
+        async def asked() -> bool:  # who plays the controllers may have been about to say that all are there
+            await place.call("PATCH", place.path(kind, name, "status"), {"status": none}, patch="merge")
             found = await asyncio.to_thread(place.server.requests_of, place.name)
             return any((each.verb, each.resource, each.user) == ("list", "events", USER) for each in found)
 

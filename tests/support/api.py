@@ -96,6 +96,7 @@ class ApiServer(ABC):
     token: str = ADMIN
     ca: Path | None = None
     kubeconfig: Path
+    _hung_up: int = 0
 
     @abstractmethod
     def requests(self) -> list[Request]:
@@ -148,6 +149,7 @@ class ApiServer(ABC):
         bytes is sent as it is.
         """
         request = self._request(method, path, body, token, options)
+        hung_up = self._hung_up
         while True:
             try:
                 connection, idle = self._idle.pop(), True
@@ -163,6 +165,8 @@ class ApiServer(ABC):
                     continue
                 raise
             self._idle.append(connection)
+            if hung_up != self._hung_up:  # meanwhile, in another thread: nobody else will close this one
+                self.hang_up()
             return answer
 
     @contextmanager
@@ -177,6 +181,7 @@ class ApiServer(ABC):
 
     def hang_up(self) -> None:
         """Close the connections that `call` keeps open; `stop` does it first."""
+        self._hung_up += 1
         while self._idle:
             self._idle.pop().close()
 
