@@ -136,7 +136,8 @@ async def test_without_an_address(place):
         await kubelet.until("Complete")
 
 
-@pytest.mark.parametrize("most", [2, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("most", [2, 100])
 async def test_killed_while_it_asks(place, prometheus, tmp_path, most):
     """An operator that is killed again and again in the middle of a canary takes each step once, by good metrics."""
     errors(prometheus, place, 0)

@@ -255,6 +255,7 @@ def test_kills_leave_no_trace(fake_server, tmp_path):
     check_kills(fake_server, tmp_path, kills=4, names=FEW)
 
 
+@pytest.mark.slow
 def test_secrets_change_under_kills(fake_server, tmp_path):
     """A changed Secret restarts the pods that use it, and no others, once, however often the operator is killed."""
     check_rotations(fake_server, tmp_path, rounds=1, kills=2)
