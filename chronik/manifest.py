@@ -144,6 +144,11 @@ SNAPSHOT = Kind("snapshot.storage.k8s.io/v1", "VolumeSnapshot", "volumesnapshots
 SNAPSHOT_CONTENT = Kind(
     "snapshot.storage.k8s.io/v1", "VolumeSnapshotContent", "volumesnapshotcontents", stage=-1, namespaced=False
 )
+GROUP_SNAPSHOTS = tuple(
+    Kind(f"groupsnapshot.storage.k8s.io/{version}", "VolumeGroupSnapshot", "volumegroupsnapshots", stage=-1)
+    for version in ("v1", "v1beta2", "v1beta1")
+)
+"""The versions of a kind that not every server has, the one to use first: which ones are there is asked for."""
 REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions", stage=-1)
 REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets", stage=-1)
 OTHER_KINDS = (

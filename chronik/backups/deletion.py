@@ -40,6 +40,7 @@ class Remains:
     forget: Manifest | None = None
     result: Mapping[str, Any] | None = None
     snapshots: Mapping[str, Manifest] = field(default_factory=dict)
+    group: Manifest | None = None
     image: str = ""
     valid: bool = True
 
@@ -60,13 +61,15 @@ def plan_deletion(backup: Manifest, remains: Remains, now: str) -> DeletionPlan:
     leave = (backup["metadata"].get("annotations") or {}).get(LEAVE_DATA) == "true"
     working = [each for each in (remains.dump, *remains.others) if each is not None]
     removes = [each for job in working for each in _removal("Job", job)]
-    if everything:
+    if everything and remains.group is not None:  # its snapshots go with it, and none before it
+        removes += _removal("VolumeGroupSnapshot", remains.group)
+    elif everything:
         removes += [each for found in remains.snapshots.values() for each in _removal("VolumeSnapshot", found)]
     forgets = everything and not leave and status_of(backup).get("metastore") is not None
     error, job, more = _forgetting(backup, remains, now) if forgets and not working else ("", "", ())
     forgotten = not forgets or (not job and not error and _is_over(remains.forget, "Complete"))
     left = [*remains.snapshots] if everything else []
-    done = forgotten and not left and not working
+    done = forgotten and not left and not working and not (everything and remains.group)
     if done or leave:
         removes += _removal("Job", remains.forget)
     return DeletionPlan(_status(backup, left, error, now), (*removes, *more), job, done)
@@ -120,7 +123,9 @@ def _is_over(job: Manifest | None, kind: str) -> bool:
     return _condition(job, kind) is not None
 
 
-def _removal(kind: Literal["Job", "VolumeSnapshot"], manifest: Manifest | None) -> tuple[Remove, ...]:
+def _removal(
+    kind: Literal["Job", "VolumeSnapshot", "VolumeGroupSnapshot"], manifest: Manifest | None
+) -> tuple[Remove, ...]:
     if manifest is None or "deletionTimestamp" in manifest["metadata"]:
         return ()
     return (Remove(kind, manifest["metadata"]["name"], manifest["metadata"]["uid"]),)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.sections.backup import archives
-from chronik.backups.document import stored_id
+from chronik.backups.document import status_of, stored_id
+from chronik.backups.groups import selector_of
 from chronik.backups.parts import labels
-from chronik.manifest import BACKUP, CLUSTER, CLUSTER_LABEL
+from chronik.manifest import BACKUP, CLUSTER, CLUSTER_LABEL, SNAPSHOT
 from chronik.quantity import seconds_of
 
 if TYPE_CHECKING:
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
 
     from chronik.api.spec import Cluster
     from chronik.backups.parts import Volume
+    from chronik.backups.steps import Make
     from chronik.manifest import Manifest
 
     Render = Callable[[str, Mapping[str, Any]], Manifest]
     """Renders one template by its name."""
 
 SNAPSHOT_TEMPLATE = "volumesnapshot.yaml.j2"
+GROUP_TEMPLATE = "volumegroupsnapshot.yaml.j2"
 JOB_TEMPLATE = "backup-job.yaml.j2"
 ACCOUNT_TEMPLATE = "backup-serviceaccount.yaml.j2"
 
@@ -50,6 +53,28 @@ def snapshot(backup: Manifest, cluster: Cluster, volume: Volume, render: Render)
             "owned": backup["spec"]["onDelete"] == "Delete",
         },
     )
+
+
+def group(backup: Manifest, cluster: Cluster, name: str, api_version: str, render: Render) -> Manifest:
+    """Return the one snapshot of all volumes, in a version of its API that the server has."""
+    return render(
+        GROUP_TEMPLATE,
+        {
+            **_shared(backup, cluster, "volumes"),
+            "name": name,
+            "apiVersion": api_version,
+            "selector": selector_of(cluster, status_of(backup)["volumes"]),
+            "owned": backup["spec"]["onDelete"] == "Delete",
+        },
+    )
+
+
+def member(backup: Manifest, wanted: Make) -> Manifest:
+    """Return what labels a snapshot that a group has made as one of this backup, and changes nothing else of it."""
+    assert wanted.volume
+    metadata = {"name": wanted.name, "namespace": backup["metadata"]["namespace"], "uid": wanted.uid}
+    metadata["labels"] = labels(backup, wanted.volume["component"])
+    return {"apiVersion": SNAPSHOT.api_version, "kind": SNAPSHOT.name, "metadata": metadata}
 
 
 class JobOf(NamedTuple):

@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from chronik.api.components import claim_name_pattern, component_types, workload_name
-from chronik.manifest import BACKUP_LABEL, CLUSTER_LABEL, COMPONENT_LABEL
+from chronik.manifest import BACKUP_LABEL, CLUSTER_LABEL, COMPONENT_LABEL, GROUP_SNAPSHOTS
 from chronik.quantity import parse_quantity
 
 if TYPE_CHECKING:
@@ -59,14 +59,15 @@ def volumes_of(backup: str, cluster: Cluster, claims: Iterable[Manifest]) -> lis
     settings = cluster.spec["backup"]
     if settings is None or settings["volumes"]["method"] == "None":
         return []
-    wanted = settings["volumes"]["components"]
+    wanted, grouped = settings["volumes"]["components"], settings["volumes"]["method"] == GROUP_SNAPSHOTS[0].name
     names = [claim["metadata"]["name"] for claim in claims if "deletionTimestamp" not in claim["metadata"]]
     return [
         {
             "claim": claim,
             "component": each.name,
             "ordinal": ordinal,
-            "snapshot": snapshot_name(backup, each.name, ordinal),
+            # Those of a group get their names from the snapshot controller.
+            **({} if grouped else {"snapshot": snapshot_name(backup, each.name, ordinal)}),
         }
         for each in component_types(cluster.spec["topology"])
         if each.stateful and (wanted is None or each.name in wanted)

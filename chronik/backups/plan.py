@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.api.components import components
 from chronik.api.sections.backup import archives
 from chronik.backups.document import DONE, schedule_of, status_of
+from chronik.backups.groups import UNAVAILABLE, group_name, is_grouped, unselected, with_group
 from chronik.backups.jobs import dump, record, removal
 from chronik.backups.parts import Volume, size_of, stages, volumes_of
 from chronik.backups.snapshots import Lost, with_snapshot
@@ -74,15 +75,24 @@ def _wait(backup: Manifest, seen: Seen) -> Reason | None:
         return Reason("AnotherBackup", f"ChronikBackup {seen.other} of this cluster goes first")
     if _is_rolling(seen.document):
         return Reason("RolloutInProgress", f"Pods of ChronikCluster {name} are being replaced")
-    if settings["volumes"]["method"] != "None":
-        if not seen.has_snapshots:
-            return Reason("SnapshotsUnavailable", SNAPSHOTS_UNAVAILABLE)
-        if not volumes_of(backup["metadata"]["name"], seen.cluster, seen.claims):
-            return Reason("NoVolumes", f"ChronikCluster {name} has no volumes yet")
+    if settings["volumes"]["method"] != "None" and (wait := _wait_for_volumes(backup, seen.cluster, seen)):
+        return wait
     if settings["metastore"]["method"] == "Dump" and not seen.image:
         text = "No image is known for the Job that dumps the metastore: name one in spec.backup.metastore.image"
         return Reason("NoImage", text)
     return None
+
+
+def _wait_for_volumes(backup: Manifest, cluster: Cluster, seen: Seen) -> Reason | None:
+    """Return what keeps volumes from being cut, if anything does. One way of cutting them never stands for another."""
+    if not seen.has_snapshots:
+        return Reason("SnapshotsUnavailable", SNAPSHOTS_UNAVAILABLE)
+    if is_grouped(cluster) and not seen.has_groups:
+        return Reason("SnapshotsUnavailable", UNAVAILABLE)
+    volumes = volumes_of(backup["metadata"]["name"], cluster, seen.claims)
+    if not volumes:
+        return Reason("NoVolumes", f"ChronikCluster {cluster.name} has no volumes yet")
+    return unselected(cluster, volumes, seen.claims) if is_grouped(cluster) else None
 
 
 def _is_rolling(document: Manifest) -> bool:
@@ -115,6 +125,8 @@ def _started(backup: Manifest, document: Manifest, cluster: Cluster, seen: Seen,
         "cluster": {key: value for key, value in about.items() if value != ""},
         "volumes": volumes_of(backup["metadata"]["name"], cluster, seen.claims),
     }
+    if is_grouped(cluster):
+        status["group"] = {"name": group_name(backup["metadata"]["name"]), "ready": False}
     if settings["metastore"]["method"] == "Dump":
         status["metastore"] = {"method": "Base" if archives(settings) else "Dump", "ready": False}
     return _told(backup, status, None, now, waits=False)
@@ -128,8 +140,12 @@ def _go_on(backup: Manifest, status: dict[str, Any], seen: Seen, now: str) -> Ba
     metastore, makes, removes, failure = dump(backup, status, seen)
     if metastore is not None:
         status["metastore"] = metastore
+    labels: tuple[Make, ...] = ()
     try:
-        status["volumes"] = [with_snapshot(_with_error(each, seen), backup, seen) for each in status["volumes"]]
+        if "group" in status:
+            status["group"], status["volumes"], labels = with_group(status["group"], status["volumes"], backup, seen)
+        else:
+            status["volumes"] = [with_snapshot(_with_error(each, seen), backup, seen) for each in status["volumes"]]
     except Lost as lost:
         failure = Reason("SnapshotLost", str(lost))
     if failure is None and now >= _deadline(backup, status["startedAt"]):
@@ -137,15 +153,25 @@ def _go_on(backup: Manifest, status: dict[str, Any], seen: Seen, now: str) -> Ba
     if failure is not None:
         return _told(backup, status | {"phase": "Finalizing"}, failure, now, waits=False)
     if metastore is None or metastore["ready"]:
-        turn = next((each for each in stages(status["volumes"]) if not all(map(_is_cut, each))), [])
-        missing = [each for each in turn if each["snapshot"] not in seen.snapshots]
+        missing = _next(status, seen)
         present = {claim["metadata"]["name"] for claim in seen.claims}
         gone = next((each for each in missing if each["claim"] not in present), None)
         if gone is not None:
             lost_claim = Reason("ClaimGone", f"The claim {gone['claim']} is gone, and was not cut yet")
             return _told(backup, status | {"phase": "Finalizing"}, lost_claim, now, waits=False)
-        makes = (*makes, *(Make("snapshot", each["snapshot"], each) for each in missing))
-    return _found(backup, status, makes, removes, seen, now)
+        if missing and "group" in status:
+            makes = (*makes, Make("group", status["group"]["name"]))
+        elif missing:
+            makes = (*makes, *(Make("snapshot", each["snapshot"], each) for each in missing))
+    return _found(backup, status, (*makes, *labels), removes, seen, now)
+
+
+def _next(status: Mapping[str, Any], seen: Seen) -> list[Volume]:
+    """Return the volumes that are to be cut now: those of one component, or all of a group."""
+    if "group" in status:
+        return status["volumes"] if seen.group is None else []
+    turn = next((each for each in stages(status["volumes"]) if not all(map(_is_cut, each))), [])
+    return [each for each in turn if each["snapshot"] not in seen.snapshots]
 
 
 def _found(

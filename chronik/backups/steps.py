@@ -19,7 +19,9 @@ class Seen:
 
     `document` is its ChronikCluster, and `cluster` the valid cluster in it. `other` is the name of a backup that goes
     first, `result` what the container of the dump's Job said at its end, and `recorded` what that of the record's did.
-    `contents` are the snapshots' contents by name; one that may not be read is not in it.
+    `contents` are the snapshots' contents by name; one that may not be read is not in it. `group` is the one snapshot
+    of all volumes, `group_content` what it is bound to, and `members` are the snapshots that belong to it;
+    `persistent_volumes` are looked at only if a member does not say of which claim it is.
     """
 
     document: Manifest | None = None
@@ -30,30 +32,39 @@ class Seen:
     result: Mapping[str, Any] | None = None
     record: Manifest | None = None
     recorded: Mapping[str, Any] | None = None
+    group: Manifest | None = None
+    group_content: Manifest | None = None
+    members: Sequence[Manifest] = ()
+    persistent_volumes: Sequence[Manifest] = ()
     snapshots: Mapping[str, Manifest] = field(default_factory=dict)
     contents: Mapping[str, Manifest] = field(default_factory=dict)
     errors: Mapping[str, str] = field(default_factory=dict)
     """Why parts could not be made, by their names."""
     has_snapshots: bool = True
+    has_groups: bool = True
     image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Make:
-    """Make a part: the snapshot of a volume, or a Job. `text` is what a Job that records puts into the store."""
+    """Make a part: the snapshot of a volume, or a Job. `text` is what a Job that records puts into the store.
 
-    part: Literal["job", "snapshot", "record", "verify"]
+    A group is one snapshot of all volumes; a member of it is there, and is labelled if it still is the one with `uid`.
+    """
+
+    part: Literal["job", "snapshot", "group", "member", "record", "verify"]
     name: str
     volume: Volume | None = None
     text: str = ""
     restore_test: bool = False
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
     """Delete an object that is needed no longer, if it still is this one."""
 
-    kind: Literal["Job", "VolumeSnapshot"]
+    kind: Literal["Job", "VolumeSnapshot", "VolumeGroupSnapshot"]
     name: str
     uid: str
 

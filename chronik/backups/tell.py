@@ -45,7 +45,8 @@ def _of_parts(status: Mapping[str, Any]) -> list[Condition]:
     if volumes:
         ready = all(each.get("ready") for each in volumes)
         reason = "AllReady" if ready else "NotReady"
-        found.append(condition("SnapshotsReady", met=ready, reason=reason, message=_snapshots(volumes)))
+        message = "; ".join([*_of_group(status), _snapshots(volumes)])
+        found.append(condition("SnapshotsReady", met=ready, reason=reason, message=message))
     if metastore is not None:
         done, error = bool(metastore["ready"]), str(metastore.get("error", ""))
         reason = "Dumped" if done else "NotDumped"
@@ -82,9 +83,15 @@ def progress_of(status: Mapping[str, Any]) -> str:
     if metastore is not None and not metastore["ready"]:
         error = metastore.get("error")
         parts.append(f"the metastore is not dumped yet{f' ({error})' if error else ''}")
+    parts += _of_group(status)
     if not all(each.get("ready") for each in volumes):
         parts.append(_snapshots(volumes))
     return "; ".join(parts) or "all parts are there"
+
+
+def _of_group(status: Mapping[str, Any]) -> list[str]:
+    group = status.get("group") or {}
+    return [f"the VolumeGroupSnapshot {group['name']}: {group['error']}"] if group.get("error") else []
 
 
 def _snapshots(volumes: Iterable[Mapping[str, Any]]) -> str:

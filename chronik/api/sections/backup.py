@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class BackupVolumes(TypedDict):
     """`spec.backup.volumes`."""
 
-    method: Literal["VolumeSnapshot", "None"]
+    method: Literal["VolumeSnapshot", "VolumeGroupSnapshot", "None"]
     snapshotClass: str | None
     components: list[str] | None
 

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.backups.document import cluster_of, is_being_imported, phase_of, status_of
+from chronik.backups.groups import all_known, is_grouped, members_of, source_of
 from chronik.backups.jobs import DUMP, RECORD
 from chronik.backups.parts import job_name
+from chronik.backups.recovery.claims import reduced
 from chronik.backups.steps import Seen
 from chronik.errors import InvalidDocuments, KindMissing
-from chronik.manifest import BACKUP_LABEL, CLUSTER, JOB, POD, SNAPSHOT, SNAPSHOT_CONTENT
+from chronik.manifest import (
+    BACKUP_LABEL,
+    CLUSTER,
+    GROUP_SNAPSHOTS,
+    JOB,
+    POD,
+    SNAPSHOT,
+    SNAPSHOT_CONTENT,
+    VOLUME,
+    Kind,
+    KindName,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,15 +75,18 @@ async def _before(backup: Manifest, site: Site, context: ReconcileContext) -> Se
     document = context.cache.cluster(key)
     cluster = context.validator.validate(document, stored=True).cluster if document else None
     settings = cluster.spec["backup"] if cluster else None
-    has_snapshots = True
+    has_snapshots = has_groups = True
     if settings and settings["volumes"]["method"] != "None":
         has_snapshots = await snapshots_of(backup, site) is not None
+    if cluster and is_grouped(cluster):
+        has_groups = await group_kind(site) is not None
     return Seen(
         document=document,
         cluster=cluster,
         claims=context.cache.view(key).claims,
         other=_first(backup, context),
         has_snapshots=has_snapshots,
+        has_groups=has_groups,
         image=site.tools.image_of(cluster) if cluster and settings else "",
     )
 
@@ -100,16 +117,67 @@ async def on_its_way(backup: Manifest, site: Site, claims: Sequence[Manifest]) -
     cluster = None
     with suppress(InvalidDocuments):  # it is told when a part is made
         cluster = recorded_cluster(backup, site)
-    return Seen(
+    seen = await _group_seen(backup, snapshots or {}, site) if status.get("group") else Seen()
+    return replace(
+        seen,
         claims=claims,
         job=job,
         result=result,
         record=record,
         recorded=recorded,
         snapshots=snapshots or {},
-        contents=await contents_of(snapshots or {}, site),
+        contents={**seen.contents, **await contents_of(snapshots or {}, site)},
         image=site.tools.image_of(cluster) if cluster else "",
     )
+
+
+async def _group_seen(backup: Manifest, labelled: Mapping[str, Manifest], site: Site) -> Seen:
+    """Return the group of a backup and what it is bound to, and its members, as long as not all bear the label.
+
+    The group is read first: one that was ready then has all its members.
+    """
+    group = await group_of(backup, site)
+    if group is None:
+        return Seen()
+    bound, content = (group.get("status") or {}).get("boundVolumeGroupSnapshotContentName"), None
+    if bound and site.reads_contents:
+        content = await site.kube.get(group_content_kind(KindName.of(group)), "", bound)
+    volumes = status_of(backup)["volumes"]
+    if all_known(volumes, labelled):
+        return Seen(group=group, group_content=content)
+    found = await site.kube.list(SNAPSHOT, backup["metadata"]["namespace"])
+    members = members_of(group, found.items)
+    unsaid = {each["metadata"]["name"]: each for each in members if not source_of(each, {}, ())}
+    contents = await contents_of(unsaid, site)
+    persistent = await site.kube.list(VOLUME, None, keep=reduced) if contents else None
+    return Seen(
+        group=group,
+        group_content=content,
+        members=members,
+        contents=contents,
+        persistent_volumes=persistent.items if persistent else (),
+    )
+
+
+async def group_of(backup: Manifest, site: Site) -> Manifest | None:
+    """Return the VolumeGroupSnapshot of a backup; None if it has none, or its kind is not there any more."""
+    name, kind = (status_of(backup).get("group") or {}).get("name"), await group_kind(site)
+    if not name or kind is None:
+        return None
+    return await site.kube.get(kind, backup["metadata"]["namespace"], name)
+
+
+async def group_kind(site: Site) -> Kind | None:
+    """Return VolumeGroupSnapshot in the newest version that the server has; None if it has none."""
+    for kind in GROUP_SNAPSHOTS:
+        with suppress(KindMissing):
+            return await site.kube.kind(*kind.id)
+    return None
+
+
+def group_content_kind(group: KindName) -> Kind:
+    """Return the kind of what a group is bound to, in the group's version."""
+    return Kind(group.api_version, f"{group.name}Content", "volumegroupsnapshotcontents", stage=-1, namespaced=False)
 
 
 async def snapshots_of(backup: Manifest, site: Site) -> dict[str, Manifest] | None:

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from chronik.backups import manifests
-from chronik.errors import AlreadyExists, ChronikError, ObjectChanged
+from chronik.backups.groups import UNAVAILABLE
+from chronik.errors import AlreadyExists, ChronikError, KindMissing, ObjectChanged
 from chronik.manifest import JOB, SNAPSHOT, ObjectRef
-from chronik.operator.backups.look import recorded_cluster
+from chronik.operator.backups.look import group_kind, recorded_cluster
 from chronik.status.assess import describe_error
 
 if TYPE_CHECKING:
@@ -19,12 +20,10 @@ if TYPE_CHECKING:
     from chronik.manifest import Kind, Manifest
     from chronik.operator.backups.look import Site
 
-_KINDS: dict[Literal["Job", "VolumeSnapshot"], Kind] = {"Job": JOB, "VolumeSnapshot": SNAPSHOT}
-
 
 async def make_all(backup: Manifest, makes: Iterable[Make], seen: Seen, site: Site) -> Seen:
     """Make parts, and return what is there then. A part that cannot be made keeps no other from being made."""
-    snapshots, errors, job, record = dict(seen.snapshots), {}, seen.job, seen.record
+    snapshots, errors, job, record, group = dict(seen.snapshots), {}, seen.job, seen.record, seen.group
     try:
         cluster = recorded_cluster(backup, site)
     except ChronikError as error:
@@ -39,9 +38,11 @@ async def make_all(backup: Manifest, makes: Iterable[Make], seen: Seen, site: Si
             job = made
         elif each.part == "record":
             record = made
+        elif each.part == "group":
+            group = made
         elif made is not None:
             snapshots[each.name] = made
-    return replace(seen, snapshots=snapshots, job=job, record=record, errors=errors)
+    return replace(seen, snapshots=snapshots, group=group, job=job, record=record, errors=errors)
 
 
 async def make(backup: Manifest, wanted: Make, cluster: Cluster, image: str, site: Site) -> Manifest | None:
@@ -50,6 +51,14 @@ async def make(backup: Manifest, wanted: Make, cluster: Cluster, image: str, sit
     Raises:
         ChronikError: the server does not take it.
     """
+    if wanted.part == "group":
+        kind = await group_kind(site)
+        if kind is None:
+            raise KindMissing(UNAVAILABLE, subject=wanted.name)
+        manifest = manifests.group(backup, cluster, wanted.name, kind.api_version, site.tools.render)
+        return await create(manifest, kind, site)
+    if wanted.part == "member":
+        return await site.kube.apply(manifests.member(backup, wanted))
     if wanted.volume is not None:
         return await create(manifests.snapshot(backup, cluster, wanted.volume, site.tools.render), SNAPSHOT, site)
     command = {
@@ -82,7 +91,10 @@ async def create(manifest: Manifest, kind: Kind, site: Site) -> Manifest | None:
 async def remove_all(backup: Manifest, removes: Iterable[Remove], site: Site) -> None:
     """Delete parts. A Job is there until its pods are gone: one that still wrote could undo what comes after it."""
     for each in removes:
-        kind = _KINDS[each.kind]
+        kinds = {"Job": JOB, "VolumeSnapshot": SNAPSHOT}
+        kind = kinds.get(each.kind) or await group_kind(site)
+        if kind is None:
+            continue  # the definition is gone, and the group with it
         ref = ObjectRef(kind.name, backup["metadata"]["namespace"], each.name)
         how: Literal["Foreground", "Background"] = "Foreground" if kind is JOB else "Background"
         await site.kube.delete(kind, ref, uid=each.uid, propagation=how)

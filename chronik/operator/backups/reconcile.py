@@ -18,7 +18,7 @@ from chronik.backups.plan import plan_backup
 from chronik.backups.verification import asked_for, plan_verification, verify_job
 from chronik.errors import ChronikError
 from chronik.manifest import BACKUP, FINALIZER, JOB
-from chronik.operator.backups.look import look, recorded_cluster, see_job, site_of, snapshots_of
+from chronik.operator.backups.look import group_of, look, recorded_cluster, see_job, site_of, snapshots_of
 from chronik.operator.backups.make import make, make_all, remove_all, run
 from chronik.operator.lifecycle import hold, let_go, write_status
 from chronik.status.assess import describe_error
@@ -134,7 +134,9 @@ async def _remains(backup: Manifest, site: Site) -> tuple[Remains, Cluster | Non
     names = [job_name(metadata["name"], RECORD), *([verify_job(backup, checked)] if checked else [])]
     others = [await site.kube.get(JOB, metadata["namespace"], name) for name in names]
     forget, result = await see_job(backup, job_name(metadata["name"], FORGET), site)
-    found = await snapshots_of(backup, site) if backup["spec"]["onDelete"] == "Delete" else {}
+    everything = backup["spec"]["onDelete"] == "Delete"
+    found = await snapshots_of(backup, site) if everything else {}
+    group = await group_of(backup, site) if everything and status_of(backup).get("group") else None
     cluster = None
     if status_of(backup).get("cluster"):
         try:
@@ -147,6 +149,7 @@ async def _remains(backup: Manifest, site: Site) -> tuple[Remains, Cluster | Non
         forget=forget,
         result=result,
         snapshots=found or {},
+        group=group,
         image=site.tools.image_of(cluster) if cluster else "",
         valid=cluster is not None,
     )
