@@ -149,6 +149,13 @@ GROUP_SNAPSHOTS = tuple(
     for version in ("v1", "v1beta2", "v1beta1")
 )
 """The versions of a kind that not every server has, the one to use first: which ones are there is asked for."""
+GROUP_SNAPSHOT_CONTENTS = {
+    each.api_version: Kind(
+        each.api_version, "VolumeGroupSnapshotContent", "volumegroupsnapshotcontents", stage=-1, namespaced=False
+    )
+    for each in GROUP_SNAPSHOTS
+}
+"""What such a group is bound to, by versions."""
 REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions", stage=-1)
 REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets", stage=-1)
 OTHER_KINDS = (

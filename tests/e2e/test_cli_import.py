@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.cli_place import Done, run
+from support.group_snapshots import GROUP, install_groups
 from support.operators import condition, eventually, with_condition
 from support.recoveries import NODES, absent, backed_up, recovering
 
@@ -68,9 +69,9 @@ def stored(store: Path, described: Manifest, **changes: Any) -> str:
     return str(identity)
 
 
-async def lost(place: Any, played: Any, volumes: Any, store: Path) -> str:
+async def lost(place: Any, played: Any, disks: Any, store: Path, **backup: Any) -> str:
     """Have a backup whose cluster and ChronikBackup are gone; only the store and the driver know it. Return its id."""
-    await backed_up(place, played, volumes, **CLAIM)
+    await backed_up(place, played, disks, backup=CLAIM["backup"] | backup)
     described = json.loads(played.records[-1])
     await place.delete(BACKUP, "b")
     await absent(place, BACKUP, "b")
@@ -111,6 +112,26 @@ async def test_a_backup_is_known_again_and_a_cluster_made_from_it(place, played,
         for name in contents:
             path = f"/apis/{SNAPSHOT_CONTENT.api_version}/{SNAPSHOT_CONTENT.plural}/{name}"
             assert (await place.call("GET", path))["spec"]["deletionPolicy"] == "Retain"
+
+
+@pytest.mark.stand_in
+async def test_volumes_that_were_cut_as_a_group_are_known_as_one(place, played, volumes, store, chronik):
+    """The group is made known before its snapshots, which are bound only with it; it goes when its backup does."""
+    install_groups(place.server)
+    played.play_groups()
+    async with played.playing(), volumes.playing(), recovering(place):
+        identity = await lost(place, played, volumes, store, volumes={"method": "VolumeGroupSnapshot"})
+        done = await chronik("backup", "import", identity, "--as", "again", "--on-delete", "Delete")
+        assert done.code == 0, done
+        (group,) = await place.list(GROUP)
+        backup = await place.get(BACKUP, "again")
+        assert backup["status"]["group"]["name"] == group["metadata"]["name"] == "again-volumes"
+        assert (await chronik("restore", "c", "--as", "n", "--database", "second", "--wait")).code == 0
+        assert [await volumes.content(f"data-n-{node}") for node in NODES] == [f"what {node} has" for node in NODES]
+
+        await place.delete(BACKUP, "again")
+        await absent(place, BACKUP, "again")
+        assert await place.list(GROUP) == []
 
 
 @pytest.mark.slow

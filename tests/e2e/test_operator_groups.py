@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import real_server as real
+from support.dying import Dying, pass_over_backup_until
+from support.fake_server.server import FakeServer
 from support.group_snapshots import GROUP, install_groups, is_member
-from support.operators import Namespace, eventually, with_condition
-from support.recoveries import DESTINATION, NODES, absent, launched, ours, recovering, restored, usable
+from support.operators import Namespace, eventually, with_condition, world_of
+from support.recoveries import DESTINATION, IMAGE, NODES, absent, launched, ours, recovering, restored, usable
 from support.snapshots import Played, backup_of, install_snapshots
+from support.volumes import Volumes
 
-from chronik.manifest import BACKUP, CLUSTER, GROUP_SNAPSHOTS, SNAPSHOT
+from chronik.manifest import BACKUP, CLUSTER, GROUP_SNAPSHOTS, SNAPSHOT, WorkKey
+from chronik.offline import loading
+from chronik.operator.cache.cache import Selection
+from chronik.operator.context import BackupTools
 
 if TYPE_CHECKING:
-    from support.volumes import Volumes
-
     from chronik.manifest import Manifest
 
 pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
 
+IN_PROCESS, REAL = "in-process", "kube-apiserver"
 METHOD = "VolumeGroupSnapshot"
 SECTION = {"destination": DESTINATION, "volumes": {"method": METHOD}}
 
@@ -78,6 +85,99 @@ async def test_volumes_are_cut_at_one_moment_and_restored_to_their_own_nodes(pla
         await absent(place, BACKUP, "b")
         assert await place.list(GROUP) == []
         await eventually(lambda: none(members(place)))
+
+
+@pytest.fixture(params=[IN_PROCESS, pytest.param(REAL, marks=pytest.mark.slow)])
+def fresh(request):
+    """Return a namespace on a server of its own, which has snapshots, and no groups of them yet."""
+    if request.param == REAL and not real.available():
+        pytest.skip(real.MISSING)
+    server = FakeServer.start() if request.param == IN_PROCESS else real.RealServer.start()
+    server.install(loading.definitions())
+    for kind in (CLUSTER, BACKUP):
+        server.wait_served(f"/apis/{kind.api_version}/{kind.plural}")
+    install_snapshots(server)
+    yield Namespace(server, server.new_namespace())
+    server.stop()
+
+
+async def test_without_groups_it_is_said_what_to_install(fresh, tmp_path):
+    """It waits, and cuts nothing one by one; an older version of groups that is installed later is taken."""
+    played, oldest = Played(fresh), GROUP_SNAPSHOTS[-1]
+    disks = Volumes(fresh, tmp_path)
+    async with played.playing(), recovering(fresh):
+        await launched(played, disks, backup=SECTION)
+        await fresh.create(ours(fresh, backup_of(fresh)))
+        backup = await saying(fresh, "b", "SnapshotsUnavailable: This Kubernetes has no VolumeGroupSnapshots")
+        assert (backup["status"]["phase"], await fresh.list(SNAPSHOT)) == ("Pending", [])
+
+        install_groups(fresh.server, oldest)
+        played.play_groups(oldest).failing = "the volumes are of several pools"
+        backup = await saying(fresh, "b", "b-volumes: the volumes are of several pools")
+        assert backup["status"]["phase"] == "Running"
+        assert played.groups
+        played.groups.failing = ""
+        status = (await usable(fresh, "b"))["status"]
+        assert [each["apiVersion"] for each in await fresh.list(oldest)] == ["groupsnapshot.storage.k8s.io/v1beta1"]
+        assert "error" not in status["group"]
+
+
+MOST_WRITES = 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arrives", [True, False], ids=["the write arrives", "the write is lost"])
+async def test_a_kill_at_any_write_changes_nothing_of_the_end(place, played, volumes, arrives):
+    """An operator that is killed at any write of a backup, and of its deletion: one group, whole, and then nothing."""
+    played.play_groups()
+    tools = BackupTools(render=loading.template_renderer(), image=IMAGE, poll=0.1)
+    parts = {"selection": Selection(namespaces=(place.name,), features=frozenset({"backups"})), "backups": tools}
+    async with played.playing():
+        async with recovering(place):
+            await launched(played, volumes, backup=SECTION)
+        kills = 0
+        for writes in range(MOST_WRITES):
+            played.order.clear()
+            name = f"b{writes}"
+            key, before = WorkKey(BACKUP.name, place.name, name), len(await place.list(SNAPSHOT))
+            await place.create(backup_of(place, name))
+
+            async def is_usable(name: str = name) -> bool:
+                return bool(((await place.get(BACKUP, name) or {}).get("status") or {}).get("usable"))
+
+            async def is_gone(name: str = name) -> bool:
+                return await place.get(BACKUP, name) is None
+
+            made = await killed_and_again(key, is_usable, writes, arrives=arrives, **parts, place=place)
+            assert played.order == ["metastore", "+".join(f"data-c-{node}" for node in NODES)], f"killed at {writes}"
+            assert len(await place.list(SNAPSHOT)) - before == len(NODES)
+            await place.delete(BACKUP, name)
+            went = await killed_and_again(key, is_gone, writes, arrives=arrives, **parts, place=place)
+            assert [each["metadata"]["name"] for each in await place.list(GROUP)] == []
+            await eventually(lambda: none(members(place)))
+            kills += made + went
+            if not made and not went:
+                break
+        assert kills >= 12
+
+
+async def killed_and_again(
+    key: WorkKey, holds: Any, writes: int, *, arrives: bool, place: Namespace, **parts: Any
+) -> bool:
+    """Pass over a backup until its operator is killed, and then with another until something holds."""
+    killed = False
+    for left in (writes, None):
+        async with world_of(place, **parts) as world:
+            dying = Dying(world.kube, 10_000 if left is None else left, arrives=arrives)
+            for _ in range(400):
+                await pass_over_backup_until(key, world, dying)
+                if dying.killed or await holds():
+                    break
+                await asyncio.sleep(0.05)
+            killed |= dying.killed
+            if await holds():
+                return killed
+    raise AssertionError((killed, writes, await place.get(BACKUP, key.name)))
 
 
 async def none(found: Any) -> bool:

@@ -73,7 +73,8 @@ def test_every_template_file_is_used(cluster):
         render(each, Templates(lambda name: used.add(name) or own(name)))
 
     there = {path.relative_to(assets.TEMPLATES).as_posix() for path in assets.TEMPLATES.rglob("*.j2")}
-    elsewhere = {name for name in there if name.startswith(("install/", "backup-", "parts/backup-", "volumesnapshot"))}
+    prefixes = ("install/", "backup-", "parts/backup-", "volumesnapshot", "volumegroupsnapshot")
+    elsewhere = {name for name in there if name.startswith(prefixes)}
     assert used == there - elsewhere, "those of the operator and of backups are rendered by tests of their own"
 
 

@@ -18,7 +18,17 @@ from support.operator_process import until
 
 from chronik.cli import main as cli
 from chronik.errors import InputError, TemplateError
-from chronik.manifest import CLUSTER, KINDS, LEASE, MANAGED_BY, OTHER_KINDS, KindName, ObjectRef
+from chronik.manifest import (
+    CLUSTER,
+    GROUP_SNAPSHOT_CONTENTS,
+    GROUP_SNAPSHOTS,
+    KINDS,
+    LEASE,
+    MANAGED_BY,
+    OTHER_KINDS,
+    KindName,
+    ObjectRef,
+)
 from chronik.offline import assets
 from chronik.offline import loading as offline
 from chronik.offline.template_sets import template_reader
@@ -87,6 +97,7 @@ GOLDEN_BACKUPS = {
     "chronikbackups/finalizers.chronik.stream": "update",
     "chronikbackups/status.chronik.stream": "patch",
     "jobs.batch": "create delete get patch",
+    "volumegroupsnapshots.groupsnapshot.storage.k8s.io": "create delete get patch",
     "volumesnapshots.snapshot.storage.k8s.io": "create delete get list patch",
 }
 """What it may do on top of that with --features backups."""
@@ -99,6 +110,7 @@ GOLDEN_FEDERATION = {
 GOLDEN_BACKUPS_CLUSTER_WIDE = {
     "persistentvolumeclaims": ALL,
     "persistentvolumes": "list",
+    "volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io": "get",
     "volumesnapshotcontents.snapshot.storage.k8s.io": "get",
 }
 GOLDEN_CLUSTER_WIDE = {"storageclasses.storage.k8s.io": "list watch"}
@@ -329,7 +341,8 @@ def test_every_rendered_kind_can_be_managed(kind):
 
 def test_every_right_is_to_a_kind_that_chronik_knows():
     """No rule is about a resource that appears nowhere in the table of kinds."""
-    known = {kind.plural for kind in (*KINDS, *OTHER_KINDS)}
+    groups = (*GROUP_SNAPSHOTS, *GROUP_SNAPSHOT_CONTENTS.values())
+    known = {kind.plural for kind in (*KINDS, *OTHER_KINDS, *groups)}
     granted = {name.partition(".")[0].partition("/")[0] for name in EVERYTHING}
 
     assert granted == known

@@ -10,13 +10,14 @@ from support.operators import CONFIG_MAP, Namespace, world_of
 
 from chronik.apply.executor import Execution
 from chronik.manifest import CLUSTER_LABEL, POD
+from chronik.operator.backups.reconcile import reconcile_backup
 from chronik.operator.reconcile import reconcile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from chronik.kube import Kube
-    from chronik.manifest import ClusterKey, Manifest
+    from chronik.manifest import ClusterKey, Manifest, WorkKey
     from chronik.operator.context import ReconcileContext
 
 _WRITES = {"apply", "merge", "create", "delete"}
@@ -55,6 +56,12 @@ async def pass_until(key: ClusterKey, world: ReconcileContext, kube: Dying) -> N
     """Run a pass that dies as `kube` says, if it gets so far."""
     with suppress(_Killed, BaseExceptionGroup):
         await reconcile(key, replace(world, kube=kube, execution=Execution(kube=kube)))
+
+
+async def pass_over_backup_until(key: WorkKey, world: ReconcileContext, kube: Dying) -> None:
+    """Run a pass over a backup that dies as `kube` says, if it gets so far."""
+    with suppress(_Killed, BaseExceptionGroup):
+        await reconcile_backup(key, replace(world, kube=kube, execution=Execution(kube=kube)))
 
 
 async def killed_pass(place: Namespace, key: ClusterKey, after: int, *, arrives: bool, **parts: Any) -> bool:

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from support.definitions import definition
 
-from chronik.manifest import CLAIM, GROUP_SNAPSHOTS, SNAPSHOT, SNAPSHOT_CONTENT, VOLUME, Kind, KindName
+from chronik.manifest import (
+    CLAIM,
+    GROUP_SNAPSHOT_CONTENTS,
+    GROUP_SNAPSHOTS,
+    SNAPSHOT,
+    SNAPSHOT_CONTENT,
+    VOLUME,
+    Kind,
+    KindName,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,11 +44,6 @@ _ERROR = {"type": "object", "properties": {"time": _TIME, "message": _TEXT}}
 _READY = {"type": "boolean"}
 
 
-def group_content_kind(group: Kind = GROUP) -> Kind:
-    """Return the kind of what a group is bound to."""
-    return Kind(group.api_version, f"{group.name}Content", "volumegroupsnapshotcontents", stage=-1, namespaced=False)
-
-
 def _object(**fields: Any) -> dict[str, Any]:
     return {"type": "object", "properties": fields}
 
@@ -54,6 +58,7 @@ def _crd(kind: Kind, scope: str, spec: dict[str, Any], status: dict[str, Any]) -
 def group_definitions(group: Kind = GROUP) -> list[Manifest]:
     """Return the definitions of VolumeGroupSnapshots and their contents, in one version."""
     infos = {"type": "array", "items": _object(volumeHandle=_TEXT, snapshotHandle=_TEXT, readyToUse=_READY)}
+    texts = {"type": "array", "items": _TEXT}
     reference = _object(name=_TEXT, namespace=_TEXT, uid=_TEXT, kind=_TEXT, apiVersion=_TEXT)
     selector = {
         "type": "object",
@@ -80,13 +85,16 @@ def group_definitions(group: Kind = GROUP) -> list[Manifest]:
             _object(boundVolumeGroupSnapshotContentName=_TEXT, creationTime=_TIME, readyToUse=_READY, error=_ERROR),
         ),
         _crd(
-            group_content_kind(group),
+            GROUP_SNAPSHOT_CONTENTS[group.api_version],
             "Cluster",
             _object(
                 driver=_TEXT,
                 deletionPolicy=_TEXT,
                 volumeGroupSnapshotClassName=_TEXT,
-                source=_object(volumeHandles={"type": "array", "items": _TEXT}),
+                source=_object(
+                    volumeHandles=texts,
+                    groupSnapshotHandles=_object(volumeGroupSnapshotHandle=_TEXT, volumeSnapshotHandles=texts),
+                ),
                 volumeGroupSnapshotRef=reference,
             ),
             _object(
@@ -103,7 +111,7 @@ def group_definitions(group: Kind = GROUP) -> list[Manifest]:
 def install_groups(server: ApiServer, group: Kind = GROUP) -> None:
     """Teach a server what groups of snapshots are, in one version."""
     server.install(group_definitions(group))
-    for kind in (group, group_content_kind(group)):
+    for kind in (group, GROUP_SNAPSHOT_CONTENTS[group.api_version]):
         server.wait_served(f"/apis/{kind.api_version}/{kind.plural}")
 
 
@@ -128,7 +136,10 @@ class PlayedGroups:
         self.unnamed: set[str] = set()
         self.untimed = False
         self.cut: Callable[[dict[str, str]], None] = lambda _handles: None
-        self._cut: set[str] = set()
+        self.groups: dict[str, str] = {}
+        """What the driver calls the group of each snapshot."""
+        self.known: set[str] = set()
+        """The groups whose contents the controller knows."""
 
     async def step(self) -> None:
         """Bring every group one step further, and let go of what is deleted."""
@@ -156,20 +167,52 @@ class PlayedGroups:
             await self.place.call("PATCH", self._path(group), patch, patch="merge", fieldManager="snapshotter")
         if self.hanging or status.get("readyToUse"):
             return
+        if "volumeGroupSnapshotContentName" in group["spec"]["source"]:
+            await self._bind(group)
+            return
         claims, error = await self._selected(group)
         if error or self.failing:
             await self._fail(group, error or self.failing)
             return
         handles = {each["metadata"]["name"]: await self._volume_handle(each) for each in claims}
         handles = {name: handle for name, handle in handles.items() if name not in self.left_out}
-        if metadata["uid"] not in self._cut:
-            self._cut.add(metadata["uid"])
-            self.cut({name: self._name(group, handle, "handle") for name, handle in handles.items()})
+        if f"group-{metadata['uid']}" not in self.groups.values():
+            found = {name: self._name(group, handle, "handle") for name, handle in handles.items()}
+            self.groups |= dict.fromkeys(found.values(), f"group-{metadata['uid']}")
+            self.cut(found)
         content = await self._content(group, handles)
         for name, handle in handles.items():
             await self._member(group, name, handle)
         said = {"boundVolumeGroupSnapshotContentName": content, "creationTime": status.get("creationTime") or _now()}
         await self._say(self._path(group), {**said, "readyToUse": not self.unready, "error": None})
+
+    async def _bind(self, group: Manifest) -> None:
+        """Bind a group to the content that it names, if that names it, and the driver has that group."""
+        metadata, name = group["metadata"], group["spec"]["source"]["volumeGroupSnapshotContentName"]
+        path = _path(GROUP_SNAPSHOT_CONTENTS[self.kind.api_version], name)
+        content = await self.place.call("GET", path)
+        reference, handles = (
+            content["spec"]["volumeGroupSnapshotRef"],
+            content["spec"]["source"]["groupSnapshotHandles"],
+        )
+        if (reference["namespace"], reference["name"]) != (metadata["namespace"], metadata["name"]):
+            return
+        if {self.groups.get(each) for each in handles["volumeSnapshotHandles"]} != {
+            handles["volumeGroupSnapshotHandle"]
+        }:
+            await self._fail(group, "the driver has no such group of these snapshots")
+            return
+        bound = {"spec": {"volumeGroupSnapshotRef": {**reference, "uid": metadata["uid"]}}}
+        await self.place.call("PATCH", path, bound, patch="merge", fieldManager="snapshotter")
+        self.known.add(handles["volumeGroupSnapshotHandle"])
+        status = {"volumeGroupSnapshotHandle": handles["volumeGroupSnapshotHandle"], "readyToUse": True}
+        await self._say(path, status | {"creationTime": _now()})
+        said = {"boundVolumeGroupSnapshotContentName": name, "creationTime": _now(), "readyToUse": True}
+        await self._say(self._path(group), {**said, "error": None})
+
+    def binds(self, handle: str) -> bool:
+        """Return whether the controller binds a snapshot: a member needs its group to be known in this Kubernetes."""
+        return handle not in self.groups or self.groups[handle] in self.known
 
     async def _selected(self, group: Manifest) -> tuple[list[Manifest], str]:
         labels = group["spec"]["source"]["selector"]["matchLabels"].items()
@@ -196,7 +239,7 @@ class PlayedGroups:
             await self._say(self._path(group), said)
 
     async def _content(self, group: Manifest, handles: dict[str, str]) -> str:
-        metadata, kind = group["metadata"], group_content_kind(self.kind)
+        metadata, kind = group["metadata"], GROUP_SNAPSHOT_CONTENTS[self.kind.api_version]
         name = f"groupsnapcontent-{metadata['uid']}"
         uid = "somebody-elses" if self.lying else metadata["uid"]
         reference = {"kind": group["kind"], "name": metadata["name"], "namespace": metadata["namespace"], "uid": uid}
@@ -256,7 +299,7 @@ class PlayedGroups:
                 await self.place.call("DELETE", self.place.path(SNAPSHOT, each["metadata"]["name"]), {})
         content = (group.get("status") or {}).get("boundVolumeGroupSnapshotContentName")
         if content:
-            await self.place.call("DELETE", _path(group_content_kind(self.kind), content), {})
+            await self.place.call("DELETE", _path(GROUP_SNAPSHOT_CONTENTS[self.kind.api_version], content), {})
         patch = {"metadata": {"finalizers": None}}
         await self.place.call("PATCH", self._path(group), patch, patch="merge", fieldManager="snapshotter")
 

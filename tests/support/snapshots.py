@@ -282,6 +282,8 @@ class Played:
         handle = content["spec"]["source"]["snapshotHandle"]
         if (ref["namespace"], ref["name"]) != (metadata["namespace"], metadata["name"]):
             return
+        if self.groups is not None and not self.groups.binds(handle):
+            return
         if handle in self.unready:
             error = {"time": _now(), "message": f"there is no snapshot {handle}"}
             await self._say(snapshot, {"readyToUse": False, "error": error})

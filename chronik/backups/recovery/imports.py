@@ -13,9 +13,19 @@ from urllib.parse import urlsplit
 
 from chronik.api.names import BACKUP_NAME
 from chronik.backups.document import IMPORTED, SCHEDULED_AT
+from chronik.backups.groups import group_name
 from chronik.backups.parts import labels, snapshot_name
 from chronik.backups.tell import conditions
-from chronik.manifest import BACKUP, CLUSTER_LABEL, FINALIZER, SCHEDULE_LABEL, SNAPSHOT, SNAPSHOT_CONTENT
+from chronik.manifest import (
+    BACKUP,
+    CLUSTER_LABEL,
+    FINALIZER,
+    GROUP_SNAPSHOT_CONTENTS,
+    GROUP_SNAPSHOTS,
+    SCHEDULE_LABEL,
+    SNAPSHOT,
+    SNAPSHOT_CONTENT,
+)
 from chronik.status.compute import Reason
 
 if TYPE_CHECKING:
@@ -43,6 +53,8 @@ class Import(NamedTuple):
     """Whether snapshots belong to the ChronikBackup: there is none if a cluster is recovered without an operator."""
     contents: str = ""
     """What the names of contents begin with after `chronik-`; by default the uid of the ChronikBackup."""
+    group_version: str = GROUP_SNAPSHOTS[0].api_version
+    """The version of VolumeGroupSnapshots that is there; only a backup whose volumes were cut at one moment has one."""
 
 
 def check(described: Any) -> Reason | None:
@@ -115,7 +127,8 @@ def parts_of(backup: Manifest, wanted: Import) -> list[Manifest]:
 
     A content with deletionPolicy Retain leaves the driver's snapshot where it is, whatever becomes of the content.
     """
-    uid, parts = backup["metadata"]["uid"], []
+    uid = backup["metadata"]["uid"]
+    parts = _group_of(backup, wanted)
     owner = {"apiVersion": BACKUP.api_version, "kind": BACKUP.name, "name": wanted.name, "uid": uid}
     for each in volumes_of(wanted):
         name = content_name(wanted.contents or uid, each)
@@ -148,6 +161,45 @@ def parts_of(backup: Manifest, wanted: Import) -> list[Manifest]:
     return parts
 
 
+def is_grouped(wanted: Import) -> bool:
+    """Return whether the snapshots that are made known belong to a group."""
+    return wanted.volumes and bool((wanted.described["status"].get("group") or {}).get("handle"))
+
+
+def _group_of(backup: Manifest, wanted: Import) -> list[Manifest]:
+    """Return the group of the snapshots, after its content: without it, the snapshot controller binds none of them."""
+    if not is_grouped(wanted):
+        return []
+    uid, name, marks = backup["metadata"]["uid"], group_name(wanted.name), labels(backup, "volumes")
+    content, volumes = f"chronik-{wanted.contents or uid}-volumes", volumes_of(wanted)
+    handles = {
+        "volumeGroupSnapshotHandle": wanted.described["status"]["group"]["handle"],
+        "volumeSnapshotHandles": [each["handle"] for each in volumes],
+    }
+    kind = GROUP_SNAPSHOT_CONTENTS[wanted.group_version]
+    about = {"name": name, "namespace": wanted.namespace, "labels": marks}
+    owner = {"apiVersion": BACKUP.api_version, "kind": BACKUP.name, "name": wanted.name, "uid": uid}
+    return [
+        {
+            "apiVersion": kind.api_version,
+            "kind": kind.name,
+            "metadata": {"name": content, "labels": marks},
+            "spec": {
+                "deletionPolicy": "Delete" if wanted.owns else "Retain",
+                "driver": volumes[0]["driver"],
+                "source": {"groupSnapshotHandles": handles},
+                "volumeGroupSnapshotRef": {"namespace": wanted.namespace, "name": name},
+            },
+        },
+        {
+            "apiVersion": kind.api_version,
+            "kind": GROUP_SNAPSHOTS[0].name,
+            "metadata": about | ({"ownerReferences": [owner]} if wanted.owned else {}),
+            "spec": {"source": {"volumeGroupSnapshotContentName": content}},
+        },
+    ]
+
+
 def content_name(whose: str, volume: Mapping[str, Any]) -> str:
     """Return the name of the content of an imported snapshot: contents lie in no namespace."""
     return f"chronik-{whose}-{volume['component']}-{volume['ordinal']}"
@@ -164,6 +216,10 @@ def status_of(backup: Manifest, wanted: Import, now: str) -> dict[str, Any]:
     status["cluster"]["spec"]["backup"]["destination"] = dict(wanted.destination)
     status |= {"volumes": volumes, "record": {"object": f"{folder}/backup.json"}}
     status.pop("verification", None)
+    if is_grouped(wanted):
+        status["group"] |= {"name": group_name(wanted.name), "content": f"chronik-{uid}-volumes"}
+    else:
+        status.pop("group", None)
     if not wanted.owns:
         status.pop("expiresAt", None)
     generation = int(backup["metadata"].get("generation", 1))

@@ -9,6 +9,7 @@ import click
 
 from chronik.api import names
 from chronik.backups.document import IMPORTED, phase_of
+from chronik.backups.groups import UNAVAILABLE
 from chronik.backups.recovery import imports
 from chronik.cli import parameters
 from chronik.cli.backup.options import StoreAccess, store_options
@@ -18,8 +19,9 @@ from chronik.cli.main import show_note
 from chronik.clock import timestamp
 from chronik.errors import AlreadyExists, ApiError, ConflictError, Forbidden, KindMissing
 from chronik.kube import connect
-from chronik.manifest import BACKUP, BACKUP_LABEL, SECRET, SNAPSHOT, SNAPSHOT_CONTENT, ObjectRef
+from chronik.manifest import BACKUP, BACKUP_LABEL, SECRET, SNAPSHOT, ObjectRef
 from chronik.metastore.errors import BackupDamaged, BackupError, BackupNotFound
+from chronik.operator.backups.look import group_kind
 from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 MANAGER = "chronik-import"
 """Owns the backups that are imported, and their snapshots."""
-_KINDS = {each.name: each for each in (SNAPSHOT, SNAPSHOT_CONTENT)}
 
 
 @click.command("import")
@@ -194,6 +195,8 @@ async def _import(kube: Kube, wanted: Import, known: list[Manifest]) -> None:
         raise AlreadyExists(message, subject=str(ref))
     if parts:
         await _check_snapshots(kube, wanted)
+    if imports.is_grouped(wanted):
+        wanted = await _with_groups(kube, wanted)
     document = imports.document_of(wanted)
     document["metadata"]["resourceVersion"] = "1"  # creates, and changes nothing that is there
     try:
@@ -224,6 +227,19 @@ async def _check_snapshots(kube: Kube, wanted: Import) -> None:
         raise BackupError(message, subject=wanted.name, hint=hint) from error
 
 
+async def _with_groups(kube: Kube, wanted: Import) -> Import:
+    """Return what is asked for, with the version of groups that this Kubernetes has.
+
+    Raises:
+        BackupError: it has none.
+    """
+    kind = await group_kind(kube)
+    if kind is not None:
+        return wanted._replace(group_version=kind.api_version)
+    hint = f"{UNAVAILABLE.partition('; ')[0]}; or import the metastore alone: --without-volumes."
+    raise BackupError("its volumes were cut as one group", subject=wanted.name, hint=hint)
+
+
 def _same(wanted: Import, known: list[Manifest]) -> Manifest | None:
     """Return the ChronikBackup that is this backup: the one that made it, or one that was imported."""
     ids = ((each, _annotations(each).get(IMPORTED) or each["metadata"]["uid"]) for each in known)
@@ -240,7 +256,7 @@ async def _make(kube: Kube, part: Manifest, backup: Manifest) -> None:
     Raises:
         AlreadyExists: there is another one of that name.
     """
-    metadata, kind = part["metadata"], _KINDS[part["kind"]]
+    metadata, kind = part["metadata"], await kube.kind(part["apiVersion"], part["kind"])
     try:
         await kube.apply({**part, "metadata": {**metadata, "resourceVersion": "1"}}, manager=MANAGER)
     except ConflictError as error:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chronik.backups.groups import is_grouped
 from chronik.backups.plan import plan_backup
 from chronik.backups.steps import Seen
 from chronik.clock import timestamp
@@ -29,7 +30,7 @@ from chronik.manifest import (
 )
 from chronik.metastore.errors import BackupError
 from chronik.offline import loading as offline
-from chronik.operator.backups.look import Site, on_its_way, snapshots_of
+from chronik.operator.backups.look import Site, group_kind, on_its_way, snapshots_of
 from chronik.operator.backups.make import make_all, remove_all
 from chronik.operator.context import BackupTools
 from chronik.times import later
@@ -73,6 +74,7 @@ async def back_up_here(kube: Kube, wanted: OneShot) -> int:
         cluster=cluster,
         claims=claims,
         has_snapshots=await snapshots_of(backup, site) is not None,
+        has_groups=not is_grouped(cluster) or await group_kind(site.kube) is not None,
         image=site.tools.image_of(cluster),
     )
     plan = plan_backup(backup, seen, timestamp())
@@ -99,7 +101,7 @@ async def _completed(backup: Manifest, claims: list[Manifest], site: Site, wante
             _check_order(plan.status, wanted.name)
             return _end(backup)
         if phase == "Failed":
-            hint = f"Snapshots that were made stay: kubectl get volumesnapshots {_selector(backup)}"
+            hint = f"Snapshots that were made stay: kubectl get {_snapshots_of(backup)}"
             raise BackupError(message, subject=wanted.name, hint=hint)
         if message != said:
             said = message
@@ -125,7 +127,7 @@ def _end(backup: Manifest) -> int:
     if metastore is not None:
         click.echo(f"metastore: {metastore['object']}")
     if volumes:
-        click.echo(f"snapshots: {len(volumes)}, kubectl get volumesnapshots {_selector(backup)}")
+        click.echo(f"snapshots: {len(volumes)}, kubectl get {_snapshots_of(backup)}")
     if "object" in record:
         click.echo(f"described: {record['object']}")
     else:
@@ -135,9 +137,10 @@ def _end(backup: Manifest) -> int:
     return 0
 
 
-def _selector(backup: Manifest) -> str:
-    metadata = backup["metadata"]
-    return f"-n {metadata['namespace']} -l {BACKUP_LABEL}={metadata['uid']}"
+def _snapshots_of(backup: Manifest) -> str:
+    """Return what kubectl finds the snapshots by; those of a group are deleted with it, and only so."""
+    metadata, kind = backup["metadata"], "volumegroupsnapshots" if "group" in backup["status"] else "volumesnapshots"
+    return f"{kind} -n {metadata['namespace']} -l {BACKUP_LABEL}={metadata['uid']}"
 
 
 def _message(status: dict[str, Any]) -> str:

@@ -17,14 +17,13 @@ from chronik.errors import InvalidDocuments, KindMissing
 from chronik.manifest import (
     BACKUP_LABEL,
     CLUSTER,
+    GROUP_SNAPSHOT_CONTENTS,
     GROUP_SNAPSHOTS,
     JOB,
     POD,
     SNAPSHOT,
     SNAPSHOT_CONTENT,
     VOLUME,
-    Kind,
-    KindName,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.api.validation import Validator
     from chronik.kube import Kube
-    from chronik.manifest import Manifest
+    from chronik.manifest import Kind, Manifest
     from chronik.operator.context import BackupTools, ReconcileContext
 
 _JOB_LABEL = "batch.kubernetes.io/job-name"
@@ -79,7 +78,7 @@ async def _before(backup: Manifest, site: Site, context: ReconcileContext) -> Se
     if settings and settings["volumes"]["method"] != "None":
         has_snapshots = await snapshots_of(backup, site) is not None
     if cluster and is_grouped(cluster):
-        has_groups = await group_kind(site) is not None
+        has_groups = await group_kind(site.kube) is not None
     return Seen(
         document=document,
         cluster=cluster,
@@ -141,7 +140,7 @@ async def _group_seen(backup: Manifest, labelled: Mapping[str, Manifest], site: 
         return Seen()
     bound, content = (group.get("status") or {}).get("boundVolumeGroupSnapshotContentName"), None
     if bound and site.reads_contents:
-        content = await site.kube.get(group_content_kind(KindName.of(group)), "", bound)
+        content = await site.kube.get(GROUP_SNAPSHOT_CONTENTS[group["apiVersion"]], "", bound)
     volumes = status_of(backup)["volumes"]
     if all_known(volumes, labelled):
         return Seen(group=group, group_content=content)
@@ -161,23 +160,18 @@ async def _group_seen(backup: Manifest, labelled: Mapping[str, Manifest], site: 
 
 async def group_of(backup: Manifest, site: Site) -> Manifest | None:
     """Return the VolumeGroupSnapshot of a backup; None if it has none, or its kind is not there any more."""
-    name, kind = (status_of(backup).get("group") or {}).get("name"), await group_kind(site)
+    name, kind = (status_of(backup).get("group") or {}).get("name"), await group_kind(site.kube)
     if not name or kind is None:
         return None
     return await site.kube.get(kind, backup["metadata"]["namespace"], name)
 
 
-async def group_kind(site: Site) -> Kind | None:
+async def group_kind(kube: Kube) -> Kind | None:
     """Return VolumeGroupSnapshot in the newest version that the server has; None if it has none."""
     for kind in GROUP_SNAPSHOTS:
         with suppress(KindMissing):
-            return await site.kube.kind(*kind.id)
+            return await kube.kind(*kind.id)
     return None
-
-
-def group_content_kind(group: KindName) -> Kind:
-    """Return the kind of what a group is bound to, in the group's version."""
-    return Kind(group.api_version, f"{group.name}Content", "volumegroupsnapshotcontents", stage=-1, namespaced=False)
 
 
 async def snapshots_of(backup: Manifest, site: Site) -> dict[str, Manifest] | None:

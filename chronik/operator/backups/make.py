@@ -52,7 +52,7 @@ async def make(backup: Manifest, wanted: Make, cluster: Cluster, image: str, sit
         ChronikError: the server does not take it.
     """
     if wanted.part == "group":
-        kind = await group_kind(site)
+        kind = await group_kind(site.kube)
         if kind is None:
             raise KindMissing(UNAVAILABLE, subject=wanted.name)
         manifest = manifests.group(backup, cluster, wanted.name, kind.api_version, site.tools.render)
@@ -92,7 +92,7 @@ async def remove_all(backup: Manifest, removes: Iterable[Remove], site: Site) ->
     """Delete parts. A Job is there until its pods are gone: one that still wrote could undo what comes after it."""
     for each in removes:
         kinds = {"Job": JOB, "VolumeSnapshot": SNAPSHOT}
-        kind = kinds.get(each.kind) or await group_kind(site)
+        kind = kinds.get(each.kind) or await group_kind(site.kube)
         if kind is None:
             continue  # the definition is gone, and the group with it
         ref = ObjectRef(kind.name, backup["metadata"]["namespace"], each.name)
