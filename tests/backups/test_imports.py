@@ -93,6 +93,40 @@ def test_what_is_taken_over_goes_with_its_schedule():
     assert content["spec"]["deletionPolicy"] == "Delete"
 
 
+def grouped():
+    """Return a description whose snapshots are of a group."""
+    described = copy.deepcopy(DESCRIBED)
+    described["status"]["group"] = {"name": "b-volumes", "content": "x", "handle": "group-1", "ready": True}
+    return described
+
+
+@pytest.mark.parametrize(("owns", "policy"), [(False, "Retain"), (True, "Delete")])
+def test_a_group_is_made_known_before_its_snapshots(owns, policy):
+    """Its content names what the driver calls the group and each snapshot, in the version that the server has."""
+    version = "groupsnapshot.storage.k8s.io/v1beta1"
+    asked = wanted(described=grouped(), name="again", owns=owns, group_version=version)
+    content, group, *snapshots = parts_of(MADE, asked)
+
+    assert (content["apiVersion"], group["apiVersion"]) == (version, version)
+    assert content["spec"] == {
+        "deletionPolicy": policy,
+        "driver": "d.csi",
+        "source": {
+            "groupSnapshotHandles": {"volumeGroupSnapshotHandle": "group-1", "volumeSnapshotHandles": ["snap-1"]}
+        },
+        "volumeGroupSnapshotRef": {"namespace": "m", "name": "again-volumes"},
+    }
+    assert group["spec"]["source"] == {"volumeGroupSnapshotContentName": content["metadata"]["name"]}
+    assert group["metadata"]["ownerReferences"][0]["uid"] == "new-uid"
+    assert [each["kind"] for each in snapshots] == ["VolumeSnapshotContent", "VolumeSnapshot"]
+    told = status_of(MADE, asked, "2026-11-30T00:00:00Z")["group"]
+    assert (told["name"], told["content"]) == ("again-volumes", content["metadata"]["name"])
+
+    alone = wanted(described=grouped(), volumes=False)
+    assert parts_of(MADE, alone) == []
+    assert "group" not in status_of(MADE, alone, "2026-11-30T00:00:00Z")
+
+
 def test_the_status_says_where_it_is_now():
     """The store may be a copy of the old one: Jobs look for the dump, and for the settings, where it is now."""
     status = status_of(MADE, wanted(name="again"), "2026-11-30T00:00:00Z")

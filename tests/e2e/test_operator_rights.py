@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import monitoring
+from support.group_snapshots import install_groups
 from support.kubelet import is_ready, say
 from support.operators import (
     Namespace,
@@ -22,6 +23,7 @@ from support.operators import (
     with_condition,
 )
 from support.own_templates import CONFIG, folder, install, new_kind, texts
+from support.recoveries import absent
 from support.snapshots import Played, backup_of, install_snapshots
 from support.volumes import Volumes
 
@@ -65,7 +67,7 @@ UNSEEN = {
 UNSEEN_OF_BACKUPS = {
     ("chronikbackups/finalizers", "update"): "admission asks for it where an owner reference blocks deletion",
     ("volumesnapshots", "get"): "one that is there already when it is to be made is read",
-    ("volumesnapshots", "patch"): "server-side apply asks for it beside create",
+    ("volumegroupsnapshots", "patch"): "server-side apply asks for it beside create",
     ("jobs", "patch"): "server-side apply asks for it beside create",
 }
 
@@ -289,6 +291,7 @@ async def test_namespaced_rights_are_what_is_needed(real_server):
 async def test_rights_of_backups_are_what_is_needed(real_server, tmp_path):
     """With --features backups nothing is forbidden from the first backup to a recovery, and every right is used."""
     install_snapshots(real_server)
+    install_groups(real_server)
     found = rules(features=("backups",))
     grant(real_server, found)
     place = Namespace(real_server, real_server.new_namespace())
@@ -297,6 +300,7 @@ async def test_rights_of_backups_are_what_is_needed(real_server, tmp_path):
     options = {"selection": scope, "backup_image": "chronik/operator:1", "backup_poll": 0.1}
     connect = ConnectOptions(kubeconfig=str(real_server.kubeconfig), context=USER)
     played = Played(place)
+    played.play_groups()
     async with running(real_server, place.name, connect=connect, **options), controllers(place), played.playing():
         await _backed_up(place, played)
         await _recovered(place, played, Volumes(place, tmp_path))
@@ -373,9 +377,11 @@ async def _backed_up(place: Namespace, played: Played) -> None:
 
 
 async def _recovered(place: Namespace, played: Played, volumes: Volumes) -> None:
-    """Make a new cluster from the backup."""
+    """Make a new cluster from a backup of a group of volumes, and delete that."""
     played.on_cut = volumes.cut
     await volumes.make_class()
+    groups = {"volumes": {"method": "VolumeGroupSnapshot"}}
+    await place.edit(CLUSTER, "c", {"spec": {"backup": groups}})
     await place.create(backup_of(place, "fresh") | {"metadata": {"name": "fresh", "labels": SHARD}})
 
     async def usable() -> bool:
@@ -390,6 +396,8 @@ async def _recovered(place: Namespace, played: Played, volumes: Volumes) -> None
     async with volumes.playing():
         await place.create(document)
         await with_condition(place, "n", "Recovering", "False", "Recovered")
+        await place.delete(BACKUP, "fresh")
+        await absent(place, BACKUP, "fresh")
 
 
 async def test_rights_to_kinds_of_templates(real_server, tmp_path):

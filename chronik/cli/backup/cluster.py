@@ -312,6 +312,10 @@ def _described(backup: Manifest) -> str:
     if metastore is not None:
         where = metastore.get("object") or metastore.get("error") or "not dumped yet"
         parts.append(["metastore", "ready" if metastore.get("ready") else "not ready", str(where)])
+    group = status.get("group")
+    if group:
+        how = group.get("error") or group.get("handle") or ("cut" if group.get("createdAt") else "not cut yet")
+        parts.append([f"group {group['name']}", "ready" if group.get("ready") else "not ready", how])
     for each in status.get("volumes") or ():
         how = each.get("error") or each.get("handle") or ("cut, not ready" if each.get("createdAt") else "not cut yet")
         parts.append([each["claim"], "ready" if each.get("ready") else "not ready", how])
