@@ -270,7 +270,7 @@ def _beside(cluster: Cluster, observed: Observation) -> list[Condition]:
     if found:
         reason, message = summary(found)
         told.append(condition("Replicating", met=reason == "Replicating", reason=reason, message=message))
-    if archive:
+    if archive and all(each["type"] != "Archiving" for each in observed.extra):  # which one from before may say more
         told.append(condition("Archiving", met=archive[0] == "Archiving", reason=archive[0], message=archive[1]))
     return told
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chronik.backups.archiving.slot import END, by_hand, plan_slot, slot_job, slot_of
+from chronik.backups.archiving.slot import END, by_hand, is_elsewhere, plan_move, plan_slot, slot_job, slot_of
 from chronik.offline import loading
 
 SLOT = "chronik_c_12345678"
@@ -60,6 +60,65 @@ def test_a_slot_is_dropped_when_its_archive_has_ended(there, planned):
     assert (plan.make, len(plan.removes), plan.waits, plan.holds) == (make, removes, bool(rest), rest == "holds")
     assert [each["reason"] for each in plan.conditions] == ([reason] if reason else [])
     assert all(SLOT in each["message"] for each in plan.conditions)
+
+
+NOW, EARLIER, LONG_AGO = "2026-11-29T02:02:00Z", "2026-11-29T02:01:00Z", "2026-11-29T02:00:00Z"
+MOVES = [  # the receiver on the old server, the Job, what that said: what is made, what is removed, and the reason
+    ((workload(), None, None), (True, 0, "DroppingSlot")),
+    ((workload(), job(creationTimestamp=LONG_AGO), None), (False, 0, "DroppingSlot")),
+    ((None, job(creationTimestamp=EARLIER), None), (False, 0, "DroppingSlot")),
+    ((None, job(creationTimestamp=EARLIER), FAILED), (False, 0, "SlotNotDropped")),
+    ((None, job("Complete", creationTimestamp=LONG_AGO), {"result": "ok"}), (False, 1, None)),
+    ((None, job(creationTimestamp=LONG_AGO), FAILED), (False, 1, None)),
+]
+
+
+@pytest.mark.parametrize(("there", "planned"), MOVES)
+def test_a_slot_is_dropped_where_the_archive_was_before(there, planned):
+    """A Job is made of the old receiver; none starts on the new server before it has ended, or two minutes are over."""
+    plan, given_up = plan_move(*there, NOW)
+    make, removes, reason = planned
+
+    assert (plan.make, len(plan.removes), plan.holds, plan.waits) == (make, removes, True, True)
+    assert [each["reason"] for each in plan.conditions] == ([reason] if reason else [])
+    assert all(f"{SLOT} on old-server" in each["message"] for each in plan.conditions)
+    gives_up = there[2] is FAILED and not reason
+    assert (f"on old-server, SELECT pg_drop_replication_slot('{SLOT}')" in given_up) is gives_up
+    assert bool(given_up) is gives_up
+
+
+def reading(**variables):
+    """Return a receiver with variables."""
+    found = workload()
+    texts = [{"name": key, "value": value} for key, value in variables.items() if not key.startswith("CHRONIK")]
+    refs = [
+        {"name": key, "valueFrom": {"secretKeyRef": {"name": value, "key": "url"}}}
+        for key, value in variables.items()
+        if key.startswith("CHRONIK")
+    ]
+    found["spec"]["template"]["spec"]["containers"][0]["env"] = [*texts, *refs]
+    return found
+
+
+HERE = {"PGHOST": "db", "PGPORT": "5432", "PGDATABASE": "d"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "moved"),
+    [
+        (HERE, HERE, False),
+        (HERE, HERE | {"PGDATABASE": "other", "PGSSLMODE": "require"}, False),
+        (HERE, HERE | {"PGHOST": "db-2"}, True),
+        (HERE, HERE | {"PGPORT": "5433"}, True),
+        (HERE, {"CHRONIK_DATABASE_URL": "pg-url"}, True),
+        ({"CHRONIK_DATABASE_URL": "pg-url"}, {"CHRONIK_DATABASE_URL": "pg-url"}, False),
+        ({"CHRONIK_DATABASE_URL": "pg-url"}, {"CHRONIK_DATABASE_URL": "other"}, True),
+    ],
+)
+def test_an_archive_moves_with_its_server(before, now, moved):
+    """Host, port, or the Secret with the URL make another server; another database of it does not."""
+    assert is_elsewhere(reading(**before), reading(**now)) is moved
+    assert not is_elsewhere(None, reading(**now))
 
 
 def test_what_keeps_a_slot_is_said_with_what_to_do():

@@ -274,6 +274,62 @@ async def test_the_slot_of_an_archive_that_is_switched_off_is_dropped(place):
         assert played.order.count("drop-slot") == 2
 
 
+def reads(place: Namespace, host: str) -> Any:
+    """Return what tells whether a receiver is there that reads a server."""
+
+    async def there() -> bool:
+        receiver = await place.get(DEPLOYMENT, "c-archive")
+        return receiver is not None and host in json.dumps(receiver["spec"])
+
+    return there
+
+
+async def test_an_archive_that_moves_to_another_server_leaves_no_slot(place):
+    """The slot on the old server is dropped, as the old receiver reached it, before there is one on the new server."""
+    played = Played(place)
+    archive = {"image": IMAGE, "archive": {"enabled": True}}
+    before = small("x")["spec"]["metastore"]["connection"]["host"]
+    async with played.playing(), backing_up(place):
+        played.jobs["drop-slot"] = "never"
+        await launched(place, played, metastore=archive)
+        await with_condition(place, "c", "Archiving", "False", "Starting")
+        await place.change("c", metastore={"connection": {"host": "db-2.example.com"}})
+        cluster = await with_condition(place, "c", "Archiving", "False", "DroppingSlot")
+        assert f"on {before} is being dropped" in said(cluster, "Archiving")
+        job = await place.get(JOB, "c-archive-end")
+        assert "db-2.example.com" not in json.dumps(job["spec"])
+        await absent(place, DEPLOYMENT, "c-archive")
+
+        played.jobs["drop-slot"] = "ok"
+        await eventually(reads(place, "db-2.example.com"))
+        await absent(place, JOB, "c-archive-end")
+        assert played.order.count("drop-slot") == 1
+
+
+async def test_an_archive_goes_on_if_its_old_server_is_gone(place):
+    """After two minutes the slot on a server that does not answer is named in an Event, and the archive goes on."""
+    played = Played(place)
+    played.jobs["drop-slot"] = "never"
+    document = small(place.name, backup=SECTION | {"metastore": {"image": IMAGE, "archive": {"enabled": True}}})
+    parts: dict[str, Any] = {
+        "backups": BackupTools(render=loading.template_renderer(), poll=0),
+        "selection": followed(place),
+    }
+    async with played.playing(), world_of(place, **parts) as world:
+        await place.create(document)
+        await passes_until(document, world, lambda: place.get(DEPLOYMENT, "c-archive"))
+        await place.change("c", metastore={"connection": {"host": "db-2.example.com"}})
+        await passes_until(document, world, lambda: place.get(JOB, "c-archive-end"))
+        for _ in range(5):
+            await reconcile(key_of(document), world)
+        assert await place.get(DEPLOYMENT, "c-archive") is None, "it waits for a while"
+        told: list[Any] = []
+        late = replace(world, now=lambda: "2099-01-01T00:00:00Z", announce=lambda _, event: told.append(event))
+        await passes_until(document, late, reads(place, "db-2.example.com"))
+        (event,) = [each for each in told if each.reason == "SlotNotDropped"]
+        assert "SELECT pg_drop_replication_slot('chronik_c_" in event.note
+
+
 async def test_a_cluster_goes_without_its_slot_if_that_takes_too_long(place):
     """Its database may be gone: then the slot that stays is named in an Event, and the cluster is let go."""
     played = Played(place)
@@ -329,6 +385,41 @@ async def test_a_kill_at_any_write_drops_the_slot_all_the_same(place, arrives):
             kills += dying.killed
             async with world_of(place, **parts) as world:
                 await passes_until(document, world, lambda: has_ended(place))
+            assert played.order.count("drop-slot") > dropped, f"killed at write {writes}"
+            if not dying.killed:
+                break
+    assert kills >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arrives", [True, False], ids=["the write arrives", "the write is lost"])
+async def test_a_kill_at_any_write_leaves_no_slot_on_an_old_server(place, arrives):
+    """An operator that is killed at each of its writes in turn has the slot dropped, and then the archive go on."""
+    played = Played(place)
+    archive = {"image": IMAGE, "archive": {"enabled": True}}
+    tools = BackupTools(render=loading.template_renderer(), poll=0)
+    parts: dict[str, Any] = {"backups": tools, "selection": followed(place)}
+    document = small(place.name, backup=SECTION | {"metastore": archive})
+    await place.create(document)
+    kills = 0
+    async with played.playing(), world_of(place, **parts) as world:
+        await passes_until(document, world, lambda: has_archive(place))
+    async with played.playing():
+        for writes in range(14):
+            dropped, host = played.order.count("drop-slot"), f"db-{writes}.example.com"
+            moved = reads(place, host)
+            await place.change("c", metastore={"connection": {"host": host}})
+            async with world_of(place, **parts) as world:
+                dying = Dying(world.kube, writes, arrives=arrives)
+                for _ in range(40):
+                    await pass_until(key_of(document), world, dying)
+                    if dying.killed or (await moved() and await has_archive(place)):
+                        break
+                    await asyncio.sleep(0.02)
+            kills += dying.killed
+            async with world_of(place, **parts) as world:
+                await passes_until(document, world, moved)
+                await passes_until(document, world, lambda: has_archive(place))
             assert played.order.count("drop-slot") > dropped, f"killed at write {writes}"
             if not dying.killed:
                 break

@@ -16,10 +16,13 @@ from chronik.backups.archiving.slot import (
     DROPPING,
     END,
     ENDING,
+    LONGEST,
     NOT_DROPPED,
     by_hand,
-    dropping,
     ending,
+    host_of,
+    is_elsewhere,
+    plan_move,
     plan_slot,
     slot_job,
 )
@@ -50,8 +53,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("chronik.operator.backups")
 
 _DEPLOYMENT = KIND_BY_NAME["Deployment"]
-_LONGEST = 120.0
-"""Seconds that a cluster which is being deleted waits for its slot: its database may be gone already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +78,25 @@ async def end_archive(desired: Desired, context: ReconcileContext) -> tuple[Desi
     if desired.paused:
         return desired, ArchiveEnd((_bare(known),)) if known is not None and is_ending and not wanted else NOTHING_ENDS
     key, tools = desired.cluster.key, context.backups
-    if (wanted and not is_ending) or (not wanted and known is None and not _has_receiver(document, context)):
+    target = _wanted_receiver(desired) if wanted else None
+    moves = target is not None and is_elsewhere(_cached_receiver(document, context), target)
+    is_over = not wanted and known is None and not _has_receiver(document, context)
+    if is_over or (wanted and not is_ending and not moves):
         return desired, NOTHING_ENDS
     if tools is None:
-        return desired, NOTHING_ENDS if wanted else await _left(document, context)
+        return desired, NOTHING_ENDS if wanted and not moves else await _left(document, context)
     try:
-        plan = await _step(document, tools, context, wanted=wanted)
+        plan = await _step(document, tools, context, target, wanted=wanted)
     except ApiError as error:
         if error.retry_class == "transient":
             raise
         text = f"The slot of its archive is not dropped: {describe_error(error).message}"
         _log.warning(text)
+        if moves and (before := _cached_receiver(document, context)):  # a receiver of the new server takes its place
+            text = f"{text}. On {host_of(before)}, {by_hand(before)}"
+            context.announce(document, Announcement("Warning", NOT_DROPPED, text))
         told = _bare(known) | {"status": "False", "reason": NOT_DROPPED, "message": text} if known else None
-        return desired, ArchiveEnd((told,) if told and not wanted else (), later(context.now(), _LONGEST))
+        return desired, ArchiveEnd((told,) if told and not wanted else (), later(context.now(), LONGEST))
     if plan.holds:
         receiver = workload_name(key.name, ARCHIVE)
         manifests = [each for each in desired.manifests if each["metadata"]["name"] != receiver]
@@ -102,13 +109,24 @@ def _bare(known: Mapping[str, Any]) -> Condition:
 
 
 def _has_receiver(document: Manifest, context: ReconcileContext) -> bool:
-    """Return whether the Deployment of this very cluster's receiver is there."""
+    return _cached_receiver(document, context) is not None
+
+
+def _cached_receiver(document: Manifest, context: ReconcileContext) -> Manifest | None:
+    """Return the Deployment of this very cluster's receiver, if it is there."""
     key = ClusterKey.of(document)
     ref = ObjectRef(_DEPLOYMENT.name, key.namespace, workload_name(key.name, ARCHIVE))
     found = context.cache.view(key, document).objects.get(ref)
     if found is None or component_of(found) != ARCHIVE:
-        return False
-    return ownership_of(found, key.name, document["metadata"]["uid"]).owner is Owner.OURS
+        return None
+    return found if ownership_of(found, key.name, document["metadata"]["uid"]).owner is Owner.OURS else None
+
+
+def _wanted_receiver(desired: Desired) -> Manifest | None:
+    """Return the receiver that a cluster is to have."""
+    name = workload_name(desired.cluster.key.name, ARCHIVE)
+    ours = (each for each in desired.manifests if each["kind"] == _DEPLOYMENT.name)
+    return next((each for each in ours if each["metadata"]["name"] == name), None)
 
 
 async def _receiver(document: Manifest, context: ReconcileContext) -> Manifest | None:
@@ -123,13 +141,16 @@ async def _left(document: Manifest, context: ReconcileContext) -> ArchiveEnd:
     receiver = await _receiver(document, context)
     if receiver is not None:
         text = f"This operator makes no Jobs, so the slot of the archive stays and fills the disk: {by_hand(receiver)}"
+        text = f"{text}, on {host_of(receiver)}"
         context.announce(document, Announcement("Warning", NOT_DROPPED, text))
         _log.warning("%s: %s", NOT_DROPPED, text)
     return NOTHING_ENDS
 
 
-async def _step(document: Manifest, tools: BackupTools, context: ReconcileContext, *, wanted: bool) -> SlotPlan:
-    """Take the next step in the end of an archive, and return what was planned.
+async def _step(
+    document: Manifest, tools: BackupTools, context: ReconcileContext, target: Manifest | None, *, wanted: bool
+) -> SlotPlan:
+    """Take the next step in the end of an archive, and return what was planned; `target` is the receiver to be.
 
     Raises:
         ApiError: the server could not be asked, or does not take the Job.
@@ -137,15 +158,30 @@ async def _step(document: Manifest, tools: BackupTools, context: ReconcileContex
     site = site_of(context, tools)
     name = job_name(document["metadata"]["name"], END)
     job, said = await see_job(document, name, site, running=True)
-    receiver = None if wanted else await _receiver(document, context)
-    plan = plan_slot(receiver, job, said, wanted=wanted)
+    before = job if job is not None else _cached_receiver(document, context)
+    if target is not None and is_elsewhere(before, target) and not _goes(job):
+        receiver = await _receiver(document, context)
+        receiver = receiver if is_elsewhere(receiver, target) else None
+        plan, gives_up = plan_move(receiver, job, said, context.now())
+        if gives_up:
+            context.announce(document, Announcement("Warning", NOT_DROPPED, gives_up))
+            _log.warning("%s: %s", NOT_DROPPED, gives_up)
+    else:
+        receiver = None if wanted else await _receiver(document, context)
+        plan = plan_slot(receiver, job, said, wanted=wanted)
     if plan.make and receiver is not None:
-        await _say(document, dropping(receiver), context)
+        await _say(document, plan.conditions[0], context)
         await _make(receiver, document, name, site)
+    if receiver is not None and plan.holds:  # nothing is pruned while pods are rolled, and a new server rolls them all
+        await _stop(receiver, context)
     await remove_all(document, plan.removes, site)
     if job is not None and not plan.waits and plan.removes:
         _log.info("the replication slot of its archive was dropped")
     return plan
+
+
+def _goes(job: Manifest | None) -> bool:
+    return job is not None and "deletionTimestamp" in job["metadata"]
 
 
 async def _say(document: Manifest, told: Condition, context: ReconcileContext) -> None:
@@ -161,6 +197,12 @@ async def _say(document: Manifest, told: Condition, context: ReconcileContext) -
 async def _make(receiver: Manifest, document: Manifest, name: str, site: Site) -> None:
     await create(slot_job(receiver, document, name, site.tools.render), JOB, site)
     _log.info("made Job %s, which drops the replication slot of its archive", name)
+
+
+async def _stop(receiver: Manifest, context: ReconcileContext) -> None:
+    """Delete a receiver: its slot is not dropped as long as it is read."""
+    if "deletionTimestamp" not in receiver["metadata"]:
+        await context.kube.delete(_DEPLOYMENT, ObjectRef.of(receiver), uid=receiver["metadata"]["uid"])
 
 
 async def end_with_cluster(document: Manifest, context: ReconcileContext) -> ReconcileResult | None:
@@ -194,15 +236,14 @@ async def _step_of_deletion(
     receiver = await _receiver(document, context)
     if job is None and receiver is not None:
         await _make(receiver, document, name, site)
-    if receiver is not None and "deletionTimestamp" not in receiver["metadata"]:  # else it would read the slot
-        ref = ObjectRef.of(receiver)
-        await context.kube.delete(_DEPLOYMENT, ref, uid=receiver["metadata"]["uid"])
+    if receiver is not None:
+        await _stop(receiver, context)
     if job is None and receiver is None:
         return None
     plan = plan_slot(None, job, said, wanted=False)
     if job is not None and not plan.conditions:
         return None
-    if job is not None and later(job["metadata"]["creationTimestamp"], _LONGEST) <= now:
+    if job is not None and later(job["metadata"]["creationTimestamp"], LONGEST) <= now:
         text = f"{plan.conditions[0]['message']}. The cluster goes all the same: {by_hand(job)}"
         context.announce(document, Announcement("Warning", NOT_DROPPED, text))
         _log.warning("%s: %s", NOT_DROPPED, text)
