@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from support.postgres import Postgres
 
+    from chronik.manifest import Manifest
+
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Postgres]:
@@ -168,6 +170,38 @@ async def test_the_metastore_is_as_of_the_very_time(place, played, volumes, data
             assert f"The metastore is as of {found['metastoreCutAt']}, from ChronikBackup b" in found["message"]
             had = [f"what {node} had later" for node in NODES]
             assert [await volumes.content(f"data-n-{node}") for node in NODES] == had
+
+
+@pytest.mark.slow
+async def test_a_metastore_that_moves_leaves_no_slot_on_its_old_server(place, played, volumes, database, s3):
+    """The slot is gone from the one server before the receiver is there for the other, and makes its own there."""
+    archive = {"image": IMAGE, "archive": {"enabled": True, "interval": "1s"}}
+    slots, deployment = "SELECT slot_name FROM pg_replication_slots", KIND_BY_NAME["Deployment"]
+    with postgres.running() as second, postgres.folder() as folder:
+        jobs = LocalJobs(place, folder)
+        played.on_job = jobs.run
+        spec, _ = await ready(place, database, s3, **archive)
+        second.sql(f"CREATE DATABASE {place.name.replace('-', '_')}_old")
+        async with played.playing(), volumes.playing(), recovering(place):
+            await launched(played, volumes, **spec)
+            receiver = await present(place, deployment, "c-archive")
+            with jobs.started(receiver) as whole:
+                await eventually(lambda: asyncio.to_thread(whole.exists))
+            slot = database.sql(slots)
+            assert slot.startswith("chronik_c_")
+            await place.change("c", metastore={"connection": {"port": second.port}})
+
+            async def moved() -> Manifest | None:
+                found = await place.get(deployment, "c-archive")
+                return found if found and str(second.port) in str(found["spec"]) else None
+
+            receiver = await eventually(moved, 90)
+            assert database.sql(slots) == ""
+            assert [each["slot"] for each in jobs.ended if each["command"] == "backup drop-slot"] == [slot]
+            whole.unlink()
+            with jobs.started(receiver):
+                await eventually(lambda: asyncio.to_thread(whole.exists))
+            assert second.sql(slots) == slot
 
 
 async def moment_apart() -> str:
