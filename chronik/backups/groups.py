@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from chronik.api.components import component_types
 from chronik.backups.snapshots import Lost, with_snapshot
 from chronik.backups.steps import Make
-from chronik.backups.times import moment, written
 from chronik.manifest import BACKUP_LABEL, GROUP_SNAPSHOTS, INSTANCE_LABEL
 from chronik.status.compute import Reason
+from chronik.times import moment, written
 from chronik.wording import MOST_NAMED, listed
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.backups.jobs import has, removal, words
-from chronik.backups.times import later
 from chronik.manifest import CLUSTER, CLUSTER_LABEL, COMPONENT_LABEL
 from chronik.status.compute import condition
+from chronik.times import later
 from chronik.wording import sentence
 
 if TYPE_CHECKING:
