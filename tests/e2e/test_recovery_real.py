@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import postgres
+from support.cli_place import run
+from support.group_snapshots import install_groups
 from support.local_jobs import LocalJobs
 from support.operators import Namespace, condition, eventually, with_condition
 from support.recoveries import IMAGE, NODES, absent, backed_up, launched, ours, present, recovering, restored, usable
 from support.snapshots import backup_of
 
-from chronik.manifest import CLUSTER, KIND_BY_NAME
+from chronik.manifest import BACKUP, CLUSTER, KIND_BY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +125,63 @@ async def test_everything_comes_back_as_it_was(place, played, volumes, database,
             assert "it is not empty, it has public.topics, public.topics_id_seq; nothing was changed." in said_of_it
             assert said_of_it.endswith("Empty it, or name another database in a new cluster.")
             assert not [ref for ref in await place.workloads() if ref.name.startswith("o-")]
+
+
+@pytest.mark.slow
+async def test_a_disaster_is_gone_through_by_its_commands(place, played, volumes, database, s3, monkeypatch):
+    """The commands of docs/recovery.md, with volumes cut as a group: a lost cluster, then a lost ChronikBackup, too."""
+    name, flags = place.name.replace("-", "_"), ("--kubeconfig", str(place.server.kubeconfig), "-n", place.name)
+    install_groups(place.server)
+    played.play_groups()
+    variables = {"CHRONIK_STORE": f"s3://{place.name}/prod", "CHRONIK_STORE_ENDPOINT": s3}
+    variables |= {"CHRONIK_STORE_REGION": "us-east-1", "CHRONIK_STORE_PATH_STYLE": "true"}
+    variables |= {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+
+    async def chronik(*arguments: str, code: int = 0) -> str:
+        done = await asyncio.to_thread(run, *arguments)
+        assert done.code == code, done
+        return done.out + done.err
+
+    async def recovered(cluster: str, database_name: str) -> None:
+        asked = ("restore", "c", "--as", cluster, "--database", database_name, "--wait", *flags)
+        assert "recovered. From ChronikBackup b: what was written after " in await chronik(*asked)
+        assert database.content(database_name) == database.content(f"{name}_old")
+        had = [f"what {node} has" for node in NODES]
+        assert [await volumes.content(f"data-{cluster}-{node}") for node in NODES] == had
+
+    with postgres.folder() as folder:
+        played.on_job = LocalJobs(place, folder).run
+        spec, _ = await ready(place, database, s3)
+        spec["backup"]["volumes"] = {"method": "VolumeGroupSnapshot"}
+        database.sql(f"CREATE DATABASE {name}_third")
+        async with played.playing(), volumes.playing(), recovering(place):
+            await launched(played, volumes, **spec)
+            await chronik("backup", "create", "c", "--name", "b", "--wait", *flags)
+            assert "group b-volumes" in await chronik("backup", "describe", "b", *flags)
+            checked = await chronik("backup", "verify", "b", "--restore-test", "--wait", *flags)
+            assert "passed, 20,000 rows were restored" in checked
+            await place.delete(CLUSTER, "c")
+            await absent(place, CLUSTER, "c")
+
+            async def collected() -> bool:
+                return (await asyncio.to_thread(run, "status", "c", *flags)).code == 3
+
+            await eventually(collected, 90)  # the garbage collector has to go through all of it
+            assert "there is no such cluster" in await chronik("status", "c", *flags, code=3)
+            assert "Completed  yes" in await chronik("backup", "list", "c", *flags)
+            await recovered("n", f"{name}_new")
+            await place.roll_out_all()
+            await with_condition(place, "n", "Ready", "True")
+            assert "b, recovered " in await chronik("status", "n", *flags)
+
+            # The ChronikBackup goes without its dump, as with its Kubernetes; the driver keeps what it has.
+            await chronik("backup", "delete", "b", "--leave-data", "--yes", *flags)
+            await absent(place, BACKUP, "b")
+            for key, value in variables.items():
+                monkeypatch.setenv(key, value)
+            assert f"{place.name}/b" in await chronik("backup", "catalog")
+            assert "with 3 snapshots" in await chronik("backup", "import", "b", "--as", "b", *flags)
+            await recovered("m", f"{name}_third")
 
 
 @pytest.mark.slow

@@ -77,7 +77,22 @@ class LocalJobs:
                 environment = {key: value.replace(path, str(here)) for key, value in environment.items()}
         log = self.folder / f"termination-log-{workload['metadata']['name']}"
         environment["CHRONIK_TERMINATION_LOG"] = str(log)
-        return unprivileged([sys.executable, "-m", "chronik", *container["args"]]), environment
+        args = [*container["args"]]
+        for path, name in mounts.items():
+            if "downwardAPI" in volumes[name]:
+                here = self._described(workload, volumes[name]["downwardAPI"]["items"])
+                args = [each.replace(path, str(here)) for each in args]
+        return unprivileged([sys.executable, "-m", "chronik", *args]), environment
+
+    def _described(self, workload: Manifest, items: list[dict[str, Any]]) -> Path:
+        """Write annotations of a pod into files, as the kubelet does, and return their folder."""
+        annotations = workload["spec"]["template"]["metadata"]["annotations"]
+        here = self.folder / f"described-{workload['metadata']['name']}"
+        here.mkdir(exist_ok=True)
+        for each in items:
+            key = each["fieldRef"]["fieldPath"].removeprefix("metadata.annotations['").removesuffix("']")
+            (here / each["path"]).write_text(annotations[key])
+        return here
 
     def _secret(self, name: str) -> dict[str, str]:
         path = f"/api/v1/namespaces/{self.place.name}/secrets/{name}"
