@@ -96,6 +96,19 @@ def test_all_that_recovers_a_cluster_is_printed_in_order(rendered):
     assert "render here/new without --backup" in done.err
 
 
+def test_a_group_is_printed_before_its_snapshots(rendered):
+    """Volumes that were cut at one moment are known only with their group, and that belongs to nobody here."""
+    described = copy.deepcopy(DESCRIBED)
+    described["status"]["group"] = {"name": "b-volumes", "handle": "group-1", "ready": True}
+    content, group, *others = yaml.safe_load_all(rendered(described).out)
+    kinds = ["VolumeGroupSnapshotContent", "VolumeGroupSnapshot", "VolumeSnapshotContent"]
+    assert [each["kind"] for each in (content, group, others[0])] == kinds
+    assert content["metadata"]["name"] == "chronik-here.new-volumes"
+    assert content["spec"]["source"]["groupSnapshotHandles"]["volumeGroupSnapshotHandle"] == "group-1"
+    assert (content["spec"]["deletionPolicy"], group["metadata"]["namespace"]) == ("Retain", "here")
+    assert "ownerReferences" not in group["metadata"]
+
+
 def test_without_handles_the_snapshots_have_to_be_there(rendered):
     """A description that lacks what the driver calls them names the snapshots that the backup made, and says so."""
     described = copy.deepcopy(DESCRIBED)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import real_server as real
+from support.cli_place import run
 from support.dying import Dying, pass_over_backup_until
 from support.fake_server.server import FakeServer
 from support.group_snapshots import GROUP, install_groups, is_member
-from support.operators import Namespace, eventually, with_condition, world_of
+from support.operators import Namespace, eventually, small, with_condition, world_of
 from support.recoveries import DESTINATION, IMAGE, NODES, absent, launched, ours, recovering, restored, usable
 from support.snapshots import Played, backup_of, install_snapshots
 from support.volumes import Volumes
@@ -85,6 +87,24 @@ async def test_volumes_are_cut_at_one_moment_and_restored_to_their_own_nodes(pla
         await absent(place, BACKUP, "b")
         assert await place.list(GROUP) == []
         await eventually(lambda: none(members(place)))
+
+
+async def test_a_group_is_made_without_an_operator(place, played, tmp_path):
+    """`chronik backup create -f` makes a group, says how it is deleted, and leaves it to nobody."""
+    played.play_groups()
+    for node in NODES:
+        await played.claim("c", *node.split("-"))
+    file = tmp_path / "c.yaml"
+    file.write_text(json.dumps(small(place.name, ingestNodes=2, backup=SECTION)))
+    flags = ("--kubeconfig", str(place.server.kubeconfig), "-n", place.name, "-f", str(file), "--image", IMAGE)
+    async with played.playing():
+        done = await asyncio.to_thread(run, "backup", "create", "c", "--name", "b", *flags)
+        assert done.code == 0, done
+        assert "snapshots: 3, kubectl get volumegroupsnapshots -n " in done.out
+        assert played.order == ["metastore", "+".join(f"data-c-{node}" for node in NODES)]
+        (group,) = await place.list(GROUP)
+        assert "ownerReferences" not in group["metadata"]
+        assert json.loads(played.records[0])["status"]["group"]["handle"] == f"group-{group['metadata']['uid']}"
 
 
 @pytest.fixture(params=[IN_PROCESS, pytest.param(REAL, marks=pytest.mark.slow)])
