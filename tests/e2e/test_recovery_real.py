@@ -263,6 +263,57 @@ async def test_a_metastore_that_moves_leaves_no_slot_on_its_old_server(place, pl
             assert second.sql(slots) == slot
 
 
+@pytest.mark.slow
+async def test_another_name_of_the_same_server_makes_no_gap(place, played, volumes, database, s3):
+    """Its slot is dropped and made anew, and what was written meanwhile is in the archive: a time after it is met."""
+    name, deployment = place.name.replace("-", "_"), KIND_BY_NAME["Deployment"]
+    archive = {"image": IMAGE, "archive": {"enabled": True, "interval": "1s"}}
+
+    def write(row: str) -> None:
+        database.sql(f"INSERT INTO topics (name) VALUES ('{row}')", f"{name}_old")
+
+    with postgres.folder() as folder:
+        jobs = LocalJobs(place, folder)
+        played.on_job = jobs.run
+        spec, new = await ready(place, database, s3, **archive)
+        async with played.playing(), volumes.playing(), recovering(place):
+            await launched(played, volumes, **spec)
+            with jobs.started(await present(place, deployment, "c-archive")):
+                await place.create(ours(place, backup_of(place)))
+                await usable(place, "b")
+                write("before")
+            await place.change("c", metastore={"connection": {"host": "localhost"}})
+
+            async def renamed() -> Manifest | None:
+                found = await place.get(deployment, "c-archive")
+                return found if found and "localhost" in str(found["spec"]) else None
+
+            receiver = await eventually(renamed, 90)
+            assert [each["already"] for each in jobs.ended if each["command"] == "backup drop-slot"] == [False]
+            write("between")
+            with jobs.started(receiver) as whole:
+                write("after")
+                target = await moment_apart()
+                write("too late")
+                await eventually(lambda: rolled(place), 90)  # as long as pods are replaced, no backup begins
+                await place.create(ours(place, backup_of(place, "later")))
+                await usable(place, "later")
+                until = time.time() + 2
+                await eventually(lambda: asyncio.to_thread(touched, whole, until), 90)
+            await place.delete(CLUSTER, "c")
+            await absent(place, CLUSTER, "c")
+            await place.create(restored(volumes, {"from": {"cluster": "c", "targetTime": target}}, **new))
+            await with_condition(place, "n", "Recovering", "False", "Recovered")
+            rows = database.sql("SELECT name FROM topics WHERE name NOT LIKE 'topic %' ORDER BY id", f"{name}_new")
+            assert rows.splitlines() == ["before", "between", "after"]
+
+
+async def rolled(place: Namespace) -> bool:
+    """Have pods be ready, component by component, and return whether the cluster runs."""
+    await place.roll_out_all()
+    return bool((await place.cluster("c"))["status"]["phase"] == "Running")
+
+
 async def moment_apart() -> str:
     """Return a time with a zone that nothing else happens near."""
     await asyncio.sleep(0.2)
