@@ -89,6 +89,7 @@ async def test_volumes_are_cut_at_one_moment_and_restored_to_their_own_nodes(pla
         await eventually(lambda: none(members(place)))
 
 
+@pytest.mark.slow
 async def test_a_group_is_made_without_an_operator(place, played, tmp_path):
     """`chronik backup create -f` makes a group, says how it is deleted, and leaves it to nobody."""
     played.play_groups()

@@ -141,8 +141,8 @@ async def _group_seen(backup: Manifest, labelled: Mapping[str, Manifest], site: 
     bound, content = (group.get("status") or {}).get("boundVolumeGroupSnapshotContentName"), None
     if bound and site.reads_contents:
         content = await site.kube.get(GROUP_SNAPSHOT_CONTENTS[group["apiVersion"]], "", bound)
-    volumes = status_of(backup)["volumes"]
-    if all_known(volumes, labelled):
+    is_cut = bool((group.get("status") or {}).get("creationTime"))
+    if not is_cut or all_known(status_of(backup)["volumes"], labelled):
         return Seen(group=group, group_content=content)
     found = await site.kube.list(SNAPSHOT, backup["metadata"]["namespace"])
     members = members_of(group, found.items)
