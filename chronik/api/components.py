@@ -144,6 +144,12 @@ def workload_name(cluster: str, component: str) -> str:
     return f"{cluster}-{component}"
 
 
+def client_service_name(cluster: Cluster) -> str:
+    """Return the name of the Service that clients of a cluster connect to."""
+    type_ = next(each for each in component_types(cluster.spec["topology"]) if each.serves_clients)
+    return f"{workload_name(cluster.name, type_.name)}-client"
+
+
 def member_name(cluster: str, component: str, member: int) -> str:
     """Return the name of one pod of a StatefulSet by its ordinal, which is also that of the pod's own Service."""
     return f"{workload_name(cluster, component)}-{member}"

@@ -16,7 +16,7 @@ from chronik.kubernetes_types import referenced
 from chronik.manifest import API_VERSION, BACKUP, CLUSTER, FEDERATION, Kind, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from chronik.api.rules import Rule, RuleBook, SchemaPath
 
@@ -174,13 +174,13 @@ def _about_object(place: SchemaPath, rule: str) -> str:
 def _root(schema: Mapping[str, Any], rules: RuleBook) -> Raw:
     """Return the schema of the object; of metadata a CRD can say something about the name only."""
     root = inlined(schema, dict(schema))
-    used: set[SchemaPath] = set()
+    used: set[SchemaPath] = {()}
     parts = {name: _structural(root["properties"][name], (name,), rules, used) for name in ("spec", "status")}
     stray = [rule.name for rule in rules.rules if not used.issuperset(rule.places)]
     if stray:
         raise RuleBookError(f"rule {stray[0]}: the schema has no such place")
     name = _structural(root["properties"]["metadata"]["properties"]["name"], ("metadata", "name"), rules, used)
-    return {
+    made = {
         "description": root["description"],
         "type": "object",
         "required": ["spec"],
@@ -191,6 +191,7 @@ def _root(schema: Mapping[str, Any], rules: RuleBook) -> Raw:
             **parts,
         },
     }
+    return _validated(made, [_validation(rule) for rule in rules.at(()) if rule.severity == "error"])
 
 
 def _structural(raw: Raw, place: SchemaPath, rules: RuleBook, used: set[SchemaPath]) -> Raw:
@@ -215,7 +216,11 @@ def _structural(raw: Raw, place: SchemaPath, rules: RuleBook, used: set[SchemaPa
         made["additionalProperties"] = _structural(raw["additionalProperties"], (*place, VALUES), rules, used)
     if "items" in raw:
         made["items"] = _structural(raw["items"], (*place, ITEMS), rules, used)
-    validations = [*_key_validations(raw), *(_validation(rule) for rule in rules.at(place) if rule.severity == "error")]
+    own = (_validation(rule) for rule in rules.at(place) if rule.severity == "error")
+    return _validated(made, [*_key_validations(raw), *own])
+
+
+def _validated(made: Raw, validations: Sequence[Mapping[str, str]]) -> Raw:
     return {**made, "x-kubernetes-validations": validations} if validations else made
 
 

@@ -276,7 +276,8 @@ def _cell(text: str) -> str:
 
 def _rule_line(rule: Rule) -> str:
     hint = f" {rule.hint}" if rule.hint else ""
-    where = f"`{rule.path}`" if len(rule.path) <= _LONG_PATH else f"`…{_common_end(rule)}`"
+    path = rule.path or rule.field_path.removeprefix(".")
+    where = f"`{path}`" if len(path) <= _LONG_PATH else f"`…{_common_end(rule)}`"
     return f"{where}: {rule.message}.{hint} (`{rule.name}`)"
 
 

@@ -143,6 +143,7 @@ class Network(TypedDict):
     hostNetwork: bool
     dnsPolicy: str | None
     external: External | None
+    aliases: list[str]
 
 
 NetworkPolicy = TypedDict("NetworkPolicy", {"enabled": bool, "from": list[dict[str, Any]]})

@@ -242,9 +242,16 @@ class _Applying:
             raise error
 
     async def _report(self, rendered: Rendered, found: LiveCluster, step: int | None, progress: Progress) -> Report:
-        from chronik.apply.converge import converge  # noqa: PLC0415  # `--help` stays quick
+        from chronik.apply.aliases import (  # noqa: PLC0415  # `--help` stays quick
+            client_service,
+            dropped_aliases,
+            make_aliases,
+            planned_aliases,
+        )
+        from chronik.apply.converge import converge  # noqa: PLC0415  # likewise
         from chronik.apply.dry_run import simulate  # noqa: PLC0415  # likewise
-        from chronik.apply.executor import Execution  # noqa: PLC0415  # likewise
+        from chronik.apply.executor import Execution, execute  # noqa: PLC0415  # likewise
+        from chronik.plan.actions import Plan  # noqa: PLC0415  # likewise
         from chronik.plan.changes import Mask  # noqa: PLC0415  # likewise
         from chronik.plan.planner import PlanContext, plan  # noqa: PLC0415  # likewise
 
@@ -263,8 +270,12 @@ class _Applying:
         manifests, held = staged(cluster, manifests, found.objects, context, step)
         if held is not None:
             self.held[cluster.key] = held
+        aliases = cluster.spec["network"]["aliases"]
+        client = client_service(cluster, manifests) if aliases else {}
+        dropped = await dropped_aliases(cluster, found, self.kube) if self.flags.prune else Plan(())
         if self.flags.dry_run == "client":
-            return simulate(plan(manifests, found.objects, context))
+            report = simulate(plan(manifests, found.objects, context)).after(simulate(dropped))
+            return simulate(await planned_aliases(aliases, client, {}, self.kube)).after(report) if aliases else report
         execution = Execution(
             kube=self.kube,
             dry_run=self.flags.dry_run == "server",
@@ -272,7 +283,9 @@ class _Applying:
             on_start=progress.started,
             on_result=progress.ended,
         )
-        return await converge(manifests, found.objects, context, execution)
+        report = await execute(dropped, execution)
+        report = (await converge(manifests, found.objects, context, execution)).after(report)
+        return (await make_aliases(aliases, client, {}, execution)).after(report) if aliases else report
 
     async def awaited(
         self, rendered: Sequence[Rendered], results: Sequence[ClusterResult], seconds: float

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from chronik.apply.aliases import alias_deletion
 from chronik.apply.executor import Execution, execute
 from chronik.apply.observe import read_own
 from chronik.apply.wait import wait_gone
@@ -214,8 +215,9 @@ class _Deleting:
             done = replace(report, results=(*done.written, *report.results))
             if report.interrupted or not any(isinstance(each.error, ObjectChanged) for each in report.failed):
                 break
-            found = await _live_cluster(self.kube, shown.key)
-            todo = deletion(shown.key, replace(found, document=None), shown.retention).only(shown.uids).plan
+            found = replace(await _live_cluster(self.kube, shown.key), document=None)
+            again = await alias_deletion(deletion(shown.key, found, shown.retention), found, self.kube)
+            todo = again.only(shown.uids).plan
         return done
 
     async def _gone(self, result: DeletionResult, seconds: float) -> DeletionResult:
@@ -231,7 +233,9 @@ async def _looked(kube: Kube, wanted: Mapping[ClusterKey, Cluster | None]) -> li
     """Return how to delete clusters; what files say of their volumes counts."""
     clusters = await asyncio.gather(*(_live_cluster(kube, key) for key in wanted))
     retentions = (each.spec["storage"]["retention"]["whenDeleted"] if each else None for each in wanted.values())
-    return list(map(deletion, wanted, clusters, retentions))
+    shown = map(deletion, wanted, clusters, retentions)
+    pairs = zip(shown, clusters, strict=True)
+    return list(await asyncio.gather(*(alias_deletion(each, found, kube) for each, found in pairs)))
 
 
 async def _live_cluster(kube: Kube, key: ClusterKey) -> LiveCluster:

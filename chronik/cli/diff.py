@@ -34,6 +34,7 @@ from chronik.plan.changes import Mask
 from chronik.plan.deletion import deletion
 from chronik.plan.ownership import operated_by
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
+from chronik.plan.results import Report
 from chronik.report.apply import troubles_text
 from chronik.report.diff import ClusterDiff, as_text, window_texts
 from chronik.report.summary import ClusterResult, exit_code
@@ -47,9 +48,8 @@ if TYPE_CHECKING:
     from chronik.cli.interrupt import Interruption
     from chronik.federation.validation import ValidFederation
     from chronik.kube import ConnectOptions, Kube
-    from chronik.manifest import ClusterKey
+    from chronik.manifest import ClusterKey, Manifest
     from chronik.plan.live import LiveCluster
-    from chronik.plan.results import Report
 
 
 @click.command()
@@ -252,6 +252,7 @@ async def _cluster_diff(
         uid = operated_by(found.objects.values(), cluster.name)
         document = await live_document(kube, cluster) if uid is not None else None
         refused = refused_change(cluster, found.objects) if uid is None else None
+        aliases = await _aliases(kube, cluster, manifests)
     except ChronikError as error:
         operator = isinstance(error, InvalidTransition)
         return ClusterDiff(ClusterResult(key, error=error, operator=operator))
@@ -263,12 +264,22 @@ async def _cluster_diff(
 
         manifests, _ = staged(cluster, manifests, found.objects, context, None)
     report = _told(simulate(plan(manifests, found.objects, context)), cluster, origin[0])
-    result = ClusterResult(key, report, error=refused, operator=uid is not None)
+    result = ClusterResult(key, aliases.after(report), error=refused, operator=uid is not None)
     paused = document is not None and is_paused(document)
     windows, steps = (window_texts(cluster), step_texts(cluster)) if uid else ((), ())
     return ClusterDiff(
         result, found.pod_counts, new_namespace, origin[1] if uid else "", paused, windows=windows, steps=steps
     )
+
+
+async def _aliases(kube: Kube, cluster: Cluster, manifests: Sequence[Manifest]) -> Report:
+    """Return what would become of the aliases that a cluster names: those that are there stay as they are."""
+    from chronik.apply.aliases import client_service, planned_aliases  # noqa: PLC0415  # as above
+
+    names = cluster.spec["network"]["aliases"]
+    if not names:
+        return Report(())
+    return simulate(await planned_aliases(names, client_service(cluster, manifests), {}, kube))
 
 
 def _told(report: Report, cluster: Cluster, source: DocumentSource) -> Report:

@@ -218,6 +218,7 @@ LAZY_COMMANDS = {
     "rollout": ("chronik.cli.rollouts.group:rollout", "Show a canary, and have it go on, wait or go back."),
     "schema": ("chronik.cli.offline:schema", "Print the CRD, the editor schema or the reference page."),
     "status": ("chronik.cli.status:status", "Show how clusters are, and what they wait for."),
+    "switch": ("chronik.cli.mirrors.switch:switch", "Have an alias lead to another cluster."),
     "validate": ("chronik.cli.offline:validate", "Check documents against the schema, the rules and the templates."),
 }
 """Where a command is, and the first sentence of its help."""

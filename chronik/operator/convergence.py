@@ -15,7 +15,7 @@ from chronik.apply.converge import converge
 from chronik.apply.executor import execute
 from chronik.apply.observe import named, others, read_own
 from chronik.errors import ChronikError, RenderError
-from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef, is_paused, own_kinds
+from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, SECRET, WORKLOAD_KINDS, ObjectRef, is_paused, own_kinds
 from chronik.operator.context import status_of
 from chronik.operator.lifecycle import other_upgrade
 from chronik.operator.rollout import Rollout
@@ -101,7 +101,7 @@ class _Staging(NamedTuple):
 async def converge_cluster(desired: Desired, context: ReconcileContext) -> Converged:
     """Bring a cluster's objects to its manifests, in order, and restart the pods whose Secrets have changed."""
     key = desired.cluster.key
-    context.cache.uses(key, {name for manifest in desired.manifests for name in required_secrets(manifest)})
+    context.cache.uses(key, SECRET, {name for manifest in desired.manifests for name in required_secrets(manifest)})
     found, unread = await _with_left_over(key, context.cache.view(key, desired.document), context)
     staging = _Staging.of(desired, context)
     rollout = _rollout(desired, found, staging.replacing, context)

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 
 from chronik.apply.executor import execute
 from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
-from chronik.manifest import BACKUP, CLUSTER, CLUSTER_LABEL, FINALIZER, KIND_BY_NAME, ClusterKey, ObjectRef, is_paused
+from chronik.manifest import (
+    BACKUP,
+    CLUSTER,
+    CLUSTER_LABEL,
+    FINALIZER,
+    KIND_BY_NAME,
+    SECRET,
+    ClusterKey,
+    ObjectRef,
+    is_paused,
+)
+from chronik.operator.aliases.tend import end_aliases
 from chronik.operator.context import ReconcileContext, ReconcileResult, status_of
 from chronik.operator.deadline import is_overdue
 from chronik.plan.deletion import backups_go, leftovers, when_deleted
@@ -53,7 +64,8 @@ def forget(key: ClusterKey, context: ReconcileContext) -> ReconcileResult:
         context.analyst.forget(key)
     for known in [each for each in context.revisions if each[0] == key]:
         del context.revisions[known]
-    context.cache.uses(key, ())
+    for kind in (SECRET, KIND_BY_NAME["Service"]):
+        context.cache.uses(key, kind, ())
     context.cache.waits_for(key, ())
     return ReconcileResult("gone")
 
@@ -120,6 +132,7 @@ async def _cleared(document: Manifest, context: ReconcileContext) -> Report:
     for backup in context.cache.backups(key) if backups_go(document) else ():
         await context.kube.delete(BACKUP, ObjectRef.of(backup), uid=backup["metadata"]["uid"])
     children = await _children(key, context) if when_deleted(document) == "Delete" else []
+    await end_aliases(document, context)
     report = await execute(leftovers(document, context.cache.view(key, document).claims, children), context.execution)
     error = report.error()
     if error is not None:

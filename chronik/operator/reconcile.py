@@ -13,6 +13,7 @@ from chronik.apply.creation import missing_pods
 from chronik.errors import RenderError
 from chronik.manifest import is_paused
 from chronik.operator import lifecycle
+from chronik.operator.aliases.tend import tend_aliases
 from chronik.operator.backups.archive import end_archive, end_with_cluster
 from chronik.operator.backups.tend import tend_backups
 from chronik.operator.context import ReconcileResult, status_of
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from chronik.backups.cluster import Backups
     from chronik.manifest import ClusterKey, Manifest
+    from chronik.operator.aliases.tend import Aliases
     from chronik.operator.backups.archive import ArchiveEnd
     from chronik.operator.context import ReconcileContext
     from chronik.operator.convergence import Converged
@@ -86,22 +88,26 @@ async def reconcile(key: ClusterKey, context: ReconcileContext) -> ReconcileResu
     if converged.report.interrupted:  # the next pass, ours or another leader's, finds out how far this one came
         return ReconcileResult("waiting", report=converged.report, wrote=bool(converged.report.written))
 
-    # 5. Status (client): one write, if it says anything new. What schedules want comes first, if there are any.
+    # 5. Status (client): one write, if it says anything new. What schedules and aliases want comes first, if there are
+    # any.
     backups = await tend_backups(cluster, document, context)
-    return await _update_status(desired, converged, group, (recovery, backups, ended), validated.problems, context)
+    aliases = await tend_aliases(cluster, document, desired.manifests, context)
+    converged = converged._replace(report=aliases.report.after(converged.report))
+    kept = (recovery, backups, ended, aliases)
+    return await _update_status(desired, converged, group, kept, validated.problems, context)
 
 
 async def _update_status(
     desired: Desired,
     converged: Converged,
     group: Membership,
-    kept: tuple[Recovery, Backups, ArchiveEnd],
+    kept: tuple[Recovery, Backups, ArchiveEnd, Aliases],
     problems: Sequence[Problem],
     context: ReconcileContext,
 ) -> ReconcileResult:
     """Derive the status from what is there now, write it, record Events, and return how the pass ended."""
     document, report = desired.document, converged.report
-    recovery, backups, ended = kept
+    recovery, backups, ended, aliases = kept
     extra = _about_templates(desired, converged, context)
     assessment = assess(report, problems, converged.secrets.missing, paused=desired.paused, extra=extra)
     if converged.unread and assessment.failure is None and assessment.waiting is None:
@@ -115,7 +121,7 @@ async def _update_status(
         assessment = replace(assessment, conditions=(*assessment.conditions, *told))
         assessment = with_rollout(assessment, converged.rollout.failure, converged.rollout.waiting)
     observation = _observation(desired, converged, assessment, context)
-    for name, each in (("recovery", recovery), ("backup", backups), ("archive", ended)):
+    for name, each in (("recovery", recovery), ("backup", backups), ("archive", ended), ("aliases", aliases)):
         if each.conditions or each.status:
             details = {**observation.details, **({name: each.status} if each.status else {})}
             observation = replace(observation, extra=(*observation.extra, *each.conditions), details=details)
@@ -127,7 +133,7 @@ async def _update_status(
     result = _result(converged, assessment, status, paused=desired.paused)
     missing = missing_pods(converged.live.objects)
     backup_again = later(context.now(), _BACKUP_AGAIN) if backups.failed else backups.again_at
-    again = (backup_again, recovery.again_at, pending.again_at, ended.again_at, group.again_at)
+    again = (backup_again, recovery.again_at, pending.again_at, ended.again_at, group.again_at, aliases.again_at)
     times = (*again, converged.rollout.again_at if converged.rollout else "")
     again_at = min(filter(None, times), default="")
     rollout = (status.get("rollout") or {}).get("phase", "")

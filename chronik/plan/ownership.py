@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.errors import FieldOwner
 from chronik.manifest import (
+    ALIAS_LABEL,
     API_VERSION,
     CLUSTER_KIND,
     CLUSTER_LABEL,
@@ -125,6 +126,8 @@ def has_owner(live: Manifest, uid: str) -> bool:
 def _ownership_of(live: Manifest, cluster: str, owner_uid: str | None) -> Ownership:
     owners = live["metadata"].get("ownerReferences") or ()
     controller = next((owner for owner in owners if owner.get("controller")), None)
+    if ALIAS_LABEL in (live["metadata"].get("labels") or {}):
+        return Ownership(Owner.FOREIGN, "is an alias, which no cluster owns", _HINT_CONTROLLED)
     if controller is not None:
         return _controlled(controller, cluster, owner_uid)
     if not _has_our_labels(live, cluster):

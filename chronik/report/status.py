@@ -135,6 +135,10 @@ class _Picture:
         for address in self.view.addresses:
             outside = f", from outside {', '.join(address.external)}" if address.external else ""
             self._row("clients", f"{address.internal} ({address.type}){outside}")
+        for alias in self.view.status.get("aliases") or ():
+            active = alias.get("active")
+            leads = "here" if active == self.view.key.name else f"to {active}" if active else "nowhere: it is not there"
+            self._row("alias", f"{alias['name']} leads {leads}")
         for part in served:
             self._row(part.words, endpoints(part.status.endpoints))
 

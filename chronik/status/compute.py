@@ -44,6 +44,7 @@ OWN_CONDITIONS = frozenset(
         *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
         *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
         *("RolloutHalted", "Archiving", "Recovering", "RestartPending", "WindowsUsable", "AnalysisConclusive"),
+        "AliasesUsable",
     }
 )
 """The conditions that we write. Others in a status belong to other writers, and stay."""

@@ -40,7 +40,7 @@ class Announcement(NamedTuple):
 
 def announcements(report: Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
     """Return the Events of a pass: for what it did, and for what it changed in the status."""
-    told = [*_of_rollout(before, after), *_of_analysis(before, after)]
+    told = [*_of_rollout(before, after), *_of_analysis(before, after), *_of_aliases(before, after)]
     return [*_of_actions(report.written), *told, *_of_conditions(before, after)]
 
 
@@ -71,6 +71,17 @@ def _of_analysis(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[An
     new = (after.get("rollout") or {}).get("analysis") or ()
     worse = (each for each in new if each["failures"] > old.get(each["name"], 0))
     return [Announcement("Warning", "MetricBreached", each["message"]) for each in worse]
+
+
+def _of_aliases(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
+    """Return which aliases lead to another cluster than before."""
+    was = {each["name"]: each.get("active", "") for each in before.get("aliases") or ()}
+    now = {each["name"]: each.get("active", "") for each in after.get("aliases") or ()}
+    return [
+        Announcement("Normal", "AliasSwitched", f"{name} leads to {active}, and led to {was[name]} before")
+        for name, active in now.items()
+        if active and was.get(name) and was[name] != active
+    ]
 
 
 def _of_actions(written: Iterable[Result]) -> list[Announcement]:
@@ -135,12 +146,13 @@ _GOOD = frozenset(
         "WindowsUsable",
         "AnalysisConclusive",
         "Archiving",
+        "AliasesUsable",
     }
 )
 _TOLD_CONDITIONS = (
     *("Paused", "FieldConflict", "StorageResizable", "KindsInstalled", "ApplyFlapping", "SecretsAvailable"),
     *("SpecWarnings", "OwnObjectsReady", "TemplatesUsable", "Replicating", "BackupsCurrent", "FeatureMissing"),
-    *("RolloutHalted", "Archiving", "RestartPending", "WindowsUsable", "AnalysisConclusive"),
+    *("RolloutHalted", "Archiving", "RestartPending", "WindowsUsable", "AnalysisConclusive", "AliasesUsable"),
 )
 _NO_NEWS = frozenset({"ObjectsNotReady"})
 """Reasons that come and go as objects start."""

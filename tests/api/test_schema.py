@@ -146,7 +146,8 @@ def test_minimal_document_becomes_a_whole_one():
     }
     assert spec["metastore"]["connection"]["port"] == 5432
     assert spec["image"]["search"] == "chronik/search:latest"
-    assert spec["network"] == {"serviceType": "ClusterIP", "loadBalancerSourceRanges": [], "hostNetwork": False}
+    closed = {"serviceType": "ClusterIP", "loadBalancerSourceRanges": [], "hostNetwork": False, "aliases": []}
+    assert spec["network"] == closed
     assert spec["security"] == {
         "tlsEnabled": False,
         "mtlsEnabled": False,

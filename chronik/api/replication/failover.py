@@ -122,13 +122,19 @@ def next_steps(cluster: Cluster, source: ReplicationSource) -> list[str]:
     name = source["name"]
     target = next(each.target for each in mirrors(cluster) if each.source["name"] == name)
     tls = " over TLS" if cluster.spec["security"]["tlsEnabled"] else ""
-    steps = [f"Point the clients to {target}{tls}, or from elsewhere to what `chronik status {cluster.name}` shows."]
+    return [
+        f"Point the clients to {target}{tls}, or from elsewhere to what `chronik status {cluster.name}` shows.",
+        *consumer_steps(source),
+        f"Write paused: true for {name} into the file that the document comes from, so that no later apply undoes it.",
+        f"Let no client write to {name} again. To go back there, make it anew and copy from here.",
+    ]
+
+
+def consumer_steps(source: ReplicationSource) -> list[str]:
+    """Return what those have to know who consume from a copy what they consumed from its source."""
+    name, steps = source["name"], []
     if source["naming"] == "Prefixed":
         steps.append(f"Consumers read {name}.TOPIC for what was TOPIC at the source, beside TOPIC for what is new.")
     if source["groups"]["syncOffsets"]:
         steps.append("Groups go on where their place was last translated, or a little before: some records come twice.")
-    return [
-        *steps,
-        f"Write paused: true for {name} into the file that the document comes from, so that no later apply undoes it.",
-        f"Let no client write to {name} again. To go back there, make it anew and copy from here.",
-    ]
+    return steps

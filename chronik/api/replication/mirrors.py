@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from chronik import __version__
-from chronik.api.components import component_types, workload_name
+from chronik.api.components import client_service_name, component_types, workload_name
 from chronik.manifest import MIRROR_PREFIX, ObjectRef
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def mirrors(cluster: Cluster) -> list[Mirror]:
     if replication is None:
         return []
     type_ = next(each for each in component_types(cluster.spec["topology"]) if each.serves_clients)
-    service = f"{workload_name(cluster.name, type_.name)}-client.{cluster.namespace}.svc.{cluster.domain}"
+    service = f"{client_service_name(cluster)}.{cluster.namespace}.svc.{cluster.domain}"
     return [
         Mirror(
             source=source,

@@ -21,16 +21,7 @@ from chronik.cli.main import domain_option
 from chronik.cli.streams import need_terminal
 from chronik.errors import InputError, KindMissing, ObjectChanged, WaitTimeout
 from chronik.kube import ConnectOptions, connect
-from chronik.manifest import (
-    CLUSTER,
-    CLUSTER_LABEL,
-    COMPONENT_LABEL,
-    KIND_BY_NAME,
-    POD,
-    ClusterKey,
-    ObjectRef,
-    is_paused,
-)
+from chronik.manifest import CLUSTER, KIND_BY_NAME, POD, ClusterKey, ObjectRef, is_paused
 from chronik.report.page import visible
 
 if TYPE_CHECKING:
@@ -152,26 +143,14 @@ def _looked(options: ConnectOptions, standby: str, name: str, max_lag: float, do
 
 
 async def _look(kube: Kube, key: ClusterKey, name: str, max_lag: float, domain: str) -> _Found:
-    from chronik.api.replication.failover import judge, standing  # noqa: PLC0415  # help and completion stay quick
-    from chronik.api.replication.mirrors import mirror_component  # noqa: PLC0415
-    from chronik.cli.mirrors.probes import ask_probes  # noqa: PLC0415
+    from chronik.cli.mirrors.judging import judged_mirror  # noqa: PLC0415  # help and completion stay quick
 
     document = await _document(kube, key, name)
     cluster, source = _source(document, name, domain)
     if is_paused(document):
         hint = "Take its annotation chronik.stream/paused away first."
         raise InputError("its operator pauses, and would stop no mirror", subject=str(key), hint=hint)
-    state = standing(document, source)
-    listing = await kube.list(POD, key.namespace, label_selector=_selector(key, mirror_component(name)))
-    answer = await ask_probes(kube, listing.items)
-    judgement = judge(
-        answer.state, allowed=max_lag, heartbeats=source["heartbeats"], syncs=source["groups"]["syncOffsets"]
-    )
-    if answer.why and state == "running":
-        judgement = judgement._replace(unknown=(*judgement.unknown, answer.why))
-    if state == "unknown":
-        stood = "what came since the mirror was paused: it stands still already, and not by a failover of this document"
-        judgement = judgement._replace(known=(), lost=(), unknown=(stood,))
+    state, judgement = await judged_mirror(kube, document, source, max_lag)
     return _Found(document, cluster, source, state, judgement)
 
 
@@ -209,10 +188,6 @@ def _source(document: Manifest, name: str, domain: str) -> tuple[Cluster, Replic
     known = ", ".join(each["name"] for each in sources)
     hint = f"It copies from {known}." if known else "It copies from no cluster: it has no spec.replication."
     raise InputError(f"has no source {name}", subject=str(key), hint=hint)
-
-
-def _selector(key: ClusterKey, component: str) -> str:
-    return f"{CLUSTER_LABEL}={key.name},{COMPONENT_LABEL}={component}"
 
 
 def _show(found: _Found, *, accept_loss: bool) -> None:
@@ -284,9 +259,10 @@ async def _write(kube: Kube, found: _Found) -> None:
 
 async def _gone(kube: Kube, key: ClusterKey, name: str, seconds: float) -> None:
     from chronik.api.replication.mirrors import mirror_component  # noqa: PLC0415  # as above
+    from chronik.cli.mirrors.judging import component_selector  # noqa: PLC0415  # as above
 
     deadline = time.monotonic() + seconds
-    selector = _selector(key, mirror_component(name))
+    selector = component_selector(key, mirror_component(name))
     while pods := [
         each for each in (await kube.list(POD, key.namespace, label_selector=selector)).items if _runs(each)
     ]:

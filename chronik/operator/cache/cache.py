@@ -229,9 +229,14 @@ class Cache:
         missing = self.missing(key.namespace)
         return self._epoch, self.sees_secrets(key.namespace), frozenset(missing), self._store.fingerprint(key)
 
-    def uses(self, key: ClusterKey, secrets: Iterable[str]) -> None:
-        """Record which Secrets the pods of a cluster use: a change of one is a change of the cluster."""
-        self._store.uses(key, secrets)
+    def uses(self, key: ClusterKey, kind: Kind, names: Iterable[str]) -> None:
+        """Record which Secrets or Services a cluster uses that are no part of it: a change of one is one of it."""
+        self._store.uses(key, kind.name, names)
+
+    def service(self, namespace: str, name: str) -> Manifest | None:
+        """Return a Service of ours, whether or not it is part of a cluster."""
+        record = self._store.get(ObjectRef("Service", namespace, name))
+        return record.manifest if record else None
 
     def observe_write(self, manifest: Manifest) -> None:
         """Observe the server's answer to a write of our own; its event then wakes no cluster.

@@ -15,7 +15,7 @@ from chronik.manifest import BACKUP, CLUSTER, SECRET, STORAGE_CLASS, ClusterKey,
 from chronik.operator.cache.packing import by_others
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from chronik.operator.cache.packing import Record
 
@@ -41,7 +41,7 @@ class Store:
         self._records: dict[str, dict[ObjectRef, Record]] = defaultdict(dict)
         self._groups: dict[ClusterKey, _Group] = {}
         self._users: dict[ObjectRef, set[ClusterKey]] = {}
-        self._named: dict[ClusterKey, frozenset[ObjectRef]] = {}
+        self._named: dict[ClusterKey, dict[str, frozenset[ObjectRef]]] = {}
         self._gone: dict[ObjectRef, str] = {}
         self._reached: dict[ListScope, int] = {}
 
@@ -63,28 +63,33 @@ class Store:
         cluster = self.get(_cluster_ref(key))
         group = self._groups.get(key)
         classes = sum(_weight(ref, record) for ref, record in self._records[STORAGE_CLASS.name].items())
-        secrets = (self.get(ref) for ref in sorted({*_secret_refs(key, cluster), *self._named.get(key, ())}))
-        marks = (record.mark if record else 0 for record in (cluster, *secrets))
+        used = (self.get(ref) for ref in sorted({*_secret_refs(key, cluster), *self._names_of(key)}))
+        marks = (record.mark if record else 0 for record in (cluster, *used))
         return (group.total if group else 0, classes & _64_BITS, *marks)
 
-    def uses(self, key: ClusterKey, secrets: Iterable[str]) -> None:
-        """Record which Secrets a cluster's pods use: templates may name more than its document does."""
-        named = frozenset(ObjectRef(SECRET.name, key.namespace, name) for name in secrets)
-        before = self._named.pop(key, frozenset())
-        if named:
-            self._named[key] = named
+    def uses(self, key: ClusterKey, kind: str, names: Iterable[str]) -> None:
+        """Record which objects of a kind a cluster uses that are no part of it: more than its document may name."""
+        named = frozenset(ObjectRef(kind, key.namespace, name) for name in names)
+        kinds = self._named.pop(key, {})
+        before = kinds.pop(kind, frozenset())
+        kinds |= {kind: named} if named else {}
+        if kinds:
+            self._named[key] = kinds
         for ref in before - named:
             self._unused(ref, key)
         for ref in named - before:
             self._users.setdefault(ref, set()).add(key)
 
-    def _unused(self, secret: ObjectRef, key: ClusterKey) -> None:
-        users = self._users[secret]
-        if secret in self._named.get(key, ()) or secret in _secret_refs(key, self.get(_cluster_ref(key))):
+    def _names_of(self, key: ClusterKey) -> Iterator[ObjectRef]:
+        return (ref for refs in self._named.get(key, {}).values() for ref in refs)
+
+    def _unused(self, ref: ObjectRef, key: ClusterKey) -> None:
+        users = self._users[ref]
+        if ref in self._names_of(key) or ref in _secret_refs(key, self.get(_cluster_ref(key))):
             return
         users.discard(key)
         if not users:
-            del self._users[secret]
+            del self._users[ref]
 
     def is_stale(self, ref: ObjectRef, version: int) -> bool:
         """Return whether an object is not known yet, or only in an older version."""
@@ -211,11 +216,10 @@ class Store:
                 self._wake(WorkKey.of(key))
 
     def _concerned(self, ref: ObjectRef, states: Iterable[Record | None]) -> list[ClusterKey]:
-        if ref.kind == SECRET.name:
-            return sorted(self._users.get(ref, ()))
         if ref.kind == STORAGE_CLASS.name:
             return [ClusterKey(each.namespace, each.name) for each in self._records[CLUSTER.name]]
-        return sorted({state.cluster for state in states if state is not None and state.cluster is not None})
+        owners = {state.cluster for state in states if state is not None and state.cluster is not None}
+        return sorted(owners | self._users.get(ref, set()))
 
 
 def _weight(ref: ObjectRef, record: Record) -> int:
