@@ -282,6 +282,7 @@ def test_conditions():
     set_somewhere |= literals("backups/archiving/slot", "condition", 0)
     set_somewhere |= literals("rollout/pending", "condition", 0)
     set_somewhere |= literals("rollout/analysis", "condition", 0)
+    set_somewhere |= literals("operator/aliases/tend", "condition", 0)
 
     assert first_names(section("operating.md", "Conditions")) == components | set_somewhere
 

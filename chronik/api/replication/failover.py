@@ -122,7 +122,9 @@ def next_steps(cluster: Cluster, source: ReplicationSource) -> list[str]:
     name = source["name"]
     target = next(each.target for each in mirrors(cluster) if each.source["name"] == name)
     tls = " over TLS" if cluster.spec["security"]["tlsEnabled"] else ""
+    aliases = [f"chronik switch {each} --to {cluster.name}" for each in cluster.spec["network"]["aliases"]]
     return [
+        *(f"If clients come by this alias: {each} -n {cluster.namespace}" for each in aliases),
         f"Point the clients to {target}{tls}, or from elsewhere to what `chronik status {cluster.name}` shows.",
         *consumer_steps(source),
         f"Write paused: true for {name} into the file that the document comes from, so that no later apply undoes it.",
