@@ -129,13 +129,14 @@ class _Picture:
 
     def _addresses(self) -> None:
         served = [part for part in self.view.components if part.status.endpoints]
-        if not served and not self.view.addresses:
+        aliases = self.view.status.get("aliases") or ()
+        if not (served or aliases or self.view.addresses):
             return
         self._section("Addresses")
         for address in self.view.addresses:
             outside = f", from outside {', '.join(address.external)}" if address.external else ""
             self._row("clients", f"{address.internal} ({address.type}){outside}")
-        for alias in self.view.status.get("aliases") or ():
+        for alias in aliases:
             active = alias.get("active")
             leads = "here" if active == self.view.key.name else f"to {active}" if active else "nowhere: it is not there"
             self._row("alias", f"{alias['name']} leads {leads}")

@@ -18,8 +18,12 @@ from support.operators import (
     world_of,
 )
 
+from chronik.apply import aliases
+from chronik.apply.executor import Execution
+from chronik.kube import ConnectOptions, connect
 from chronik.manifest import ClusterKey
 from chronik.operator.reconcile import reconcile
+from chronik.plan.aliases.services import alias_plan
 
 NAME = "orders-kafka"
 NAMED = {"serviceType": "ClusterIP", "aliases": [NAME]}
@@ -167,6 +171,37 @@ async def test_a_name_that_is_taken_back_takes_its_alias_along(place):
         await place.change("c", network={"aliases": []})
         await gone(place, SERVICE, NAME)
         await told(place, "c")
+
+
+@pytest.mark.parametrize(
+    ("labels", "outcome"),
+    [
+        ({"app.kubernetes.io/managed-by": "chronik-operator", "chronik.stream/alias": NAME}, "unchanged"),
+        ({"app": "other"}, "foreign"),
+    ],
+    ids=["alias", "foreign"],
+)
+async def test_whoever_was_faster_wins(place, monkeypatch, labels, outcome):
+    """An alias that came to be since it was looked for is taken as it is, and what is none is left alone."""
+    ports = [{"name": "kafka", "port": 9092, "protocol": "TCP", "targetPort": "kafka"}]
+    client = {
+        "kind": "Service",
+        "metadata": {"name": "green-ingest-client", "namespace": place.name},
+        "spec": {"selector": selector("green"), "ports": ports},
+    }
+    there = {"apiVersion": "v1", "kind": "Service", "spec": {"selector": selector("blue"), "ports": ports}}
+    await place.create(there | {"metadata": {"name": NAME, "namespace": place.name, "labels": labels}})
+    before = await place.get(SERVICE, NAME)
+
+    async def planned(names, client, *_):
+        return alias_plan(names, client, {})  # as it was a moment before
+
+    monkeypatch.setattr(aliases, "planned_aliases", planned)
+    async with connect(ConnectOptions(kubeconfig=str(place.server.kubeconfig))) as kube:
+        report = await aliases.make_aliases([NAME], client, {}, Execution(kube=kube))
+
+    assert [each.outcome for each in report.results] == [outcome]
+    assert await place.get(SERVICE, NAME) == before
 
 
 MOMENTS = [(after, arrives) for after in range(4) for arrives in (True, False)]

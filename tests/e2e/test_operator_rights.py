@@ -53,6 +53,7 @@ FULL = {
     "autoscaling": AUTOSCALED,
     "podDisruptionBudget": {"maxUnavailable": 1},
     "replication": {"sources": [EAST]},
+    "network": {"aliases": ["shared"]},
     "networkPolicy": {"enabled": True},
     "monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
 }

@@ -299,6 +299,17 @@ def test_the_patch_changes_the_selector_of_that_very_alias():
     }
 
 
+def test_a_switch_between_topologies_changes_the_component():
+    """Pods of topology Roles are told apart from those of Unified by their component, too."""
+    ingest = {"app.kubernetes.io/instance": "red", "app.kubernetes.io/component": "ingest"}
+    old = {**ALIAS, "spec": {**ALIAS["spec"], "selector": ingest}}
+
+    assert switching_patch(old, GREEN.service)["spec"]["selector"] == {
+        "app.kubernetes.io/instance": "green",
+        "app.kubernetes.io/component": "node",
+    }
+
+
 def test_what_is_left_to_do_is_said():
     """Old connections, producers, groups, the mirror and the way back are people's, and the commands are whole."""
     steps = next_steps(NAME, GREEN, BLUE)

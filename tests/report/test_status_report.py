@@ -286,6 +286,15 @@ def test_headless_services_are_no_addresses():
     assert "clients" not in text(view(objects=objects(headless)))
 
 
+def test_aliases_say_where_they_lead():
+    """Of each alias the picture says whether it leads here, to another cluster, or is not there."""
+    aliases = [{"name": "a", "active": "standard"}, {"name": "b", "active": "green"}, {"name": "c"}]
+    shown = text(view(document=document({"aliases": aliases})))
+    found = [" ".join(each.split()) for each in shown.splitlines() if each.split()[:1] == ["alias"]]
+
+    assert found == ["alias a leads here", "alias b leads to green", "alias c leads nowhere: it is not there"]
+
+
 def test_services_of_members_are_no_addresses():
     """The Services by which members find each other, ready or not, are not shown as addresses for clients."""
     peers = service()
