@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from chronik.api.components import workload_name
 from chronik.apply.aliases import SERVICE, client_service, make_aliases, planned_withdrawal
 from chronik.apply.executor import execute
-from chronik.times import later
 from chronik.errors import ChronikError
 from chronik.manifest import ClusterKey, is_paused
 from chronik.operator.context import status_of
@@ -20,6 +19,7 @@ from chronik.plan.aliases.services import active_of, alias_ref, component_behind
 from chronik.plan.results import Report
 from chronik.status.assess import NOTHING_DONE, describe_error
 from chronik.status.compute import Reason, condition
+from chronik.times import later
 from chronik.wording import sentence
 
 if TYPE_CHECKING:
