@@ -173,3 +173,13 @@ def test_what_is_left_to_do(naming, expected):
     )
     assert any("Consumers read east.TOPIC" in each for each in steps) is expected
     assert steps[-1].startswith("Let no client write to east again.")
+
+
+def test_clients_that_come_by_an_alias_have_it_switched():
+    """Where the copy names an alias, that is the first thing to do, with the whole command."""
+    given = {"name": "east", "bootstrapServers": ["e:9092"], "topics": {"include": ["orders"]}}
+    cluster = small_cluster("west", replication={"sources": [given]}, network={"aliases": ["orders-kafka"]})
+    steps = next_steps(cluster, cluster.spec["replication"]["sources"][0])
+
+    assert steps[0] == "If clients come by this alias: chronik switch orders-kafka --to west -n default"
+    assert steps[1].startswith("Point the clients to west-ingest-client")

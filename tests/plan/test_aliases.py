@@ -165,6 +165,7 @@ def test_documents_that_are_there_to_stay_name_aliases():
     assert named_elsewhere("blue", [BLUE.document, leaving, broken], [], operated=True) == set()
     assert named_elsewhere("blue", [BLUE.document, GREEN.document], [], operated=True) == {NAME}
     assert named_in(document("grey", network={"aliases": "x"})) == []
+    assert named_in(document("grey", network={"aliases": [NAME, "../secrets", 3]})) == [NAME]
 
 
 def test_services_of_clusters_without_an_operator_name_aliases():
@@ -322,3 +323,6 @@ def test_what_is_left_to_do_is_said():
     assert steps[4].endswith("chronik failover blue green -n demo")
     assert "chronik switch orders-kafka --to blue -n demo" in steps[5]
     assert len(next_steps(NAME, GREEN, Side(ClusterKey("demo", "")))) == 1
+    assert [each.partition(" ")[0] for each in next_steps(NAME, GREEN, Side(ClusterKey("demo", "blue")))] == [
+        *("Restart", "Consumers", "Groups", "Once")
+    ]

@@ -6,6 +6,7 @@ say. So it bears no label of a cluster and no owner, is in no rendered output, a
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from chronik.manifest import (
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
 
+_NAME = re.compile("[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+"""What is no name of a Service is none of an alias, whatever somebody has written."""
 _PORT_FIELDS = ("name", "port", "protocol", "targetPort")
 
 
@@ -122,12 +125,15 @@ def named_in(document: Manifest) -> list[str]:
     found: Any = document
     for key in ("spec", "network", "aliases"):
         found = found.get(key) if isinstance(found, dict) else None
-    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+    return (
+        [each for each in found if isinstance(each, str) and _NAME.fullmatch(each)] if isinstance(found, list) else []
+    )
 
 
 def named_on(service: Manifest) -> list[str]:
     """Return the aliases that the Service of a cluster's clients says its cluster names."""
-    return str((service["metadata"].get("annotations") or {}).get(ALIASES_ANNOTATION, "")).split()
+    text = str((service["metadata"].get("annotations") or {}).get(ALIASES_ANNOTATION, ""))
+    return [each for each in text.split() if _NAME.fullmatch(each)]
 
 
 def named_elsewhere(

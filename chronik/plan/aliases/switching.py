@@ -40,6 +40,11 @@ class Side:
     ready: int = 0
 
     @property
+    def is_there(self) -> bool:
+        """Whether there is such a cluster, or something left of one."""
+        return self.document is not None or self.service is not None
+
+    @property
     def names(self) -> frozenset[str]:
         """The aliases that it names."""
         if self.document is not None:
@@ -97,6 +102,8 @@ def standing(alias: Manifest, target: Side, active: Side) -> list[str]:
     known = [f"{to} {state}, names {name}, and {target.ready} of its pods that clients connect to are ready"]
     if target.cluster and active.cluster:
         known.append(f"ports and TLS are those of {active.key.name}")
+    if active.key.name and not active.is_there:
+        known.append(f"{active.key.name} is not there any more")
     if target.document is not None and is_paused(target.document):
         known.append(f"the operator of {to} pauses")
     return known
@@ -167,14 +174,16 @@ def next_steps(name: str, target: Side, active: Side) -> list[str]:
         return steps
     copies = copies_of(target, active)
     namespace = target.key.namespace
+    fence = f"Let no producer write to {of} any more: what it takes in reaches {to} only while a mirror copies it."
+    back = f"To go back: chronik switch {name} --to {of} -n {namespace}. What {to} has taken in by then is not at {of}."
     return [
         *steps,
-        f"Let no producer write to {of} any more: what it takes in reaches {to} only while a mirror copies it.",
+        *([fence] if active.is_there else []),
         *dict.fromkeys(step for each in copies for step in consumer_steps(each)),
         *(
             f"Once no client is left there, end the mirror: chronik failover {each['name']} {to} -n {namespace}"
             for each in copies
             if not each["paused"]
         ),
-        f"To go back: chronik switch {name} --to {of} -n {namespace}. What {to} has taken in by then is not at {of}.",
+        *([back] if active.is_there else []),
     ]
