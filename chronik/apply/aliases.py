@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from chronik.api.components import client_service_name
 from chronik.apply.executor import execute
-from chronik.errors import ConflictError, InputError, KindMissing
+from chronik.errors import ConflictError, InputError, KindMissing, NamespaceMissing
 from chronik.manifest import CLUSTER, KIND_BY_NAME, MANAGED_BY, ObjectRef
 from chronik.plan.actions import Plan, Skip
 from chronik.plan.aliases.services import (
@@ -83,20 +83,30 @@ async def planned_aliases(
 async def read_aliases(kube: Kube, namespace: str, names: Iterable[str]) -> dict[ObjectRef, Manifest]:
     """Return the Services that have the names of aliases."""
     refs = [alias_ref(namespace, name) for name in names]
-    answers = await gathered(*(kube.get(SERVICE, namespace, ref.name) for ref in refs))
+    answers = await gathered(*(_get(kube, ref) for ref in refs))
     return {ref: live for ref, live in zip(refs, answers, strict=True) if live is not None}
 
 
-async def planned_withdrawal(key: ClusterKey, names: Collection[str], kube: Kube, *, operated: bool) -> Plan:
+async def _get(kube: Kube, ref: ObjectRef) -> Manifest | None:
+    try:
+        return await kube.get(SERVICE, ref.namespace, ref.name)
+    except NamespaceMissing:
+        return None
+
+
+async def planned_withdrawal(
+    key: ClusterKey, names: Collection[str], kube: Kube, *, operated: bool, gone: Collection[str] = ()
+) -> Plan:
     """Return what becomes of aliases that a cluster names no more: they go, unless another cluster names them.
 
-    The server itself is asked: what goes by mistake is missed by clients.
+    The server itself is asked: what goes by mistake is missed by clients. Clusters that will be `gone` do not count.
     """
     found = await read_aliases(kube, key.namespace, names)
     if not found:
         return Plan(())
     documents, services = await gathered(_documents(kube, key.namespace), _services(kube, key.namespace))
-    return withdrawal(names, found, named_elsewhere(key.name, documents, services, operated=operated))
+    clusters = {key.name, *gone}
+    return withdrawal(names, found, named_elsewhere(clusters, documents, services, operated=operated))
 
 
 async def dropped_aliases(cluster: Cluster, found: LiveCluster, kube: Kube) -> Plan:
@@ -109,13 +119,19 @@ async def dropped_aliases(cluster: Cluster, found: LiveCluster, kube: Kube) -> P
     return await planned_withdrawal(cluster.key, names, kube, operated=False)
 
 
-async def alias_deletion(shown: Deletion, found: LiveCluster, kube: Kube) -> Deletion:
-    """Return the deletion of a cluster with what becomes of the aliases that it names; most name none."""
+async def alias_deletion(
+    shown: Deletion, found: LiveCluster, kube: Kube, before: Iterable[ClusterKey] = ()
+) -> Deletion:
+    """Return the deletion of a cluster with what becomes of the aliases that it names; most name none.
+
+    `before` are clusters that are deleted before it.
+    """
+    gone = {each.name for each in before if each.namespace == shown.key.namespace}
     document, key = found.document, shown.key
     names = {name for live in found.objects.values() for name in named_on(live)} | {*named_in(document or {})}
     if not names:
         return shown
-    todo = await planned_withdrawal(key, names, kube, operated=document is not None)
+    todo = await planned_withdrawal(key, names, kube, operated=document is not None, gone=gone)
     going = {action.ref for action in todo.actions}
     there = await read_aliases(kube, key.namespace, names)
     why = "is named by another cluster, and leads to nobody until it is switched: chronik switch"

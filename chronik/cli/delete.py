@@ -233,9 +233,9 @@ async def _looked(kube: Kube, wanted: Mapping[ClusterKey, Cluster | None]) -> li
     """Return how to delete clusters; what files say of their volumes counts."""
     clusters = await asyncio.gather(*(_live_cluster(kube, key) for key in wanted))
     retentions = (each.spec["storage"]["retention"]["whenDeleted"] if each else None for each in wanted.values())
-    shown = map(deletion, wanted, clusters, retentions)
-    pairs = zip(shown, clusters, strict=True)
-    return list(await asyncio.gather(*(alias_deletion(each, found, kube) for each, found in pairs)))
+    shown, keys = map(deletion, wanted, clusters, retentions), [*wanted]
+    looks = enumerate(zip(shown, clusters, strict=True))
+    return list(await asyncio.gather(*(alias_deletion(*each, kube, keys[:number]) for number, each in looks)))
 
 
 async def _live_cluster(kube: Kube, key: ClusterKey) -> LiveCluster:

@@ -267,6 +267,20 @@ def test_delete_takes_the_last_alias_along(pair):
     assert pair.blue.call("GET", "Service", NAME).code == 404
 
 
+def test_those_that_are_deleted_together_take_their_alias_along(pair):
+    """Of several clusters in one command, the last one takes it, and that is foretold."""
+    for place in (pair.blue, pair.green):
+        assert place.apply(**NAMED).code == 0
+    flags = [*pair.blue.flags(), "-n", pair.namespace]
+    foretold = run("delete", "blue", "green", *flags, "--dry-run")
+    done = run("delete", "blue", "green", *flags, "--yes")
+    listed = [line for line in foretold.out.splitlines() if line.split()[:1] == ["Service"]]
+
+    assert (foretold.code, done.code) == (0, 0), done.err
+    assert [NAME in line for line in listed] == [False, True]
+    assert pair.blue.call("GET", "Service", NAME).code == 404
+
+
 def test_pruning_takes_an_alias_that_is_named_no_more(pair):
     """Without --prune it stays; with it, it goes, unless something of that name is no alias."""
     assert pair.blue.apply(**NAMED).code == 0

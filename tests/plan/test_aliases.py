@@ -162,8 +162,8 @@ def test_documents_that_are_there_to_stay_name_aliases():
     broken = document("grey", network={"aliases": "x"})
     broken["spec"] = broken["spec"] | {"network": 3}
 
-    assert named_elsewhere("blue", [BLUE.document, leaving, broken], [], operated=True) == set()
-    assert named_elsewhere("blue", [BLUE.document, GREEN.document], [], operated=True) == {NAME}
+    assert named_elsewhere({"blue"}, [BLUE.document, leaving, broken], [], operated=True) == set()
+    assert named_elsewhere({"blue"}, [BLUE.document, GREEN.document], [], operated=True) == {NAME}
     assert named_in(document("grey", network={"aliases": "x"})) == []
     assert named_in(document("grey", network={"aliases": [NAME, "../secrets", 3]})) == [NAME]
 
@@ -175,14 +175,14 @@ def test_services_of_clusters_without_an_operator_name_aliases():
     owned = {**bare, "metadata": {**bare["metadata"], "ownerReferences": [owner | {"uid": "u"}]}}
 
     assert named_on(bare) == [NAME]
-    assert named_elsewhere("blue", [], [bare], operated=False) == {NAME}
-    assert named_elsewhere("blue", [], [owned], operated=False) == set()
+    assert named_elsewhere({"blue"}, [], [bare], operated=False) == {NAME}
+    assert named_elsewhere({"blue"}, [], [owned], operated=False) == set()
 
 
 def test_orphaned_objects_keep_their_alias():
     """If an operator's cluster goes and leaves its objects, its own Service still names the alias."""
-    assert named_elsewhere("blue", [], [BLUE.service], operated=True) == {NAME}
-    assert named_elsewhere("blue", [], [BLUE.service], operated=False) == set()
+    assert named_elsewhere({"blue"}, [], [BLUE.service], operated=True) == {NAME}
+    assert named_elsewhere({"blue"}, [], [BLUE.service], operated=False) == set()
 
 
 # --- whether it may be switched --------------------------------------------------------------------------------------

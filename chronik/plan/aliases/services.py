@@ -137,21 +137,21 @@ def named_on(service: Manifest) -> list[str]:
 
 
 def named_elsewhere(
-    cluster: str, documents: Iterable[Manifest], services: Iterable[Manifest], *, operated: bool
+    clusters: Collection[str], documents: Iterable[Manifest], services: Iterable[Manifest], *, operated: bool
 ) -> set[str]:
-    """Return the aliases that other clusters of a namespace name, and that are there to stay.
+    """Return the aliases that others than some clusters of a namespace name, and that are there to stay.
 
-    Of those that no operator keeps there is no document, but their Service says it. So does that of the cluster itself,
-    if an operator kept it, and its objects were orphaned.
+    Of those that no operator keeps there is no document, but their Service says it. So does that of the clusters
+    themselves, if an operator kept them, and their objects were orphaned.
     """
     names: set[str] = set()
     for each in documents:
-        if each["metadata"]["name"] != cluster and "deletionTimestamp" not in each["metadata"]:
+        if each["metadata"]["name"] not in clusters and "deletionTimestamp" not in each["metadata"]:
             names |= {*named_in(each)}
     for each in services:
         metadata = each["metadata"]
         has_document = any(map(is_cluster, metadata.get("ownerReferences") or ()))
-        is_other = operated or (metadata.get("labels") or {}).get(CLUSTER_LABEL) != cluster
+        is_other = operated or (metadata.get("labels") or {}).get(CLUSTER_LABEL) not in clusters
         if is_other and not has_document:
             names |= {*named_on(each)}
     return names
