@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -62,14 +63,12 @@ async def switch(place, to, killed_after=None):
     """Run the command in a process of its own, and kill that after some seconds; return its exit code."""
     config = str(place.server.kubeconfig)
     command = [sys.executable, "-m", "chronik", "switch", NAME, "--to", to, "-n", place.name, "--kubeconfig", config]
-    process = await asyncio.create_subprocess_exec(
-        *command, "--accept-loss", "--yes", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-    )
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    process = await asyncio.to_thread(subprocess.Popen, [*command, "--accept-loss", "--yes"], **pipes)
     if killed_after is not None:
         await asyncio.sleep(killed_after)
-        if process.returncode is None:
-            process.kill()
-    _, said = await process.communicate()
+        process.kill()
+    _, said = await asyncio.to_thread(process.communicate)
     assert process.returncode in ({0, -9} if killed_after is not None else {0}), said
     return process.returncode
 
