@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from chronik.api.components import COMPONENTS
 from chronik.federation.document import FEDERATION_MANAGER, of_federation, revision_of
 from chronik.plan.drift import applied_fields
 from chronik.status.compute import DEADLINE_EXCEEDED, Reason
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from chronik.manifest import Manifest
 
+    Runs = Mapping[str, Any]
+
 UNREACHABLE = frozenset(
     {
         *("ApiServerUnreachable", "ApiServerBusy", "ApiServerFailure", "UntrustedServer", "Unauthorized"),
@@ -22,6 +25,8 @@ UNREACHABLE = frozenset(
 )
 """The reasons of a member whose API server cannot be asked; with any other it has answered, and said no."""
 _NOT_YET = Reason("NotLookedAt", "the hub has not looked at it yet")
+_COUNT_FIELDS = frozenset(each.count_field for each in COMPONENTS.values())
+_LONGEST_VERSION = 64
 _TAKEN_BACK = frozenset({"Halted", "Aborting", "Aborted"})
 
 
@@ -42,13 +47,22 @@ class Seen:
     ready: bool = False
     waits: str = ""
     failure: Reason | None = None
+    runs: Runs = field(default_factory=dict)
+    """What runs there, in the words of a status."""
 
     @property
     def reachable(self) -> bool:
         """Whether its API server answered."""
         return self.looked and (self.blocked is None or self.blocked.reason not in UNREACHABLE)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether a look has found its ChronikCluster, or that there is none."""
+        return self.exists or (self.looked and self.blocked is None)
 
+
+RUNS = ("version", "readyReplicas", "replicas", "images")
+"""What a federation's status has of what runs at a member."""
 NOT_LOOKED = Seen(looked=False, blocked=_NOT_YET)
 
 
@@ -70,7 +84,29 @@ def see(live: Manifest | None, federation: str, blocked: Reason | None = None) -
         ready=current and status.get("phase") == "Running" and ready.get("status") == "True",
         waits=_waits(status, ready, current=current),
         failure=_failure(status, conditions) if _is_about(ready, generation) else None,
+        runs=_runs(status, live.get("spec") or {}),
     )
+
+
+def _runs(status: Mapping[str, Any], spec: Mapping[str, Any]) -> Runs:
+    """Return what runs at a member, as its operator tells: chronik's version, pods that are ready, and their images.
+
+    One of an earlier version does not tell how many pods there should be; then the spec does. What is no component's is
+    left out: the hub's API server would refuse it.
+    """
+    ready = _of_components(status.get("readyReplicas"))
+    wanted = _of_components(status.get("replicas")) or {name: spec.get(name) or ready[name] for name in ready}
+    found = {
+        "version": str(status.get("operatorVersion") or "")[:_LONGEST_VERSION],
+        "readyReplicas": {name: count for name, count in ready.items() if name in wanted},
+        "replicas": wanted,
+        "images": _of_components(status.get("images")),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _of_components(found: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (found or {}).items() if name in _COUNT_FIELDS}
 
 
 def is_ours(live: Manifest, federation: str) -> bool:

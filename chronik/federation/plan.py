@@ -250,7 +250,10 @@ def _last_seen(before: Progress | None, seen: Seen, now: str) -> str:
 def _rolled(
     federation: Federation, listed: list[_Looked], now: str, *, endless: bool, paused: bool
 ) -> tuple[list[MemberPlan], _Roll, int | None]:
-    """Go through the members in order, and return how each is, and the wave that is open; None if none is."""
+    """Go through the members in order, and return how each is, and the wave that was come to; None if all are through.
+
+    Of a roll that has stopped it is where it did: nobody of the next wave has got anything.
+    """
     active = [each for each in listed if not each.member.paused]
     on_their_way = sum(each.is_on_its_way and not (each.begun and each.seen.blocked) for each in active)
     roll = _Roll(
@@ -270,7 +273,14 @@ def _rolled(
         planned.append(plan)
         if plan.state in {"under way", "pending"} and open_wave is None and not _is_passed(plan):
             open_wave = each.member.wave
-    return planned, roll, open_wave
+    reached = [each.member.wave for each, plan in zip(listed, planned, strict=True) if _had_its_turn(plan)]
+    goes_on = [open_wave] if open_wave is not None and not roll.is_stopped else []
+    return planned, roll, max(reached + goes_on, default=None)
+
+
+def _had_its_turn(plan: MemberPlan) -> bool:
+    """Return whether a member that is not through got the change, or would have."""
+    return plan.state in {"under way", "failed", "blocked"} or (plan.state == "pending" and plan.failure is not None)
 
 
 def _held(each: _Looked) -> MemberPlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from chronik.federation.facts import UNREACHABLE
+from chronik.federation.facts import RUNS, UNREACHABLE
 from chronik.status.compute import condition, merge_conditions
 from chronik.status.events import Announcement
 from chronik.wording import counted, listed
@@ -52,7 +52,7 @@ def derive(
         "phase": phase,
         "revision": plan.revision,
         "ready": f"{ready}/{len(plan.listed)}",
-        "members": [_member(each) for each in plan.members],
+        "members": _members(plan.members, previous),
         "conditions": merge_conditions(
             previous.get("conditions") or (), _conditions(plan, phase, ready), now, generation
         ),
@@ -92,7 +92,7 @@ def deleting(left: Iterable[MemberPlan], previous: Mapping[str, Any], now: str, 
         **{key: value for key, value in previous.items() if key not in {"wave", "ready"}},
         "observedGeneration": generation,
         "phase": "Deleting",
-        "members": [_member(each) for each in plans],
+        "members": _members(plans, previous),
         "conditions": merge_conditions(previous.get("conditions") or (), told, now, generation),
     }
 
@@ -110,7 +110,12 @@ def _phase(plan: FederationPlan, *, paused: bool) -> str:
     return "Progressing" if begun or plan.begins else "Pending"
 
 
-def _member(plan: MemberPlan) -> dict[str, Any]:
+def _members(plans: Iterable[MemberPlan], previous: Mapping[str, Any]) -> list[dict[str, Any]]:
+    before = {each["name"]: each for each in previous.get("members") or ()}
+    return [_member(each, before.get(each.progress.name, {})) for each in plans]
+
+
+def _member(plan: MemberPlan, before: Mapping[str, Any]) -> dict[str, Any]:
     progress, seen = plan.progress, plan.seen
     reason = _reason(plan)
     found = {
@@ -128,7 +133,10 @@ def _member(plan: MemberPlan) -> dict[str, Any]:
     found = {key: value for key, value in found.items() if value}
     flags = {"ready": seen.ready, "reachable": seen.reachable} if seen.looked else {}
     generation = {"generation": seen.generation} if seen.generation else {}
-    return found | flags | generation | ({"through": True} if progress.through else {})
+    # Of one that has not been looked at yet, or cannot be asked, it is what was known last.
+    same_place = before.get("at") == found.get("at")
+    known = {name: before[name] for name in RUNS if name in before} if same_place and not seen.is_known else {}
+    return found | {**known, **seen.runs} | flags | generation | ({"through": True} if progress.through else {})
 
 
 def _reason(plan: MemberPlan) -> tuple[str, str]:

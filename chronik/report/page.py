@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from rich.text import Text
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NARROWEST = 40
 BOLD, DIM, RED, GREEN, YELLOW, BLUE, CYAN = "bold", "dim", "red", "green", "yellow", "blue", "cyan"
 _LONGEST = 2_000
+_LEAST = 24
+"""Cells that the last column of a table gets, if it needs them and anything can be left out for it."""
 _UNBOUNDED = 1_000_000
 """Columns of what is no terminal."""
 
@@ -132,6 +134,22 @@ class Page:
 def _stripped(line: Text) -> Text:
     """Return a line without the blanks that it begins with: rich leaves some behind a word that it had to break."""
     return line[len(line) - len(line.plain.lstrip(" ")) :]
+
+
+def fitting(
+    rows: Sequence[tuple[str, ...]], choices: Sequence[Collection[str]], width: int | None
+) -> list[tuple[str, ...]]:
+    """Return a table without the columns that there is no room for; the first row is its head.
+
+    `choices` are the columns to leave out, the first that leaves enough for the last column is taken, else the last.
+    """
+    shown: list[tuple[str, ...]] = []
+    for left_out in choices:
+        shown = [tuple(cell for name, cell in zip(rows[0], row, strict=True) if name not in left_out) for row in rows]
+        *fixed, last = (max(cells(visible(cell)) for cell in column) for column in zip(*shown, strict=True))
+        if width is None or sum(fixed) + 2 * len(fixed) + min(last, _LEAST) <= width:
+            break
+    return shown
 
 
 def visible(text: str) -> str:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from chronik.api.components import COMPONENTS
-from chronik.report.page import BOLD, DIM, GREEN, RED, YELLOW, Page, cells, visible
+from chronik.report.page import BOLD, DIM, GREEN, RED, YELLOW, Page, cells, fitting, visible
 from chronik.rollout.words import component_texts, state_text
 from chronik.status.health import State
 from chronik.status.view_parts import is_growing
@@ -57,7 +57,7 @@ def picture(
     return "".join([*lines[: height - end - 1], "…\n", *lines[len(lines) - end :]])
 
 
-_SPARED = ("addresses", "conditions", "volumes", "additions", "backups", "recovery")
+_SPARED = ("addresses", "conditions", "images", "volumes", "additions", "backups", "recovery")
 """The sections of a picture that can be left out, the first to go first."""
 
 
@@ -72,6 +72,7 @@ class _Picture:
         self._components()
         rest = {
             "volumes": self._volumes,
+            "images": self._images,
             "addresses": self._addresses,
             "additions": self._additions,
             "backups": self._backups,
@@ -90,6 +91,8 @@ class _Picture:
         page.line((str(view.key), BOLD), "  ", (view.state, f"{BOLD} {colour}"))
         facts = [f"created {age(view.created, self.now)} ago"] if view.created else []
         facts += [f"generation {view.generation}"] if view.generation else ["applied without an operator"]
+        version = view.status.get("operatorVersion")
+        facts += [f"by the operator {version}"] if version else []
         page.paragraph(", ".join(facts), "  ", colour=DIM)
         for note in view.notes:
             page.paragraph(note, "  ", colour=YELLOW)
@@ -124,6 +127,13 @@ class _Picture:
         rows = [(part.words, _volumes(part.volumes)) for part in self.view.components if part.volumes]
         if rows:
             self._section("Volumes")
+        for words, text in rows:
+            self._row(words, text)
+
+    def _images(self) -> None:
+        rows = [(part.words, ", ".join(part.status.images)) for part in self.view.components if part.status.images]
+        if rows:
+            self._section("Images")
         for words, text in rows:
             self._row(words, text)
 
@@ -297,7 +307,8 @@ def table(views: Sequence[ClusterView], now: str, *, width: int | None, color: b
     shown = [each for each in COMPONENTS.values() if each.topology in used]
     counts = tuple(each.plural.upper().removesuffix(" NODES") for each in shown)
     head = (*_HEAD, *counts, *_TAIL)
-    rows = _fitting([head, *(_cells(view, shown, now) for view in views)], counts, width)
+    choices = ((), ("AGE",), ("AGE", *counts))
+    rows = fitting([head, *(_cells(view, shown, now) for view in views)], choices, width)
     colours = [BOLD, *map(_row_colour, views)]
     page = Page(width, color=color)
     page.columns([[(cell, colour) for cell in row] for row, colour in zip(rows, colours, strict=True)], cut=True)
@@ -305,18 +316,6 @@ def table(views: Sequence[ClusterView], now: str, *, width: int | None, color: b
 
 
 _HEAD, _TAIL = ("NAMESPACE", "NAME", "PHASE", "READY"), ("AGE", "WAITS FOR")
-_LEAST = 24
-"""Cells that what is waited for gets, if it needs them and anything can be left out for it."""
-
-
-def _fitting(rows: list[tuple[str, ...]], counts: tuple[str, ...], width: int | None) -> list[tuple[str, ...]]:
-    """Return rows without the columns that there is no room for."""
-    for left_out in ((), ("AGE",), ("AGE", *counts)):
-        shown = [tuple(cell for name, cell in zip(rows[0], row, strict=True) if name not in left_out) for row in rows]
-        *fixed, last = (max(cells(visible(cell)) for cell in column) for column in zip(*shown, strict=True))
-        if width is None or sum(fixed) + 2 * len(fixed) + min(last, _LEAST) <= width:
-            break
-    return shown
 
 
 def _row_colour(view: ClusterView) -> str:

@@ -64,6 +64,8 @@ class ComponentStatus:
     endpoints: tuple[str, ...]
     rolling: bool = True
     """Whether pods are still being made or replaced; if not, and some are not ready, they have come to harm."""
+    images: tuple[str, ...] = ()
+    """What its pods run: more than one while they are replaced."""
 
     @property
     def is_ready(self) -> bool:
@@ -106,7 +108,16 @@ def _component_status(cluster: Cluster, component: Component, observed: Observat
     wanted = workload["spec"].get("replicas", 1) if component.autoscaling else component.replicas
     ready = ready_pods(workload, wanted)
     endpoints = _endpoints(cluster, component, pods, ready)
-    return ComponentStatus(component, wanted, ready, health(workload, pods), endpoints, is_rolling(workload))
+    images = tuple(sorted({image for pod in pods if (image := _image_of(pod, component.name))}))
+    return ComponentStatus(component, wanted, ready, health(workload, pods), endpoints, is_rolling(workload), images)
+
+
+def _image_of(pod: Manifest, name: str) -> str:
+    """Return the image of a component's own container in a pod; nothing of one that has ended, or is about to."""
+    if "deletionTimestamp" in pod["metadata"] or (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}:
+        return ""
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    return next((str(each.get("image") or "") for each in containers if each["name"] == name), "")
 
 
 def _endpoints(cluster: Cluster, component: Component, pods: Iterable[Manifest], ready: int) -> tuple[str, ...]:
@@ -132,6 +143,7 @@ def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
         "phase": _phase(found, observed),
         **{each.count_field: _endpoints_of(found, each) for each in types},
         "readyReplicas": {each.count_field: _ready_of(found, each) for each in types},
+        "replicas": {each.component.type.count_field: each.wanted for each in found},
         "conditions": merge_conditions(
             observed.previous.get("conditions") or (),
             [*_conditions(found, observed), *_beside(cluster, observed)],
@@ -140,6 +152,8 @@ def derive(cluster: Cluster, observed: Observation, now: str) -> dict[str, Any]:
         ),
         **observed.details,
     }
+    images = {each.component.type.count_field: list(each.images) for each in found if each.images}
+    status |= {"images": images} if images else {}
     if observed.generation is not None:
         status["observedGeneration"] = observed.generation
     return stamped(status, observed.previous, now)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.cli_place import run
 
 from chronik.manifest import FEDERATION
+from chronik.report.federation.status import federation_table
 
 if TYPE_CHECKING:
     from support.api import ApiServer
@@ -66,6 +68,52 @@ def test_a_federation_and_its_members_are_shown(server, namespace):
         "east    Failed   4810a851  streaming/orders  it is wrong",
         "west    Pending  -         streaming/orders  others come first",
     ]
+
+
+COMPLETE: dict[str, Any] = {
+    "phase": "Complete",
+    "ready": "2/2",
+    "members": [
+        {
+            "name": "east",
+            "phase": "Ready",
+            "revision": "4810a851",
+            "version": "1.2.0",
+            "readyReplicas": {"controllers": 3, "ingestNodes": 2, "searchNodes": 0},
+            "replicas": {"controllers": 3, "ingestNodes": 3, "searchNodes": 0},
+            "images": {
+                "controllers": ["chronik/controller:1.4.2"],
+                "ingestNodes": ["example.com:80/i:1.4.1", "i:1.4.2"],
+            },
+            "at": AT,
+        },
+        {"name": "west", "phase": "Ready", "revision": "4810a851", "message": "x" * 40, "at": AT},
+    ],
+}
+
+
+TAGS = "1.4.1, 1.4.2"
+
+
+@pytest.mark.parametrize(
+    ("width", "columns", "east"),
+    [
+        (None, "PODS OPERATOR IMAGES CLUSTER", ("3/3 controllers, 2/3 ingest", "1.2.0", TAGS, "streaming/orders")),
+        (120, "PODS OPERATOR IMAGES CLUSTER", ("3/3 controllers, 2/3 ingest", "1.2.0", TAGS, "streaming/orders")),
+        (100, "READY OPERATOR IMAGES CLUSTER", ("5/6", "1.2.0", TAGS, "streaming/orders")),
+        (90, "READY IMAGES CLUSTER", ("5/6", TAGS, "streaming/orders")),
+        (60, "READY", ("5/6",)),
+    ],
+)  # fmt: skip
+def test_versions_and_ready_pods_are_shown_as_there_is_room(width, columns, east):
+    """Pods by component, chronik's version and tags of images; on a narrow terminal a number of all pods is left."""
+    metadata = {"namespace": "streaming", "name": "orders"}
+    drawn = federation_table([{"metadata": metadata, "status": COMPLETE}], width=width, color=False)
+    _, head, first, second = (re.split("  +", each) for each in drawn.splitlines())
+
+    assert head == ["MEMBER", "STATE", "REVISION", *columns.split(), "MESSAGE"]
+    assert first == ["east", "Ready", "4810a851", *east, "-"]
+    assert second[-1].startswith("x" * 20)
 
 
 def test_programs_get_the_same(server, namespace):

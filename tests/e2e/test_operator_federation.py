@@ -13,7 +13,7 @@ import pytest
 from support import real_server as real
 from support.fake_server.server import FakeServer
 from support.fault_proxy import FaultProxy
-from support.federations import Hub, kubeconfig
+from support.federations import RUNS, Hub, kubeconfig
 from support.kubeconfigs import EXEC_API
 from support.operators import Namespace, eventually, running
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
 
 NAMES = ("east", "west", "south")
+RUNS_TOLD = {name: value for name, value in RUNS.items() if name != "operatorVersion"}
 
 
 def _started(kind: type[ApiServer]) -> ApiServer:
@@ -68,7 +69,10 @@ async def hub(servers: list[ApiServer]) -> Hub:
 
 @pytest.mark.both
 async def test_members_get_it_one_after_the_other(hub):
-    """Each member gets its ChronikCluster when the one in front is Ready, and a hub at rest writes nothing."""
+    """Each member gets its ChronikCluster when the one in front is Ready, and a hub at rest writes nothing.
+
+    What runs at the members is told as their operators tell it.
+    """
     async with hub.playing(), hub.running():
         await hub.apply()
         status = await hub.until(phase="Complete", ready="3/3")
@@ -83,6 +87,8 @@ async def test_members_get_it_one_after_the_other(hub):
     live = await hub["east"].live()
     assert live is not None
     assert status["members"][0]["revision"] == revision_of(live)
+    assert [{name: each[name] for name in RUNS if name in each} for each in status["members"]] == [RUNS_TOLD] * 3
+    assert {each["version"] for each in status["members"]} == {RUNS["operatorVersion"]}
     assert applied_fields(live, FEDERATION_MANAGER)
     events = await hub.place.events()
     assert {"RolloutStarted", "RolloutComplete", "MemberUpdating"} <= events.keys()

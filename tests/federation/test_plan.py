@@ -117,6 +117,39 @@ def test_a_wave_begins_when_the_one_before_is_through():
     assert play.sent == ["first", "second", "late"]
 
 
+@pytest.mark.parametrize("lost", ["before its turn", "on its way", "failed"])
+@pytest.mark.parametrize("budget", [0, 1])
+def test_the_wave_is_where_the_change_is_or_was_halted(lost, budget):
+    """A member that is passed lets the next wave begin; one that halts the roll leaves it at its own wave."""
+    play = Play(federation(("first", 0), ("ill", 0), ("late", 1), failure_budget=budget))
+    if lost == "before its turn":
+        play.seen["ill"] = Seen(blocked=AWAY)
+    play.step()
+    assert play.status["wave"] == 0
+    play.becomes("first", ready=True)
+    play.step()
+    if lost != "before its turn":
+        play.becomes("ill", **({"blocked": AWAY} if lost == "on its way" else {"failure": STALLED}))
+        play.step()
+
+    assert (play.status["phase"], play.status["wave"]) == (("Progressing", 1) if budget else ("Halted", 0))
+    assert ("late" in play.sent) == bool(budget)
+
+
+def test_what_is_left_of_a_passed_wave_is_named():
+    """Once all others are through, the wave is that of the member that was passed; and when it is through, none is."""
+    play = Play(federation(("ill", 0), ("late", 1), failure_budget=1))
+    play.seen["ill"] = Seen(blocked=AWAY)
+    play.step()
+    play.becomes("late", ready=True)
+    play.step()
+    assert (play.status["ready"], play.status["wave"]) == ("1/2", 0)
+    play.becomes("ill", blocked=None)
+    play.roll()
+
+    assert (play.status["phase"], "wave" in play.status) == ("Complete", False)
+
+
 def test_so_many_are_under_way_at_a_time():
     """No more members than that are under way."""
     play = Play(federation(*"abcde", max_concurrent=2))
@@ -448,6 +481,52 @@ def test_what_a_cluster_says_of_itself():
     assert (see(stale, "hub/orders").ready, see(stale, "hub/orders").failure) == (False, None)
     assert see(failed, "hub/orders").failure == ("InvalidSpec", "no")
     assert see(None, "") == Seen()
+
+
+RUNNING = {
+    "operatorVersion": "1.2.0",
+    "readyReplicas": {"controllers": 3, "ingestNodes": 2},
+    "replicas": {"controllers": 3, "ingestNodes": 4},
+    "images": {"ingestNodes": ["chronik/ingest:1.4.1", "chronik/ingest:1.4.2"]},
+}
+TOLD = {"version": "1.2.0", **{name: RUNNING[name] for name in ("readyReplicas", "replicas", "images")}}
+
+
+def test_what_runs_at_a_member_is_what_its_operator_tells():
+    """Version, ready pods and images are those of the member's status, without what no component is called."""
+    strange = {"pigeons": 4}
+    live = {
+        "metadata": {"generation": 1},
+        "spec": {"controllers": 5},
+        "status": {**RUNNING, "replicas": RUNNING["replicas"] | strange, "readyReplicas": RUNNING["readyReplicas"]},
+    }
+    older = {**live, "status": {"readyReplicas": {"controllers": 3, "searchNodes": 0}}}
+
+    assert see(live, "hub/orders").runs == TOLD
+    assert see(older, "hub/orders").runs == {
+        "readyReplicas": {"controllers": 3, "searchNodes": 0},
+        "replicas": {"controllers": 5, "searchNodes": 0},
+    }, "one that does not tell how many there should be: its spec does"
+    assert see({"metadata": {}}, "hub/orders").runs == {}
+
+
+@pytest.mark.parametrize("found", [NOT_LOOKED, Seen(blocked=AWAY), Seen(blocked=CONFLICT)])
+def test_what_ran_at_a_member_is_kept_while_nobody_knows_better(found):
+    """A new hub has it before its first look, and so has one that cannot ask; without a cluster nothing runs there."""
+    play = Play(federation("a"))
+    play.roll()
+    play.becomes("a", runs=TOLD)
+    play.step()
+    before = play.status["members"][0]
+    assert {name: before[name] for name in TOLD} == TOLD
+    play.seen["a"] = found
+    play.step()
+    play.step(3600)
+
+    assert {name: play.status["members"][0].get(name) for name in TOLD} == TOLD
+    play.seen["a"] = Seen()
+    play.step()
+    assert not TOLD.keys() & play.status["members"][0].keys()
 
 
 # --- whatever happens -------------------------------------------------------------------------------------------------

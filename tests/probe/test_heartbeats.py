@@ -142,13 +142,19 @@ def test_the_command_answers_until_it_is_told_to_stop():
     port = free_port()
     with broker() as address:
         asyncio.run(_prepare(address))
-        options = ["--source=east", f"--target={address}", f"--source-server={address}", "--max-lag=60"]
+        options = [
+            "--source=east",
+            "--cluster=west",
+            f"--target={address}",
+            f"--source-server={address}",
+            "--max-lag=60",
+        ]
         command = [sys.executable, "-m", "chronik", "mirror-probe", *options, f"--port={port}", "--host=127.0.0.1"]
         process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True)
         try:
             assert _answer(port, "/readyz") == "ok\n"
             assert _answer(port, "/source") == "ok\n"
-            assert 'chronik_replication_lag_seconds{source="east"}' in _answer(port, "/metrics")
+            assert 'chronik_replication_lag_seconds{source="east",target="west"}' in _answer(port, "/metrics")
         finally:
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=20)

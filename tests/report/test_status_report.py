@@ -164,6 +164,20 @@ def test_pods_that_cannot_run():
     assert shown.endswith("\nWaits for ingest nodes (1/3)\n")
 
 
+def test_images_that_pods_run():
+    """Each component's images are named in full, two while its pods are replaced, and who last brought it there."""
+    pods = [pod("ingest", number) for number in range(2)]
+    for number, each in enumerate(pods):
+        each["spec"] = {"containers": [{"name": "ingest", "image": f"example.com/chronik/ingest:1.{number}"}]}
+    kept = document()
+    kept["status"]["operatorVersion"] = "1.2.0"
+
+    shown = text(view(pods=pods, document=kept))
+
+    assert "Images\n  ingest nodes  example.com/chronik/ingest:1.0, example.com/chronik/ingest:1.1\n\n" in shown
+    assert "ago, generation 2, by the operator 1.2.0\n" in shown
+
+
 def test_pods_that_only_take_their_time():
     """Pods that are not ready for no fault of theirs are named with the stage they are at."""
     pods = [pod("ingest", 0), pod("ingest", 1, ready=False), pod("ingest", 2, ready=False, phase="Pending")]

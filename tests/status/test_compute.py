@@ -223,6 +223,23 @@ def test_scaling_is_no_running(now, count):
     assert condition(status, "Ready")["message"] == f"ingest nodes: {now} of {count} ready"
 
 
+def test_the_images_are_those_that_pods_run():
+    """While pods are replaced there are two; what others put beside, and pods that go or have ended, do not count."""
+
+    def pod(number: int, image: str, **more: Any) -> Manifest:
+        metadata = {"name": f"standard-ingest-{number}", "labels": {COMPONENT_LABEL: "ingest"}}
+        containers = [{"name": "mesh", "image": "mesh:3"}, {"name": "ingest", "image": image}]
+        going = {"deletionTimestamp": EARLIER} if more.pop("going", False) else {}
+        return {"metadata": metadata | going, "spec": {"containers": containers}, "status": more}
+
+    pods = [pod(0, "i:1"), pod(1, "i:2"), pod(2, "i:0", going=True), pod(3, "i:0", phase="Failed")]
+    status = derive(cluster(), Observation(objects(), pods), NOW)
+
+    assert status["images"] == {"ingestNodes": ["i:1", "i:2"]}
+    assert status["replicas"] == {"controllers": 3, "ingestNodes": 3, "searchNodes": 2}
+    assert "images" not in derive(cluster(), Observation(objects()), NOW)
+
+
 def test_all_is_well():
     """A healthy cluster says what the seed says, and has nothing under way."""
     status = derive(cluster(), Observation(objects(), generation=7), NOW)

@@ -96,7 +96,16 @@ def ready_status(generation: int, *, failing: bool = False) -> dict[str, Any]:
     ready = {"type": "Ready", "status": str(not failing), "observedGeneration": generation, **told}
     stalled = {"type": "Stalled", "status": str(failing), "observedGeneration": generation, **told}
     phase = "Failed" if failing else "Running"
-    return {"observedGeneration": generation, "phase": phase, "conditions": [ready, stalled]}
+    return {"observedGeneration": generation, "phase": phase, "conditions": [ready, stalled], **RUNS}
+
+
+RUNS = {
+    "operatorVersion": "1.2.0",
+    "readyReplicas": {"controllers": 1, "ingestNodes": 1},
+    "replicas": {"controllers": 1, "ingestNodes": 2},
+    "images": {"controllers": ["chronik/controller:1.4.2"], "ingestNodes": ["chronik/ingest:1.4.2"]},
+}
+"""What the operators there say that runs."""
 
 
 @dataclass

@@ -190,7 +190,10 @@ _KINDS: dict[str, dict[str, Shape]] = {
     "Secret": {"data": _TEXTS, "immutable": flag},
     "Pod": {
         "spec": fields(
-            {"volumes": list_of(fields({"name": text, "persistentVolumeClaim": fields({"claimName": text})}))}
+            {
+                "containers": list_of(fields({"name": text, "image": text}, required=("name",))),
+                "volumes": list_of(fields({"name": text, "persistentVolumeClaim": fields({"claimName": text})})),
+            }
         ),
         "status": fields(
             {
@@ -228,7 +231,8 @@ _KINDS: dict[str, dict[str, Shape]] = {
                 "operatorVersion": text,
                 **dict.fromkeys((each.count_field for each in COMPONENTS.values()), list_of(text)),
                 "secretDigests": _TEXTS,
-                "readyReplicas": map_of(whole),
+                **dict.fromkeys(("readyReplicas", "replicas"), map_of(whole)),
+                "images": map_of(list_of(text)),
                 "conditions": _CONDITIONS,
             }
         )

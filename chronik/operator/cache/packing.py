@@ -283,7 +283,9 @@ def _pod(manifest: Manifest) -> Manifest:
     identity = _identity(manifest)
     lasting = _only(manifest["metadata"].get("annotations"), *LASTING_ANNOTATIONS)
     identity["metadata"] |= {"annotations": lasting} if lasting else {}
-    return identity | {"spec": {"volumes": list(_volumes(manifest.get("spec")))}, "status": kept}
+    spec = manifest.get("spec") or {}
+    images = [_only(each, "name", "image") for each in spec.get("containers") or ()]
+    return identity | {"spec": {"containers": images, "volumes": list(_volumes(spec))}, "status": kept}
 
 
 def _identity(manifest: Manifest, *more: str) -> Manifest:
@@ -292,9 +294,9 @@ def _identity(manifest: Manifest, *more: str) -> Manifest:
     return _only(manifest, "apiVersion", "kind") | {"metadata": _only(manifest["metadata"], *fields)}
 
 
-def _volumes(spec: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+def _volumes(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield which claims and ConfigMaps a pod uses."""
-    for volume in (spec or {}).get("volumes") or ():
+    for volume in spec.get("volumes") or ():
         if "persistentVolumeClaim" in volume:
             yield _only(volume, "name", "persistentVolumeClaim")
         elif "configMap" in volume:

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chronik.report.page import BOLD, GREEN, RED, YELLOW, Page
+from chronik.api.components import COMPONENTS
+from chronik.report.page import BOLD, GREEN, RED, YELLOW, Page, fitting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from chronik.manifest import Manifest
 
-_HEAD = ("MEMBER", "STATE", "REVISION", "CLUSTER", "MESSAGE")
+_HEAD = ("MEMBER", "STATE", "REVISION", "PODS", "READY", "OPERATOR", "IMAGES", "CLUSTER", "MESSAGE")
+_LEFT_OUT = (
+    ("READY",),
+    ("PODS",),
+    ("PODS", "OPERATOR"),
+    ("PODS", "OPERATOR", "CLUSTER"),
+    ("PODS", "OPERATOR", "CLUSTER", "IMAGES"),
+)
+"""What makes room for the messages: PODS says by component what READY says in a number."""
+_WHAT_RUNS = ("PODS", "READY", "OPERATOR", "IMAGES")
+"""Columns that are not there if no member has anything in them."""
 _COLOURS = {
     **dict.fromkeys(("Ready", "Complete"), GREEN),
     **dict.fromkeys(("Failed", "Unreachable", "Blocked", "Halted", "Invalid", "Reverted"), RED),
     **dict.fromkeys(("Pending", "Paused"), ""),
 }
+_DIGEST = len("sha256:") + 12
+"""Characters that are shown of a digest."""
 _ILL = frozenset({"Halted", "Reverting", "Reverted", "Invalid"})
 
 
@@ -40,24 +53,51 @@ def federation_table(documents: Sequence[Manifest], *, width: int | None, color:
         why = _why(status)
         if why:
             page.line("  ", why)
-        rows = [[(cell, BOLD) for cell in _HEAD]]
-        rows += [_row(each) for each in status.get("members") or ()]
-        if len(rows) > 1:
-            page.columns(rows, cut=True)
+        members = [_cells(each) for each in status.get("members") or ()]
+        if members:
+            empty = {name for name, *column in zip(_HEAD, *members, strict=True) if {*column} == {"-"}}
+            choices = [{*left_out, *empty.intersection(_WHAT_RUNS)} for left_out in _LEFT_OUT]
+            titles, *rows = fitting([_HEAD, *members], choices, width)
+            styled = [[(cell, BOLD) for cell in titles]]
+            page.columns(styled + [[(cell, _colour(row[1])) for cell in row] for row in rows], cut=True)
     return page.text
 
 
-def _row(member: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _colour(phase: str) -> str:
+    return _COLOURS.get(phase, YELLOW)
+
+
+def _cells(member: Mapping[str, Any]) -> tuple[str, ...]:
     at = member.get("at") or {}
-    phase = str(member["phase"])
-    cells = (
+    ready, wanted = (member.get(name) or {} for name in ("readyReplicas", "replicas"))
+    counts = {
+        each.plural.removesuffix(" nodes"): (ready.get(each.count_field, 0), wanted[each.count_field])
+        for each in COMPONENTS.values()
+        if wanted.get(each.count_field)
+    }
+    both = [sum(numbers) for numbers in zip(*counts.values(), strict=True)]
+    return (
         str(member["name"]),
-        phase,
+        str(member["phase"]),
         str(member.get("revision") or "-"),
+        ", ".join(f"{there}/{of} {words}" for words, (there, of) in counts.items()) or "-",
+        "/".join(map(str, both)) or "-",
+        str(member.get("version") or "-"),
+        _tags(member.get("images") or {}) or "-",
         f"{at.get('namespace', '')}/{at.get('cluster', '')}",
         str(member.get("message") or "-"),
     )
-    return [(cell, _COLOURS.get(phase, YELLOW)) for cell in cells]
+
+
+def _tags(images: Mapping[str, Sequence[str]]) -> str:
+    """Return the tags of images, each once: what one looks for is who runs another version."""
+    return ", ".join(sorted({_tag(image) for found in images.values() for image in found}))
+
+
+def _tag(image: str) -> str:
+    name, _, digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    return tag or digest[:_DIGEST] or "latest"
 
 
 def _why(status: Mapping[str, Any]) -> str:
