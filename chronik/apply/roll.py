@@ -17,7 +17,7 @@ from chronik.federation.changes import change_of
 from chronik.federation.document import FEDERATION_MANAGER, revision_of, sent_document
 from chronik.federation.facts import NOT_LOOKED, Seen, see
 from chronik.federation.plan import plan_federation
-from chronik.federation.status import derive
+from chronik.federation.status import WAITS, derive
 from chronik.manifest import CLUSTER
 from chronik.plan.actions import Apply, Create, Deferred, Skip
 from chronik.plan.results import OBSTACLES, OUTCOMES, Result, undone
@@ -121,6 +121,19 @@ class Roll:
                     await self._look_again()
         finally:
             await ended(*self._looking.values())
+
+    def status(self) -> dict[str, Any]:
+        """Return how far the members are that were looked at, as a hub's status says it, but for times of its own."""
+        before = {"members": self._begun()}
+        plan = plan_federation(self.federation, before, self._seen(), timestamp(), paused=True)
+        found = derive(plan, before, timestamp(), 0)
+        for each in found["members"]:
+            each.pop("startedAt", None)
+            if each.get("reason") == WAITS:
+                each["message"] = "it does not have what the document says"
+        conditions = [{**each, "lastTransitionTime": None} for each in found["conditions"]]
+        found["conditions"] = [{key: value for key, value in each.items() if value} for each in conditions]
+        return {key: value for key, value in found.items() if key not in {"observedGeneration", "revision", "lastGood"}}
 
     def _begun(self) -> list[dict[str, Any]]:
         """Return what a status would say of the members that have the change already."""

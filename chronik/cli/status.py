@@ -12,6 +12,7 @@ import click
 
 from chronik.apply.creation import CreationFailures
 from chronik.cli.common import cluster_options, missing_cluster, named_clusters, note_outdated_definition
+from chronik.cli.federation.members import federated_options
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import (
     domain_option,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
     from rich.live import Live
 
+    from chronik.cli.federation.members import Federated
+    from chronik.federation.validation import ValidFederation
     from chronik.kube import ConnectOptions, Kube
     from chronik.manifest import ClusterKey
     from chronik.plan.live import LiveCluster
@@ -57,6 +60,7 @@ _CALM = 0.1
 @click.option("-w", "--watch", is_flag=True, help="Show every change, until Ctrl-C.")
 @domain_option
 @table_option
+@federated_options
 def status(
     names: tuple[str, ...],
     files: tuple[str, ...],
@@ -66,11 +70,13 @@ def status(
     watch: bool,
     cluster_domain: str,
     output: Output,
+    federated: Federated,
 ) -> int:
     """Show how clusters are, and what they wait for.
 
     Clusters are named, or described by files; else all of the namespace are shown. With a file they are held to what it
-    says, whatever has been applied.
+    says, whatever has been applied. Of a ChronikFederation its members are shown, as its hub says if there is one, else
+    as they say themselves.
 
     Exits with 0 if they are ready, with 1 if not (or there are none), and with 3 if one does not exist or the API
     server cannot tell.
@@ -80,9 +86,22 @@ def status(
 
     async def main(interruption: Interruption) -> int:
         async with connect(options) as kube:
+            federations: list[ValidFederation] = []
             clusters = named_clusters(
-                names, files, recursive=recursive, namespace=options.namespace, fallback=kube.namespace
+                names,
+                files,
+                recursive=recursive,
+                namespace=options.namespace,
+                fallback=kube.namespace,
+                federations=federations,
             )
+            federated.check(federations, clusters)
+            if federations:
+                if watch:
+                    raise click.UsageError("--watch is for clusters: ask again for members of a federation")
+                from chronik.cli.federation.status import files_status  # noqa: PLC0415  # most documents are clusters
+
+                return await interruption.until_asked(files_status(federations, kube, options, federated, output))
             asked = StatusQuery(None if all_namespaces else kube.namespace, clusters, cluster_domain)
             viewer = _Viewer(kube, asked, output)
             if watch:

@@ -21,6 +21,8 @@ MEMBER_PHASES = (
 PHASES = (*("Pending", "Progressing", "Complete", "Halted", "Reverting", "Reverted", "Paused", "Invalid", "Deleting"),)
 CONFLICT = "MemberConflict"
 """The reason of a member where another manager has taken over a field that the template sets."""
+WAITS = "WaitingForTurn"
+"""The reason of a member whose turn has not come."""
 _LONGEST = 4096
 """Characters that the message about a member may have."""
 
@@ -150,7 +152,7 @@ def _reason(plan: MemberPlan) -> tuple[str, str]:
     if plan.state == "pending" and plan.held:
         return "Paused", "it is paused in the list of members, and keeps what it has"
     if plan.state == "pending" and not plan.removing:
-        return "WaitingForTurn", "others come first"
+        return WAITS, "others come first"
     if plan.progress.ready_since and plan.state == "under way":
         return "Soaking", "it is Ready, and has to stay so for a while"
     return ("NotReady", plan.seen.waits) if plan.seen.waits else ("", "")

@@ -30,7 +30,7 @@ NOT_TAKEN = Problem(
     "federation",
     ("kind",),
     f"a {FEDERATION_KIND} is for many Kubernetes clusters, and this command works on one",
-    "Apply it in the hub: `kubectl apply --server-side -f`. Or print what each member gets: `chronik render`.",
+    "`chronik render --output-dir out` writes what each member gets: name its folder here, such as out/east.",
 )
 """What is said of a federation where only clusters are taken."""
 

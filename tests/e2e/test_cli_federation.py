@@ -140,16 +140,3 @@ def test_one_that_is_not_there_is_an_error_that_names_others(server, namespace):
 
     assert done.code == 3
     assert "There are orders." in done.err
-
-
-@pytest.mark.parametrize("command", ["status"])
-def test_commands_for_one_cluster_refuse_a_federation(server, command, tmp_path):
-    """They say what it is for, and change nothing."""
-    (tmp_path / "f.yaml").write_text(
-        f"apiVersion: {FEDERATION.api_version}\nkind: {FEDERATION.name}\nmetadata: {{name: orders}}\nspec: {{}}\n"
-    )
-    extra = ("--yes",) if command == "delete" else ()
-    done = run(command, "-f", str(tmp_path / "f.yaml"), "--kubeconfig", str(server.kubeconfig), *extra)
-
-    assert done.code == 2, done
-    assert "is for many Kubernetes clusters" in done.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,8 +50,12 @@ class Desk:
     async def run(self, command: str, *arguments: str) -> Done:
         """Run a command about the file."""
         self.file.write_text(yaml.safe_dump(self.document))
-        where = ("-f", str(self.file), "--kubeconfig", str(self.folder / "config"))
-        return await asyncio.to_thread(run, command, *where, *arguments)
+        return await asyncio.to_thread(run, command, "-f", str(self.file), *self.where, *arguments)
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """The options that name its kubeconfig."""
+        return "--kubeconfig", str(self.folder / "config")
 
     async def played(self, command: str, *arguments: str) -> Done:
         """Run a command while the members' operators work."""
@@ -312,3 +317,52 @@ async def test_deleting_at_the_hub_deletes_the_federation(desk):
     assert (refused.code, done.code) == (4, 0), (refused, done)
     assert f"ChronikFederation/{desk.hub.place.name}/orders: deleted, all gone" in done.out
     assert await desk.hub.place.get(FEDERATION, "orders") is None
+
+
+async def test_members_are_shown_without_a_hub(desk):
+    """`status -f` asks the members: what each has and runs, who lacks the change, and who does not answer."""
+    before = await desk.run("status")
+    assert (before.code, before.out.count("it does not have what the document says")) == (1, 2)
+    assert (await desk.played("apply", "--wait")).code == 0
+    ready = await desk.run("status")
+    places = [f"{each.place.name}/orders" for each in desk.hub.members]
+    namespace = desk.hub.place.name
+    head, *rows = (re.split("  +", each) for each in ready.out.splitlines()[1:])
+
+    assert ready.code == 0, ready
+    assert ready.out.startswith(f"{namespace}/orders: Complete, 2/2 ready\n")
+    assert head == ["MEMBER", "STATE", "REVISION", "PODS", "OPERATOR", "IMAGES", "CLUSTER", "MESSAGE"]
+    assert [[row[0], row[1], *row[3:]] for row in rows] == [
+        [name, "Ready", "1/1 controllers, 1/2 ingest", "1.2.0", "1.4.2", place, "-"]
+        for name, place in zip(NAMES, places, strict=True)
+    ]
+    desk.document["spec"]["template"]["spec"] |= {"ingestNodes": 2}
+    desk.contexts(east=desk.hub["east"].place.server.url, west="http://127.0.0.1:1")
+    changed = (await desk.run("status", "-o", "json")).json["federations"][0]
+    assert [(each["name"], each["phase"]) for each in changed["members"]] == [
+        ("east", "Pending"),
+        ("west", "Unreachable"),
+    ]
+    assert "lastTransitionTime" not in json.dumps(changed)
+    only = await desk.run("status", "--members", "east")
+    assert "west" not in only.out
+    assert (await desk.run("status", "--watch")).code == 2
+    assert list(desk.hub.strays()) == []
+
+
+async def test_the_hub_is_asked_where_there_is_one(desk):
+    """Its word is shown, as `federation status` does; another document than the file's is told, and ends in 1."""
+    nobody = await desk.run("status", "--hub")
+    assert (nobody.code, "no hub has it" in nobody.err) == (3, True)
+    desk.document = desk.hub.document()
+    async with desk.hub.playing(), desk.hub.running():
+        assert (await desk.run("apply", "--hub")).code == 0
+        await desk.hub.until(phase="Complete", ready="2/2")
+        shown = await desk.run("status")
+        same = await asyncio.to_thread(run, "federation", "status", *desk.where, "-n", desk.hub.place.name)
+        desk.document["spec"]["template"]["spec"] |= {"ingestNodes": 2}
+        other = await desk.run("status")
+
+    assert (shown.code, shown.out) == (0, same.out)
+    assert (other.code, other.out) == (1, same.out)
+    assert "another document of" in other.err

@@ -65,22 +65,24 @@ class FederationWork:
             self.federation.namespace, self._kube, self._options, by_contexts=self._federated.by_contexts
         )
 
+    async def at_hub(self) -> Manifest | None:
+        """Return the federation as a hub has it, if there is one; that it may not be asked is told, and no error."""
+        key = self.federation.key
+        try:
+            return await self._kube.get(FEDERATION, *key)
+        except (KindMissing, NamespaceMissing):
+            return None
+        except ChronikError as error:
+            show_note(f"whether a hub looks after {key} is not known: {error.message}")
+            return None
+
     async def check_hub(self) -> None:
         """Refuse to change members that a hub looks after; one that has no Secrets to go by is no hub's.
 
         Raises:
             ConflictError: it does.
         """
-        if not any(each.at.secret for each in self.federation.members):
-            return
-        key = self.federation.key
-        try:
-            document = await self._kube.get(FEDERATION, *key)
-        except (KindMissing, NamespaceMissing):
-            return
-        except ChronikError as error:
-            show_note(f"whether a hub looks after {key} is not known: {error.message}")
-            return
+        document = await self.at_hub() if any(each.at.secret for each in self.federation.members) else None
         if document is not None:
             hint = "Change it in the hub: the same command with --hub. Or delete it there first."
             message = "a hub carries this federation out, so nothing was sent"
