@@ -7,17 +7,19 @@ call again goes on where an earlier one ended. Members are asked side by side: o
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from chronik.apply.members import why_blocked
 from chronik.clock import Clock, timestamp
 from chronik.errors import ChronikError, Unreachable
 from chronik.federation.changes import change_of
-from chronik.federation.document import FEDERATION_MANAGER, revision_of, sent_document
+from chronik.federation.document import BEFORE_ANNOTATION, FEDERATION_MANAGER, revision_of, sent_document
 from chronik.federation.facts import NOT_LOOKED, Seen, see
 from chronik.federation.plan import plan_federation
 from chronik.federation.status import WAITS, derive
+from chronik.federation.taking_back import last_good, recorded, taken_back
 from chronik.manifest import CLUSTER
 from chronik.plan.actions import Apply, Create, Deferred, Skip
 from chronik.plan.results import OBSTACLES, OUTCOMES, Result, undone
@@ -25,10 +27,11 @@ from chronik.status.compute import Reason
 from chronik.tasks import ended, first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from chronik.federation.document import Federation, Member
     from chronik.federation.plan import FederationPlan
+    from chronik.federation.taking_back import Before
     from chronik.kube import Kube
     from chronik.manifest import Manifest
     from chronik.plan.actions import Action
@@ -37,6 +40,18 @@ LOOK_SECONDS = 30.0
 """How long one look at a member may take."""
 _POLL = 1.0
 """Seconds between two looks at members that are waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """A change that was taken back: the federation that gives members what they had, and `why`, by member.
+
+    `untouched` is what would have been done about those that never got it.
+    """
+
+    federation: Federation
+    why: Mapping[str, str]
+    untouched: Mapping[str, Action]
 
 
 @dataclass(slots=True)
@@ -55,6 +70,10 @@ class Roll:
     live: dict[str, Manifest | None] = field(default_factory=dict)
     errors: dict[str, ChronikError] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
+    taken_back: TakenBack | None = None
+    """What was taken back, if anything was; then `results` is about that."""
+    _good: dict[str, Before] | None = None
+    """What members had that they may get back; None before there is anything to be sent."""
     _refused: set[str] = field(default_factory=set)
     _looking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _told: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -70,13 +89,24 @@ class Roll:
 
     def action(self, member: Member) -> Action:
         """Return what is to be done about a member that was looked at."""
-        document = sent_document(self.federation, member)
+        document = self._document(member)
         action = change_of(document, self.live.get(member.name), manager=FEDERATION_MANAGER, force=self.force)
         if not member.paused or isinstance(action, Skip):
             return action
         hint = "Take `paused` away from it in spec.members, and apply again."
         reason = "the member is paused in the list, and keeps what it has"
         return Deferred(ref=action.ref, code="MemberPaused", reason=reason, hint=hint)
+
+    def _document(self, member: Member) -> Manifest:
+        """Return what to send to a member; what it had before goes with it while that may be taken back."""
+        document = sent_document(self.federation, member)
+        kept = {member.name: recorded(self.live.get(member.name))} if self._good is None else self._good
+        before = kept.get(member.name)
+        if before is None:
+            return document
+        metadata = document["metadata"]
+        marked = {**metadata["annotations"], BEFORE_ANNOTATION: before.text}
+        return {**document, "metadata": {**metadata, "annotations": marked}}
 
     async def send(self, member: Member, *, dry_run: bool = False) -> None:
         """Bring a member what it should have, if it has something else; what comes of it is in `results`."""
@@ -105,15 +135,21 @@ class Roll:
         With `wait` until all are through with it. Returns how far it is.
         """
         status: dict[str, Any] = {"members": self._begun()}
+        self._good = self._last_good()
         try:
             while True:
                 plan = plan_federation(self.federation, status, self._seen(), timestamp())
                 status = derive(plan, status, timestamp(), 0)
                 self._tell(status["members"])
-                todo = [each.progress.name for each in plan.members if each.action == "apply" or each.held]
+                if self._takes_back(plan):
+                    continue
+                held = self.taken_back is None
+                todo = [each.progress.name for each in plan.members if each.action == "apply" or (each.held and held)]
                 done = self.results.keys() | self.errors.keys()
                 new = [each for each in self.federation.members if each.name in todo and each.name not in done]
                 if stop.is_set() or (not new and _is_over(plan, wait=wait)):
+                    if plan.entire:
+                        await self._forget()
                     return plan
                 await asyncio.gather(*map(self.send, new))
                 if not new:
@@ -121,6 +157,52 @@ class Roll:
                     await self._look_again()
         finally:
             await ended(*self._looking.values())
+
+    def _last_good(self) -> dict[str, Before]:
+        """Return what each member gets back should the change fail, for those of which it is known."""
+        if self.federation.rollout.on_failure != "Revert":
+            return {}
+        key = str(self.federation.key)
+        unfinished = not all(see(live, key).ready for live in self.live.values() if live is not None)
+        found: dict[str, Before | None] = {}
+        for member in self.federation.members:
+            live, action = self.live.get(member.name), self.action(member)
+            if live is not None and revision_of(live) == revision_of(sent_document(self.federation, member)):
+                found[member.name] = recorded(live)
+            elif not isinstance(action, Apply) or not action.takes:  # what is taken from others was not ours to give
+                found[member.name] = last_good(live, key, unfinished=unfinished)
+        return {name: before for name, before in found.items() if before is not None}
+
+    def _takes_back(self, plan: FederationPlan) -> bool:
+        """Go on with what members had, if the change has failed and is to be taken back; return whether it is."""
+        rollout, failed = self.federation.rollout, [each for each in plan.listed if each.state == "failed"]
+        if rollout.on_failure != "Revert" or len(failed) <= rollout.failure_budget:
+            return False
+        members = self.federation.members
+        got = {each.name for each in members if self._has_it(each)}
+        found = taken_back(self.federation, got, self._good or {})
+        if isinstance(found, str):
+            self.federation = replace(self.federation, rollout=replace(rollout, on_failure="Halt"))
+            self.told(failed[0].progress.name, "Failed", found)
+            return True
+        actions = {each.name: self.action(each) for each in members if each.name not in got}
+        why = {each.progress.name: each.failure.message for each in failed if each.failure is not None}
+        self.taken_back = TakenBack(found, why, actions)
+        self.federation, self._good, self.results = found, {}, {}
+        return True
+
+    def _has_it(self, member: Member) -> bool:
+        live = self.live.get(member.name)
+        return live is not None and revision_of(live) == revision_of(sent_document(self.federation, member))
+
+    async def _forget(self) -> None:
+        """Take away what members had before, since all are through; what cannot be is no harm."""
+        for member in self.federation.members:
+            if recorded(self.live.get(member.name)) is not None:
+                with suppress(ChronikError, TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        kube, document = await self.connect(member), sent_document(self.federation, member)
+                        self.live[member.name] = await kube.apply(document, manager=FEDERATION_MANAGER)
 
     def status(self) -> dict[str, Any]:
         """Return how far the members are that were looked at, as a hub's status says it, but for times of its own."""

@@ -23,7 +23,9 @@ MEMBER_ANNOTATION = "chronik.stream/federation-member"
 """On a member's ChronikCluster: which member it is."""
 REVISION_ANNOTATION = "chronik.stream/federation-revision"
 """On a member's ChronikCluster: which revision of template and overrides it has."""
-OWN_ANNOTATIONS = (FEDERATION_ANNOTATION, MEMBER_ANNOTATION, REVISION_ANNOTATION)
+BEFORE_ANNOTATION = "chronik.stream/federation-before"
+"""On a member's ChronikCluster, while a change by hand that may be taken back is on its way: what it had before."""
+OWN_ANNOTATIONS = (FEDERATION_ANNOTATION, MEMBER_ANNOTATION, REVISION_ANNOTATION, BEFORE_ANNOTATION)
 FORGET_ANNOTATION = "chronik.stream/forget"
 """On a federation: names of members that it is to let go of without a word to them, with commas between."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chronik.api.components import components, workload_ref
-from chronik.manifest import KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef
+from chronik.manifest import KIND_BY_NAME, WORKLOAD_KINDS, ObjectRef, is_beside
 from chronik.status.compute import condition
 from chronik.status.health import Health, State, health
 from chronik.wording import MOST_NAMED, sentence
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from chronik.status.compute import Condition
 
 
-def own_objects(cluster: Cluster, refs: Iterable[ObjectRef]) -> list[ObjectRef]:
-    """Return those objects that only templates of the user's make and that can be unwell, as ConfigMaps cannot."""
+def own_objects(cluster: Cluster, manifests: Iterable[Manifest]) -> list[ObjectRef]:
+    """Return those objects that only templates of the user's make and that can be unwell, as ConfigMaps cannot.
+
+    Mirrors and the archive are none of these: they have conditions of their own.
+    """
     workloads = {workload_ref(cluster.key, each.name) for each in components(cluster)}
+    refs = {ObjectRef.of(each) for each in manifests if not is_beside(each)}
     return sorted(
         ref for ref in refs if ref.kind not in KIND_BY_NAME or (ref.kind in WORKLOAD_KINDS and ref not in workloads)
     )
@@ -32,7 +36,7 @@ def own_objects(cluster: Cluster, refs: Iterable[ObjectRef]) -> list[ObjectRef]:
 
 def own_health(cluster: Cluster, objects: Mapping[ObjectRef, Manifest]) -> dict[ObjectRef, Health]:
     """Return how the live objects are that only templates of the user's make; those that are well are in it, too."""
-    return {ref: health(objects[ref]) for ref in own_objects(cluster, objects)}
+    return {ref: health(objects[ref]) for ref in own_objects(cluster, objects.values())}
 
 
 def own_conditions(
@@ -46,7 +50,7 @@ def own_conditions(
     `unread` is why it is not known what is left of templates that are gone. Objects of kinds that are not installed are
     not ready; that their kinds are missing is told in a condition that all such kinds have in common.
     """
-    wanted = own_objects(cluster, map(ObjectRef.of, desired))
+    wanted = own_objects(cluster, desired)
     if unread is not None:
         told = f"What templates that are gone have made cannot be found: {sentence(unread.message)} {unread.hint}"
         return [condition("OwnObjectsReady", met=False, reason="LeftoversUnknown", message=told.strip())]

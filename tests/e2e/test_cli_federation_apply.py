@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
-from typing import TYPE_CHECKING
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from support.cli_place import run
 from support.federations import Hub, kubeconfig
 
-from chronik.federation.document import FEDERATION_MANAGER, revision_of
+from chronik.federation.document import BEFORE_ANNOTATION, FEDERATION_MANAGER, revision_of
 from chronik.manifest import FEDERATION
 from chronik.plan.drift import applied_fields
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from support.api import ApiServer
     from support.cli_place import Done
+    from support.federations import PlayedMember
 
 NAMES = ("east", "west")
 
@@ -177,7 +181,7 @@ async def test_timeout_gives_each_member_so_long(desk):
     desk.hub["west"].held = True
     done = await desk.played("apply", "--wait", "--timeout", "1s")
 
-    assert done.code == 6, done
+    assert done.code == 6, (done.out, done.err)
     assert "west: " in done.err
 
 
@@ -366,3 +370,74 @@ async def test_the_hub_is_asked_where_there_is_one(desk):
     assert (shown.code, shown.out) == (0, same.out)
     assert (other.code, other.out) == (1, same.out)
     assert "another document of" in other.err
+
+
+REVERT = {"onFailure": "Revert"}
+
+
+async def test_a_failed_change_is_taken_back(desk):
+    """With onFailure Revert those that got it get what they had, byte for byte; whoever did not is left alone."""
+    desk.document["spec"]["rollout"] = REVERT
+    assert (await desk.played("apply", "--wait")).code == 0
+    before = [await annotated(each) for each in desk.hub.members]
+    desk.hub["west"].fails_with = 3
+    desk.document["spec"]["template"]["spec"] |= {"ingestNodes": 3}
+    done = await desk.played("apply", "--wait")
+
+    assert done.code == 5, done
+    assert "played; it has back what it had" in done.err
+    assert "the change was taken back, since it failed at west; it has back what it had" in done.err
+    assert [await annotated(each) for each in desk.hub.members] == before
+    assert [len(each.got) for each in desk.hub.members] == [3, 3]
+    desk.document["spec"]["template"]["spec"] |= {"ingestNodes": 4}
+    assert (await desk.played("apply", "--wait")).code == 0
+    assert BEFORE_ANNOTATION not in (await annotated(desk.hub["east"]))[1]
+    assert list(desk.hub.strays()) == []
+
+
+async def annotated(member: PlayedMember) -> tuple[Any, Any]:
+    """Return what a member has: spec and annotations."""
+    live = await member.live()
+    assert live is not None
+    return live["spec"], live["metadata"]["annotations"]
+
+
+async def test_without_a_change_before_there_is_nothing_to_take_back(desk):
+    """Members that were only just made stay as they are, and it is said why."""
+    desk.document["spec"]["rollout"] = REVERT
+    desk.hub["east"].failing = True
+    done = await desk.played("apply", "--wait")
+
+    assert done.code == 5, done
+    assert "it is not known what east had before" in done.err
+    assert [len(each.got) for each in desk.hub.members] == [1, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+async def test_a_command_that_is_killed_can_still_be_taken_back(desk, seed):
+    """What members had goes with the change: the same command, killed anywhere, gives it back in the end."""
+    chance = random.Random(seed)
+    desk.document["spec"]["rollout"] = REVERT
+    assert (await desk.played("apply", "--wait")).code == 0
+    before = [await annotated(each) for each in desk.hub.members]
+    desk.hub["west"].fails_with = 3
+    desk.document["spec"]["template"]["spec"] |= {"ingestNodes": 3}
+    desk.file.write_text(yaml.safe_dump(desk.document))
+    command = [sys.executable, "-m", "chronik", "apply", "--wait", "-f", str(desk.file), *desk.where]
+    kills = 0
+    async with desk.hub.playing():
+        while kills < 6:
+            process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), 1 + 6 * chance.random())
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+                kills += 1
+        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+        assert await process.wait() == 5
+
+    assert len(desk.hub["west"].got) > 2
+    assert [await annotated(each) for each in desk.hub.members] == before
+    assert list(desk.hub.strays()) == []

@@ -95,6 +95,7 @@ async def test_a_cluster_runs_whatever_its_mirror_does(place):
             await pod(place, mirror=mirror, probe=probe)
             found = await with_condition(place, "c", "Replicating", str(reason == "Replicating"), reason)
             told.append((found["status"]["phase"], condition(found, "Ready")["status"]))
+            assert "OwnObjectsReady" not in {each["type"] for each in found["status"]["conditions"]}
         events = await eventually(lambda: _events(place, "SourceUnreachable"))
 
     assert made == KINDS

@@ -106,6 +106,16 @@ async def test_an_outage_of_the_target_is_outlived():
     assert measure.newest == 2000
 
 
+async def test_probes_of_several_pods_tell_the_same():
+    """A mirror's pods have a probe each: all see each heartbeat, since none is in a group that shares them out."""
+    with broker() as address:
+        await create_topic(address, TOPIC)
+        async with following(address) as one, following(address) as other:
+            for now in (1000.0, 2000.0):
+                await send(address, TOPIC, heartbeat(now))
+                await until(lambda now=now: one.newest == other.newest == now)
+
+
 async def test_a_target_that_is_not_there_is_told_of():
     """While nothing can be read, the probe says why it is not ready, and tries again."""
     async with following(NOBODY) as measure:

@@ -11,6 +11,7 @@ from chronik.manifest import ObjectRef
 from chronik.plan.results import Report
 from chronik.status.compute import Observation, derive
 from chronik.status.events import announcements
+from chronik.status.own import own_conditions, own_health
 from chronik.status.replication import live_mirror_statuses, mirror_statuses, summary
 
 NOW = "2026-01-01T12:00:00Z"
@@ -119,6 +120,17 @@ def test_the_worst_mirror_gives_the_reason():
     found = mirror_statuses(both, deployment() | deployment("west"), [pod(probe=BEHIND), pod("west")])
 
     assert summary(found) == ("Lagging", "east: the copy is further behind than maxLag; west: replicating")
+
+
+@pytest.mark.parametrize("component", ["mirror-east", "archive"])
+def test_what_runs_beside_is_none_of_the_users_own_objects(component):
+    """Mirrors and the archive have conditions of their own; nothing else waits for them."""
+    (live,) = deployment().values()
+    live["metadata"] |= {"namespace": "default", "labels": {"chronik.stream/component": component}}
+    found = {ObjectRef.of(live): live}
+
+    assert own_conditions(cluster(), [live], found) == []
+    assert own_health(cluster(), found) == {}
 
 
 def test_ready_is_without_mirrors():

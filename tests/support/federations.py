@@ -47,7 +47,8 @@ def kubeconfig(server: ApiServer, *, url: str = "", token: str = "", **user: Any
 class PlayedMember:
     """A member: a namespace of some API server, and its operator, which brings a cluster Ready unless it is `held`.
 
-    `failing` has it say that it cannot. `got` are the revisions that came, in order.
+    `failing` has it say that it cannot, `fails_with` that it cannot run so many ingest nodes. `got` are the revisions
+    that came, in order.
     """
 
     name: str
@@ -55,6 +56,7 @@ class PlayedMember:
     cluster: str = "orders"
     held: bool = False
     failing: bool = False
+    fails_with: int = 0
     away: bool = False
     """Whether others may overtake it: it has left the list, or the budget allows it."""
     got: list[str] = field(default_factory=list)
@@ -74,11 +76,12 @@ class PlayedMember:
         news = revision if revision and (not self.got or self.got[-1] != revision) else ""
         self.got += [news] if news else []
         status = live.get("status") or {}
-        wanted = ready_status(generation, failing=self.failing)
+        failing = self.failing or live["spec"].get("ingestNodes") == self.fails_with
+        wanted = ready_status(generation, failing=failing)
         if not self.held and (status.get("observedGeneration"), status.get("phase")) != (generation, wanted["phase"]):
             path = self.place.path(CLUSTER, self.cluster, "status")
             await self.place.call("PATCH", path, {"status": wanted}, patch="merge", fieldManager="operator-there")
-        if not self.held and not self.failing:
+        if not self.held and not failing:
             self.ready = revision
         return news
 

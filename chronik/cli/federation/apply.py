@@ -25,10 +25,12 @@ from chronik.report.summary import ClusterResult
 from chronik.status.health import Health, State
 from chronik.status.readiness import Unready
 from chronik.tasks import side_by_side
+from chronik.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from chronik.apply.roll import TakenBack
     from chronik.cli.federation.members import ApplyFlags, Federated
     from chronik.cli.interrupt import Interruption
     from chronik.federation.document import Member
@@ -171,6 +173,9 @@ async def _applied(work: FederationWork, flags: ApplyFlags, interruption: Interr
         plan = await roll.run(interruption.asked, wait=wait)
     interrupted = interruption.asked.is_set() and not plan.complete
     waited = time.monotonic() - began if wait else None
+    if roll.taken_back is not None:
+        done = roll.taken_back
+        return [_given_back(roll, done, plan, each, waited=waited or 0.0) for each in work.federation.ordered]
     return [_ended(roll, plan, each, interrupted=interrupted, waited=waited) for each in work.federation.ordered]
 
 
@@ -238,6 +243,20 @@ def _ended(
         return told
     unready = () if found.state == "through" else (_unready(member, found),)
     return replace(told, unready=unready, waited=waited or 0.0)
+
+
+def _given_back(roll: Roll, done: TakenBack, plan: FederationPlan, member: Member, *, waited: float) -> ClusterResult:
+    """Return what became of a member in a change that was taken back: nobody has it in the end, and it is a failure."""
+    action, others = done.untouched.get(member.name), listed(sorted(done.why))
+    if action is not None:
+        result = Result(action, "not-tried", why=f"the change was taken back at {others}")
+        return ClusterResult(member.at.place, Report((result,)), member=member.name)
+    told = _result(roll, member)
+    found = next(each for each in plan.listed if each.progress.name == member.name)
+    back = "it has back what it had" if found.state == "through" else "it is given back what it had"
+    cause = done.why.get(member.name) or f"the change was taken back, since it failed at {others}"
+    ref = ObjectRef(CLUSTER.name, *member.at.place)
+    return replace(told, unready=(Unready(ref, Health(State.FAILED, f"{cause}; {back}")),), waited=waited)
 
 
 def _unready(member: Member, found: MemberPlan) -> Unready:
