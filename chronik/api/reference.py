@@ -222,13 +222,20 @@ def _type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:
     if f"{path}.*" in homes:
         return f"[map of maps](#{_anchor(homes[f'{path}.*'])})"
     if types == ("object",):
-        return f"map of strings{_at_most(raw, 'maxProperties')}" if "propertyNames" in raw else "map"
+        return f"map of {_values(raw)}{_at_most(raw, 'maxProperties')}" if "propertyNames" in raw else "map"
     if types == ("integer",):
         return f"integer{_bounds(raw)}"
     words = raw.get("x-allowed") or (types[0] if types else "anything")
     return _cell(words) + (
         _at_most(raw, "maxLength", " characters").replace(", ", "; ") if types == ("string",) else ""
     )
+
+
+def _values(raw: Raw) -> str:
+    """Return what a map has, in the plural."""
+    inner = raw.get("additionalProperties")
+    types = types_of(inner) if isinstance(inner, dict) else ()
+    return {"integer": "integers", "array": "lists"}.get("".join(types), "strings")
 
 
 def _list_type(raw: Raw, path: str, homes: Mapping[str, str]) -> str:

@@ -113,7 +113,11 @@ async def test_status_of_a_running_cluster(place):
     assert status["controllers"] == [f"c-controller-0.c-controller.{domain}:9090"]
     assert status["ingestNodes"] == [f"c-ingest-0.c-ingest.{domain}:9092"]
     assert status["searchNodes"] == [f"c-search.{domain}:9093"]
-    assert status["readyReplicas"] == {"controllers": 1, "ingestNodes": 1, "searchNodes": 1}
+    assert status["readyReplicas"] == {"controllers": 1, "ingestNodes": 1, "searchNodes": 1} == status["replicas"]
+    assert {name: status["images"][name] for name in ("controllers", "ingestNodes")} == {
+        "controllers": ["x"],
+        "ingestNodes": ["x"],
+    }
     assert (ready["status"], ready["reason"]) == ("True", "AllComponentsReady")
     assert ready["message"] == "All Chronik Stream components are running"
     assert UTC.fullmatch(ready["lastTransitionTime"])
