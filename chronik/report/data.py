@@ -174,6 +174,7 @@ def _component_data(part: ComponentView) -> dict[str, Any]:
         "settled": part.status.is_ready,
         "state": part.status.health.state.value,
         "message": part.reason,
+        "images": list(part.status.images),
         "endpoints": list(part.status.endpoints),
         "autoscaler": _plain(part.autoscaler) if part.autoscaler else None,
         "pods": [_plain(pod) for pod in part.pods],

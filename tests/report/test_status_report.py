@@ -648,6 +648,7 @@ def test_data():
         "settled": False,
         "state": "Failed",
         "message": "standard-ingest-1: ErrImagePull: no such image",
+        "images": [],
         "endpoints": [],
         "autoscaler": {"minimum": 2, "maximum": 9, "current": 3, "desired": 3, "trouble": None},
         "pods": [
