@@ -78,6 +78,31 @@ async def test_a_hub_that_is_killed_forty_times_leaves_no_trace(fake_server, mem
     await check_kills(fake_server, members, tmp_path, kills=40)
 
 
+@pytest.mark.slow
+async def test_a_hub_that_is_killed_takes_a_failed_change_back(fake_server, members, tmp_path):
+    """Killed at any moment of a change that fails, or while it is taken back, the hub gives members what they had."""
+    chance, rollout = random.Random(7), {"onFailure": "Revert"}
+    hub = await Hub.of(fake_server, await asyncio.to_thread(fake_server.new_namespace), members)
+    hub["west"].fails_with = 3
+    async with hub.playing():
+        with await asyncio.to_thread(hub_process, hub, tmp_path):
+            await hub.apply(rollout=rollout)
+            await hub.until(phase="Complete", seconds=60)
+        good = [await end(each) for each in hub.members]
+        for number in range(12):
+            if number % 4 == 0:
+                await hub.apply(rollout=rollout, spec={"ingestNodes": 3, "searchNodes": number})
+            with await asyncio.to_thread(hub_process, hub, tmp_path) as process:
+                await asyncio.to_thread(process.wait_said, "reconciles")
+                await asyncio.sleep(1.5 * chance.random())
+        with await asyncio.to_thread(hub_process, hub, tmp_path):
+            await hub.until(phase="Reverted", ready="3/3", seconds=60)
+
+    assert len(hub["south"].got) == 1, "it was never sent what failed in front of it"
+    assert [await end(each) for each in hub.members] == good
+    assert list(hub.strays()) == []
+
+
 async def test_a_member_that_dies_in_the_middle_of_a_roll(fake_server, members):
     """A member whose API server goes down while it is on its way halts the roll, which goes on when it is back."""
     hub = await Hub.of(fake_server, await asyncio.to_thread(fake_server.new_namespace), members)
