@@ -18,7 +18,7 @@ from chronik.offline import assets
 from chronik.offline import loading as offline
 from chronik.offline.played import played
 
-SAMPLE, MANY = 6, 80
+SAMPLE, MANY = 15, 80
 UNIFIED = yaml.safe_load((Path(assets.TEMPLATES).parent / "examples/unified.yaml").read_text("utf-8"))["spec"]
 GCS = {"backend": "gcs", "gcs": {"bucket": "data"}, "size": "20Gi"}
 BALANCED = {"network": {"serviceType": "LoadBalancer"}}
@@ -127,7 +127,7 @@ def differing(count: int, folder: Path, seed: int) -> tuple[list[Any], int]:
 
 def test_generated_changes(tmp_path):
     """Generated changes are refused with the old document exactly where they are refused without."""
-    wrong, refused = differing(SAMPLE, tmp_path, 3)
+    wrong, refused = differing(SAMPLE, tmp_path, 5)
 
     assert wrong == []
     assert refused
