@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -30,6 +30,7 @@ from chronik.cli.main import print_data
 from chronik.cli.streams import look
 from chronik.errors import ChronikError, InvalidTransition
 from chronik.manifest import API_VERSION, CLUSTER_KIND, is_paused
+from chronik.plan.actions import Plan
 from chronik.plan.changes import Mask
 from chronik.plan.deletion import deletion
 from chronik.plan.ownership import operated_by
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from chronik.cli.interrupt import Interruption
     from chronik.federation.validation import ValidFederation
     from chronik.kube import ConnectOptions, Kube
-    from chronik.manifest import ClusterKey, Manifest
+    from chronik.manifest import ClusterKey, Manifest, ObjectRef
     from chronik.plan.live import LiveCluster
 
 
@@ -149,9 +150,16 @@ def _compared(source: DocumentSource, namespace: str, before: _Before, flags: _D
     old, new = _both(source, namespace, before)
     there = {cluster.key: played(cluster, manifests) for cluster, manifests in old}
     documents = {cluster.key: _document(cluster) for cluster, _ in old}
+    aliases = _aliases_of(old)
     found = [_changed(each, there.get(each[0].key), documents.get(each[0].key), flags, source) for each in new]
+    found = [
+        replace(
+            each, result=replace(each.result, report=aliases.around(each.result.report, rendered, prune=flags.prune))
+        )
+        for each, rendered in zip(found, new, strict=True)
+    ]
     gone = sorted(there.keys() - {cluster.key for cluster, _ in new})
-    return [*found, *(_deleted(key, there[key]) for key in gone)]
+    return [*found, *(_deleted(key, there[key], aliases.dropped(key)) for key in gone)]
 
 
 def _both(source: DocumentSource, namespace: str, before: _Before) -> tuple[list[Rendered], list[Rendered]]:
@@ -193,12 +201,57 @@ def _changed(
     return ClusterDiff(result, found.pod_counts, windows=window_texts(cluster), steps=step_texts(cluster))
 
 
-def _deleted(key: ClusterKey, found: LiveCluster) -> ClusterDiff:
+def _deleted(key: ClusterKey, found: LiveCluster, dropped: Plan) -> ClusterDiff:
     """Return what becomes of a cluster of which the document is gone, once it is deleted."""
     from chronik.offline.played import seen  # noqa: PLC0415  # as above
 
     going = deletion(key, seen(found))
-    return ClusterDiff(ClusterResult(key, simulate(going.plan)), found.pod_counts, gone=True, volumes=going.volumes)
+    report = simulate(Plan((*dropped.stages, *going.plan.stages)))
+    return ClusterDiff(ClusterResult(key, report), found.pod_counts, gone=True, volumes=going.volumes)
+
+
+class _Aliases(NamedTuple):
+    """The aliases that there are where documents run, and which cluster names which."""
+
+    found: dict[ObjectRef, Manifest]
+    named: dict[ClusterKey, set[str]]
+
+    def around(self, report: Report, rendered: Rendered, *, prune: bool) -> Report:
+        """Return what becomes of a cluster's objects, and before that of aliases that it drops."""
+        from chronik.apply.aliases import client_service  # noqa: PLC0415  # as above
+        from chronik.plan.aliases.services import alias_plan  # noqa: PLC0415
+
+        cluster, manifests = rendered
+        names = cluster.spec["network"]["aliases"]
+        if prune:
+            report = report.after(simulate(self.dropped(cluster.key, names)))
+        if not names:
+            return report
+        return simulate(alias_plan(names, client_service(cluster, manifests), self.found)).after(report)
+
+    def dropped(self, key: ClusterKey, names: Sequence[str] = ()) -> Plan:
+        """Return what becomes of the aliases that a cluster named, and names no more."""
+        from chronik.plan.aliases.services import alias_ref, withdrawal  # noqa: PLC0415  # as above
+
+        gone = self.named.get(key, set()) - {*names}
+        there = {ref: self.found[ref] for name in gone if (ref := alias_ref(key.namespace, name)) in self.found}
+        others = [self.named[each] for each in self.named if each != key and each.namespace == key.namespace]
+        return withdrawal(gone, there, set().union(*others))
+
+
+def _aliases_of(clusters: Sequence[Rendered]) -> _Aliases:
+    """Return the aliases of clusters, each made by the first that names it."""
+    from chronik.apply.aliases import client_service  # noqa: PLC0415  # as above
+    from chronik.plan.aliases.services import alias_ref, alias_service  # noqa: PLC0415
+
+    aliases = _Aliases({}, {})
+    for cluster, manifests in clusters:
+        aliases.named[cluster.key] = {*cluster.spec["network"]["aliases"]}
+        for name in cluster.spec["network"]["aliases"]:
+            made = alias_service(name, client_service(cluster, manifests))
+            live = made | {"metadata": made["metadata"] | {"uid": "", "resourceVersion": ""}}
+            aliases.found.setdefault(alias_ref(cluster.namespace, name), live)
+    return aliases
 
 
 # --- a live cluster ---------------------------------------------------------------------------------------------------
@@ -252,7 +305,7 @@ async def _cluster_diff(
         uid = operated_by(found.objects.values(), cluster.name)
         document = await live_document(kube, cluster) if uid is not None else None
         refused = refused_change(cluster, found.objects) if uid is None else None
-        aliases = await _aliases(kube, cluster, manifests)
+        dropped, aliases = await _aliases(kube, rendered, found, prune=flags.prune)
     except ChronikError as error:
         operator = isinstance(error, InvalidTransition)
         return ClusterDiff(ClusterResult(key, error=error, operator=operator))
@@ -264,7 +317,8 @@ async def _cluster_diff(
 
         manifests, _ = staged(cluster, manifests, found.objects, context, None)
     report = _told(simulate(plan(manifests, found.objects, context)), cluster, origin[0])
-    result = ClusterResult(key, aliases.after(report), error=refused, operator=uid is not None)
+    report = aliases.after(report.after(dropped))
+    result = ClusterResult(key, report, error=refused, operator=uid is not None)
     paused = document is not None and is_paused(document)
     windows, steps = (window_texts(cluster), step_texts(cluster)) if uid else ((), ())
     return ClusterDiff(
@@ -272,14 +326,19 @@ async def _cluster_diff(
     )
 
 
-async def _aliases(kube: Kube, cluster: Cluster, manifests: Sequence[Manifest]) -> Report:
-    """Return what would become of the aliases that a cluster names: those that are there stay as they are."""
-    from chronik.apply.aliases import client_service, planned_aliases  # noqa: PLC0415  # as above
+async def _aliases(kube: Kube, rendered: Rendered, found: LiveCluster, *, prune: bool) -> tuple[Report, Report]:
+    """Return what would become of aliases that a cluster no longer names, and of those that it names.
 
+    Those that are there stay as they are.
+    """
+    from chronik.apply.aliases import client_service, dropped_aliases, planned_aliases  # noqa: PLC0415  # as above
+
+    cluster, manifests = rendered
     names = cluster.spec["network"]["aliases"]
+    dropped = simulate(await dropped_aliases(cluster, found, kube)) if prune else Report(())
     if not names:
-        return Report(())
-    return simulate(await planned_aliases(names, client_service(cluster, manifests), {}, kube))
+        return dropped, Report(())
+    return dropped, simulate(await planned_aliases(names, client_service(cluster, manifests), {}, kube))
 
 
 def _told(report: Report, cluster: Cluster, source: DocumentSource) -> Report:
