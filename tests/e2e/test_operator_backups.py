@@ -704,8 +704,12 @@ async def test_a_schedule_makes_backups_and_lets_them_go(place, monkeypatch, jum
 
         await minute()
         await eventually(another, 90)
-        cluster = await place.cluster("c")
-        assert cluster["status"]["backup"]["lastUsable"]["name"] != first["metadata"]["name"]
+
+        async def told() -> bool:
+            cluster = await place.cluster("c")
+            return bool(cluster["status"]["backup"]["lastUsable"]["name"] != first["metadata"]["name"])
+
+        await eventually(told)
         assert "BackupExpired" in await place.events()
         shown = await asyncio.to_thread(
             run, "status", "c", "--kubeconfig", str(place.server.kubeconfig), "-n", place.name

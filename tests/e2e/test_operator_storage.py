@@ -135,7 +135,7 @@ async def _all_have(place, size):
 
 
 @pytest.mark.real  # the controller of StatefulSets has to take the pods over
-@pytest.mark.parametrize("cut", [0, 2], ids=["undisturbed", "cut off"])
+@pytest.mark.parametrize("cut", [0, pytest.param(2, marks=pytest.mark.slow)], ids=["undisturbed", "cut off"])
 async def test_volumes_grow_under_running_pods(real_cluster, monkeypatch, cut):
     """Volumes grow while every pod stays the very same one, even if we are cut off with no StatefulSet there."""
     place = Namespace(real_cluster, real_cluster.new_namespace())

@@ -295,12 +295,18 @@ async def eventually(holds: Callable[[], Any], seconds: float = 90.0) -> Any:
 
 async def in_phase(namespace: Namespace, name: str, phase: str, seconds: float = 90.0) -> Manifest:
     """Wait until a cluster is in a phase, and return it."""
+    status: Manifest = {}
 
     async def there() -> Manifest | None:
         found = await namespace.get(CLUSTER, name)
-        return found if found and (found.get("status") or {}).get("phase") == phase else None
+        status.clear()
+        status.update((found or {}).get("status") or {})
+        return found if status.get("phase") == phase else None
 
-    return dict(await eventually(there, seconds))
+    try:
+        return dict(await eventually(there, seconds))
+    except AssertionError as error:
+        raise AssertionError(f"{error} {phase}: {status}") from None
 
 
 @contextmanager
