@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from chronik.api.components import client_service_name
 from chronik.apply.executor import execute
-from chronik.errors import ConflictError, InputError, KindMissing, NamespaceMissing
+from chronik.errors import ConflictError, KindMissing, NamespaceMissing
 from chronik.manifest import CLUSTER, KIND_BY_NAME, MANAGED_BY, ObjectRef
 from chronik.plan.actions import Plan, Skip
 from chronik.plan.aliases.services import (
@@ -38,20 +38,6 @@ if TYPE_CHECKING:
 
 SERVICE = KIND_BY_NAME["Service"]
 _OURS = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
-
-
-def client_service(cluster: Cluster, manifests: Iterable[Manifest]) -> Manifest:
-    """Return the Service of a cluster's clients among its manifests.
-
-    Raises:
-        InputError: templates of the user's make none.
-    """
-    ref = ObjectRef("Service", cluster.namespace, client_service_name(cluster))
-    found = next((each for each in manifests if ObjectRef.of(each) == ref), None)
-    if found is None:
-        hint = "Have a template of yours make it, or remove network.aliases."
-        raise InputError(f"there is no {ref}, which aliases are made after", subject=str(cluster.key), hint=hint)
-    return found
 
 
 async def make_aliases(

@@ -243,7 +243,6 @@ class _Applying:
 
     async def _report(self, rendered: Rendered, found: LiveCluster, step: int | None, progress: Progress) -> Report:
         from chronik.apply.aliases import (  # noqa: PLC0415  # `--help` stays quick
-            client_service,
             dropped_aliases,
             make_aliases,
             planned_aliases,
@@ -252,6 +251,7 @@ class _Applying:
         from chronik.apply.dry_run import simulate  # noqa: PLC0415  # likewise
         from chronik.apply.executor import Execution, execute  # noqa: PLC0415  # likewise
         from chronik.plan.actions import Plan  # noqa: PLC0415  # likewise
+        from chronik.plan.aliases.services import client_service  # noqa: PLC0415  # likewise
         from chronik.plan.changes import Mask  # noqa: PLC0415  # likewise
         from chronik.plan.planner import PlanContext, plan  # noqa: PLC0415  # likewise
 

@@ -218,8 +218,7 @@ class _Aliases(NamedTuple):
 
     def around(self, report: Report, rendered: Rendered, *, prune: bool) -> Report:
         """Return what becomes of a cluster's objects, and before that of aliases that it drops."""
-        from chronik.apply.aliases import client_service  # noqa: PLC0415  # as above
-        from chronik.plan.aliases.services import alias_plan  # noqa: PLC0415
+        from chronik.plan.aliases.services import alias_plan, client_service  # noqa: PLC0415  # as above
 
         cluster, manifests = rendered
         names = cluster.spec["network"]["aliases"]
@@ -241,8 +240,7 @@ class _Aliases(NamedTuple):
 
 def _aliases_of(clusters: Sequence[Rendered]) -> _Aliases:
     """Return the aliases of clusters, each made by the first that names it."""
-    from chronik.apply.aliases import client_service  # noqa: PLC0415  # as above
-    from chronik.plan.aliases.services import alias_ref, alias_service  # noqa: PLC0415
+    from chronik.plan.aliases.services import alias_ref, alias_service, client_service  # noqa: PLC0415  # as above
 
     aliases = _Aliases({}, {})
     for cluster, manifests in clusters:
@@ -331,7 +329,8 @@ async def _aliases(kube: Kube, rendered: Rendered, found: LiveCluster, *, prune:
 
     Those that are there stay as they are.
     """
-    from chronik.apply.aliases import client_service, dropped_aliases, planned_aliases  # noqa: PLC0415  # as above
+    from chronik.apply.aliases import dropped_aliases, planned_aliases  # noqa: PLC0415  # as above
+    from chronik.plan.aliases.services import client_service  # noqa: PLC0415
 
     cluster, manifests = rendered
     names = cluster.spec["network"]["aliases"]

@@ -153,3 +153,28 @@ def test_says_so_for_hundreds_of_pairs(real_server, tmp_path, part):
     assert [each for _, disagreements in found for each in disagreements] == []
     assert len(found) == PART
     assert {"changed", "created", "grown", "recreated"} <= set.union(*(outcomes for outcomes, _ in found))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcomes"),
+    [
+        ([], ["orders-kafka"], {"orders-kafka": "created"}),
+        (["orders-kafka"], ["orders-kafka"], {"orders-kafka": "unchanged"}),
+        (["orders-kafka", "events-kafka"], ["orders-kafka"], {"orders-kafka": "unchanged", "events-kafka": "pruned"}),
+        (["orders-kafka"], [], {"orders-kafka": "pruned"}),
+    ],
+)
+def test_aliases_come_and_go(fake_server, tmp_path, before, after, outcomes):
+    """Both diffs say what becomes of aliases, those that are dropped among them, and apply does just that."""
+    place = Place(fake_server, fake_server.new_namespace(), tmp_path)
+    old, new = (place.document(network={"aliases": each}) for each in (before, after))
+    assert run("apply", "-f", old, *place.flags()).code == 0
+    commands = (
+        ["diff", "--from", old, "-f", new],
+        ["diff", "-f", new, *place.flags()],
+        ["apply", "-f", new, *place.flags()],
+    )
+    told = [run(*command, "--prune", "-o", "json").json["clusters"][0]["objects"] for command in commands]
+
+    for each in told:
+        assert {one["name"]: one["outcome"] for one in each if one["name"].endswith("-kafka")} == outcomes

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from chronik.api.components import workload_name
-from chronik.apply.aliases import SERVICE, client_service, make_aliases, planned_withdrawal
+from chronik.apply.aliases import SERVICE, make_aliases, planned_withdrawal
 from chronik.apply.executor import execute
 from chronik.errors import ChronikError
 from chronik.manifest import ClusterKey, is_paused
 from chronik.operator.context import status_of
 from chronik.plan.actions import Blocked, Foreign, Obstacle, Prune
-from chronik.plan.aliases.services import active_of, alias_ref, component_behind, is_alias, named_in
+from chronik.plan.aliases.services import active_of, alias_ref, client_service, component_behind, is_alias, named_in
 from chronik.plan.results import Report
 from chronik.status.assess import NOTHING_DONE, describe_error
 from chronik.status.compute import Reason, condition

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from chronik.api.components import client_service_name
+from chronik.errors import InputError
 from chronik.manifest import (
     ALIAS_LABEL,
     ALIASES_ANNOTATION,
@@ -23,6 +25,7 @@ from chronik.plan.ownership import is_cluster
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
 
 _NAME = re.compile("[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -55,6 +58,20 @@ def ports_of(service: Manifest) -> list[dict[str, Any]]:
     """Return what of a Service's ports clients and pods see."""
     ports = service["spec"].get("ports") or ()
     return [{field: port[field] for field in _PORT_FIELDS if field in port} for port in ports]
+
+
+def client_service(cluster: Cluster, manifests: Iterable[Manifest]) -> Manifest:
+    """Return the Service of a cluster's clients among its manifests.
+
+    Raises:
+        InputError: templates of the user's make none.
+    """
+    ref = ObjectRef("Service", cluster.namespace, client_service_name(cluster))
+    found = next((each for each in manifests if ObjectRef.of(each) == ref), None)
+    if found is None:
+        hint = "Have a template of yours make it, or remove network.aliases."
+        raise InputError(f"there is no {ref}, which aliases are made after", subject=str(cluster.key), hint=hint)
+    return found
 
 
 def alias_service(name: str, client: Manifest) -> Manifest:
