@@ -151,13 +151,8 @@ def _compared(source: DocumentSource, namespace: str, before: _Before, flags: _D
     there = {cluster.key: played(cluster, manifests) for cluster, manifests in old}
     documents = {cluster.key: _document(cluster) for cluster, _ in old}
     aliases = _aliases_of(old)
-    found = [_changed(each, there.get(each[0].key), documents.get(each[0].key), flags, source) for each in new]
-    found = [
-        replace(
-            each, result=replace(each.result, report=aliases.around(each.result.report, rendered, prune=flags.prune))
-        )
-        for each, rendered in zip(found, new, strict=True)
-    ]
+    origin = source, aliases
+    found = [_changed(each, there.get(each[0].key), documents.get(each[0].key), flags, origin) for each in new]
     gone = sorted(there.keys() - {cluster.key for cluster, _ in new})
     return [*found, *(_deleted(key, there[key], aliases.dropped(key)) for key in gone)]
 
@@ -184,9 +179,9 @@ def _changed(
     found: LiveCluster | None,
     document: dict[str, Any] | None,
     flags: _DiffFlags,
-    source: DocumentSource,
+    origin: tuple[DocumentSource, _Aliases],
 ) -> ClusterDiff:
-    """Compare one cluster with how it was played, and with its document from before."""
+    """Compare one cluster with how it was played, and with its document and the aliases from before."""
     from chronik.offline import loading as offline  # noqa: PLC0415  # `--help` stays quick
     from chronik.offline.played import seen  # noqa: PLC0415
     from chronik.plan.live import LiveCluster  # noqa: PLC0415
@@ -196,7 +191,8 @@ def _changed(
     problems = offline.validator().transition(cluster, document) if document else ()
     error = transition_error(problems, "the API server will refuse this document in place of the old one")
     report = simulate(plan(manifests, found.objects, _context(rendered, found, flags, None)))
-    report = _told(report, cluster, source)
+    source, aliases = origin
+    report = aliases.around(_told(report, cluster, source), rendered, prune=flags.prune)
     result = ClusterResult(cluster.key, report, error=error)
     return ClusterDiff(result, found.pod_counts, windows=window_texts(cluster), steps=step_texts(cluster))
 

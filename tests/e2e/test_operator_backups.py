@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,11 @@ from chronik.operator.context import BackupTools
 from chronik.operator.reconcile import reconcile
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from chronik.manifest import Manifest
+    from chronik.operator.context import ReconcileContext
 
 pytestmark = pytest.mark.stand_in  # many stories of one operator: some of them on both servers
 
@@ -306,8 +309,9 @@ async def test_an_archive_that_moves_to_another_server_leaves_no_slot(place):
         assert played.order.count("drop-slot") == 1
 
 
-async def test_an_archive_goes_on_if_its_old_server_is_gone(place):
-    """After two minutes the slot on a server that does not answer is named in an Event, and the archive goes on."""
+@asynccontextmanager
+async def archiving(place: Namespace) -> AsyncIterator[tuple[Manifest, ReconcileContext]]:
+    """Have an archive whose slot no Job ever drops; yield its cluster's document, and what passes over it work with."""
     played = Played(place)
     played.jobs["drop-slot"] = "never"
     document = small(place.name, backup=SECTION | {"metastore": {"image": IMAGE, "archive": {"enabled": True}}})
@@ -318,6 +322,12 @@ async def test_an_archive_goes_on_if_its_old_server_is_gone(place):
     async with played.playing(), world_of(place, **parts) as world:
         await place.create(document)
         await passes_until(document, world, lambda: place.get(DEPLOYMENT, "c-archive"))
+        yield document, world
+
+
+async def test_an_archive_goes_on_if_its_old_server_is_gone(place):
+    """After two minutes the slot on a server that does not answer is named in an Event, and the archive goes on."""
+    async with archiving(place) as (document, world):
         await place.change("c", metastore={"connection": {"host": "db-2.example.com"}})
         await passes_until(document, world, lambda: place.get(JOB, "c-archive-end"))
         for _ in range(5):
@@ -332,16 +342,7 @@ async def test_an_archive_goes_on_if_its_old_server_is_gone(place):
 
 async def test_a_cluster_goes_without_its_slot_if_that_takes_too_long(place):
     """Its database may be gone: then the slot that stays is named in an Event, and the cluster is let go."""
-    played = Played(place)
-    played.jobs["drop-slot"] = "never"
-    document = small(place.name, backup=SECTION | {"metastore": {"image": IMAGE, "archive": {"enabled": True}}})
-    parts: dict[str, Any] = {
-        "backups": BackupTools(render=loading.template_renderer(), poll=0),
-        "selection": followed(place),
-    }
-    async with played.playing(), world_of(place, **parts) as world:
-        await place.create(document)
-        await passes_until(document, world, lambda: place.get(DEPLOYMENT, "c-archive"))
+    async with archiving(place) as (document, world):
         await place.delete(CLUSTER, "c")
         await passes_until(document, world, lambda: place.get(JOB, "c-archive-end"))
         await reconcile(key_of(document), world)
