@@ -18,6 +18,7 @@ from chronik.cli import parameters
 from chronik.cli.common import cluster_options, missing_cluster, timeout_option
 from chronik.cli.interrupt import Interruption, run_async
 from chronik.cli.main import domain_option
+from chronik.cli.mirrors.options import moving_options
 from chronik.cli.streams import need_terminal
 from chronik.errors import InputError, KindMissing, ObjectChanged, WaitTimeout
 from chronik.kube import ConnectOptions, connect
@@ -56,17 +57,9 @@ class _Found:
 @click.argument("standby", type=parameters.CLUSTER_NAME)
 @cluster_options
 @domain_option
-@click.option(
-    "--max-lag",
-    type=parameters.Duration(),
-    metavar="DURATION",
-    default="5s",
-    show_default=True,
-    help="How far the copy may be behind.",
+@moving_options(
+    behind="How far the copy may be behind.", lacking="Go on though something is lost, or nobody knows what."
 )
-@click.option("--accept-loss", is_flag=True, help="Go on though something is lost, or nobody knows what.")
-@click.option("--dry-run", is_flag=True, help="Show what is known and what would be written, and write nothing.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @timeout_option
 def failover(
     primary: str,

@@ -15,6 +15,7 @@ import click
 from chronik.cli import parameters
 from chronik.cli.common import cluster_options, missing_cluster
 from chronik.cli.interrupt import Interruption, run_async
+from chronik.cli.mirrors.options import moving_options
 from chronik.cli.streams import need_terminal
 from chronik.errors import ConflictError, KindMissing, ObjectChanged, ObjectMissing
 from chronik.kube import ConnectOptions, connect
@@ -60,17 +61,10 @@ class _Found:
 @click.argument("alias", type=parameters.OBJECT_NAME)
 @click.option("--to", "target", type=parameters.CLUSTER_NAME, required=True, help="The cluster that it is to lead to.")
 @cluster_options
-@click.option(
-    "--max-lag",
-    type=parameters.Duration(),
-    metavar="DURATION",
-    default="5s",
-    show_default=True,
-    help="How far the copy there may be behind.",
+@moving_options(
+    behind="How far the copy there may be behind.",
+    lacking="Go on though something is lacking there, or nobody knows what.",
 )
-@click.option("--accept-loss", is_flag=True, help="Go on though something is lacking there, or nobody knows what.")
-@click.option("--dry-run", is_flag=True, help="Show what is known and what would be written, and write nothing.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def switch(
     alias: str,
     target: str,
