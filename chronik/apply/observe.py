@@ -18,7 +18,7 @@ from chronik.manifest import (
     own_kinds,
 )
 from chronik.plan.live import LiveCluster, Missing, not_known
-from chronik.plan.volumes import volumes
+from chronik.plan.volumes.sizes import volumes
 from chronik.render.own import CLUSTER_SCOPED
 from chronik.tasks import gathered
 

@@ -15,7 +15,7 @@ from chronik.errors import ConflictError
 from chronik.manifest import WORKLOAD_KINDS, ClusterKey, ObjectRef, apply_order, component_of, own_kinds, stage_of
 from chronik.plan.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step
 from chronik.plan.ownership import Owner, has_owner, ownership_of, pruned
-from chronik.plan.volumes import claim_retention
+from chronik.plan.volumes.sizes import claim_retention
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

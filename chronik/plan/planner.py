@@ -69,13 +69,12 @@ from chronik.plan.replicas import (
     is_coming_back,
     taking_back,
 )
-from chronik.plan.volumes import (
+from chronik.plan.volumes.recreating import recreation, resumption, unfinished
+from chronik.plan.volumes.sizes import (
     at_live_size,
     claim_retention,
     only_sizes_differ,
     owned_claims,
-    recreation,
-    resumption,
     retaining,
     volumes,
 )
@@ -88,7 +87,7 @@ if TYPE_CHECKING:
     from chronik.plan.configuration import Record
     from chronik.plan.drift import Difference
     from chronik.plan.live import Missing
-    from chronik.plan.volumes import Volumes
+    from chronik.plan.volumes.sizes import Volumes
 
     RolloutGate = Callable[[Create | Apply, tuple[ObjectRef, ...]], ObjectRef | None]
 
@@ -232,6 +231,8 @@ class _Planner:
         return Create(ref=ref, reason=f"replaces {before.name}", manifest=manifest, changes=changes, replaces=before)
 
     def _existing(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
+        if handovers := unfinished(manifest, live):
+            return handovers
         if not self._waits_to_restart(manifest, live):
             return self._brought_up(manifest, live, adoption)
         kept = as_applied(manifest, live)

@@ -21,7 +21,7 @@ from chronik.manifest import CLUSTER, KINDS, ClusterKey, Manifest, ObjectRef
 from chronik.plan.actions import Prune
 from chronik.plan.deletion import deletion
 from chronik.plan.live import LiveCluster
-from chronik.plan.volumes import claim_retention
+from chronik.plan.volumes.sizes import claim_retention
 from chronik.report.deletion import forecast, question
 
 OBJECTS = 17

@@ -140,11 +140,12 @@ async def test_volumes_grow_under_running_pods(real_cluster, monkeypatch, cut):
     """Volumes grow while every pod stays the very same one, even if we are cut off with no StatefulSet there."""
     place = Namespace(real_cluster, real_cluster.new_namespace())
     options, labels = await everywhere(place)
-    await make_class(place, "growing", expands=True)
-    await make_volumes(place, 2)
+    own = f"growing-{place.name}"  # claims of other tests wait for volumes, too
+    await make_class(place, own, expands=True)
+    await make_volumes(place, 2, own)
     async with running(place.server, place.name, **options):
         await place.secret("first")
-        manifest = small(place.name)
+        manifest = small(place.name, storage=storage("1Gi", own))
         manifest["metadata"] |= labels["metadata"]
         await place.create(manifest)
         await eventually(lambda: _ready(place))
@@ -155,7 +156,7 @@ async def test_volumes_grow_under_running_pods(real_cluster, monkeypatch, cut):
         before = await _pods(place)
         workloads = {each["metadata"]["uid"] for each in await place.list(STATEFUL_SET)}
         left = cut_off(monkeypatch, cut)
-        await place.change("c", storage=storage("2Gi"))
+        await place.change("c", storage=storage("2Gi", own))
         await eventually(lambda: _all_have(place, "2Gi"))
         await eventually(lambda: _adopted(place))
         await in_phase(place, "c", "Running")
@@ -197,15 +198,15 @@ async def _adopted(place):
     return done == [True, True] and owned == {each["metadata"]["uid"] for each in found}
 
 
-async def make_volumes(place, count):
-    """Make volumes for claims of a class that can grow."""
+async def make_volumes(place, count, storage_class):
+    """Make volumes for claims of a class."""
     for _ in range(count):
         body = {
-            "metadata": {"generateName": "growing-"},
+            "metadata": {"generateName": f"{storage_class}-"},
             "spec": {
                 "capacity": {"storage": "9Gi"},
                 "accessModes": ["ReadWriteOnce"],
-                "storageClassName": "growing",
+                "storageClassName": storage_class,
                 "hostPath": {"path": "/none"},
             },
         }

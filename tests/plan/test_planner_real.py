@@ -390,7 +390,7 @@ AUTOSCALED = {"ingestNodes": {"minReplicas": 4, "maxReplicas": 9, "targetCpuUtil
 def rendered(namespace, **spec):
     """Return the manifests of cluster `c`, as its operator has them."""
     base = {
-        "storage": {"backend": "local", "size": "1Gi", "storageClass": "growing"},
+        "storage": {"backend": "local", "size": "1Gi", "storageClass": class_of(namespace)},
         "metastore": {
             "database": "postgres",
             "connection": {"host": "db", "database": "chronik", "credentialsSecret": "s"},
@@ -478,7 +478,7 @@ def test_volumes_grow_around_running_pods(real_cluster):
     """Larger volumes give a new StatefulSet and larger claims, while the pods stay the very same."""
     place = Namespace(real_cluster, real_cluster.new_namespace())
     ingest = ObjectRef("StatefulSet", place.name, "c-ingest")
-    make_volumes(real_cluster, 2)
+    make_volumes(real_cluster, 2, class_of(place.name))
     small, large = (
         [each for each in rendered(place.name, ingestNodes=2) if ObjectRef.of(each) == ingest] for _ in range(2)
     )
@@ -500,10 +500,15 @@ def test_volumes_grow_around_running_pods(real_cluster):
     assert live["spec"]["template"]["metadata"]["annotations"]["restartedAt"] == "now"
 
 
-def make_volumes(server, count):
+def class_of(namespace):
+    """Return the name of a namespace's own StorageClass: claims of other tests wait for volumes, too."""
+    return f"growing-{namespace}"
+
+
+def make_volumes(server, count, name):
     """Make volumes of a class that can grow."""
     storage_class = {
-        "metadata": {"name": "growing"},
+        "metadata": {"name": name},
         "provisioner": "example.com/none",
         "allowVolumeExpansion": True,
         "volumeBindingMode": "Immediate",
@@ -511,11 +516,11 @@ def make_volumes(server, count):
     server.call("POST", "/apis/storage.k8s.io/v1/storageclasses", storage_class)
     for _ in range(count):
         volume = {
-            "metadata": {"generateName": "growing-"},
+            "metadata": {"generateName": f"{name}-"},
             "spec": {
                 "capacity": {"storage": "9Gi"},
                 "accessModes": ["ReadWriteOnce"],
-                "storageClassName": "growing",
+                "storageClassName": name,
                 "hostPath": {"path": "/none"},
             },
         }

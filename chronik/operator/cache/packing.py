@@ -30,7 +30,7 @@ from chronik.manifest import (
     is_beside,
 )
 from chronik.plan.ownership import is_cluster
-from chronik.plan.volumes import LASTING_ANNOTATIONS
+from chronik.plan.volumes.recreating import LASTING_ANNOTATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

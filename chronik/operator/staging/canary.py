@@ -22,7 +22,7 @@ from chronik.plan.actions import Apply, Obstacle, Plan, ReplacePod, Stage, Step
 from chronik.plan.drift import alters, applied_fields, drift, holds, split
 from chronik.plan.ownership import has_owner
 from chronik.plan.results import Report
-from chronik.plan.volumes import LASTING_ANNOTATIONS
+from chronik.plan.volumes.recreating import LASTING_ANNOTATIONS
 from chronik.quantity import seconds_of
 from chronik.rollout.canary import Decision, is_given_up, plan_rollout
 from chronik.rollout.facts import hold, hold_fields, is_held, leaves_rolls_to_us, release, set_facts

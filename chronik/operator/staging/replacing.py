@@ -17,7 +17,7 @@ from chronik.operator.membership.members import leader
 from chronik.operator.staging.windows import is_well
 from chronik.plan.actions import Plan, ReplacePod, Stage, Step
 from chronik.plan.results import Report
-from chronik.plan.volumes import at_live_size
+from chronik.plan.volumes.sizes import at_live_size
 from chronik.rollout.facts import (
     hold,
     is_held,

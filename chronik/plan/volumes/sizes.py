@@ -1,25 +1,21 @@
 """Growing the volumes of a StatefulSet, whose claim templates are immutable, without stopping a pod.
 
 Decided here, done by `apply/executor`: the claims are patched one by one (`GrowClaim`); then the StatefulSet is
-deleted with its pods orphaned and created anew with the larger template and with everything that others have set on it,
-and takes pods and claims back. Volumes never shrink.
+deleted with its pods orphaned and created anew with the larger template, and takes pods and claims back. Volumes never
+shrink.
 Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#expanding-persistent-volumes-claims
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chronik.api.components import claim_name_pattern
-from chronik.manifest import FIELD_MANAGER, ObjectRef
-from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Deferred, GrowClaim, Recreate
+from chronik.manifest import ObjectRef
+from chronik.plan.actions import Deferred, GrowClaim
 from chronik.plan.drift import same
-from chronik.plan.managed_fields import Fields, extracted, item_field, key_names, keyed, managed_entries
 from chronik.plan.ownership import has_owner
-from chronik.plan.replicas import counting, handover
-from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER
 from chronik.quantity import QuantityError, parse_quantity
 
 if TYPE_CHECKING:
@@ -27,7 +23,6 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from chronik.manifest import Manifest
-    from chronik.plan.changes import Change
 
 _FIELD = "volumeClaimTemplates"
 
@@ -194,109 +189,3 @@ def _with_size(template: Manifest, size: str | None) -> Manifest:
     resources = spec.get("resources", {})
     requests = resources.get("requests", {}) | {"storage": size}
     return template | {"spec": spec | {"resources": resources | {"requests": requests}}}
-
-
-# --- creating a StatefulSet anew --------------------------------------------------------------------------------------
-
-LASTING_ANNOTATIONS = {"kubectl.kubernetes.io/restartedAt": KEPT_MANAGER, ANNOTATION: ROTATION_MANAGER}
-"""Annotations of pods that are in no rendered template and made them what they are, and who is to hold each."""
-
-
-def recreation(
-    desired: Manifest, live: Manifest, reason: str, changes: tuple[Change, ...], restarts: tuple[Change, ...]
-) -> list[Action]:
-    """Return how a StatefulSet is created anew, with everything that others have set and pods may see."""
-    manifest = desired
-    after: list[Action] = []
-    for manager, tree in _trees_of_others(live).items():
-        fields = extracted(live, tree, manifest)
-        if fields:
-            manifest = _overlaid(manifest, fields, tree)
-            after.append(handover(desired, manager, fields, "stays as others have set it"))
-    if "replicas" not in desired["spec"]:
-        count = live["spec"]["replicas"]
-        manifest = counting(manifest, count)
-        fields = {"spec": {"replicas": count}}
-        after.append(handover(desired, REPLICAS_MANAGER, fields, f"stays at {count} until the autoscaler acts"))
-    anew = Recreate(
-        ref=ObjectRef.of(desired),
-        reason=reason,
-        manifest=manifest,
-        propagation="Orphan",
-        changes=changes,
-        restarts=restarts,
-        uid=live["metadata"]["uid"],
-        resource_version=live["metadata"]["resourceVersion"],
-    )
-    return [anew, *after]
-
-
-def resumption(create: Create, pods: Sequence[Manifest]) -> list[Action]:
-    """Return how a StatefulSet is created over pods that an earlier one left, so that they do not notice.
-
-    We may have been cut off between deleting and creating it. What others had put into its pod template is gone then,
-    but for what the newest of its pods bears: those have the highest ordinals, as a roll goes downwards.
-    """
-    left = sorted((pod for pod in pods if _was_left(pod, create.ref)), key=_ordinal)
-    annotations = left[-1]["metadata"].get("annotations") or {} if left else {}
-    manifest = create.manifest
-    after: list[Action] = []
-    for name in LASTING_ANNOTATIONS.keys() & annotations.keys():
-        fields = {"spec": {"template": {"metadata": {"annotations": {name: annotations[name]}}}}}
-        manifest = _overlaid(manifest, fields, {})
-        holder = LASTING_ANNOTATIONS[name]
-        after.append(handover(create.manifest, holder, fields, "stays as it is on the pods that are there"))
-    return [replace(create, manifest=manifest), *after]
-
-
-def _was_left(pod: Manifest, workload: ObjectRef) -> bool:
-    """Return whether a pod is an earlier StatefulSet's of that name; it need not look like an orphan yet."""
-    metadata = pod["metadata"]
-    owners = (owner for owner in metadata.get("ownerReferences") or () if owner.get("controller"))
-    strange = any((owner["kind"], owner["name"]) != (workload.kind, workload.name) for owner in owners)
-    if strange or "deletionTimestamp" in metadata:
-        return False
-    return bool(re.fullmatch(rf"{re.escape(workload.name)}-\d+", metadata["name"]))
-
-
-def _ordinal(pod: Manifest) -> int:
-    return int(pod["metadata"]["name"].rpartition("-")[2])
-
-
-def _trees_of_others(live: Manifest) -> dict[str, Fields]:
-    """Return which labels, annotations and parts of the pod template others own, by who is to hold them."""
-    trees: dict[str, Fields] = {}
-    for entry in managed_entries(live):
-        manager = entry["manager"]
-        if entry.get("subresource") or manager in {FIELD_MANAGER, REPLICAS_MANAGER}:
-            continue
-        holder = manager if manager.startswith(FIELD_MANAGER) else KEPT_MANAGER
-        fields = entry.get("fieldsV1") or {}
-        tree = {
-            "f:metadata": _only(fields.get("f:metadata", {}), "f:labels", "f:annotations"),
-            "f:spec": _only(fields.get("f:spec", {}), "f:template"),
-        }
-        trees[holder] = _union(trees.get(holder, {}), tree)
-    return trees
-
-
-def _only(tree: Fields, *keys: str) -> Fields:
-    return {key: tree[key] for key in keys if key in tree}
-
-
-def _union(left: Fields, right: Fields) -> Fields:
-    return left | {key: _union(left.get(key, {}), node) for key, node in right.items()}
-
-
-def _overlaid(value: Any, extra: Any, tree: Fields) -> Any:
-    """Lay what was extracted over a value."""
-    if isinstance(extra, dict):
-        base = value if isinstance(value, dict) else {}
-        return base | {name: _overlaid(base.get(name), part, tree.get("f:" + name, {})) for name, part in extra.items()}
-    if isinstance(extra, list) and tree:
-        names = key_names(tree)
-        base = keyed(value or (), names)
-        for key, item in keyed(extra, names).items():
-            base[key] = _overlaid(base.get(key), item, tree.get(item_field(key, names), {}))
-        return list(base.values())
-    return extra

@@ -1,0 +1,190 @@
+"""Deleting a StatefulSet and creating it anew around its pods, so that they notice nothing.
+
+Everything that others have set on it and that pods may see goes along. The create makes that ours; right after it,
+field managers of their own take it over, and the next apply lets go of it. We may be cut off between any
+two of these writes: the new StatefulSet bears a note of what is whose until all of it has been handed over.
+Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from chronik.manifest import FIELD_MANAGER, ObjectRef
+from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Recreate, Wait
+from chronik.plan.drift import applied_fields
+from chronik.plan.managed_fields import Fields, extracted, item_field, key_names, keyed, managed_entries
+from chronik.plan.replicas import counting, handover
+from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from chronik.manifest import Manifest
+    from chronik.plan.changes import Change
+
+HANDOVER_ANNOTATION = "chronik.stream/handover"
+"""Says which fields of a StatefulSet that was created anew are to be handed to which field manager."""
+_AS_SET = "stays as others have set it"
+
+LASTING_ANNOTATIONS = {"kubectl.kubernetes.io/restartedAt": KEPT_MANAGER, ANNOTATION: ROTATION_MANAGER}
+"""Annotations of pods that are in no rendered template and made them what they are, and who is to hold each."""
+
+
+def recreation(
+    desired: Manifest, live: Manifest, reason: str, changes: tuple[Change, ...], restarts: tuple[Change, ...]
+) -> list[Action]:
+    """Return how a StatefulSet is created anew, with everything that others have set and pods may see."""
+    manifest, live = desired, _without_note(live)
+    after: list[Action] = []
+    trees: dict[str, Fields] = {}
+    for manager, tree in _trees_of_others(live).items():
+        fields = extracted(live, tree, manifest)
+        if fields:
+            manifest = _overlaid(manifest, fields, tree)
+            trees[manager] = tree
+            after.append(handover(desired, manager, fields, _AS_SET))
+    manifest = _noted(manifest, trees)
+    if "replicas" not in desired["spec"]:
+        count = live["spec"]["replicas"]
+        manifest = counting(manifest, count)
+        fields = {"spec": {"replicas": count}}
+        after.append(handover(desired, REPLICAS_MANAGER, fields, f"stays at {count} until the autoscaler acts"))
+    anew = Recreate(
+        ref=ObjectRef.of(desired),
+        reason=reason,
+        manifest=manifest,
+        propagation="Orphan",
+        changes=changes,
+        restarts=restarts,
+        uid=live["metadata"]["uid"],
+        resource_version=live["metadata"]["resourceVersion"],
+    )
+    return [anew, *after]
+
+
+def resumption(create: Create, pods: Sequence[Manifest]) -> list[Action]:
+    """Return how a StatefulSet is created over pods that an earlier one left, so that they do not notice.
+
+    We may have been cut off between deleting and creating it. What others had put into its pod template is gone then,
+    but for what the newest of its pods bears: those have the highest ordinals, as a roll goes downwards.
+    """
+    left = sorted((pod for pod in pods if _was_left(pod, create.ref)), key=_ordinal)
+    annotations = left[-1]["metadata"].get("annotations") or {} if left else {}
+    manifest = create.manifest
+    after: list[Action] = []
+    trees: dict[str, Fields] = {}
+    for name in sorted(LASTING_ANNOTATIONS.keys() & annotations.keys()):
+        fields = {"spec": {"template": {"metadata": {"annotations": {name: annotations[name]}}}}}
+        manifest = _overlaid(manifest, fields, {})
+        holder = LASTING_ANNOTATIONS[name]
+        trees[holder] = {"f:spec": {"f:template": {"f:metadata": {"f:annotations": {f"f:{name}": {}}}}}}
+        after.append(handover(create.manifest, holder, fields, "stays as it is on the pods that are there"))
+    return [replace(create, manifest=_noted(manifest, trees)), *after]
+
+
+def unfinished(desired: Manifest, live: Manifest) -> list[Action]:
+    """Return how an object that was created anew gets to whom its parts belong, if we were cut off before that.
+
+    Until then they are ours alone, and the next apply would drop them: pods would restart.
+    """
+    actions: list[Action] = []
+    for manager, tree in _note(live).items():
+        fields = extracted(live, tree, desired) if applied_fields(live, manager) is None else {}
+        if fields:
+            actions.append(handover(desired, manager, fields, _AS_SET))
+    if actions:
+        actions.append(Wait(ref=ObjectRef.of(live), reason="is new, and first gets back what others have set"))
+    return actions
+
+
+# --- the note of what is whose ----------------------------------------------------------------------------------------
+
+
+def _noted(manifest: Manifest, trees: Mapping[str, Fields]) -> Manifest:
+    """Return a manifest that says which of its fields are whose, in the very write that makes them ours."""
+    if not trees:
+        return manifest
+    metadata = manifest["metadata"]
+    note = {HANDOVER_ANNOTATION: json.dumps(trees, separators=(",", ":"), sort_keys=True)}
+    return manifest | {"metadata": metadata | {"annotations": metadata.get("annotations", {}) | note}}
+
+
+def _note(live: Manifest) -> dict[str, Fields]:
+    """Return what `_noted` said, by field manager; nothing where anybody else has written something there."""
+    text = (live["metadata"].get("annotations") or {}).get(HANDOVER_ANNOTATION, "{}")
+    with suppress(ValueError, RecursionError):
+        note = json.loads(text)
+        if _is_tree(note):
+            return {manager: tree for manager, tree in note.items() if manager.startswith(f"{FIELD_MANAGER}-")}
+    return {}
+
+
+def _is_tree(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_tree, value.values()))
+
+
+def _without_note(live: Manifest) -> Manifest:
+    metadata = live["metadata"]
+    annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k != HANDOVER_ANNOTATION}
+    return live | {"metadata": metadata | {"annotations": annotations}}
+
+
+# --- what others have set ---------------------------------------------------------------------------------------------
+
+
+def _was_left(pod: Manifest, workload: ObjectRef) -> bool:
+    """Return whether a pod is an earlier StatefulSet's of that name; it need not look like an orphan yet."""
+    metadata = pod["metadata"]
+    owners = (owner for owner in metadata.get("ownerReferences") or () if owner.get("controller"))
+    strange = any((owner["kind"], owner["name"]) != (workload.kind, workload.name) for owner in owners)
+    if strange or "deletionTimestamp" in metadata:
+        return False
+    return bool(re.fullmatch(rf"{re.escape(workload.name)}-\d+", metadata["name"]))
+
+
+def _ordinal(pod: Manifest) -> int:
+    return int(pod["metadata"]["name"].rpartition("-")[2])
+
+
+def _trees_of_others(live: Manifest) -> dict[str, Fields]:
+    """Return which labels, annotations and parts of the pod template others own, by who is to hold them."""
+    trees: dict[str, Fields] = {}
+    for entry in managed_entries(live):
+        manager = entry["manager"]
+        if entry.get("subresource") or manager in {FIELD_MANAGER, REPLICAS_MANAGER}:
+            continue
+        holder = manager if manager.startswith(FIELD_MANAGER) else KEPT_MANAGER
+        fields = entry.get("fieldsV1") or {}
+        tree = {
+            "f:metadata": _only(fields.get("f:metadata", {}), "f:labels", "f:annotations"),
+            "f:spec": _only(fields.get("f:spec", {}), "f:template"),
+        }
+        trees[holder] = _union(trees.get(holder, {}), tree)
+    return trees
+
+
+def _only(tree: Fields, *keys: str) -> Fields:
+    return {key: tree[key] for key in keys if key in tree}
+
+
+def _union(left: Fields, right: Fields) -> Fields:
+    return left | {key: _union(left.get(key, {}), node) for key, node in right.items()}
+
+
+def _overlaid(value: Any, extra: Any, tree: Fields) -> Any:
+    """Lay what was extracted over a value."""
+    if isinstance(extra, dict):
+        base = value if isinstance(value, dict) else {}
+        return base | {name: _overlaid(base.get(name), part, tree.get("f:" + name, {})) for name, part in extra.items()}
+    if isinstance(extra, list) and tree:
+        names = key_names(tree)
+        base = keyed(value or (), names)
+        for key, item in keyed(extra, names).items():
+            base[key] = _overlaid(base.get(key), item, tree.get(item_field(key, names), {}))
+        return list(base.values())
+    return extra
