@@ -231,13 +231,12 @@ class _Planner:
         return Create(ref=ref, reason=f"replaces {before.name}", manifest=manifest, changes=changes, replaces=before)
 
     def _existing(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
-        if handovers := unfinished(manifest, live):
-            return handovers
+        handovers, live = unfinished(manifest, live)
         if not self._waits_to_restart(manifest, live):
-            return self._brought_up(manifest, live, adoption)
+            return [*handovers, *self._brought_up(manifest, live, adoption)]
         kept = as_applied(manifest, live)
         rest = self._brought_up(kept, live, adoption) if kept else []
-        return [*rest, self._pending(ObjectRef.of(live), "its pods are to restart")]
+        return [*handovers, *rest, self._pending(ObjectRef.of(live), "its pods are to restart")]
 
     def _waits_to_restart(self, manifest: Manifest, live: Manifest) -> bool:
         """Return whether an apply would restart pods that had better wait; if none is ready, nothing is lost."""

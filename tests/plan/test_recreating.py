@@ -10,7 +10,7 @@ from support.plan_world import World, merged, writes
 
 from chronik.manifest import ObjectRef
 from chronik.offline import loading as offline
-from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Recreate, TransferOwnership, Wait
+from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Apply, Recreate, TransferOwnership
 from chronik.plan.drift import applied_fields
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
 from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER
@@ -169,10 +169,11 @@ def test_a_note_of_somebody_else_is_nothing(world, note):
 
 
 def test_parts_are_handed_over_before_anything_else(world):
-    """After a cut, a change of the document waits until others have back what is theirs."""
+    """After a cut, others get back what is theirs first, and then a change of the document is applied as usual."""
     cut_off(world, rendered(**LARGER), 1)
-    *handovers, wait = about_ingest(rendered(**LARGER, podLabels={"team": "x"}), world)
+    *handovers, apply = about_ingest(rendered(**LARGER, image={"ingest": "a:2"}), world)
 
-    assert isinstance(wait, Wait)
     assert all(isinstance(each, TransferOwnership) for each in handovers)
-    assert {each.manager for each in handovers} == {KEPT_MANAGER, ROTATION_MANAGER}
+    assert {each.manager for each in handovers} == {KEPT_MANAGER, ROTATION_MANAGER, REPLICAS_MANAGER}
+    assert isinstance(apply, Apply)
+    assert [change.new for change in apply.restarts] == ["a:2"]

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chronik.manifest import FIELD_MANAGER, ObjectRef
-from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Recreate, Wait
+from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Recreate
 from chronik.plan.drift import applied_fields
 from chronik.plan.managed_fields import Fields, extracted, item_field, key_names, keyed, managed_entries
 from chronik.plan.replicas import counting, handover
@@ -87,19 +87,22 @@ def resumption(create: Create, pods: Sequence[Manifest]) -> list[Action]:
     return [replace(create, manifest=_noted(manifest, trees)), *after]
 
 
-def unfinished(desired: Manifest, live: Manifest) -> list[Action]:
+def unfinished(desired: Manifest, live: Manifest) -> tuple[list[Action], Manifest]:
     """Return how an object that was created anew gets to whom its parts belong, if we were cut off before that.
 
-    Until then they are ours alone, and the next apply would drop them: pods would restart.
+    Until then they are ours alone, and an apply would drop them: pods would restart. The live object is returned, too,
+    as its record of owners is once that is done.
     """
     actions: list[Action] = []
+    entries: list[dict[str, Any]] = []
     for manager, tree in _note(live).items():
         fields = extracted(live, tree, desired) if applied_fields(live, manager) is None else {}
         if fields:
             actions.append(handover(desired, manager, fields, _AS_SET))
-    if actions:
-        actions.append(Wait(ref=ObjectRef.of(live), reason="is new, and first gets back what others have set"))
-    return actions
+            entries.append({"manager": manager, "operation": "Apply", "fieldsV1": tree})
+    metadata = live["metadata"]
+    recorded = {"managedFields": [*(metadata.get("managedFields") or ()), *entries]}
+    return actions, live | {"metadata": metadata | recorded} if entries else live
 
 
 # --- the note of what is whose ----------------------------------------------------------------------------------------
