@@ -38,8 +38,9 @@ _debug: ContextVar[bool] = ContextVar("debug", default=False)
 
 _REPORTS = {
     "validate": ("json", "github"),
-    **dict.fromkeys(("apply", "delete", "diff"), ("json",)),
-    "status": ("json", "yaml"),
+    **dict.fromkeys(("apply", "delete", "diff", "failover", "rollout", "switch"), ("json",)),
+    **dict.fromkeys(("backup catalog", "backup create", "federation status", "replication status"), ("json",)),
+    **dict.fromkeys(("status", "backup describe", "backup list"), ("json", "yaml")),
 }
 """The commands whose output can be a report for programs, and its forms. Errors are part of such a report."""
 _OUTPUT = re.compile(r"--output(?:=(?P<long>.*))?|-[Rnf]?o(?P<short>.*)", re.DOTALL)
@@ -98,7 +99,7 @@ def _report_error(error: ChronikError) -> None:
 
 def _report_data(error: ChronikError, arguments: Sequence[str]) -> None:
     """Write an error to stdout for a program that wants a report: it should get one, whatever goes wrong."""
-    command = next((argument for argument in arguments if argument in LAZY_COMMANDS), "")
+    command = _wanted_command(arguments)
     output = _wanted_output(arguments)
     if output not in _REPORTS.get(command, ()):
         return
@@ -111,6 +112,15 @@ def _report_data(error: ChronikError, arguments: Sequence[str]) -> None:
 
     data = error_data(error, problems)
     print_data(to_json(data) if output == "json" else to_yaml_stream([data]))
+
+
+def _wanted_command(arguments: Sequence[str]) -> str:
+    """Return which command is meant: of a group that or one in it, whatever options stand in between."""
+    at = next((at for at, each in enumerate(arguments) if each in LAZY_COMMANDS), None)
+    if at is None:
+        return ""
+    group, *following = arguments[at:]
+    return next((f"{group} {each}" for each in following if f"{group} {each}" in _REPORTS), group)
 
 
 def _wanted_output(arguments: Sequence[str]) -> str:

@@ -100,6 +100,15 @@ CLUSTER_COMMANDS = {
     "diff": ["diff", "-f", "good.yaml"],
     "delete": ["delete", "x", "--yes"],
     "status": ["status", "x"],
+    "switch": ["switch", "x", "--to", "y", "--yes"],
+    "failover": ["failover", "x", "y", "--yes"],
+    "replication status": ["replication", "status"],
+    "federation status": ["federation", "status", "x"],
+    "rollout status": ["rollout", "--color", "never", "status", "x"],
+    "rollout undo": ["rollout", "undo", "x"],
+    "backup create": ["backup", "create", "x"],
+    "backup list": ["backup", "list"],
+    "backup describe": ["backup", "describe", "x"],
 }
 
 
@@ -136,6 +145,15 @@ def test_documents_of_cluster_commands(folder, command):
     assert done.code == 2
     assert done.json["error"]["reason"] == "InvalidSpec"
     assert done.json["problems"] == run("validate", "bad.yaml", "-o", "json").json
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_store_that_is_not_there():
+    """`backup catalog -o json` tells an error in JSON, though no cluster is asked anything."""
+    done = run("backup", "catalog", "--store", "file:///nonexistent", "-o", "json")
+
+    assert (done.code, done.json["clusters"]) == (8, [])
+    assert "/nonexistent" in done.json["error"]["message"] + done.json["error"]["subject"]
 
 
 @pytest.mark.usefixtures("folder")

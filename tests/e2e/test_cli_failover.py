@@ -11,7 +11,7 @@ from support.played_probes import mirror_pod, own_address, probe
 
 from chronik.api.replication.copies import CopyState
 from chronik.cli import streams
-from chronik.cli.mirrors import failover as failover_command
+from chronik.cli.mirrors import options as moving
 from chronik.cli.mirrors import probes
 
 EAST = {"name": "east", "bootstrapServers": ["east:9092"], "topics": {"include": ["orders"]}}
@@ -81,6 +81,31 @@ def test_a_whole_copy_is_moved_to(place):
     assert after["metadata"]["generation"] == before["metadata"]["generation"] + 1
     before["spec"]["replication"]["sources"][0]["paused"] = True
     assert after["spec"] == before["spec"]
+
+
+def test_programs_get_a_report(place):
+    """With -o json stdout is one report: what would be lost and is not accepted, what is done, and what is left."""
+    place.operate(**BOTH)
+    with probe(WHOLE._replace(lag=90.0)) as at:
+        pod(place, at)
+        refused = failover(place, "--yes", "-o", "json")
+        cut = failover(place, "--yes", "--accept-loss", "--timeout", "0s", "-o", "json")
+        place.call("DELETE", "Pod", "c-mirror-east-x", gracePeriodSeconds="0")
+        done = failover(place, "--yes", "-o", "json")
+    said, ended = (each.json["clusters"][0] for each in (refused, done))
+
+    assert [each.code for each in (refused, cut, done)] == [1, 6, 0]
+    assert {name: said[name] for name in ("namespace", "name", "source", "ok", "outcome")} == {
+        "namespace": place.namespace,
+        "name": "c",
+        "source": "east",
+        "ok": False,
+        "outcome": "refused",
+    }
+    assert said["lost"] == ["what the source took in during 90 s, and 5 s are allowed"]
+    assert (cut.json["clusters"], cut.json["error"]["reason"]) == ([], "WaitTimeout")
+    assert (ended["ok"], ended["outcome"]) == (True, "unchanged"), "an earlier one has stopped it"
+    assert ended["next"][0].startswith("Point the clients to c-ingest-client.")
 
 
 @pytest.mark.parametrize(
@@ -242,11 +267,12 @@ def test_a_person_is_asked_and_what_changed_meanwhile_counts(place, monkeypatch)
                 pod(place, later, "c-mirror-east-y")
             return len(asked) > 1
 
-        monkeypatch.setattr(failover_command.click, "confirm", answer)
+        monkeypatch.setattr(moving.click, "confirm", answer)
         monkeypatch.setattr(streams, "can_ask", lambda: True)
-        no, late = failover(place), failover(place)
+        no, late = failover(place, "-o", "json"), failover(place)
 
+    assert (no.json["clusters"][0]["outcome"], "the copy is 1 s behind" in no.err) == ("not-tried", True)
     assert (no.code, late.code, paused(place)) == (1, 1, [False, False])
-    assert no.err == "nothing was written\n"
+    assert no.err.endswith("nothing was written\n")
     assert "would be lost: what the source took in during 90 s" in late.out
     assert asked == ["Stop the mirror?"] * 2

@@ -98,6 +98,30 @@ def test_status(place):
     assert chronik(place, "status", "c").code == 1
 
 
+def test_programs_get_a_report(place):
+    """With -o json a status is as the operator has written it, and a request is named; errors are reports, too."""
+    untold = chronik(place, "status", "c", "-o", "json").json["clusters"][0]
+    told(place, **PAUSED)
+    shown, asked_for = chronik(place, "status", "c", "-o", "json"), chronik(place, "promote", "c", "-o", "json")
+    refused, missing = chronik(place, "retry", "c", "-o", "json"), chronik(place, "pause", "d", "-o", "json")
+    begun = chronik(place, "now", "c", "-o", "json").json["clusters"][0]
+
+    assert untold == {
+        "namespace": place.name,
+        "name": "c",
+        "generation": 1,
+        "observedGeneration": None,
+        "rollout": None,
+        "pendingRestarts": None,
+    }
+    assert shown.json["clusters"][0]["rollout"] == PAUSED
+    assert asked_for.json == {"clusters": [{"namespace": place.name, "name": "c", "request": "promote@3f2a91c0/1"}]}
+    assert datetime.fromisoformat(begun["until"]) > datetime.now(UTC)
+    assert (refused.code, missing.code) == (2, 3)
+    assert refused.json["error"]["message"] == "is Paused, neither Halted nor Aborted"
+    assert missing.json["error"]["reason"] == "NotFound"
+
+
 def test_restarts_begin_now(place):
     """`now` writes up to when restarts may begin, at most seven days ahead, and says if there is no window to open."""
     done = chronik(place, "now", "c", "--for", "2h")
@@ -152,6 +176,15 @@ def test_undo(place):
     lines = chronik(place, "history", "c").out.splitlines()
     assert [line.split()[2] for line in lines] == ["3", "2", "1"]
     assert "as the document is now" in lines[0]
+    entries = chronik(place, "history", "c", "-o", "json").json["clusters"][0]["history"]
+    assert [(each["generation"], each["current"], each["spec"]["controllers"]) for each in entries] == [
+        (3, True, 1),
+        (2, False, 3),
+        (1, False, 5),
+    ]
+    assert [each["digest"] for each in entries[1:]] == [second, first]
+    wanted = chronik(place, "undo", "c", "--print", "-o", "json").json["clusters"][0]
+    assert (wanted["digest"], wanted["document"]["spec"]["controllers"]) == (second, 3)
     printed = chronik(place, "undo", "c", "--print")
     assert "controllers: 3" in printed.out
     assert asyncio.run(place.cluster("c"))["spec"] == before

@@ -10,6 +10,7 @@ from support.played_probes import mirror_pod, probe
 
 from chronik.api.replication.copies import CopyState
 from chronik.cli import streams
+from chronik.cli.mirrors import options as moving
 from chronik.cli.mirrors import switch as switch_command
 from chronik.plan.aliases.services import alias_service
 
@@ -114,6 +115,57 @@ def test_it_switches_and_back(pair):
     assert (back.code, pair.active()) == (0, "blue")
 
 
+def test_programs_get_a_report(pair):
+    """With -o json stdout is one report: what would be done, is done, was done already, is lacking or in the way."""
+    pair.operate()
+    with probe(WHOLE) as at:
+        mirror_pod(pair.green, "green-mirror-blue", at, "green-mirror-blue-x")
+        tried, done = pair.switch("--dry-run", "-o", "json"), pair.switch("--yes", "-o", "json")
+        again, lacking = pair.switch("--yes", "-o", "json"), pair.switch("--yes", "-o", "json", to="blue")
+    pair.says("blue", "Updating")
+    hindered = pair.switch("--yes", "--accept-loss", "-o", "json", to="blue")
+    answers = (tried, done, again, lacking, hindered)
+    foretold, moved, unchanged, refused, blocked = (each.json["clusters"][0] for each in answers)
+
+    assert [each.code for each in answers] == [0, 0, 0, 1, 1]
+    assert moved == {
+        "namespace": pair.namespace,
+        "name": "green",
+        "alias": NAME,
+        "from": "blue",
+        "ok": True,
+        "dryRun": "none",
+        "outcome": "switched",
+        "obstacles": [],
+        "known": [
+            f"green is Running, names {NAME}, and 1 of its pods that clients connect to are ready",
+            "ports and TLS are those of blue",
+            "the source can be reached",
+            "the copy is 1 s behind",
+            "all partitions are here, and all groups are translated",
+        ],
+        "lost": [],
+        "unknown": [],
+        "next": foretold["next"],
+    }
+    assert "Restart the clients that are connected" in moved["next"][0]
+    assert foretold == moved | {"dryRun": "client"}
+    assert done.err == ""
+    assert (unchanged["outcome"], unchanged["ok"]) == ("unchanged", True)
+    assert (refused["outcome"], refused["ok"]) == ("refused", False)
+    assert refused["unknown"] == ["whether blue has what green has: no mirror copies from there"]
+    assert blocked["obstacles"] == ["blue is Updating, and not Running"]
+
+
+def test_an_error_is_a_report(pair):
+    """An error of -o json is a report of no cluster, with the reason, as of all other commands."""
+    done = pair.switch("-y", "-o", "json")
+
+    assert done.code == 3
+    assert (done.json["clusters"], done.json["error"]["reason"]) == ([], "NotFound")
+    assert done.json["error"]["subject"] == f"{pair.namespace}/{NAME}"
+
+
 @pytest.mark.parametrize(
     ("state", "said"),
     [
@@ -183,7 +235,7 @@ def test_it_asks_and_what_changed_meanwhile_counts(pair, monkeypatch):
             pair.blue.edit("Service", NAME, {"spec": {"selector": {"app.kubernetes.io/instance": "red"}}})
         return len(asked) > 1
 
-    monkeypatch.setattr(switch_command.click, "confirm", answer)
+    monkeypatch.setattr(moving.click, "confirm", answer)
     monkeypatch.setattr(streams, "can_ask", lambda: True)
     no, late = pair.switch("--accept-loss"), pair.switch("--accept-loss")
     left = pair.active()

@@ -220,6 +220,8 @@ async def test_a_backup_is_made_without_an_operator(place, tmp_path):
         assert [each["metadata"]["name"] for each in snapshots] == ["b-controller-0", "b-ingest-0"]
         assert not any("ownerReferences" in each["metadata"] for each in snapshots)
         assert await place.list(BACKUP) == []
+        (again,) = (await create("--image", IMAGE, "-o", "json")).json["items"]
+        assert (again["metadata"]["name"], again["status"]["usable"]) == ("b", True)
 
         played.jobs["metastore"] = "failed"
         failed = await asyncio.to_thread(run, "backup", "create", "c", "--name", "bad", "--image", IMAGE, *flags)
@@ -904,13 +906,18 @@ async def test_commands_make_show_and_delete_backups(place):
         told = (await chronik("describe", "b")).out
         assert all(each in told for each in ("data-c-ingest-0", "s3://acme-backups/x/metastore.dump", "Usable:"))
         assert (await chronik("describe", "x")).code == 3
+        asked = await chronik("create", "c", "--name", "second", "-o", "json")
+        assert [each["metadata"]["name"] for each in asked.json["items"]] == ["second"]
+        assert asked.err == f"ChronikBackup/{place.name}/second: asked for\n"
+        await ended(place, "second", "Completed")
 
         played.jobs["metastore"] = "failed"
-        failed = await chronik("create", "c", "--name", "bad", "--wait")
-        assert failed.code == 8
+        failed = await chronik("create", "c", "--name", "bad", "--wait", "-o", "json")
+        assert (failed.code, failed.json["error"]["subject"]) == (8, f"ChronikBackup/{place.name}/bad")
         assert "the store is full" in failed.err
         assert (await chronik("delete", "b", "bad")).code == 2
-        assert (await chronik("delete", "b", "bad", "--yes")).code == 0
+        assert (await chronik("delete", "b", "bad", "second", "--yes")).code == 0
         await gone(place, "b")
+        await gone(place, "second")
         await gone(place, "bad")
         assert "no backups" in (await chronik("list")).err

@@ -12,7 +12,7 @@ import click
 from chronik.api import names
 from chronik.backups.verification import RESTORE_TEST, VERIFY
 from chronik.cli import parameters
-from chronik.cli.common import cluster_options, missing_cluster, timeout_option
+from chronik.cli.common import cluster_options, missing_cluster, report_option, timeout_option
 from chronik.cli.interrupt import run_async
 from chronik.cli.main import print_data, table_option
 from chronik.cli.streams import look, need_terminal
@@ -57,6 +57,7 @@ _NAME = parameters.form("name", names.BACKUP_NAME, "name of a backup")
     help="The document of the cluster: make the backup here, without an operator, and wait for it. Repeatable.",
 )
 @click.option("--image", default="", metavar="IMAGE", help="With -f: image of the Jobs, if the document names none.")
+@report_option
 def create(  # each is an option
     cluster: str,
     options: ConnectOptions,
@@ -66,6 +67,7 @@ def create(  # each is an option
     timeout: float,
     files: tuple[str, ...],
     image: str,
+    output: str,
 ) -> int:
     """Have an operator make a backup of a cluster, or make it without one.
 
@@ -78,7 +80,7 @@ def create(  # each is an option
     """
     name = name or f"{cluster}-{timestamp().replace('-', '').replace(':', '').lower()}"
     if files:
-        return _here(files, cluster, name, options, image, timeout)
+        return _here(files, cluster, name, options, image, timeout, output)
 
     async def main(interruption: Interruption) -> int:
         async with connect(options) as kube:
@@ -99,35 +101,55 @@ def create(  # each is an option
             }
             made = await kube.apply(wanted, manager=MANAGER)
             ref = ObjectRef.of(made)
-            click.echo(f"{ref}: asked for")
+            _tell(f"{ref}: asked for", output)
             if wait:
-                return await interruption.until_asked(_completed(kube, ref, timeout))
-            return 0
+                made = await interruption.until_asked(_completed(kube, ref, timeout))
+                _tell(f"{ref}: completed", output)
+        if output == "json":
+            _print([made], output)
+        return 0
 
     return run_async(main)
 
 
-def _here(files: tuple[str, ...], cluster: str, name: str, options: ConnectOptions, image: str, seconds: float) -> int:
-    from chronik.cli.backup.oneshot import OneShot, back_up_here, described  # noqa: PLC0415  # most have an operator
+def _tell(text: str, output: str) -> None:
+    """Say how far it is: as data, unless that is the backup itself."""
+    click.echo(text, err=output == "json")
+
+
+def _here(
+    files: tuple[str, ...],
+    cluster: str,
+    name: str,
+    options: ConnectOptions,
+    image: str,
+    seconds: float,
+    output: str,
+) -> int:
+    from chronik.cli.backup.oneshot import OneShot, back_up_here, described, lines_of  # noqa: PLC0415  # most have an operator
 
     async def main(interruption: Interruption) -> int:
         async with connect(options) as kube:
             found = described(files, cluster, options.namespace, kube.namespace)
             interruption.notice = f"interrupted: what was made stays; the same command with --name {name} goes on"
-            return await interruption.until_asked(back_up_here(kube, OneShot(found, name, image, seconds)))
+            backup = await interruption.until_asked(back_up_here(kube, OneShot(found, name, image, seconds)))
+        if output == "json":
+            _print([backup], output)
+        else:
+            click.echo("\n".join(lines_of(backup)))
+        return 0
 
     return run_async(main)
 
 
-async def _completed(kube: Kube, ref: ObjectRef, seconds: float) -> int:
-    """Wait until a backup is completed, and say on stderr whatever it waits for."""
+async def _completed(kube: Kube, ref: ObjectRef, seconds: float) -> Manifest:
+    """Return a backup once it is completed, and say on stderr whatever it waits for."""
     deadline, said = time.monotonic() + seconds, ""
     while True:
         backup = await _existing(kube, ref)
         phase, message = _phase(backup), _message(backup)
         if phase == "Completed":
-            click.echo(f"{ref}: completed")
-            return 0
+            return backup
         if phase == "Failed":
             raise BackupError(message, subject=str(ref))
         if message and message != said:

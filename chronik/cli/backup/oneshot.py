@@ -57,8 +57,8 @@ class OneShot:
     seconds: float
 
 
-async def back_up_here(kube: Kube, wanted: OneShot) -> int:
-    """Make a backup, and return when it is completed.
+async def back_up_here(kube: Kube, wanted: OneShot) -> Manifest:
+    """Make a backup, and return it when it is completed: as a ChronikBackup with its status, which no server has.
 
     Raises:
         BackupError: it cannot begin, or failed.
@@ -85,7 +85,7 @@ async def back_up_here(kube: Kube, wanted: OneShot) -> int:
     return await _completed({**backup, "status": plan.status}, claims, site, wanted)
 
 
-async def _completed(backup: Manifest, claims: list[Manifest], site: Site, wanted: OneShot) -> int:
+async def _completed(backup: Manifest, claims: list[Manifest], site: Site, wanted: OneShot) -> Manifest:
     """Take one step after the other until the backup is completed, and say what is waited for."""
     deadline, said = time.monotonic() + wanted.seconds, ""
     while True:
@@ -99,7 +99,8 @@ async def _completed(backup: Manifest, claims: list[Manifest], site: Site, wante
         phase, message = plan.status["phase"], _message(plan.status)
         if phase == "Completed":
             _check_order(plan.status, wanted.name)
-            return _end(backup)
+            _warn(backup)
+            return backup
         if phase == "Failed":
             hint = f"Snapshots that were made stay: kubectl get {_snapshots_of(backup)}"
             raise BackupError(message, subject=wanted.name, hint=hint)
@@ -121,20 +122,24 @@ def _check_order(status: dict[str, Any], name: str) -> None:
         raise BackupError(message, subject=name, hint="Make it anew under another name.")
 
 
-def _end(backup: Manifest) -> int:
-    status = backup["status"]
-    metastore, volumes, record = status.get("metastore"), status["volumes"], status.get("record") or {}
-    if metastore is not None:
-        click.echo(f"metastore: {metastore['object']}")
-    if volumes:
-        click.echo(f"snapshots: {len(volumes)}, kubectl get {_snapshots_of(backup)}")
-    if "object" in record:
-        click.echo(f"described: {record['object']}")
-    else:
+def _warn(backup: Manifest) -> None:
+    """Say it if nothing tells a later Kubernetes what the backup consists of."""
+    record = backup["status"].get("record") or {}
+    if "object" not in record:
         why = record.get("error") or "there is no destination in spec.backup"
         click.echo(f"warning: it is described in no store, so keep the names of its snapshots: {why}", err=True)
-    click.echo(f"{backup['metadata']['name']}: completed, cut at {status['cutAt']}")
-    return 0
+
+
+def lines_of(backup: Manifest) -> list[str]:
+    """Return for people where the parts of a completed backup are."""
+    status = backup["status"]
+    metastore, volumes, record = status.get("metastore"), status["volumes"], status.get("record") or {}
+    return [
+        *([f"metastore: {metastore['object']}"] if metastore is not None else []),
+        *([f"snapshots: {len(volumes)}, kubectl get {_snapshots_of(backup)}"] if volumes else []),
+        *([f"described: {record['object']}"] if "object" in record else []),
+        f"{backup['metadata']['name']}: completed, cut at {status['cutAt']}",
+    ]
 
 
 def _snapshots_of(backup: Manifest) -> str:

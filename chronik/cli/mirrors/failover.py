@@ -19,20 +19,20 @@ from chronik.cli.common import cluster_options, missing_cluster, timeout_option
 from chronik.cli.interrupt import Interruption, run_async
 from chronik.cli.main import domain_option
 from chronik.cli.mirrors.options import moving_options
-from chronik.cli.streams import need_terminal
 from chronik.errors import InputError, KindMissing, ObjectChanged, WaitTimeout
 from chronik.kube import ConnectOptions, connect
 from chronik.manifest import CLUSTER, KIND_BY_NAME, POD, ClusterKey, ObjectRef, is_paused
-from chronik.report.page import visible
+from chronik.report.moving import Move, judgement_lines, numbered
 
 if TYPE_CHECKING:
     from chronik.api.replication.failover import Judgement, Standing
     from chronik.api.sections.replication import ReplicationSource
     from chronik.api.spec import Cluster
+    from chronik.cli.mirrors.options import Moving
     from chronik.kube import Kube
     from chronik.manifest import Manifest
+    from chronik.report.moving import Outcome
 
-REFUSED = 1
 _LOOK = 1.0
 _TRIES = 5
 
@@ -51,6 +51,16 @@ class _Found:
     def name(self) -> str:
         return self.source["name"]
 
+    @property
+    def outcome(self) -> Outcome:
+        """What comes of it if nothing is in the way: what stands still already is not written to."""
+        return "stopped" if self.standing == "running" else "unchanged"
+
+    @property
+    def move(self) -> Move:
+        """What a report says of it."""
+        return Move(ClusterKey.of(self.document), {"source": self.name}, self.judgement)
+
 
 @click.command()
 @click.argument("primary", type=parameters.SOURCE_NAME)
@@ -66,10 +76,7 @@ def failover(
     standby: str,
     options: ConnectOptions,
     cluster_domain: str,
-    max_lag: float,
-    accept_loss: bool,
-    dry_run: bool,
-    yes: bool,
+    moving: Moving,
     timeout: float,
 ) -> int:
     """Stop the mirror of a source, so that its clients can move to the copy.
@@ -82,36 +89,31 @@ def failover(
     is not given, with 2 if there is no such source or the document comes from Git, and with 6 if the mirror's pods are
     still there in the end.
     """
-    if not (yes or dry_run):
-        need_terminal("confirm with --yes, or see what it would do with --dry-run")
+    moving.need_word()
 
     def look() -> _Found:
-        return _looked(options, standby, primary, max_lag, cluster_domain)
+        return _looked(options, standby, primary, moving.max_lag, cluster_domain)
 
     found = look()
-    _show(found, accept_loss=accept_loss)
-    if not _may(found, accept_loss=accept_loss):
-        return REFUSED
+    moving.show(_lines(found, accept_loss=moving.accept_loss))
+    if not _may(found, moving):
+        return moving.end(found.move, "refused", [])
     _refuse_git(found)
-    if dry_run:
-        return 0
-    if found.standing == "running" and not yes:
-        if not click.confirm("Stop the mirror?", err=True):
-            click.echo("nothing was written", err=True)
-            return REFUSED
+    if moving.dry_run:
+        return moving.end(found.move, found.outcome, _steps(found))
+    if found.standing == "running" and not moving.yes:
+        if not moving.agreed("Stop the mirror?"):
+            return moving.end(found.move, "not-tried", [])
         found = look()  # it may have taken a while to answer
-        if not _may(found, accept_loss=accept_loss):
-            _show(found, accept_loss=accept_loss)
-            return REFUSED
-    return run_async(lambda interruption: _stop(options, found, timeout, interruption))
+        if not _may(found, moving):
+            moving.show(_lines(found, accept_loss=moving.accept_loss))
+            return moving.end(found.move, "refused", [])
+    return run_async(lambda interruption: _stop(options, found, moving, timeout, interruption))
 
 
-def _may(found: _Found, *, accept_loss: bool) -> bool:
+def _may(found: _Found, moving: Moving) -> bool:
     """Return whether the mirror may be stopped, and say it if not."""
-    if found.standing == "stopped" or found.judgement.safe or accept_loss:
-        return True
-    click.echo("nothing was written: fix that and try again, or go on with --accept-loss", err=True)
-    return False
+    return found.standing == "stopped" or moving.accepts(found.judgement)
 
 
 def _looked(options: ConnectOptions, standby: str, name: str, max_lag: float, domain: str) -> _Found:
@@ -183,20 +185,16 @@ def _source(document: Manifest, name: str, domain: str) -> tuple[Cluster, Replic
     raise InputError(f"has no source {name}", subject=str(key), hint=hint)
 
 
-def _show(found: _Found, *, accept_loss: bool) -> None:
-    """Write what is known, what is lost, and what is about to be written."""
+def _lines(found: _Found, *, accept_loss: bool) -> list[str]:
+    """Return what is known, what is lost, and what is about to be written."""
     key = ClusterKey.of(found.document)
     lines = [f"{found.name} -> {key}"]
     if found.standing == "stopped":
-        lines.append("  the mirror was stopped by an earlier failover; nothing more is written")
-    else:
-        lines += [f"  {each}" for each in found.judgement.known]
-        lost = "will be lost" if accept_loss else "would be lost"
-        lines += [f"  {lost}: {each}" for each in found.judgement.lost]
-        lines += [f"  not known: {each}" for each in found.judgement.unknown]
-        if found.standing == "running":
-            lines.append(f"  to be written: paused: true for source {found.name} of ChronikCluster {key}, nothing else")
-    click.echo("\n".join(map(visible, lines)))
+        return [*lines, "  the mirror was stopped by an earlier failover; nothing more is written"]
+    lines += judgement_lines(found.judgement, accepted=accept_loss)
+    if found.standing == "running":
+        lines.append(f"  to be written: paused: true for source {found.name} of ChronikCluster {key}, nothing else")
+    return lines
 
 
 def _refuse_git(found: _Found) -> None:
@@ -204,22 +202,23 @@ def _refuse_git(found: _Found) -> None:
 
     owner = kept_in_git(found.document)
     if owner and found.standing == "running":
+        commit = f"Commit paused: true for source {found.name} there. Once its pods are gone:"
         raise InputError(
             f"{owner} brings its spec from Git, and would undo this",
             subject=str(ClusterKey.of(found.document)),
-            hint="\n".join(
-                [f"Commit paused: true for source {found.name} there. Once its pods are gone:", *_steps(found)]
-            ),
+            hint="\n".join([commit, *numbered(_steps(found))]),
         )
 
 
 def _steps(found: _Found) -> list[str]:
     from chronik.api.replication.failover import next_steps  # noqa: PLC0415  # as above
 
-    return [f"  {number}. {each}" for number, each in enumerate(next_steps(found.cluster, found.source), 1)]
+    return next_steps(found.cluster, found.source)
 
 
-async def _stop(options: ConnectOptions, found: _Found, seconds: float, interruption: Interruption) -> int:
+async def _stop(
+    options: ConnectOptions, found: _Found, moving: Moving, seconds: float, interruption: Interruption
+) -> int:
     """Have the mirror stopped, and wait until its pods are gone."""
     interruption.notice = "interrupted: the same again goes on"
     key = ClusterKey.of(found.document)
@@ -227,9 +226,11 @@ async def _stop(options: ConnectOptions, found: _Found, seconds: float, interrup
         if found.standing == "running":
             await _write(kube, found)
         await interruption.until_asked(_gone(kube, key, found.name, seconds))
-    click.echo(f"{key}: the mirror of {found.name} stands still. What is left to do:")
-    click.echo("\n".join(_steps(found)))
-    return 0
+    steps = _steps(found)
+    if moving.output == "text":
+        click.echo(f"{key}: the mirror of {found.name} stands still. What is left to do:")
+        click.echo("\n".join(numbered(steps)))
+    return moving.end(found.move, found.outcome, steps)
 
 
 async def _write(kube: Kube, found: _Found) -> None:

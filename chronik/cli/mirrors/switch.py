@@ -16,19 +16,18 @@ from chronik.cli import parameters
 from chronik.cli.common import cluster_options, missing_cluster
 from chronik.cli.interrupt import Interruption, run_async
 from chronik.cli.mirrors.options import moving_options
-from chronik.cli.streams import need_terminal
 from chronik.errors import ConflictError, KindMissing, ObjectChanged, ObjectMissing
 from chronik.kube import ConnectOptions, connect
 from chronik.manifest import CLUSTER, KIND_BY_NAME, POD, ClusterKey, ObjectRef
-from chronik.report.page import visible
+from chronik.report.moving import Move, judgement_lines, numbered
 
 if TYPE_CHECKING:
     from chronik.api.replication.failover import Judgement
+    from chronik.cli.mirrors.options import Moving
     from chronik.kube import Kube
     from chronik.manifest import Manifest
     from chronik.plan.aliases.switching import Side
 
-REFUSED = 1
 _TRIES = 5
 _SERVICE = KIND_BY_NAME["Service"]
 
@@ -53,6 +52,12 @@ class _Found:
         return self.active.key == self.target.key
 
     @property
+    def move(self) -> Move:
+        """What a report says of it."""
+        about = {"alias": self.name, "from": self.active.key.name}
+        return Move(self.target.key, about, self.judgement, self.obstacles)
+
+    @property
     def title(self) -> str:
         return f"{self.alias['metadata']['namespace']}/{self.name}"
 
@@ -65,15 +70,7 @@ class _Found:
     behind="How far the copy there may be behind.",
     lacking="Go on though something is lacking there, or nobody knows what.",
 )
-def switch(
-    alias: str,
-    target: str,
-    options: ConnectOptions,
-    max_lag: float,
-    accept_loss: bool,
-    dry_run: bool,
-    yes: bool,
-) -> int:
+def switch(alias: str, target: str, options: ConnectOptions, moving: Moving) -> int:
     """Have an alias lead to another cluster.
 
     ALIAS is a Service that both clusters name in network.aliases. The other one has to be ready, on the same ports and
@@ -84,42 +81,37 @@ def switch(
     what, and --accept-loss is not given, with 2 or 3 if there is no such alias or cluster, and with 4 if somebody else
     has switched it meanwhile.
     """
-    if not (yes or dry_run):
-        need_terminal("confirm with --yes, or see what it would do with --dry-run")
+    moving.need_word()
 
     def look() -> _Found:
-        return _looked(options, alias, target, max_lag)
+        return _looked(options, alias, target, moving.max_lag)
 
     found = look()
-    _show(found, accept_loss=accept_loss)
+    moving.show(_lines(found, accept_loss=moving.accept_loss))
     if found.done:
-        return 0
-    if not _may(found, accept_loss=accept_loss):
-        return REFUSED
-    if dry_run:
-        return 0
-    if not yes:
-        if not click.confirm("Switch it?", err=True):
-            click.echo("nothing was written", err=True)
-            return REFUSED
+        return moving.end(found.move, "unchanged", [])
+    if not _may(found, moving):
+        return moving.end(found.move, "refused", [])
+    if moving.dry_run:
+        return moving.end(found.move, "switched", _steps(found))
+    if not moving.yes:
+        if not moving.agreed("Switch it?"):
+            return moving.end(found.move, "not-tried", [])
         before, found = found, look()  # it may have taken a while to answer
         if before.active.key != found.active.key:
             raise _switched(found, found.active.key.name)
-        if not _may(found, accept_loss=accept_loss):
-            _show(found, accept_loss=accept_loss)
-            return REFUSED
-    return run_async(lambda interruption: _switch(options, found, interruption))
+        if not _may(found, moving):
+            moving.show(_lines(found, accept_loss=moving.accept_loss))
+            return moving.end(found.move, "refused", [])
+    return run_async(lambda interruption: _switch(options, found, moving, interruption))
 
 
-def _may(found: _Found, *, accept_loss: bool) -> bool:
+def _may(found: _Found, moving: Moving) -> bool:
     """Return whether the alias may be switched, and say it if not."""
     if found.obstacles:
         click.echo("nothing was written: fix that and try again", err=True)
         return False
-    if found.judgement.safe or accept_loss:
-        return True
-    click.echo("nothing was written: fix that and try again, or go on with --accept-loss", err=True)
-    return False
+    return moving.accepts(found.judgement)
 
 
 def _switched(found: _Found, active: str) -> ConflictError:
@@ -234,32 +226,32 @@ async def _side(kube: Kube, key: ClusterKey) -> Side:
 # --- saying and writing ----------------------------------------------------------------------------------------------
 
 
-def _show(found: _Found, *, accept_loss: bool) -> None:
-    """Write what is known, what forbids it or is lacking, and what is about to be written."""
+def _lines(found: _Found, *, accept_loss: bool) -> list[str]:
+    """Return what is known, what forbids it or is lacking, and what is about to be written."""
     lines = [f"{found.title}: {found.active.key.name or 'no cluster'} -> {found.target.key.name}"]
     if found.done:
-        lines.append("  it leads there already; nothing is written")
-    elif found.obstacles:
-        lines += [f"  in the way: {each}" for each in found.obstacles]
-    else:
-        lines += [f"  {each}" for each in found.judgement.known]
-        lost = "will be lost" if accept_loss else "would be lost"
-        lines += [f"  {lost}: {each}" for each in found.judgement.lost]
-        lines += [f"  not known: {each}" for each in found.judgement.unknown]
-        lines.append(f"  to be written: the selector of Service {found.title}, nothing else")
-    click.echo("\n".join(map(visible, lines)))
+        return [*lines, "  it leads there already; nothing is written"]
+    if found.obstacles:
+        return lines + [f"  in the way: {each}" for each in found.obstacles]
+    lines += judgement_lines(found.judgement, accepted=accept_loss)
+    return [*lines, f"  to be written: the selector of Service {found.title}, nothing else"]
 
 
-async def _switch(options: ConnectOptions, found: _Found, interruption: Interruption) -> int:
+def _steps(found: _Found) -> list[str]:
     from chronik.plan.aliases.switching import next_steps  # noqa: PLC0415  # as above
 
+    return next_steps(found.name, found.target, found.active)
+
+
+async def _switch(options: ConnectOptions, found: _Found, moving: Moving, interruption: Interruption) -> int:
     interruption.notice = "interrupted: finishing what is under way"
     async with connect(options) as kube:
         await _write(kube, found)
-    click.echo(f"{found.title}: leads to {found.target.key.name}. What is left to do:")
-    steps = next_steps(found.name, found.target, found.active)
-    click.echo("\n".join(f"  {number}. {each}" for number, each in enumerate(steps, 1)))
-    return 0
+    steps = _steps(found)
+    if moving.output == "text":
+        click.echo(f"{found.title}: leads to {found.target.key.name}. What is left to do:")
+        click.echo("\n".join(numbered(steps)))
+    return moving.end(found.move, "switched", steps)
 
 
 async def _write(kube: Kube, found: _Found) -> None:

@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik.cli import parameters
-from chronik.cli.common import cluster_options
-from chronik.cli.interrupt import Interruption, run_async
-from chronik.cli.rollouts.history import cluster_document, history, undo
+from chronik.cli.rollouts.about import OneCluster, Said, about_cluster, cluster_document
+from chronik.cli.rollouts.history import history, undo
 from chronik.clock import timestamp
 from chronik.errors import InputError
-from chronik.kube import ConnectOptions, connect
 from chronik.manifest import CLUSTER, ROLLOUT_ANNOTATION, ROLLOUT_NOW_ANNOTATION, ClusterKey, ObjectRef
-from chronik.report.page import visible
 from chronik.rollout.windows import LONGEST
 from chronik.rollout.words import component_texts, state_text
 from chronik.times import later
@@ -28,10 +25,9 @@ from chronik.times import later
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from chronik.cli.interrupt import Interruption
     from chronik.kube import Kube
     from chronik.manifest import Manifest
-
-_name = click.argument("name", type=parameters.CLUSTER_NAME)
 
 
 @click.group()
@@ -40,30 +36,30 @@ def rollout() -> None:
 
 
 @rollout.command()
-@_name
-@cluster_options
+@about_cluster
 @click.option("--wait", is_flag=True, help="Wait until the canary is through, has failed, or waits for a person.")
 @click.option("--timeout", "seconds", type=parameters.Duration(), default="10m", show_default=True, help="With --wait.")
-def status(name: str, options: ConnectOptions, wait: bool, seconds: float) -> int:
+def status(cluster: OneCluster, wait: bool, seconds: float) -> int:
     """Show how far the canary of a cluster is.
 
     Exits with 0 if it is through or under way, and with 1 if it was halted or taken back. With --wait, it exits with 6
     if it is not through in time, and with 7 if it is paused until somebody promotes it.
     """
 
-    async def show(interruption: Interruption) -> int:
-        async with connect(options) as kube:
-            place = options.namespace or kube.namespace
-            document = await cluster_document(kube, place, name)
-            if wait:
-                document = await interruption.until_asked(_ended(kube, document, seconds))
+    async def show(kube: Kube, document: Manifest, interruption: Interruption) -> Said:
+        if wait:
+            document = await interruption.until_asked(_ended(kube, document, seconds))
         told = document.get("status") or {}
-        found = told.get("rollout") or {}
-        for line in (*_lines(ClusterKey.of(document), found), *_pending(told.get("pendingRestarts") or {})):
-            click.echo(visible(line))
-        return _code(document, wait=wait)
+        found, pending = told.get("rollout"), told.get("pendingRestarts")
+        lines = (*_lines(ClusterKey.of(document), found or {}), *_pending(pending or {}))
+        seen = {
+            "generation": document["metadata"].get("generation"),
+            "observedGeneration": told.get("observedGeneration"),
+        }
+        data = {**seen, "rollout": found or None, "pendingRestarts": pending or None}
+        return Said(lines, data, code=_code(document, wait=wait))
 
-    return run_async(show)
+    return cluster.run(show)
 
 
 _LOOK = 1.0
@@ -98,64 +94,58 @@ def _code(document: Manifest, *, wait: bool) -> int:
 _PROMOTED, _BY_A_PERSON = "until it is promoted", "paused by a person"
 
 
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
 @rollout.command()
-@_name
-@cluster_options
+@about_cluster
 @click.option("--full", is_flag=True, help="End all pauses that are still to come, too.")
-def promote(name: str, options: ConnectOptions, full: bool) -> int:
+def promote(cluster: OneCluster, full: bool) -> int:
     """End the pause of a canary, so that its next step begins."""
 
     def text(found: Mapping[str, Any]) -> str:
-        if found["phase"] != "Paused" and not full:
-            raise InputError(f"is {found['phase']}, and not Paused", subject=name, hint=_SHOW.format(name=name))
+        if not full:
+            _check_phase(cluster, found, "and not Paused", {"Paused"})
         return f"promote@{found['candidate']}" + ("" if full else f"/{found['step']}")
 
-    return _asked(name, options, text)
+    return _asked(cluster, text)
 
 
 @rollout.command()
-@_name
-@cluster_options
-def pause(name: str, options: ConnectOptions) -> int:
+@about_cluster
+def pause(cluster: OneCluster) -> int:
     """Have a canary wait where it is, until `resume` or `promote`."""
-    return _asked(name, options, lambda found: f"pause@{found['candidate']}")
+    return _asked(cluster, lambda found: f"pause@{found['candidate']}")
 
 
 @rollout.command()
-@_name
-@cluster_options
-def resume(name: str, options: ConnectOptions) -> int:
+@about_cluster
+def resume(cluster: OneCluster) -> int:
     """Have a canary go on that `pause` has stopped."""
-    return _asked(name, options, lambda found: f"resume@{found['candidate']}")
+    return _asked(cluster, lambda found: f"resume@{found['candidate']}")
 
 
 @rollout.command()
-@_name
-@cluster_options
-def abort(name: str, options: ConnectOptions) -> int:
+@about_cluster
+def abort(cluster: OneCluster) -> int:
     """Take a canary back: its pods go back to what the others run. The document stays as it is."""
-    return _asked(name, options, lambda found: f"abort@{found['candidate']}")
+    return _asked(cluster, lambda found: f"abort@{found['candidate']}")
 
 
 @rollout.command()
-@_name
-@cluster_options
-def retry(name: str, options: ConnectOptions) -> int:
+@about_cluster
+def retry(cluster: OneCluster) -> int:
     """Try a canary again that was halted or taken back."""
 
     def text(found: Mapping[str, Any]) -> str:
-        if found["phase"] not in {"Halted", "Aborted"}:
-            raise InputError(
-                f"is {found['phase']}, neither Halted nor Aborted", subject=name, hint=_SHOW.format(name=name)
-            )
+        _check_phase(cluster, found, "neither Halted nor Aborted", {"Halted", "Aborted"})
         return f"retry@{found['candidate']}/{found.get('attempt', 1)}"
 
-    return _asked(name, options, text)
+    return _asked(cluster, text)
 
 
 @rollout.command()
-@_name
-@cluster_options
+@about_cluster
 @click.option(
     "--for",
     "seconds",
@@ -165,22 +155,40 @@ def retry(name: str, options: ConnectOptions) -> int:
     show_default=True,
     help="How long restarts may begin at any time.",
 )
-def now(name: str, options: ConnectOptions, seconds: float) -> int:
+def now(cluster: OneCluster, seconds: float) -> int:
     """Have restarts begin now that wait for a window of spec.rollout.windows."""
     if seconds > LONGEST.total_seconds():
         raise click.UsageError(f"--for: at most {LONGEST.days} days, after which a window is to open by itself")
 
-    async def ask(_interruption: Interruption) -> int:
+    async def ask(kube: Kube, document: Manifest, _interruption: Interruption) -> Said:
         until = later(timestamp(), seconds)
-        async with connect(options) as kube:
-            document = await cluster_document(kube, options.namespace or kube.namespace, name)
-            await _annotate(kube, document, ROLLOUT_NOW_ANNOTATION, until)
+        await _annotate(kube, document, ROLLOUT_NOW_ANNOTATION, until)
         windows = ((document["spec"].get("rollout") or {}).get("windows")) or ()
         note = "" if windows else "; it has no windows, so they always may"
-        click.echo(f"{ClusterKey.of(document)}: restarts may begin until {until}{note}")
-        return 0
+        return Said((f"{ClusterKey.of(document)}: restarts may begin until {until}{note}",), {"until": until})
 
-    return run_async(ask)
+    return cluster.run(ask)
+
+
+def _asked(cluster: OneCluster, text: Callable[[Mapping[str, Any]], str]) -> int:
+    """Write a request into the annotation, for the candidate that is under way now."""
+
+    async def ask(kube: Kube, document: Manifest, _interruption: Interruption) -> Said:
+        found = (document.get("status") or {}).get("rollout") or {}
+        if found.get("phase", "Complete") == "Complete":
+            raise InputError("has no canary under way", subject=cluster.name, hint="A change of its pods begins one.")
+        wanted = text(found)
+        await _annotate(kube, document, ROLLOUT_ANNOTATION, wanted)
+        return Said((f"{ClusterKey.of(document)}: asked the operator to {wanted}",), {"request": wanted})
+
+    return cluster.run(ask)
+
+
+def _check_phase(cluster: OneCluster, found: Mapping[str, Any], not_one: str, phases: set[str]) -> None:
+    """Raise InputError if a canary is in no phase for a request."""
+    if found["phase"] not in phases:
+        hint = f"`chronik rollout status {cluster.name}` shows what it waits for."
+        raise InputError(f"is {found['phase']}, {not_one}", subject=cluster.name, hint=hint)
 
 
 async def _annotate(kube: Kube, document: Manifest, name: str, text: str) -> None:
@@ -188,24 +196,7 @@ async def _annotate(kube: Kube, document: Manifest, name: str, text: str) -> Non
     await kube.merge(CLUSTER, ObjectRef.of(document), {"metadata": metadata})
 
 
-_SHOW = "`chronik rollout status {name}` shows what it waits for."
-
-
-def _asked(name: str, options: ConnectOptions, text: Callable[[Mapping[str, Any]], str]) -> int:
-    """Write a request into the annotation, for the candidate that is under way now."""
-
-    async def ask(_interruption: Interruption) -> int:
-        async with connect(options) as kube:
-            document = await cluster_document(kube, options.namespace or kube.namespace, name)
-            found = (document.get("status") or {}).get("rollout") or {}
-            if found.get("phase", "Complete") == "Complete":
-                raise InputError("has no canary under way", subject=name, hint="A change of its pods begins one.")
-            wanted = text(found)
-            await _annotate(kube, document, ROLLOUT_ANNOTATION, wanted)
-        click.echo(f"{ClusterKey.of(document)}: asked the operator to {wanted}")
-        return 0
-
-    return run_async(ask)
+# --- words -----------------------------------------------------------------------------------------------------------
 
 
 def _lines(key: ClusterKey, found: Mapping[str, Any]) -> list[str]:
