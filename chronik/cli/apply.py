@@ -29,6 +29,7 @@ from chronik.cli.common import (
 from chronik.cli.federation.members import ApplyFlags, Federated, federated_options
 from chronik.cli.interrupt import Interrupted, Interruption, run_async
 from chronik.cli.main import print_data
+from chronik.cli.mirrors.sharing import warn_of_unlike
 from chronik.cli.progress import Progress
 from chronik.cli.rollouts.by_hand import HELD, Held, Step, staged, tell_held
 from chronik.cli.streams import look
@@ -118,6 +119,8 @@ async def _run(source: DocumentSource, options: ConnectOptions, flags: ApplyFlag
             of_members = await run_federations(federations, kube, options, flags, interruption)
             _report(of_members, flags)
             return exit_code(of_members)
+        with suppress(Interrupted):
+            await interruption.until_asked(warn_of_unlike(kube, rendered))
         work = _Applying(kube, flags, interruption, source.for_operator(options.namespace))
         results = {each.key: each for each in await _round(work, rendered)}
         while flags.wait is not None and (following := work.following(results.values())):

@@ -136,6 +136,7 @@ class DocumentSource:
         """
         from chronik.offline import loading as offline  # noqa: PLC0415  # `--help` stays quick
         from chronik.offline.sources import read_argument  # noqa: PLC0415  # as above
+        from chronik.offline.together import alias_problems  # noqa: PLC0415  # as above
 
         clusters, warnings = offline.load_clusters(
             self.files,
@@ -150,7 +151,7 @@ class DocumentSource:
         render = offline.renderer(self.templates)
         rendered = [(cluster, render(cluster)) for cluster in clusters]
         if not quiet:
-            show_problems(warnings)
+            show_problems([*warnings, *alias_problems(rendered)])
         return rendered
 
     def owned(self, cluster: Cluster, uid: str) -> Rendered:

@@ -265,7 +265,8 @@ def _online(
 async def _cluster_diffs(
     source: DocumentSource, options: ConnectOptions, flags: _DiffFlags, federated: Federated
 ) -> list[ClusterDiff]:
-    from chronik.kube import connect  # noqa: PLC0415  # as above
+    from chronik.cli.mirrors.sharing import warn_of_unlike  # noqa: PLC0415  # as above
+    from chronik.kube import connect  # noqa: PLC0415
     from chronik.tasks import side_by_side  # noqa: PLC0415
 
     async with connect(options) as kube:
@@ -276,6 +277,7 @@ async def _cluster_diffs(
             from chronik.cli.federation.apply import federation_diffs  # noqa: PLC0415  # most documents are clusters
 
             return await federation_diffs(federations, kube, options, federated, force=flags.force)
+        await warn_of_unlike(kube, rendered)
         command = source.for_operator(options.namespace)
         cluster_diffs = await side_by_side(
             lambda each: _cluster_diff(kube, each, flags, (source, command)), rendered, CLUSTERS_AT_ONCE

@@ -28,7 +28,7 @@ from chronik.errors import InputError, InvalidDocuments
 from chronik.manifest import CLUSTER_KIND, DOCUMENT_KINDS, FEATURES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from chronik.api.spec import Cluster
     from chronik.federation.validation import ValidFederation
@@ -137,7 +137,7 @@ def validate(files: tuple[str, ...], recursive: bool, namespace: str | None, tem
         files, recursive=recursive, namespace=namespace, note=show_note, federations=federations
     )
     inner = [cluster for each in federations for cluster in each.clusters.values()]
-    problems += _template_problems([*clusters, *inner], templates)
+    problems += _rendered_problems(clusters, inner, templates)
     if output == "text":
         show_problems(problems)
     else:
@@ -151,21 +151,25 @@ def validate(files: tuple[str, ...], recursive: bool, namespace: str | None, tem
     return 0
 
 
-def _template_problems(clusters: Iterable[Cluster], templates: str | None) -> list[Problem]:
-    """Return what is wrong with templates: one can be wrong for one cluster alone."""
+def _rendered_problems(clusters: Sequence[Cluster], members: Iterable[Cluster], templates: str | None) -> list[Problem]:
+    """Return what is wrong once clusters are rendered: with templates, for one alone, or with several together."""
     from chronik.offline import loading as offline  # noqa: PLC0415
+    from chronik.offline.together import alias_problems  # noqa: PLC0415
 
     found: dict[Problem, None] = {}
     try:
         render = offline.renderer(templates)
     except InputError as error:
         return [error.as_problem()]
-    for cluster in clusters:
+    rendered = []
+    for at, cluster in enumerate((*clusters, *members)):
         try:
-            render(cluster)
+            manifests = render(cluster)
         except InputError as error:
             found[error.as_problem()] = None
-    return [*found]
+        else:
+            rendered += [(cluster, manifests)] if at < len(clusters) else []  # members are each somewhere else
+    return [*found, *alias_problems(rendered)]
 
 
 @click.command()

@@ -272,6 +272,34 @@ def test_a_write_in_between_is_tried_again(pair, monkeypatch):
     assert pair.alias()["metadata"]["labels"]["team"] == "a"
 
 
+# --- before it is needed ---------------------------------------------------------------------------------------------
+
+
+SECURE: dict[str, Any] = NAMED | {"security": {"tlsEnabled": True, "tlsSecret": "own"}}
+
+
+def test_other_tls_is_told_before_it_is_applied(pair):
+    """`validate` of both documents warns at the field; `diff` and `apply` of one do by what the live other one says."""
+    green, blue = pair.green.document(**SECURE), pair.blue.document(**NAMED)
+    together = run("validate", blue, green, "-o", "json")
+    alone = run("validate", green, "-o", "json")
+    pair.blue.operate(**NAMED)
+    seen = pair.green.diff(**SECURE)
+    applied = pair.green.apply(**SECURE)
+    unlike = [each for each in together.json if each["code"] == "alias-tls"]
+
+    assert together.code == alone.code == 0
+    assert {(each["file"], each["path"], each["severity"]) for each in unlike} == {
+        (green, "spec.security.tlsEnabled", "warning"),
+        (green, "spec.security.tlsSecret", "warning"),
+    }
+    assert not [each for each in alone.json if each["code"].startswith("alias")]
+    assert (seen.code, applied.code) == (1, 0), (seen.err, applied.err)
+    for done in (seen, applied):
+        assert f"find tlsEnabled true here, and false at {pair.namespace}/blue" in " ".join(done.err.split())
+        assert "refuses to move an alias between them" in " ".join(done.err.split())
+
+
 # --- without an operator ---------------------------------------------------------------------------------------------
 
 

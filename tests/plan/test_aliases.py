@@ -20,8 +20,10 @@ from chronik.plan.aliases.services import (
     named_on,
     withdrawal,
 )
+from chronik.plan.aliases.sharing import hindered
 from chronik.plan.aliases.switching import Side, copies_of, doubts, next_steps, obstacles, switching_patch
 from chronik.plan.ownership import Owner, ownership_of
+from chronik.problem import format_path
 
 NAME = "orders-kafka"
 REF = ObjectRef("Service", "demo", NAME)
@@ -70,6 +72,49 @@ def live(client: dict[str, Any]) -> dict[str, Any]:
 
 BLUE, GREEN = side("blue"), side("green", **source())
 ALIAS = live(BLUE.service or {})
+
+
+def told(*sides: Side, known: tuple[Side, ...] = ()) -> list[tuple[str, str, str]]:
+    """Return what is told of clusters that are seen together: of which, at which field, and what."""
+    found = hindered([(each.cluster, [each.service]) for each in sides], [each.cluster for each in known])
+    return [(cluster.name, format_path(each.path), each.message) for cluster, each in found]
+
+
+TLS = {"adminKeySecret": "admin", "tlsEnabled": True, "tlsSecret": "tls"}
+
+
+def test_clusters_that_cannot_be_switched_between_are_told():
+    """Other TLS is told at each field that differs, once for two clusters, at the later; other ports at the alias."""
+    secure, other = side("green", security=TLS), side("red", security=TLS | {"tlsSecret": "own"})
+    patch = [{"op": "replace", "path": "/spec/ports/0/port", "value": 9093}]
+    moved = side("red", patches=[{"target": {"kind": "Service", "name": "red-node-client"}, "patch": patch}])
+    said = "clients that come by the alias orders-kafka find"
+
+    assert told(BLUE, side("green")) == []
+    assert told(BLUE, secure) == [
+        ("green", "spec.security.tlsEnabled", f"{said} tlsEnabled true here, and false at demo/blue"),
+        ("green", "spec.security.tlsSecret", f"{said} tlsSecret tls here, and absent at demo/blue"),
+    ]
+    assert told(secure, other) == [
+        ("red", "spec.security.tlsSecret", f"{said} tlsSecret own here, and tls at demo/green")
+    ]
+    assert told(other, known=(secure,)) == told(secure, other)
+    assert told(BLUE, moved) == [
+        (
+            "red",
+            "spec.network.aliases[0]",
+            f"{said} other ports here than at demo/blue: kafka 9093 (to kafka) and kafka 9092 (to kafka)",
+        )
+    ]
+
+
+def test_clusters_that_share_no_alias_are_nobodys_business():
+    """Other aliases, or a cluster of another namespace, have nothing to be switched between."""
+    secure = side("green", security=TLS, network={"aliases": ["prices-kafka"]})
+    elsewhere = side("green", security=TLS)
+    elsewhere = replace(elsewhere, cluster=replace(elsewhere.cluster, namespace="other"))
+
+    assert told(BLUE, secure) == told(BLUE, elsewhere) == told(BLUE) == []
 
 
 # --- what a cluster does about an alias ------------------------------------------------------------------------------

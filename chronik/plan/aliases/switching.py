@@ -13,6 +13,7 @@ from chronik.api.replication.failover import consumer_steps
 from chronik.api.replication.mirrors import alias_of
 from chronik.manifest import COMPONENT_NAMES, ClusterKey, is_paused
 from chronik.plan.aliases.services import named_in, named_on, ports_of
+from chronik.plan.aliases.sharing import other_security
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from chronik.api.sections.replication import ReplicationSource
     from chronik.api.spec import Cluster
     from chronik.manifest import Manifest
-
-_OF_CLIENTS = frozenset({"tlsEnabled", "tlsSecret", "mtlsEnabled"})
-"""What of `spec.security` the clients of a cluster have to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +65,7 @@ def obstacles(alias: Manifest, target: Side, active: Side) -> list[str]:
 def _unlike(target: Side, active: Side) -> Iterator[str]:
     if target.cluster is None or active.cluster is None:
         return
-    one, other = target.cluster.spec["security"], active.cluster.spec["security"]
-    differing = [f"security.{each}" for each in one if each in _OF_CLIENTS and one.get(each) != other.get(each)]
+    differing = [f"security.{each}" for each in other_security(target.cluster, active.cluster)]
     if differing:
         yield f"clients of {active.key.name} find another {', '.join(differing)} at {target.key.name}"
 
