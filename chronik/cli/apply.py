@@ -23,6 +23,8 @@ from chronik.cli.common import (
     note_outdated_definition,
     refused_change,
     report_option,
+    show_warnings,
+    slot_warnings,
     source_options,
     timeout_option,
 )
@@ -135,6 +137,7 @@ async def _run(source: DocumentSource, options: ConnectOptions, flags: ApplyFlag
         done = [*results.values()]
         if flags.output == "json":
             print_data(apply_json(done, flags.dry_run))
+        show_warnings(done)
         tell_held([*work.held.items()])
         if any(result.operator for result in done):
             with suppress(Interrupted):
@@ -230,7 +233,8 @@ class _Applying:
             report = Report((), interrupted=True)
         except ChronikError as error:
             return ClusterResult(key, error=error, seconds=time.monotonic() - began, operator=operated)
-        return ClusterResult(key, report, seconds=time.monotonic() - began)
+        warnings = slot_warnings(rendered, found.objects, report) if report.results else ()
+        return ClusterResult(key, report, seconds=time.monotonic() - began, warnings=warnings)
 
     async def _refuse(self, cluster: Cluster, found: LiveCluster, *, operated: bool) -> None:
         """Raise why a cluster is not to be applied at all, if there is a reason; `operated`: an operator manages it."""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from chronik.api.components import workload_name
 from chronik.cli import parameters
 from chronik.cli.main import documents_options, domain_option, show_note, show_problems, templates_option
 from chronik.errors import ChronikError, Forbidden, InvalidTransition, KindMissing, NamespaceMissing, ObjectMissing
 from chronik.kube import ConnectOptions
-from chronik.manifest import API_VERSION, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey, Kind
+from chronik.manifest import API_VERSION, ARCHIVE, CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, ClusterKey, Kind, ObjectRef
 from chronik.problem import Problem, format_path
 from chronik.report.page import visible
 from chronik.wording import listed
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from chronik.api.spec import Cluster
     from chronik.federation.validation import ValidFederation
     from chronik.kube import Kube
-    from chronik.manifest import Manifest, ObjectRef
+    from chronik.manifest import Manifest
     from chronik.offline.loading import Reader
+    from chronik.plan.results import Report
+    from chronik.report.summary import ClusterResult
 
     Command = Callable[..., Any]
     Rendered = tuple[Cluster, list[Manifest]]
@@ -264,6 +267,26 @@ def transition_error(problems: Sequence[Problem], message: str) -> InvalidTransi
     return InvalidTransition(
         "\n".join([message, *found]), hint="\n".join(dict.fromkeys(each.hint for each in problems if each.hint))
     )
+
+
+def slot_warnings(rendered: Rendered, objects: Mapping[ObjectRef, Manifest], report: Report) -> tuple[str, ...]:
+    """Return what stays on the metastore's server of an archive that ends or moves, if there is such a thing."""
+    ref = ObjectRef("Deployment", rendered[0].namespace, workload_name(rendered[0].name, ARCHIVE))
+    if ref not in objects:
+        return ()
+    from chronik.backups.archiving.slot import slot_left  # noqa: PLC0415  # most clusters have no archive
+
+    wanted = next((each for each in rendered[1] if ObjectRef.of(each) == ref), None)
+    outcome = next((each.outcome for each in report.results if each.ref == ref), "")
+    left = slot_left(objects[ref], wanted, outcome)
+    return (left,) if left else ()
+
+
+def show_warnings(results: Iterable[ClusterResult]) -> None:
+    """Write to stderr what a person has to see to."""
+    for each in results:
+        for text in each.warnings:
+            click.echo(f"warning: {visible(f'{each.title}: {text}')}", err=True)
 
 
 async def namespace_is_missing(kube: Kube, namespace: str) -> bool:

@@ -21,6 +21,8 @@ from chronik.cli.common import (
     namespace_is_missing,
     note_outdated_definition,
     refused_change,
+    show_warnings,
+    slot_warnings,
     source_options,
     tell,
     transition_error,
@@ -314,7 +316,8 @@ async def _cluster_diff(
         manifests, _ = staged(cluster, manifests, found.objects, context, None)
     report = _told(simulate(plan(manifests, found.objects, context)), cluster, origin[0])
     report = aliases.after(report.after(dropped))
-    result = ClusterResult(key, report, error=refused, operator=uid is not None)
+    warnings = slot_warnings(rendered, found.objects, report) if uid is None else ()
+    result = ClusterResult(key, report, error=refused, operator=uid is not None, warnings=warnings)
     paused = document is not None and is_paused(document)
     windows, steps = (window_texts(cluster), step_texts(cluster)) if uid else ((), ())
     return ClusterDiff(
@@ -369,6 +372,7 @@ def _context(rendered: Rendered, found: LiveCluster, flags: _DiffFlags, uid: str
 
 def _print(cluster_diffs: Sequence[ClusterDiff], output: str) -> None:
     results = [each.result for each in cluster_diffs]
+    show_warnings(results)
     if output == "json":
         from chronik.report.data import apply_json  # noqa: PLC0415  # text needs none
 

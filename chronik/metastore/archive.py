@@ -2,7 +2,8 @@
 
 Objects lie in `wal/<system identifier>/`: `<segment>.gz` once a segment is whole, `<segment>.partial.gz` for the one
 that is being written, `<timeline>.history.gz`, and `archive.json`, which says up to when nothing is missing. WAL is
-encrypted if there is a key, and says so by its first bytes.
+encrypted if there is a key, and says so by its first bytes. `wal/slot-<slot>.json` says on which server the slot is
+that an archive is read by, and nothing that proves who one is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from chronik.metastore.errors import BackupDamaged, BackupNotFound, EncryptionKe
 from chronik.metastore.runs import WAL_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from chronik.metastore.encryption import Key
     from chronik.metastore.store import Store
@@ -130,3 +131,46 @@ class Archive:
         gone = [name for name in segments if segment_start(name, size) + size <= limit]
         self.delete(gone)
         return len(gone)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPlace:
+    """Where a replication slot is: the server's identifier, and by which name and port it was reached."""
+
+    system: str
+    host: str
+    port: str
+
+    @classmethod
+    def of(cls, system: str, environment: Mapping[str, str]) -> SlotPlace:
+        """Return where a slot is that is made by way of an environment."""
+        return cls(system, environment.get("PGHOST", ""), environment.get("PGPORT") or "5432")
+
+    @property
+    def address(self) -> str:
+        """By what the server was reached."""
+        return f"{self.host}:{self.port}"
+
+
+class SlotRecord:
+    """What a store knows of where a slot is. Whoever reads it anew finds by it that the server is another one."""
+
+    def __init__(self, store: Store, slot: str) -> None:
+        self._store, self._name = store, f"{WAL_FOLDER}/slot-{slot}.json"
+
+    def read(self) -> SlotPlace | None:
+        """Return where the slot is, None if that was never noted, or not in a way that can be read."""
+        try:
+            return SlotPlace(**json.loads(b"".join(self._store.read(self._name))))
+        except (BackupNotFound, ValueError, TypeError):
+            return None
+
+    def write(self, place: SlotPlace) -> None:
+        """Note where the slot is."""
+        self._store.write(self._name, [json.dumps(asdict(place)).encode() + b"\n"])
+
+    def forget(self, environment: Mapping[str, str]) -> None:
+        """Note that there is no slot any more on the server that an environment leads to."""
+        place = self.read()
+        if place is not None and place.address == SlotPlace.of("", environment).address:
+            self._store.delete([self._name])

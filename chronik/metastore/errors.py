@@ -12,6 +12,7 @@
     ├── ToolUnusable                      a program of PostgreSQL is absent or too old
     ├── TargetTimeNotCovered              no backup or archive reaches that time
     └── BackupInterrupted             9   cut off in the middle: the same again may help
+        ├── SlotLeft                  9   an archive is on another server, and its slot may fill the old one's disk
         ├── StoreUnreachable          9   the store does not answer
         └── DatabaseUnreachable       9   the database does not answer
 
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, ClassVar
 from chronik.errors import ChronikError, LibraryMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from chronik.errors import RetryClass
 
@@ -105,6 +106,19 @@ class BackupInterrupted(BackupError):
     exit_code = 9
     reason = "BackupInterrupted"
     retry_class = "transient"
+
+
+class SlotLeft(BackupInterrupted):
+    """An archive is on another server than before: its slot may be left there. Once `settle` was called, it goes on.
+
+    It ends the receiver once, so that the kubelet has its words for whoever looks at the pod.
+    """
+
+    reason = "SlotLeft"
+
+    def __init__(self, message: str, *, subject: str, hint: str, settle: Callable[[], None]) -> None:
+        super().__init__(message, subject=subject, hint=hint)
+        self.settle = settle
 
 
 class StoreUnreachable(BackupInterrupted):

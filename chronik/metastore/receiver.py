@@ -19,13 +19,15 @@ from chronik.metastore.archive import (
     SEGMENT,
     Archive,
     ArchiveState,
+    SlotPlace,
+    SlotRecord,
     format_lsn,
     parse_lsn,
     segment_name,
     segment_start,
 )
 from chronik.metastore.base import Server, identify
-from chronik.metastore.errors import BackupError, BackupInterrupted
+from chronik.metastore.errors import BackupError, BackupInterrupted, SlotLeft
 from chronik.metastore.tools import Session, Tool, quoted, require_version
 
 if TYPE_CHECKING:
@@ -82,12 +84,15 @@ class Receiver:
 
         Raises:
             BackupError: it cannot go on, and trying again would not help.
+            SlotLeft: it was on another server before.
         """
         pause = 1.0
         while not self.stop.is_set():
             began = time.monotonic()
             try:
                 self._receive()
+            except SlotLeft:
+                raise
             except BackupInterrupted as error:
                 pause = 1.0 if time.monotonic() - began > _LONGEST_PAUSE else min(pause * 2, _LONGEST_PAUSE)
                 self.context.tell(f"{error.subject}: {error.message}; trying again in {pause:.0f} s")
@@ -97,6 +102,7 @@ class Receiver:
         with Session(self.environment) as session:
             server = identify(session, self.environment)
             require_version("pg_receivewal", server.major, server.version)
+            note_place(self.store, self.slot, SlotPlace.of(server.system, self.environment))
             stream = _Stream(self, session, server, Archive(self.store, server.system, self.keys))
             stream.open()
             name = {"PGAPPNAME": stream.name}
@@ -126,6 +132,28 @@ class Receiver:
             if stopping:
                 receiving.process.send_signal(signal.SIGINT)
                 return
+
+
+def note_place(store: Store, slot: str, place: SlotPlace) -> None:
+    """Note where a slot is about to be read.
+
+    Raises:
+        SlotLeft: it was on another server before, where it may still be. What proved who one is there may be gone, and
+            nothing that is known now is sent to a server that is not ours any more: so a person has to drop it.
+    """
+    record = SlotRecord(store, slot)
+    before = record.read()
+    if before is None or before.system == place.system:
+        if before != place:
+            record.write(place)
+        return
+    message = (
+        f"the archive is on another server than before, {place.address}: unless its slot was dropped on"
+        f" {before.address} (system identifier {before.system}), it is there still, and has that server keep its log"
+        " until its disk is full"
+    )
+    hint = f"On {before.address}: SELECT pg_drop_replication_slot('{slot}')"
+    raise SlotLeft(message, subject=slot, hint=hint, settle=lambda: record.write(place))
 
 
 def drop_slot(environment: Mapping[str, str], slot: str, seconds: float, context: Context) -> bool:

@@ -21,6 +21,7 @@
             "error":      null or {"reason", "message", "hint", "code"}       code is HTTP's, 0 without one
         }],
         "unready": null or [{"kind", "namespace", "name", "state", "message"}],    null: no wait
+        "warnings": [text]                                       what a person has to see to
         "error": null or the same                                why the cluster was not looked at
     }]}
 
@@ -92,6 +93,7 @@ def _cluster_data(cluster_result: ClusterResult, dry_run: DryRun) -> dict[str, A
             {**ref_data(each.ref), "state": each.health.state.value, "message": each.health.message}
             for each in cluster_result.unready
         ],
+        "warnings": list(cluster_result.warnings),
         "error": _error(cluster_result.error),
     }
 

@@ -34,7 +34,8 @@ class ClusterResult:
 
     `error` is why it could not even be looked at, or was not looked at any more. `unready` are the objects that did not
     become ready; None without a wait. `seconds` are those of the apply, `waited` those of the wait. `operator` is that
-    one manages the cluster. `member` is which member of a federation it is; empty of every other cluster.
+    one manages the cluster. `member` is which member of a federation it is; empty of every other cluster. `warnings`
+    say what a person has to see to that is no error.
     """
 
     key: ClusterKey
@@ -45,6 +46,7 @@ class ClusterResult:
     waited: float = 0.0
     operator: bool = False
     member: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

@@ -6,6 +6,8 @@ what the server had written a moment ago. So the operator opens no connection to
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from chronik.api.components import workload_name
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
             """The pods."""
 
 
+SLOT_LEFT = "SlotLeft"
+"""The reason of condition Archiving if all goes well, and a server that the archive was on before may have a slot."""
+GOES_WELL = frozenset({"Archiving", SLOT_LEFT})
+
 _BEHIND = (
     "the store does not have what the server has written: it, or the database, cannot be reached, or is too slow. "
     "Meanwhile the server keeps its log: watch its disk"
@@ -45,6 +51,14 @@ def archive_state(cluster: Cluster, seen: Seen) -> tuple[str, str] | None:
     if ObjectRef("Deployment", cluster.namespace, name) not in seen.objects:
         return "Starting", f"Deployment {name} does not exist"
     own = [pod for pod in seen.pods if component_of(pod) == ARCHIVE and "deletionTimestamp" not in pod["metadata"]]
+    left = next((text for pod in own if (text := _slot_left(pod))), "")
+    reason, message = _receiving(own)
+    if left and reason == "Archiving":
+        return SLOT_LEFT, left
+    return reason, ". ".join(filter(None, (message, left)))
+
+
+def _receiving(own: Sequence[Manifest]) -> tuple[str, str]:
     if any(map(pod_ready, own)):
         return "Archiving", ""
     trouble = next((text for pod in own if (text := pod_trouble(pod))), "")
@@ -53,6 +67,21 @@ def archive_state(cluster: Cluster, seen: Seen) -> tuple[str, str] | None:
     if any(map(_started, own)):
         return "ArchiveBehind", _BEHIND
     return "Starting", "the receiver starts"
+
+
+def _slot_left(pod: Manifest) -> str:
+    """Return what a receiver said before it went on at another server: where its slot may be left, and what drops it.
+
+    It stands in the pod's status as long as there is the pod.
+    """
+    for each in (pod.get("status") or {}).get("containerStatuses") or ():
+        ended = (each.get("lastState") or {}).get("terminated") or {}
+        if each.get("name") == "receiver" and SLOT_LEFT in ended.get("message", ""):
+            with suppress(ValueError):
+                said = json.loads(ended["message"])
+                if said.get("reason") == SLOT_LEFT:
+                    return f"{said['message']}. {said['hint']}"
+    return ""
 
 
 def _started(pod: Manifest) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chronik.api.components import COMPONENTS, Component, component_types, components, workload_name, workload_ref
 from chronik.manifest import Manifest, ObjectRef, component_of
-from chronik.status.archive import archive_state
+from chronik.status.archive import GOES_WELL, archive_state
 from chronik.status.health import Health, State, health, is_rolling, pod_ready, ready_pods
 from chronik.status.replication import mirror_statuses, summary
 
@@ -286,7 +286,7 @@ def _beside(cluster: Cluster, observed: Observation) -> list[Condition]:
         reason, message = summary(found)
         told.append(condition("Replicating", met=reason == "Replicating", reason=reason, message=message))
     if archive and all(each["type"] != "Archiving" for each in observed.extra):  # which one from before may say more
-        told.append(condition("Archiving", met=archive[0] == "Archiving", reason=archive[0], message=archive[1]))
+        told.append(condition("Archiving", met=archive[0] in GOES_WELL, reason=archive[0], message=archive[1]))
     return told
 
 

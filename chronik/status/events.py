@@ -17,6 +17,7 @@ from chronik.plan.actions import (
 )
 from chronik.plan.replicas import is_scaled
 from chronik.plan.rotation import ROTATION_MANAGER
+from chronik.status.archive import SLOT_LEFT
 from chronik.status.compute import DEADLINE_EXCEEDED
 from chronik.status.replication import EXPECTED
 from chronik.wording import MOST_NAMED
@@ -41,6 +42,7 @@ class Announcement(NamedTuple):
 def announcements(report: Report, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
     """Return the Events of a pass: for what it did, and for what it changed in the status."""
     told = [*_of_rollout(before, after), *_of_analysis(before, after), *_of_aliases(before, after)]
+    told += _of_archive(before, after)
     return [*_of_actions(report.written), *told, *_of_conditions(before, after)]
 
 
@@ -82,6 +84,14 @@ def _of_aliases(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Ann
         for name, active in now.items()
         if active and was.get(name) and was[name] != active
     ]
+
+
+def _of_archive(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Announcement]:
+    """Return that an archive has left a slot on another server: the archive goes well, and that server does not."""
+    was, now = _by_type(before).get("Archiving", {}), _by_type(after).get("Archiving", {})
+    if now.get("reason") != SLOT_LEFT or was.get("message") == now["message"]:
+        return []
+    return [Announcement("Warning", "SlotNotDropped", now["message"])]
 
 
 def _of_actions(written: Iterable[Result]) -> list[Announcement]:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from chronik.backups.archiving.slot import END, by_hand, is_elsewhere, plan_move, plan_slot, slot_job, slot_of
+from chronik.backups.archiving.slot import (
+    END,
+    by_hand,
+    is_elsewhere,
+    plan_move,
+    plan_slot,
+    slot_job,
+    slot_left,
+    slot_of,
+)
 from chronik.offline import loading
 
 SLOT = "chronik_c_12345678"
@@ -119,6 +128,26 @@ def test_an_archive_moves_with_its_server(before, now, moved):
     """Host, port, or the Secret with the URL make another server; another database of it does not."""
     assert is_elsewhere(reading(**before), reading(**now)) is moved
     assert not is_elsewhere(None, reading(**now))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "outcome", "said"),
+    [
+        (reading(**HERE), "changed", ""),
+        (reading(**HERE | {"PGHOST": "db-2"}), "changed", "goes on at db-2"),
+        (reading(**HERE | {"PGHOST": "db-2"}), "failed", ""),
+        (None, "pruned", "ends"),
+        (None, "orphaned", ""),
+    ],
+)
+def test_without_an_operator_the_slot_that_stays_is_told(wanted, outcome, said):
+    """A receiver that was sent to another server, or is gone, leaves its slot: where, and what drops it, is told."""
+    text = slot_left(reading(**HERE), wanted, outcome)
+
+    assert bool(text) is bool(said)
+    assert not said or f"the archive of the metastore {said}, and its replication slot {SLOT} stays on db" in text
+    assert not said or text.endswith(f"Once the receiver is gone, on db: SELECT pg_drop_replication_slot('{SLOT}')")
+    assert slot_left(None, wanted, outcome) == ""
 
 
 def test_what_keeps_a_slot_is_said_with_what_to_do():

@@ -544,3 +544,27 @@ def test_warnings_are_told_once(capsys):
     warn("Service/n/b", "deprecated \x1b[2J")
 
     assert capsys.readouterr().err == "warning: Service/n/a: deprecated \\x1b[2J\n"
+
+
+def test_an_archive_that_moves_or_ends_leaves_a_slot_that_is_told(place):
+    """Without an operator nobody drops the slot on the old server: `apply` and `diff` say what does, and where."""
+    metastore = {"database": "postgres", "connection": {"database": "d", "credentialsSecret": "pg"}}
+    destination = {"s3": {"bucket": "bucket", "region": "eu-central-1", "credentialsSecret": "s3"}}
+    backup = {"destination": destination, "metastore": {"image": "chronik/backup:1", "archive": {"enabled": True}}}
+
+    def spec(host: str) -> dict:
+        return {"backup": backup, "metastore": metastore | {"connection": metastore["connection"] | {"host": host}}}
+
+    first = place.apply(**spec("db-1"))
+    foretold, moved = place.diff(**spec("db-2")), place.apply("-o", "json", **spec("db-2"))
+    again, ended = place.apply(**spec("db-2")), place.apply("--prune")
+
+    assert [each.code for each in (first, moved, again, ended)] == [0, 0, 0, 0], (first.err, moved.err, ended.err)
+    assert "slot" not in first.err + again.err
+    for done in (foretold, moved):
+        assert "goes on at db-2, and its replication slot chronik_c_" in done.err
+        assert "on db-1: SELECT pg_drop_replication_slot('chronik_c_" in done.err
+    (told,) = moved.json["clusters"][0]["warnings"]
+    assert told in moved.err
+    assert "the archive of the metastore ends" in ended.err
+    assert "on db-2: SELECT pg_drop_replication_slot('chronik_c_" in ended.err

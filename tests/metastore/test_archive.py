@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
+from support import postgres
+from support.backups import Place
 
 from chronik.metastore.archive import format_lsn, parse_lsn, segment_name, segment_start
 from chronik.metastore.tools import find
@@ -257,3 +260,52 @@ def test_a_slot_is_dropped_once_nobody_reads_it(in_folder, slot):
     assert (done.code, done.result["already"]) == (0, False)
     assert in_folder.sql(f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}'") == "0"
     assert in_folder.run(*drop).result["already"] is True
+
+
+def test_a_slot_that_another_server_has_is_told_once(in_folder, slot):
+    """A receiver that finds another server behind the same Secret says what drops the slot on the old one, and goes on.
+
+    Nothing that proves who one is is told, or lies in the store.
+    """
+    words = in_folder.folder / "words"
+    archive_once(in_folder, slot)
+    old, receive = in_folder.server, ("backup", "receive", "--slot", slot, "--interval", "1s")
+    with postgres.running() as new:
+        moved = Place(new, "postgres", in_folder.folder, in_folder.store)
+        told = moved.run(*receive, "--termination-log", str(words))
+        archive_once(moved, slot)
+        known = json.loads(in_folder.objects(f"wal/slot-{slot}.json")[0].read_text())
+        by_hand = in_folder.run("backup", "drop-slot", "--slot", slot)
+        still = in_folder.objects(f"wal/slot-{slot}.json")
+        dropped = moved.run("backup", "drop-slot", "--slot", slot)
+
+    assert (told.code, told.result["reason"]) == (9, "SlotLeft"), told.stderr
+    assert told.result["hint"] == f"On 127.0.0.1:{old.port}: SELECT pg_drop_replication_slot('{slot}')"
+    assert json.loads(words.read_text()) == told.result
+    assert known["port"] == str(new.port)
+    assert set(known) == {"system", "host", "port"}
+    assert (by_hand.code, dropped.code) == (0, 0)
+    assert still, "the slot that counts is on the new server"
+    assert in_folder.objects(f"wal/slot-{slot}.json") == [], "and then it is gone"
+
+
+def test_a_slot_that_was_dropped_is_looked_for_on_no_server(in_folder, slot):
+    """After a slot was dropped where it was, a receiver begins at another server without a word."""
+    archive_once(in_folder, slot)
+    assert in_folder.run("backup", "drop-slot", "--slot", slot).code == 0
+    with postgres.running() as new:
+        moved = Place(new, "postgres", in_folder.folder, in_folder.store)
+        archive_once(moved, slot)
+
+
+def archive_once(place, slot: str) -> None:
+    """Have a receiver put something of a server into the store, and stop it in good order."""
+    system = place.server.sql("SELECT system_identifier FROM pg_control_system()")
+    with receiving(place, slot) as run:
+        deadline = time.monotonic() + 60
+        while not place.objects(f"wal/{system}/archive.json"):
+            assert run.poll() is None, run.stderr.read()
+            assert time.monotonic() < deadline, "nothing of the server is in the store"
+            time.sleep(0.2)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait() == 0, run.stderr.read()

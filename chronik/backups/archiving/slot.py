@@ -151,6 +151,26 @@ def by_hand(workload: Manifest) -> str:
     return f"SELECT pg_drop_replication_slot('{slot_of(workload)}')"
 
 
+def slot_left(before: Manifest | None, wanted: Manifest | None, outcome: str) -> str:
+    """Return what stays behind where no operator ends an archive: a slot that nobody reads, and how it is dropped.
+
+    `before` is the receiver that was there, `wanted` the one that is to be, `outcome` what became of it; it is empty if
+    nothing is left.
+    """
+    if before is None or outcome not in _AWAY or (wanted is not None and not is_elsewhere(before, wanted)):
+        return ""
+    why = "ends" if wanted is None else f"goes on at {host_of(wanted)}"
+    host = host_of(before)
+    return (
+        f"the archive of the metastore {why}, and its replication slot {slot_of(before)} stays on {host}, which keeps"
+        f" its log for it until its disk is full. Once the receiver is gone, on {host}: {by_hand(before)}"
+    )
+
+
+_AWAY = frozenset({"changed", "adopted", "recreated", "pruned"})
+"""What has become of a receiver that does not read the slot any more that it read."""
+
+
 def slot_job(receiver: Manifest, document: Manifest, name: str, render: Render) -> Manifest:
     """Return the Job that drops the slot of a receiver, of which `document` is the ChronikCluster."""
     metadata = document["metadata"]

@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from chronik.cli.backup.options import (
     store_options,
     with_options,
 )
+from chronik.errors import ChronikError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -161,7 +163,11 @@ def receive(  # each is an option
     It runs until it is stopped, by SIGTERM or SIGINT. The slot is moved on only when the store has the WAL, so nothing
     is lost while it is away; the server keeps what the store lacks.
 
-    Exits with 0 if it was stopped, 2 if an option or a file cannot be used, 8 if it cannot go on.
+    If the database's server is another one than the last time, the slot may be left on the old one: that is told once,
+    with the statement that drops it, and ends the run. The next one goes on.
+
+    Exits with 0 if it was stopped, 2 if an option or a file cannot be used, 8 if it cannot go on, 9 if the server is
+    another one.
     """
 
     def work() -> dict[str, Any]:
@@ -178,7 +184,13 @@ def receive(  # each is an option
             Receiver(store, environment, keys, slot, place, interval, context(), stop, told).run()
         return {"slot": slot}
 
-    report("backup receive", "", termination_log, work)
+    from chronik.metastore.errors import SlotLeft  # noqa: PLC0415  # `--help` stays quick
+
+    try:
+        report("backup receive", "", termination_log, work)
+    except SlotLeft as error:
+        error.settle()  # it is told by now: the next run goes on
+        raise
 
 
 @click.command("drop-slot")
@@ -193,10 +205,12 @@ def receive(  # each is an option
     help="How long to wait for its reader to stop.",
 )
 @result_option
-def drop_slot(slot: str, seconds: float, termination_log: str | None) -> None:
+@partial(store_options, required=False)
+def drop_slot(access: StoreAccess, slot: str, seconds: float, termination_log: str | None) -> None:
     """Drop the replication slot of an archive that has ended.
 
-    A slot that nobody reads has the server keep its log until the disk is full. What is in the store stays.
+    A slot that nobody reads has the server keep its log until the disk is full. What is in the store stays; with
+    --store it is noted there that the slot is gone, so that a later receiver looks for it on no server.
 
     Exits with 0 if there is no such slot any more, 2 if an option cannot be used, 8 if the server refuses, 9 if it does
     not answer, or the slot is still read.
@@ -206,10 +220,22 @@ def drop_slot(slot: str, seconds: float, termination_log: str | None) -> None:
         from chronik.metastore.receiver import drop_slot as drop  # noqa: PLC0415  # `--help` stays quick
         from chronik.metastore.tools import database_environment  # noqa: PLC0415
 
-        dropped = drop(database_environment(os.environ), slot, seconds, context())
+        environment = database_environment(os.environ)
+        dropped = drop(environment, slot, seconds, context())
+        if access.settings["url"]:
+            _forget(access, slot, environment)
         return {"slot": slot, "already": not dropped}
 
     report("backup drop-slot", "", termination_log, work)
+
+
+def _forget(access: StoreAccess, slot: str, environment: Mapping[str, str]) -> None:
+    from chronik.metastore.archive import SlotRecord  # noqa: PLC0415  # `--help` stays quick
+
+    try:
+        SlotRecord(access.open(), slot).forget(environment)
+    except ChronikError as error:  # the slot is gone, which is what counts
+        click.echo(f"note: that is not noted in the store: {error.message}", err=True)
 
 
 class _Moment(click.ParamType[datetime]):
