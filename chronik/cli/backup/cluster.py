@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 MANAGER = "chronik-backup"
 """Owns the spec of the backups that people make."""
-_LOOK = 1.0
-"""Seconds between two looks at a backup that is waited for."""
 _NAME = parameters.form("name", names.BACKUP_NAME, "name of a backup")
 
 
@@ -144,20 +140,26 @@ def _here(
 
 async def _completed(kube: Kube, ref: ObjectRef, seconds: float) -> Manifest:
     """Return a backup once it is completed, and say on stderr whatever it waits for."""
-    deadline, said = time.monotonic() + seconds, ""
-    while True:
+    from chronik.apply.follow import named, until  # noqa: PLC0415  # most commands wait for nothing
+
+    said = [("", "")]
+
+    async def look() -> Manifest | None:
         backup = await _existing(kube, ref)
         phase, message = _phase(backup), _message(backup)
         if phase == "Completed":
             return backup
         if phase == "Failed":
             raise BackupError(message, subject=str(ref))
-        if message and message != said:
-            said = message
+        if message and message != said[-1][1]:
             click.echo(f"{ref}: {phase}: {message}", err=True)
-        if time.monotonic() >= deadline:
-            raise WaitTimeout(f"it is {phase}, and not completed yet: {message}", subject=str(ref))
-        await asyncio.sleep(_LOOK)
+        said.append((phase, message))
+        return None
+
+    if (found := await until(kube, [named(BACKUP, ref)], look, seconds)) is None:
+        phase, message = said[-1]
+        raise WaitTimeout(f"it is {phase}, and not completed yet: {message}", subject=str(ref))
+    return found
 
 
 def ask_to_verify(name: str, options: ConnectOptions, *, restore_test: bool, seconds: float | None) -> int:
@@ -184,21 +186,24 @@ def ask_to_verify(name: str, options: ConnectOptions, *, restore_test: bool, sec
 
 async def _checked(kube: Kube, ref: ObjectRef, asked: str, seconds: float) -> int:
     """Wait until a check has ended, and say what it found."""
-    deadline = time.monotonic() + seconds
-    while True:
-        check = ((await _existing(kube, ref)).get("status") or {}).get("verification") or {}
-        result, message = str(check.get("result")), str(check.get("message", ""))
-        if check.get("requested") == asked and result != "Running":
-            if result == "Failed":
-                raise BackupDamaged(message, subject=str(ref), hint="It is not usable any more: make another one.")
-            if result != "Passed":
-                raise BackupError(f"it could not be checked: {message}", subject=str(ref))
-            rows = f", {check['rows']:,} rows were restored" if "rows" in check else ""
-            click.echo(f"{ref}: passed{rows}")
-            return 0
-        if time.monotonic() >= deadline:
-            raise WaitTimeout(f"it is not checked yet{f': {message}' if message else ''}", subject=str(ref))
-        await asyncio.sleep(_LOOK)
+    from chronik.apply.follow import named, until  # noqa: PLC0415  # as above
+
+    said = [""]
+
+    async def look() -> dict[str, Any] | None:
+        check: dict[str, Any] = ((await _existing(kube, ref)).get("status") or {}).get("verification") or {}
+        said.append(str(check.get("message", "")))
+        return check if check.get("requested") == asked and check.get("result") != "Running" else None
+
+    if (check := await until(kube, [named(BACKUP, ref)], look, seconds)) is None:
+        raise WaitTimeout(f"it is not checked yet{f': {said[-1]}' if said[-1] else ''}", subject=str(ref))
+    if check.get("result") == "Failed":
+        raise BackupDamaged(said[-1], subject=str(ref), hint="It is not usable any more: make another one.")
+    if check.get("result") != "Passed":
+        raise BackupError(f"it could not be checked: {said[-1]}", subject=str(ref))
+    rows = f", {check['rows']:,} rows were restored" if "rows" in check else ""
+    click.echo(f"{ref}: passed{rows}")
+    return 0
 
 
 @click.command("list")

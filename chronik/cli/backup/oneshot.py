@@ -6,26 +6,29 @@ goes on where one stopped that was killed. No ChronikBackup is made. What is kno
 
 from __future__ import annotations
 
-import asyncio
-import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from chronik.apply.follow import until
 from chronik.backups.groups import is_grouped
 from chronik.backups.plan import plan_backup
 from chronik.backups.steps import Seen
 from chronik.clock import timestamp
 from chronik.errors import Forbidden, InputError, WaitTimeout
+from chronik.kube.reflector import KindSelector
 from chronik.manifest import (
     BACKUP,
     BACKUP_LABEL,
     CLAIM,
     CLUSTER_LABEL,
     INSTANCE_LABEL,
+    JOB,
     KIND_BY_NAME,
+    POD,
+    SNAPSHOT,
     SNAPSHOT_CONTENT,
 )
 from chronik.metastore.errors import BackupError
@@ -40,8 +43,8 @@ if TYPE_CHECKING:
     from chronik.kube import Kube
     from chronik.manifest import Manifest
 
-_LOOK = 2.0
-"""Seconds between two looks at the parts."""
+_RESYNC = 2.0
+"""Seconds between two looks if nothing is heard: no watch tells of the contents of snapshots."""
 _STATEFUL_SET = KIND_BY_NAME["StatefulSet"]
 _NAMESPACE = uuid.UUID("8a6a8e9e-6c1f-5d43-9b83-4d6f3a0f7c11")
 """Of the ids of backups that no server knows."""
@@ -87,30 +90,51 @@ async def back_up_here(kube: Kube, wanted: OneShot) -> Manifest:
 
 async def _completed(backup: Manifest, claims: list[Manifest], site: Site, wanted: OneShot) -> Manifest:
     """Take one step after the other until the backup is completed, and say what is waited for."""
-    deadline, said = time.monotonic() + wanted.seconds, ""
-    while True:
-        seen = await on_its_way(backup, site, claims)
+    now, said = [backup], [""]
+
+    async def look() -> Manifest | None:
+        while True:
+            now[:], waits = await _stepped(now[0], claims, site)
+            status = now[0]["status"]
+            phase, message = status["phase"], _message(status)
+            if phase == "Completed":
+                _check_order(status, wanted.name)
+                _warn(now[0])
+                return now[0]
+            if phase == "Failed":
+                hint = f"Snapshots that were made stay: kubectl get {_snapshots_of(now[0])}"
+                raise BackupError(message, subject=wanted.name, hint=hint)
+            if message != said[-1]:
+                said.append(message)
+                click.echo(f"{wanted.name}: {phase}: {message}", err=True)
+            if waits:
+                return None
+
+    parts = await _parts(backup, site)
+    if (found := await until(site.kube, parts, look, wanted.seconds, resync=_RESYNC)) is None:
+        hint = f"The same command with --name {wanted.name} goes on."
+        raise WaitTimeout(f"it is not completed yet: {said[-1]}", subject=wanted.name, hint=hint)
+    return found
+
+
+async def _stepped(backup: Manifest, claims: list[Manifest], site: Site) -> tuple[list[Manifest], bool]:
+    """Take the next step of a backup; return how it is then, and whether it waits for others."""
+    seen = await on_its_way(backup, site, claims)
+    plan = plan_backup(backup, seen, timestamp())
+    if plan.makes:
+        seen = await make_all(backup, plan.makes, seen, site)
         plan = plan_backup(backup, seen, timestamp())
-        if plan.makes:
-            seen = await make_all(backup, plan.makes, seen, site)
-            plan = plan_backup(backup, seen, timestamp())
-        await remove_all(backup, plan.removes, site)
-        backup = {**backup, "status": plan.status}
-        phase, message = plan.status["phase"], _message(plan.status)
-        if phase == "Completed":
-            _check_order(plan.status, wanted.name)
-            _warn(backup)
-            return backup
-        if phase == "Failed":
-            hint = f"Snapshots that were made stay: kubectl get {_snapshots_of(backup)}"
-            raise BackupError(message, subject=wanted.name, hint=hint)
-        if message != said:
-            said = message
-            click.echo(f"{wanted.name}: {phase}: {message}", err=True)
-        if time.monotonic() >= deadline:
-            hint = f"The same command with --name {wanted.name} goes on."
-            raise WaitTimeout(f"it is not completed yet: {message}", subject=wanted.name, hint=hint)
-        await asyncio.sleep(min(_LOOK, wanted.seconds / 10) if plan.waits else 0)
+    await remove_all(backup, plan.removes, site)
+    return [{**backup, "status": plan.status}], plan.waits
+
+
+async def _parts(backup: Manifest, site: Site) -> list[KindSelector]:
+    """Return what the steps of a backup wait for; contents of snapshots are nobody's, and looked at now and then."""
+    groups = await group_kind(site.kube) if "group" in backup["status"] else None
+    kinds = (JOB, POD, *((SNAPSHOT,) if backup["status"].get("volumes") else ()), *((groups,) if groups else ()))
+    metadata = backup["metadata"]
+    labels = f"{BACKUP_LABEL}={metadata['uid']}"
+    return [KindSelector(each, metadata["namespace"], labels, optional=True) for each in kinds]
 
 
 def _check_order(status: dict[str, Any], name: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
 
 MANAGER = "chronik-restore"
 """Owns the spec of the clusters that are made from backups."""
-_LOOK = 1.0
-"""Seconds between two looks at a recovery that is waited for."""
 _DATABASE = names.Form(r"[^\s/'\"\\]{1,63}", 63, "1 to 63 characters, without spaces, quotes and slashes")
 
 
@@ -226,21 +222,26 @@ async def _make(kube: Kube, document: Manifest) -> ObjectRef:
 
 async def _recovered(kube: Kube, ref: ObjectRef, seconds: float) -> int:
     """Wait until a cluster is recovered, and say on stderr whatever it waits for."""
-    deadline, said = time.monotonic() + seconds, ""
-    while True:
+    from chronik.apply.follow import named, until  # noqa: PLC0415  # most restores wait for nothing
+
+    said = [""]
+
+    async def look() -> str | None:
         document = await kube.get(CLUSTER, ref.namespace, ref.name) or {}
         conditions = (document.get("status") or {}).get("conditions") or ()
         found: dict[str, Any] = next((each for each in conditions if each["type"] == "Recovering"), {})
         message = str(found.get("message", ""))
         if found.get("reason") == "Recovered":
-            click.echo(f"{ref}: recovered. {message}")
-            return 0
+            return message
         if found.get("status") == "False":
             raise BackupError(message, subject=str(ref))
-        if message and message != said:
-            said = message
+        if message and message != said[-1]:
             click.echo(f"{ref}: {message}", err=True)
-        if time.monotonic() >= deadline:
-            text = message or "no operator has looked at it: is one running that was installed with --features backups?"
-            raise WaitTimeout(f"it is not recovered yet: {text}", subject=str(ref))
-        await asyncio.sleep(_LOOK)
+        said.append(message)
+        return None
+
+    if (message := await until(kube, [named(CLUSTER, ref)], look, seconds)) is None:
+        text = said[-1] or "no operator has looked at it: is one running that was installed with --features backups?"
+        raise WaitTimeout(f"it is not recovered yet: {text}", subject=str(ref))
+    click.echo(f"{ref}: recovered. {message}")
+    return 0

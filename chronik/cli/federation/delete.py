@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from chronik.apply.follow import named, until
 from chronik.apply.members import let_go
 from chronik.apply.roll import LOOK_SECONDS, Roll
 from chronik.cli.common import CLUSTERS_AT_ONCE, tell
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from chronik.federation.document import Member
     from chronik.federation.validation import ValidFederation
     from chronik.kube import ConnectOptions, Kube
-
-_POLL = 0.5
-"""Seconds between two looks at what is being deleted."""
 
 
 def delete_federations(
@@ -159,12 +157,13 @@ async def _begin(kube: Kube, each: LettingGo, federation: str, *, dry_run: bool)
 async def _gone(kube: Kube, each: LettingGo, seconds: float) -> LettingGo:
     """Wait until an object is gone, and return whether it is."""
     kind, began = CLUSTER if each.member else FEDERATION, time.monotonic()
-    while True:
-        try:
-            live = await kube.get(kind, each.ref.namespace, each.ref.name)
-        except ChronikError as error:
-            return replace(each, done=True, error=error)
-        waited = max(time.monotonic() - began, 0.001)
-        if live is None or waited >= seconds:
-            return replace(each, done=True, left=live is not None, waited=waited)
-        await asyncio.sleep(_POLL)
+
+    async def look() -> bool | None:
+        return True if await kube.get(kind, each.ref.namespace, each.ref.name) is None else None
+
+    try:
+        gone = await until(kube, [named(kind, each.ref)], look, seconds)
+    except ChronikError as error:
+        return replace(each, done=True, error=error)
+    waited = max(time.monotonic() - began, 0.001)
+    return replace(each, done=True, left=not gone, waited=waited)

@@ -7,8 +7,6 @@ on.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from chronik.manifest import Manifest
     from chronik.report.moving import Outcome
 
-_LOOK = 1.0
 _TRIES = 5
 
 
@@ -253,20 +250,24 @@ async def _write(kube: Kube, found: _Found) -> None:
 
 async def _gone(kube: Kube, key: ClusterKey, name: str, seconds: float) -> None:
     from chronik.api.replication.mirrors import mirror_component  # noqa: PLC0415  # as above
-    from chronik.cli.mirrors.judging import component_selector  # noqa: PLC0415  # as above
+    from chronik.apply.follow import until  # noqa: PLC0415  # as above
+    from chronik.cli.mirrors.judging import component_selector  # noqa: PLC0415
+    from chronik.kube.reflector import KindSelector  # noqa: PLC0415
 
-    deadline = time.monotonic() + seconds
     selector = component_selector(key, mirror_component(name))
-    while pods := [
-        each for each in (await kube.list(POD, key.namespace, label_selector=selector)).items if _runs(each)
-    ]:
-        if time.monotonic() >= deadline:
-            raise WaitTimeout(
-                f"the mirror of {name} is to stand still, and {pods[0]['metadata']['name']} is still there",
-                subject=str(key),
-                hint="Does its operator run? The same command again goes on waiting. Move no client before.",
-            )
-        await asyncio.sleep(_LOOK)
+    left = [""]
+
+    async def look() -> bool | None:
+        pods = (await kube.list(POD, key.namespace, label_selector=selector)).items
+        left[:] = [each["metadata"]["name"] for each in pods if _runs(each)]
+        return None if left else True
+
+    if not await until(kube, [KindSelector(POD, key.namespace, selector, optional=True)], look, seconds):
+        raise WaitTimeout(
+            f"the mirror of {name} is to stand still, and {left[0]} is still there",
+            subject=str(key),
+            hint="Does its operator run? The same command again goes on waiting. Move no client before.",
+        )
 
 
 def _runs(pod: Manifest) -> bool:

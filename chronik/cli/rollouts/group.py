@@ -6,8 +6,6 @@ request names the candidate that it is for, so that none is ever taken for a lat
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,17 +60,20 @@ def status(cluster: OneCluster, wait: bool, seconds: float) -> int:
     return cluster.run(show)
 
 
-_LOOK = 1.0
 FAILED, NOT_IN_TIME, PAUSED = 1, 6, 7
 
 
 async def _ended(kube: Kube, document: Manifest, seconds: float) -> Manifest:
     """Return a ChronikCluster once its canary is through, has failed or waits for a person, or time is up."""
-    key, deadline = ClusterKey.of(document), time.monotonic() + seconds
-    while _code(document, wait=True) == NOT_IN_TIME and time.monotonic() < deadline:
-        await asyncio.sleep(_LOOK)
-        document = await cluster_document(kube, key.namespace, key.name)
-    return document
+    from chronik.apply.follow import named, until  # noqa: PLC0415  # most do not wait
+
+    ref, seen = ObjectRef.of(document), [document]
+
+    async def look() -> Manifest | None:
+        seen.append(await cluster_document(kube, ref.namespace, ref.name))
+        return None if _code(seen[-1], wait=True) == NOT_IN_TIME else seen[-1]
+
+    return await until(kube, [named(CLUSTER, ref)], look, seconds) or seen[-1]
 
 
 def _code(document: Manifest, *, wait: bool) -> int:
