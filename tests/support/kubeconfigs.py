@@ -106,6 +106,19 @@ PROXIES = (
     ),
 )
 _OUTLANDISH = 0.15
+_EXTENSION = {"name": f"{EXEC_API.partition('/')[0]}/exec", "extension": {"a": [1]}}
+_CONTEXT: dict[str, tuple[Any, ...]] = {
+    "cluster": ("c", "spare", "nobody"),
+    "user": ("u", "nobody", None),
+    "namespace": ("team", "n", "Bad_NS", "a" * 64, "../x"),
+}
+_CONFIG: dict[str, tuple[Any, ...]] = {
+    "kind": ("Config", "config", "List", None),
+    "apiVersion": ("v1", "v2", "a/b/c", None),
+    "current-context": ("c", "nobody", ""),
+    "preferences": ({"colors": True}, {"colors": "x"}, None),
+    "extensions": ([_EXTENSION], None),
+}
 HOSTS = ("", "127.0.0.1", "localhost", ".a", "a..b", "a" * 300, "ü", "[::1]", "::1", "a b", "https://a")
 
 
@@ -248,97 +261,96 @@ class Generator:
             holder[name] = deepcopy(self._random.choice(pool))
 
     def _fields(self) -> dict[str, dict[str, tuple[Any, ...]]]:
-        data, extension = (
-            self._data("authority"),
-            {"name": f"{EXEC_API.partition('/')[0]}/exec", "extension": {"a": [1]}},
-        )
-        wrapped = (
-            "\n".join(data[at : at + 64] for at in range(0, len(data), 64)),
-            f"{data}\n",
-            f" {data}",
-            data[:-3],
-            "LS0=",
-            "!",
-        )
-        files = (str(self._files["authority"]), str(self._files["key"]), "token", "missing", str(self._folder), "~/x")
+        """Return the values that each field of each section may be given."""
         return {
-            "cluster": {
-                "server": (
-                    self._url,
-                    f"{self._url}/",
-                    f"{self._url}/a/b/",
-                    self._url.replace("https", "HTTPS"),
-                    *SERVERS,
-                ),
-                "tls-server-name": HOSTS,
-                "insecure-skip-tls-verify": (True, False, "false", "true", "0", 0, 1, None),
-                "certificate-authority": files,
-                "certificate-authority-data": (data, *wrapped),
-                "proxy-url": PROXIES,
-                "disable-compression": (True, False),
-                "extensions": ([extension], [extension, extension], [{"name": "a"}], [{"extension": 5}]),
-            },
-            "user": {
-                "token": ("t", "t\n", "t\r\nX-Evil: 1", " t "),
-                "tokenFile": ("token", "missing", str(self._folder)),
-                "username": ("me", "a:b", "ü"),
-                "password": ("secret", "ü"),
-                "client-certificate": (*files, str(self._files["certificate"])),
-                "client-certificate-data": (self._data("certificate"), *wrapped),
-                "client-key": files,
-                "client-key-data": (self._data("key"), *wrapped),
-                "as": ("jane", "ü", "a\nb"),
-                "as-uid": ("7", 7),
-                "as-groups": (["a"], [""], "a", ["a", None]),
-                "as-user-extra": (
-                    {"a b": ["c"]},
-                    {"ü%/": ["c", ""]},
-                    {"A_b": ["c"]},
-                    {"a": "b"},
-                    {"a": None},
-                    {"a": [1]},
-                    {1: ["b"]},
-                ),
-                "exec": (None, {}),
-                "auth-provider": (None, {}, {"name": "gcp"}, {"name": "azure", "config": {"a": "b"}}),
-            },
-            "exec": {
-                "command": (
-                    "./plugin",
-                    "plugin",
-                    "missing-program",
-                    "token",
-                    "/",
-                    "./missing",
-                    str(self._plugin),
-                    "a\0b",
-                ),
-                "args": (["a"], [1], None, "a", ["a\0b"]),
-                "env": (
-                    [{"name": "A"}],
-                    [{"value": "b"}],
-                    [{"name": "A=B", "value": "b"}],
-                    [{"name": "A", "value": 1}],
-                    None,
-                ),
-                "apiVersion": (EXEC_API, f"{EXEC_API}beta1", f"{EXEC_API}alpha1", "v1"),
-                "interactiveMode": ("Never", "IfAvailable", "Always", "never"),
-                "provideClusterInfo": (True, False, "true"),
-                "installHint": ("Install it.",),
-            },
-            "context": {
-                "cluster": ("c", "spare", "nobody"),
-                "user": ("u", "nobody", None),
-                "namespace": ("team", "n", "Bad_NS", "a" * 64, "../x"),
-            },
-            "config": {
-                "kind": ("Config", "config", "List", None),
-                "apiVersion": ("v1", "v2", "a/b/c", None),
-                "current-context": ("c", "nobody", ""),
-                "preferences": ({"colors": True}, {"colors": "x"}, None),
-                "extensions": ([extension], None),
-            },
+            "cluster": self._of_cluster(),
+            "user": self._of_user(),
+            "exec": self._of_exec(),
+            "context": _CONTEXT,
+            "config": _CONFIG,
         }
+
+    def _of_cluster(self) -> dict[str, tuple[Any, ...]]:
+        return {
+            "server": (
+                self._url,
+                f"{self._url}/",
+                f"{self._url}/a/b/",
+                self._url.replace("https", "HTTPS"),
+                *SERVERS,
+            ),
+            "tls-server-name": HOSTS,
+            "insecure-skip-tls-verify": (True, False, "false", "true", "0", 0, 1, None),
+            "certificate-authority": self._paths(),
+            "certificate-authority-data": (self._data("authority"), *self._wrapped()),
+            "proxy-url": PROXIES,
+            "disable-compression": (True, False),
+            "extensions": ([_EXTENSION], [_EXTENSION, _EXTENSION], [{"name": "a"}], [{"extension": 5}]),
+        }
+
+    def _of_user(self) -> dict[str, tuple[Any, ...]]:
+        files, wrapped = self._paths(), self._wrapped()
+        return {
+            "token": ("t", "t\n", "t\r\nX-Evil: 1", " t "),
+            "tokenFile": ("token", "missing", str(self._folder)),
+            "username": ("me", "a:b", "ü"),
+            "password": ("secret", "ü"),
+            "client-certificate": (*files, str(self._files["certificate"])),
+            "client-certificate-data": (self._data("certificate"), *wrapped),
+            "client-key": files,
+            "client-key-data": (self._data("key"), *wrapped),
+            "as": ("jane", "ü", "a\nb"),
+            "as-uid": ("7", 7),
+            "as-groups": (["a"], [""], "a", ["a", None]),
+            "as-user-extra": (
+                {"a b": ["c"]},
+                {"ü%/": ["c", ""]},
+                {"A_b": ["c"]},
+                {"a": "b"},
+                {"a": None},
+                {"a": [1]},
+                {1: ["b"]},
+            ),
+            "exec": (None, {}),
+            "auth-provider": (None, {}, {"name": "gcp"}, {"name": "azure", "config": {"a": "b"}}),
+        }
+
+    def _of_exec(self) -> dict[str, tuple[Any, ...]]:
+        return {
+            "command": (
+                "./plugin",
+                "plugin",
+                "missing-program",
+                "token",
+                "/",
+                "./missing",
+                str(self._plugin),
+                "a\0b",
+            ),
+            "args": (["a"], [1], None, "a", ["a\0b"]),
+            "env": (
+                [{"name": "A"}],
+                [{"value": "b"}],
+                [{"name": "A=B", "value": "b"}],
+                [{"name": "A", "value": 1}],
+                None,
+            ),
+            "apiVersion": (EXEC_API, f"{EXEC_API}beta1", f"{EXEC_API}alpha1", "v1"),
+            "interactiveMode": ("Never", "IfAvailable", "Always", "never"),
+            "provideClusterInfo": (True, False, "true"),
+            "installHint": ("Install it.",),
+        }
+
+    def _paths(self) -> tuple[str, ...]:
+        """Return paths: of files that are there, that are of another kind, and that are not there."""
+        own = (str(self._files["authority"]), str(self._files["key"]))
+        return (*own, "token", "missing", str(self._folder), "~/x")
+
+    def _wrapped(self) -> tuple[str, ...]:
+        """Return base64 as people and programs wrap it, cut it, or write something else."""
+        data = self._data("authority")
+        lines = "\n".join(data[at : at + 64] for at in range(0, len(data), 64))
+        return (lines, f"{data}\n", f" {data}", data[:-3], "LS0=", "!")
 
     def _data(self, name: str) -> str:
         return base64.b64encode(self._files[name].read_bytes()).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +26,8 @@ from chronik.operator.backups.look import group_kind
 from chronik.wording import counted, listed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chronik.backups.recovery.imports import Import
     from chronik.cli.interrupt import Interruption
     from chronik.kube import ConnectOptions, Kube
@@ -84,28 +87,19 @@ def import_backups(
     async def main(interruption: Interruption) -> int:
         from chronik.metastore.catalog import list_described  # noqa: PLC0415  # `--help` stays quick
 
+        interruption.notice = "interrupted: the same command goes on"
         store = access.open()
         found = list_described(store)
-        place = {**access.settings, "account": os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")}
-        interruption.notice = "interrupted: the same command goes on"
+        wish = _Wish(
+            store.url, access.settings, new, owns=on_delete == "Delete", volumes=not without_volumes, secret=secret
+        )
         async with connect(options) as kube:
             chosen = _of_namespace(found, kube.namespace) if everything else [_named(found, each) for each in backups]
             known = (await interruption.until_asked(kube.list(BACKUP, kube.namespace))).items
             worst = 0
             for each in chosen:
                 try:
-                    described = checked(each.checked(), f"{store.url}/{each.id}/backup.json")
-                    wanted = imports.Import(
-                        identity=each.id,
-                        described=described,
-                        store=store.url,
-                        name=new or imports.name_of(described)[1],
-                        namespace=kube.namespace,
-                        destination=_destination(described, place, secret),
-                        owns=on_delete == "Delete",
-                        volumes=not without_volumes,
-                    )
-                    _check_handles(wanted)
+                    wanted = wish.wanted(each, kube.namespace)
                     await interruption.until_asked(_import(kube, wanted, known))
                 except BackupError as error:
                     if not everything:
@@ -117,6 +111,39 @@ def import_backups(
         return worst
 
     return run_async(main)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """How backups of a store are to be known: under which name, whose they are then, and how Jobs reach them."""
+
+    url: str
+    settings: Mapping[str, str]
+    new: str | None
+    secret: str | None
+    owns: bool
+    volumes: bool
+
+    def wanted(self, backup: Described, namespace: str) -> Import:
+        """Return how one backup is to be imported.
+
+        Raises:
+            BackupError: it cannot be used, or not like that.
+        """
+        described = checked(backup.checked(), f"{self.url}/{backup.id}/backup.json")
+        place = {**self.settings, "account": os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")}
+        wanted = imports.Import(
+            identity=backup.id,
+            described=described,
+            store=self.url,
+            name=self.new or imports.name_of(described)[1],
+            namespace=namespace,
+            destination=_destination(described, place, self.secret),
+            owns=self.owns,
+            volumes=self.volumes,
+        )
+        _check_handles(wanted)
+        return wanted
 
 
 def checked(described: Any, subject: str) -> Manifest:

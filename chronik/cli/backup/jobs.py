@@ -24,7 +24,6 @@ from chronik.cli.backup.options import (
     request_options,
     result_option,
     store_options,
-    with_options,
 )
 from chronik.errors import ChronikError
 
@@ -44,7 +43,7 @@ _SLOT_NAME = parameters.form("name", _SLOT, "name of a slot")
 
 @click.command()
 @id_option
-@with_options(*request_options, result_option)
+@parameters.with_options(*request_options, result_option)
 @store_options
 def metastore(
     access: StoreAccess, identity: str, cluster: str, description: str | None, termination_log: str | None
@@ -105,7 +104,7 @@ def told_of(manifest: Manifest, url: str) -> dict[str, Any]:
 
 @click.command()
 @id_option
-@with_options(*request_options, result_option)
+@parameters.with_options(*request_options, result_option)
 @store_options
 def base(
     access: StoreAccess, identity: str, cluster: str, description: str | None, termination_log: str | None

@@ -139,17 +139,6 @@ def store_options(command: Callable[..., Any], *, required: bool = True) -> Call
     return found
 
 
-def with_options(*options: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command several options."""
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 def context() -> Context:
     """Return what a run works with: the clock of this machine, and stderr."""
     from chronik.metastore.runs import Context  # noqa: PLC0415

@@ -98,9 +98,6 @@ def moving_options(*, behind: str, lacking: str) -> Callable[[Command], Command]
             moving = Moving(max_lag, accept_loss=accept_loss, dry_run=dry_run, yes=yes, output=output)
             return command(moving=moving, **others)
 
-        found: Command = given
-        for option in reversed(options):
-            found = option(found)
-        return found
+        return parameters.with_options(*options)(given)
 
     return give
