@@ -19,7 +19,7 @@ from support.recoveries import absent, present
 from support.snapshots import Played, backup_of
 
 from chronik.backups.archiving.slot import ENDING
-from chronik.manifest import BACKUP, CLUSTER, JOB, KIND_BY_NAME, SNAPSHOT, SNAPSHOT_CONTENT
+from chronik.manifest import BACKUP, CLUSTER, JOB, KIND_BY_NAME, POD, SNAPSHOT, SNAPSHOT_CONTENT
 from chronik.offline import loading
 from chronik.operator import app
 from chronik.operator.cache.cache import Selection
@@ -243,6 +243,35 @@ async def test_an_archive_is_run_and_told(place):
         backup = await ended(place, "b", "Completed")
         assert played.order[0] == "base"
         assert backup["status"]["metastore"]["method"] == "Base"
+
+        await receiving(place, lastState=LEFT)
+        cluster = await with_condition(place, "c", "Archiving", "True", "SlotLeft")
+        assert said(cluster, "Archiving") == f"{LEFT_WORDS['message']}. {LEFT_WORDS['hint']}"
+
+        async def told() -> bool:
+            return "SlotNotDropped" in await place.events()
+
+        await eventually(told)
+
+
+LEFT_WORDS = {
+    "reason": "SlotLeft",
+    "message": "chronik_c: the archive is on another server than before",
+    "hint": "On db-1:5432: SELECT pg_drop_replication_slot('chronik_c')",
+}
+LEFT = {"terminated": {"exitCode": 9, "message": json.dumps(LEFT_WORDS)}}
+
+
+async def receiving(place: Namespace, **container: Any) -> None:
+    """Play the pod of a receiver that is ready."""
+    template = (await place.get(DEPLOYMENT, "c-archive"))["spec"]["template"]
+    metadata = {"name": "c-archive-x", "namespace": place.name, "labels": template["metadata"]["labels"]}
+    spec = {"containers": [{"name": "receiver", "image": IMAGE}]}
+    await place.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    state = {"name": "receiver", "ready": True, "started": True, "restartCount": 1, "image": IMAGE, "imageID": ""}
+    ready = [{"type": "Ready", "status": "True"}]
+    status = {"phase": "Running", "conditions": ready, "containerStatuses": [{**state, **container}]}
+    await place.call("PATCH", place.path(POD, "c-archive-x", "status"), {"status": status}, patch="merge")
 
 
 async def test_the_slot_of_an_archive_that_is_switched_off_is_dropped(place):

@@ -108,7 +108,7 @@ _CONTAINERS = list_of(
             "started": flag,
             "restartCount": whole,
             "state": fields({"waiting": fields({"reason": text, "message": text})}),
-            "lastState": fields({"terminated": fields({"reason": text, "exitCode": whole})}),
+            "lastState": fields({"terminated": fields({"reason": text, "exitCode": whole, "message": text})}),
         }
     )
 )

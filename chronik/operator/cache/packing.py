@@ -274,12 +274,12 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
 def _pod(manifest: Manifest) -> Manifest:
     status = manifest.get("status")
     kept = _only(status, "phase", "reason", "message", "startTime")
-    more = ("started",) if is_beside(manifest) else ()
+    beside = is_beside(manifest)
     if status and status.get("conditions"):
         kept["conditions"] = _conditions(status["conditions"])
     for field in ("containerStatuses", "initContainerStatuses"):
         if status and status.get(field):
-            kept[field] = [_container(container, *more) for container in status[field]]
+            kept[field] = [_container(container, beside=beside) for container in status[field]]
     identity = _identity(manifest)
     lasting = _only(manifest["metadata"].get("annotations"), *LASTING_ANNOTATIONS)
     identity["metadata"] |= {"annotations": lasting} if lasting else {}
@@ -308,14 +308,15 @@ def _conditions(conditions: Any) -> list[dict[str, Any]]:
     return [_only(each, "type", "status", "reason", "message") for each in found if isinstance(each, dict)]
 
 
-def _container(status: Mapping[str, Any], *more: str) -> dict[str, Any]:
-    """Return how a container is: ready, or why it waits, and how it last ended."""
-    kept = _only(status, "name", "ready", *more)
+def _container(status: Mapping[str, Any], *, beside: bool) -> dict[str, Any]:
+    """Return how a container is: ready, or why it waits, and how it last ended; `beside`: in its own words, too."""
+    kept = _only(status, "name", "ready", *(("started",) if beside else ()))
     kept |= _only(status, "restartCount") if status.get("restartCount") else {}  # which is no news by itself
     waiting = (status.get("state") or {}).get("waiting")
     ended = (status.get("lastState") or {}).get("terminated")
     kept |= {"state": {"waiting": _only(waiting, "reason", "message")}} if waiting else {}
-    return kept | ({"lastState": {"terminated": _only(ended, "reason", "exitCode")}} if ended else {})
+    told = ("reason", "exitCode", *(("message",) if beside else ()))
+    return kept | ({"lastState": {"terminated": _only(ended, *told)}} if ended else {})
 
 
 def _claim(manifest: Manifest) -> Manifest:
