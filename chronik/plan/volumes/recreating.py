@@ -73,7 +73,7 @@ def resumption(create: Create, pods: Sequence[Manifest]) -> list[Action]:
     We may have been cut off between deleting and creating it. What others had put into its pod template is gone then,
     but for what the newest of its pods bears: those have the highest ordinals, as a roll goes downwards.
     """
-    left = sorted((pod for pod in pods if _was_left(pod, create.ref)), key=_ordinal)
+    left = left_pods(create.ref, pods)
     annotations = left[-1]["metadata"].get("annotations") or {} if left else {}
     manifest = create.manifest
     after: list[Action] = []
@@ -84,7 +84,20 @@ def resumption(create: Create, pods: Sequence[Manifest]) -> list[Action]:
         holder = LASTING_ANNOTATIONS[name]
         trees[holder] = {"f:spec": {"f:template": {"f:metadata": {"f:annotations": {f"f:{name}": {}}}}}}
         after.append(handover(create.manifest, holder, fields, "stays as it is on the pods that are there"))
-    return [replace(create, manifest=_noted(manifest, trees)), *after]
+    return [replace(create, manifest=_noted(manifest, trees), keeps_pods=bool(left)), *after]
+
+
+def left_pods(workload: ObjectRef, pods: Sequence[Manifest]) -> list[Manifest]:
+    """Return the pods that a StatefulSet has left which is gone, by ordinal; it takes them back when it is created."""
+    if workload.kind != "StatefulSet":
+        return []
+    return sorted((pod for pod in pods if _was_left(pod, workload)), key=_ordinal)
+
+
+def left_count(desired: Manifest, pods: Sequence[Manifest]) -> int:
+    """Return how many replicas a StatefulSet that is created over the pods of an earlier one needs to keep them all."""
+    left = left_pods(ObjectRef.of(desired), pods)
+    return _ordinal(left[-1]) - int((desired["spec"].get("ordinals") or {}).get("start", 0)) + 1 if left else 0
 
 
 def unfinished(desired: Manifest, live: Manifest) -> tuple[list[Action], Manifest]:
