@@ -169,11 +169,11 @@ def test_a_note_of_somebody_else_is_nothing(world, note):
 
 
 def test_parts_are_handed_over_before_anything_else(world):
-    """After a cut, others get back what is theirs first, and then a change of the document is applied as usual."""
+    """After a cut, others first get back what is theirs; the apply that follows knows, and says what restarts pods."""
     cut_off(world, rendered(**LARGER), 1)
-    *handovers, apply = about_ingest(rendered(**LARGER, image={"ingest": "a:2"}), world)
+    *handovers, apply = about_ingest(rendered(**LARGER, podLabels={"team": "x"}), world)
 
+    assert isinstance(apply, Apply)
+    assert [change.path for change in apply.restarts] == ["spec.template.metadata.labels.team"]
     assert all(isinstance(each, TransferOwnership) for each in handovers)
     assert {each.manager for each in handovers} == {KEPT_MANAGER, ROTATION_MANAGER, REPLICAS_MANAGER}
-    assert isinstance(apply, Apply)
-    assert [change.new for change in apply.restarts] == ["a:2"]

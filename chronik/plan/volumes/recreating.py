@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from chronik.manifest import FIELD_MANAGER, ObjectRef
 from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Recreate
 from chronik.plan.drift import applied_fields
-from chronik.plan.managed_fields import Fields, extracted, item_field, key_names, keyed, managed_entries
+from chronik.plan.managed_fields import Fields, extracted, fields_of, item_field, key_names, keyed, managed_entries
 from chronik.plan.replicas import counting, handover
 from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER
 
@@ -101,21 +101,19 @@ def left_count(desired: Manifest, pods: Sequence[Manifest]) -> int:
 
 
 def unfinished(desired: Manifest, live: Manifest) -> tuple[list[Action], Manifest]:
-    """Return how an object that was created anew gets to whom its parts belong, if we were cut off before that.
+    """Return how an object that was created anew gets to whom its parts belong, if we were cut off, and how it is then.
 
-    Until then they are ours alone, and an apply would drop them: pods would restart. The live object is returned, too,
-    as its record of owners is once that is done.
+    Until then they are ours alone, and the next apply would drop them: pods would restart.
     """
     actions: list[Action] = []
-    entries: list[dict[str, Any]] = []
+    entries = live["metadata"].get("managedFields") or []
     for manager, tree in _note(live).items():
         fields = extracted(live, tree, desired) if applied_fields(live, manager) is None else {}
         if fields:
             actions.append(handover(desired, manager, fields, _AS_SET))
-            entries.append({"manager": manager, "operation": "Apply", "fieldsV1": tree})
-    metadata = live["metadata"]
-    recorded = {"managedFields": [*(metadata.get("managedFields") or ()), *entries]}
-    return actions, live | {"metadata": metadata | recorded} if entries else live
+            owned = fields_of(fields | {"metadata": fields.get("metadata", {})})
+            entries = [*entries, {"manager": manager, "operation": "Apply", "fieldsV1": owned}]
+    return actions, live | {"metadata": live["metadata"] | {"managedFields": entries}} if actions else live
 
 
 # --- the note of what is whose ----------------------------------------------------------------------------------------
