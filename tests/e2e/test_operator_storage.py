@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.dying import killed_pass
 from support.operators import (
     CLAIM,
     POD,
@@ -11,6 +12,7 @@ from support.operators import (
     condition,
     eventually,
     in_phase,
+    key_of,
     passes,
     quiet,
     running,
@@ -164,6 +166,39 @@ async def test_volumes_grow_under_running_pods(real_cluster, monkeypatch, cut):
         assert list(left) == []
         assert await _pods(place) == before
         assert workloads.isdisjoint({each["metadata"]["uid"] for each in await place.list(STATEFUL_SET)})
+
+
+@pytest.mark.real  # the controller of StatefulSets has to take the pods over
+@pytest.mark.slow
+@pytest.mark.parametrize("arrives", [True, False], ids=["arrives", "lost"])
+async def test_a_kill_at_any_write_of_growing_volumes_restarts_no_pod(real_cluster, arrives):
+    """An operator that is killed at each of its writes in turn: volumes have grown, and every pod is the same one."""
+    place = Namespace(real_cluster, real_cluster.new_namespace())
+    own = f"growing-{place.name}"
+    await make_class(place, own, expands=True)
+    await make_volumes(place, 2, own)
+    async with running(place.server, place.name):
+        await place.secret("first")
+        key = key_of(await place.create(small(place.name, storage=storage("1Gi", own))))
+        await eventually(lambda: _ready(place))
+        await in_phase(place, "c", "Running")
+        await place.edit(STATEFUL_SET, "c-controller", RESTART, manager="kubectl-rollout")
+        await eventually(lambda: _restarted(place))
+        await in_phase(place, "c", "Running")
+    before = await _pods(place)
+    for after in range(30):
+        size = f"{1025 + after}Mi"
+        await place.change("c", storage=storage(size, own))
+        killed = await killed_pass(place, key, after, arrives=arrives)
+        async with running(place.server, place.name):
+            await eventually(lambda now=size: _all_have(place, now))
+            await eventually(lambda: _adopted(place))
+            await in_phase(place, "c", "Running")
+        assert await _pods(place) == before
+        if not killed:
+            break
+
+    assert after > 6  # two claims grow, two sets are deleted and created, and one gets back its annotation
 
 
 RESTART = {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01"}}}}}

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chronik.manifest import FIELD_MANAGER, ObjectRef
-from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Recreate
+from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, ROLLOUT_MANAGER, Action, Create, Recreate
 from chronik.plan.drift import applied_fields
 from chronik.plan.managed_fields import Fields, extracted, fields_of, item_field, key_names, keyed, managed_entries
 from chronik.plan.replicas import counting, handover
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 HANDOVER_ANNOTATION = "chronik.stream/handover"
 """Says which fields of a StatefulSet that was created anew are to be handed to which field manager."""
 _AS_SET = "stays as others have set it"
+_LASTING_PARTS = (
+    *("f:template", "f:updateStrategy", "f:minReadySeconds", "f:ordinals", "f:revisionHistoryLimit"),
+    "f:persistentVolumeClaimRetentionPolicy",
+)
+"""What others may set of a StatefulSet that is there, but for its replica count."""
 
 LASTING_ANNOTATIONS = {"kubectl.kubernetes.io/restartedAt": KEPT_MANAGER, ANNOTATION: ROTATION_MANAGER}
 """Annotations of pods that are in no rendered template and made them what they are, and who is to hold each."""
@@ -166,17 +171,20 @@ def _ordinal(pod: Manifest) -> int:
 
 
 def _trees_of_others(live: Manifest) -> dict[str, Fields]:
-    """Return which labels, annotations and parts of the pod template others own, by who is to hold them."""
+    """Return which labels, annotations and parts of the spec others own, by who is to hold them.
+
+    A hold of ours is not among them: its strategy belongs to the roll of the StatefulSet that goes.
+    """
     trees: dict[str, Fields] = {}
     for entry in managed_entries(live):
         manager = entry["manager"]
-        if entry.get("subresource") or manager in {FIELD_MANAGER, REPLICAS_MANAGER}:
+        if entry.get("subresource") or manager in {FIELD_MANAGER, REPLICAS_MANAGER, ROLLOUT_MANAGER}:
             continue
         holder = manager if manager.startswith(FIELD_MANAGER) else KEPT_MANAGER
         fields = entry.get("fieldsV1") or {}
         tree = {
             "f:metadata": _only(fields.get("f:metadata", {}), "f:labels", "f:annotations"),
-            "f:spec": _only(fields.get("f:spec", {}), "f:template"),
+            "f:spec": _only(fields.get("f:spec", {}), *_LASTING_PARTS),
         }
         trees[holder] = _union(trees.get(holder, {}), tree)
     return trees
