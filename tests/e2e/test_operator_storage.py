@@ -7,6 +7,7 @@ from support.dying import killed_pass
 from support.operators import (
     CLAIM,
     POD,
+    SERVICE,
     STATEFUL_SET,
     Namespace,
     condition,
@@ -182,7 +183,7 @@ async def test_a_kill_at_any_write_of_growing_volumes_restarts_no_pod(real_clust
         key = key_of(await place.create(small(place.name, storage=storage("1Gi", own))))
         await eventually(lambda: _ready(place))
         await in_phase(place, "c", "Running")
-        await place.edit(STATEFUL_SET, "c-controller", RESTART, manager="kubectl-rollout")
+        await place.edit(STATEFUL_SET, "c-controller", EDITED, manager="kubectl-edit")
         await eventually(lambda: _restarted(place))
         await in_phase(place, "c", "Running")
     before = await _pods(place)
@@ -198,10 +199,23 @@ async def test_a_kill_at_any_write_of_growing_volumes_restarts_no_pod(real_clust
         if not killed:
             break
 
-    assert after > 6  # two claims grow, two sets are deleted and created, and one gets back its annotation
+    live = await place.get(STATEFUL_SET, "c-controller")
+    service = await place.get(SERVICE, live["spec"]["serviceName"])
+    assert after > 8  # two claims grow, two sets are deleted and created, a Service says of one what it gets back
+    assert live["spec"]["minReadySeconds"] == 1
+    assert "example.com/by" in live["spec"]["template"]["metadata"]["annotations"]
+    assert "chronik.stream/handover" not in str([each["metadata"].get("annotations") for each in (live, service)])
 
 
 RESTART = {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01"}}}}}
+EDITED = {
+    "spec": {
+        "minReadySeconds": 1,
+        "template": {
+            "metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "x", "example.com/by": "people"}}
+        },
+    }
+}
 
 
 def cut_off(monkeypatch, times):

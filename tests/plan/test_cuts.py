@@ -21,6 +21,7 @@ from chronik.plan.replicas import disputed, without_autoscaler
 from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER
 
 OPERATOR = PlanContext(cluster="c", namespace="n", owner_uid="u", prune=True, take_back_managers=HUMAN_MANAGERS)
+BINDING = ObjectRef("RoleBinding", "n", "c-ingest")
 CLI = PlanContext(cluster="c", namespace="n", prune=True)
 INGEST = ObjectRef("StatefulSet", "n", "c-ingest")
 HPA = ObjectRef("HorizontalPodAutoscaler", "n", "c-ingest-hpa")
@@ -207,6 +208,21 @@ def rotated(world):
     )
 
 
+def added(world):
+    """Add to the pods what is no part of the document, as an injector does."""
+    template = world.models[INGEST].live["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    with_more = container | {"env": [*container.get("env", ()), {"name": "ADDED", "value": "x"}]}
+    change = {"nodeSelector": {"a": "b"}, "containers": [with_more, {"name": "sidecar", "image": "x"}]}
+    world.edit(INGEST, {"spec": {"template": {"spec": change}}}, "injector")
+
+
+def another_role(world):
+    """Have a RoleBinding lead to another role, which no apply can change."""
+    live = world.models[BINDING].live
+    world.models[BINDING].tamper(live | {"roleRef": live["roleRef"] | {"name": "other"}})
+
+
 def edited(change):
     """Return what a person does."""
     return lambda world: world.edit(INGEST, change, "kubectl-edit")
@@ -216,6 +232,7 @@ ON, OFF = {"autoscaling": AUTOSCALED}, {}
 LARGER = {"storage": {"size": "20Gi"}}
 GOING = {"storage": {"retention": {"whenDeleted": "Delete"}}}
 NODES = {"spec": {"template": {"spec": {"nodeSelector": {"a": "b"}}}}}
+SETTINGS = {"metadata": {"annotations": {"note": "x"}}, "spec": {"minReadySeconds": 7}}
 OTHERS = (restarted, rotated)
 IMAGE = {"image": {"ingest": "chronik/ingest:2"}}
 
@@ -242,6 +259,9 @@ STORIES = {
     "adopted, larger, autoscaled": Story(ON, merged(ON, LARGER), (scaled(7), *OTHERS), adopted=True),
     "adopted, no longer autoscaled": Story(ON, {"ingestNodes": 6}, (scaled(7), *OTHERS), adopted=True),
     "edited": Story(OFF, OFF, (edited(NODES), *OTHERS)),
+    "larger, with parts of others": Story(ON, merged(ON, LARGER), (scaled(7), added, *OTHERS)),
+    "larger, with settings of others": Story(GOING, merged(GOING, LARGER), (edited(SETTINGS), *OTHERS)),
+    "role": Story(OFF, OFF, (another_role,)),
 }
 BY_HAND = {
     f"{name}, by hand": STORIES[name]._replace(context=CLI)

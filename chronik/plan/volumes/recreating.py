@@ -2,7 +2,8 @@
 
 Everything that others have set on it and that pods may see goes along. The create makes that ours; right after it,
 field managers of their own take it over, and the next apply lets go of it. We may be cut off between any
-two of these writes: the new StatefulSet bears a note of what is whose until all of it has been handed over.
+two of these writes: the new StatefulSet bears a note of what is whose until all of it has been handed over. While there
+is none, its Service bears one, unless all that others have set is on the pods.
 Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership
 """
 
@@ -41,15 +42,25 @@ LASTING_ANNOTATIONS = {"kubectl.kubernetes.io/restartedAt": KEPT_MANAGER, ANNOTA
 
 
 def recreation(
-    desired: Manifest, live: Manifest, reason: str, changes: tuple[Change, ...], restarts: tuple[Change, ...]
+    desired: Manifest,
+    live: Manifest,
+    reason: str,
+    changes: tuple[Change, ...],
+    restarts: tuple[Change, ...],
+    observed: Mapping[ObjectRef, Manifest],
 ) -> list[Action]:
-    """Return how a StatefulSet is created anew, with everything that others have set and pods may see."""
+    """Return how a StatefulSet is created anew, with everything that others have set and pods may see.
+
+    While it is gone, its live Service says what that is, if pods alone do not tell.
+    """
     manifest, live = desired, _without_note(live)
     after: list[Action] = []
     trees: dict[str, Fields] = {}
+    kept: dict[str, Manifest] = {}
     for manager, tree in _trees_of_others(live).items():
         fields = extracted(live, tree, manifest)
         if fields:
+            kept[manager] = fields
             manifest = _overlaid(manifest, fields, tree)
             trees[manager] = tree
             after.append(handover(desired, manager, fields, _AS_SET))
@@ -69,26 +80,32 @@ def recreation(
         uid=live["metadata"]["uid"],
         resource_version=live["metadata"]["resourceVersion"],
     )
-    return [anew, *after]
+    service = _service_of(desired, observed)
+    if service is None or all(map(_is_borne, kept.values())):
+        return [anew, *after]
+    return [_kept_beside(service, kept, trees), anew, *after, _released(service)]
 
 
-def resumption(create: Create, pods: Sequence[Manifest]) -> list[Action]:
+def resumption(create: Create, pods: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest]) -> list[Action]:
     """Return how a StatefulSet is created over pods that an earlier one left, so that they do not notice.
 
-    We may have been cut off between deleting and creating it. What others had put into its pod template is gone then,
-    but for what the newest of its pods bears: those have the highest ordinals, as a roll goes downwards.
+    We may have been cut off between deleting and creating it. What others had set is what its live Service says, if
+    that says anything, and else what the newest of its pods bears: those have the highest ordinals, as a roll goes
+    downwards.
     """
-    left = left_pods(create.ref, pods)
-    annotations = left[-1]["metadata"].get("annotations") or {} if left else {}
+    left, service = left_pods(create.ref, pods), _service_of(create.manifest, observed)
     manifest = create.manifest
     after: list[Action] = []
     trees: dict[str, Fields] = {}
-    for name in sorted(LASTING_ANNOTATIONS.keys() & annotations.keys()):
-        fields = {"spec": {"template": {"metadata": {"annotations": {name: annotations[name]}}}}}
-        manifest = _overlaid(manifest, fields, {})
-        holder = LASTING_ANNOTATIONS[name]
-        trees[holder] = {"f:spec": {"f:template": {"f:metadata": {"f:annotations": {f"f:{name}": {}}}}}}
-        after.append(handover(create.manifest, holder, fields, "stays as it is on the pods that are there"))
+    kept_fields = _beside(service) or _borne(left[-1] if left else {})
+    for manager, (kept, tree) in kept_fields.items():
+        fields = extracted(kept, tree, create.manifest)
+        if fields:
+            manifest = _overlaid(manifest, fields, tree)
+            trees[manager] = tree
+            after.append(handover(create.manifest, manager, fields, _AS_SET))
+    if service is not None and _says_something(service):
+        after.append(_released(service))
     return [replace(create, manifest=_noted(manifest, trees), keeps_pods=bool(left)), *after]
 
 
@@ -139,8 +156,12 @@ def _note(live: Manifest) -> dict[str, Fields]:
     with suppress(ValueError, RecursionError):
         note = json.loads(text)
         if _is_tree(note):
-            return {manager: tree for manager, tree in note.items() if manager.startswith(f"{FIELD_MANAGER}-")}
+            return {manager: tree for manager, tree in note.items() if _is_ours(manager)}
     return {}
+
+
+def _is_ours(manager: str) -> bool:
+    return manager.startswith(f"{FIELD_MANAGER}-")
 
 
 def _is_tree(value: Any) -> bool:
@@ -151,6 +172,78 @@ def _without_note(live: Manifest) -> Manifest:
     metadata = live["metadata"]
     annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k != HANDOVER_ANNOTATION}
     return live | {"metadata": metadata | {"annotations": annotations}}
+
+
+# --- what is kept while it is gone ------------------------------------------------------------------------------------
+
+Kept = dict[str, tuple[dict[str, Any], Fields]]
+"""By field manager: the fields that it is to get, and their tree."""
+
+
+def unneeded(
+    service: Manifest, desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest]
+) -> Sequence[Action]:
+    """Return how a Service says nothing more of its StatefulSet, if that is there again."""
+    if not _says_something(service):
+        return ()
+    ours = {ObjectRef.of(service): service}
+    waiting = (each for each in desired if each["kind"] == "StatefulSet" and _service_of(each, ours))
+    there = (observed.get(ObjectRef.of(each)) for each in waiting)
+    return [_released(service)] if all(each and "deletionTimestamp" not in each["metadata"] for each in there) else ()
+
+
+def _service_of(desired: Manifest, observed: Mapping[ObjectRef, Manifest]) -> Manifest | None:
+    """Return the live Service of a StatefulSet, which outlives it."""
+    name = str(desired["spec"].get("serviceName", ""))
+    return observed.get(ObjectRef("Service", desired["metadata"].get("namespace", ""), name))
+
+
+def _says_something(service: Manifest) -> bool:
+    return bool(applied_fields(service, KEPT_MANAGER))
+
+
+def _beside(service: Manifest | None) -> Kept:
+    """Return what a Service says of its StatefulSet, which was deleted to be created anew."""
+    if service is None or not _says_something(service):
+        return {}
+    text = (service["metadata"].get("annotations") or {}).get(HANDOVER_ANNOTATION, "{}")
+    with suppress(ValueError, RecursionError, TypeError, AttributeError, KeyError):
+        found: Kept = {name: (each["fields"], each["tree"]) for name, each in json.loads(text).items()}
+        if all(_is_ours(name) and _is_tree(tree) and isinstance(kept, dict) for name, (kept, tree) in found.items()):
+            return found
+    return {}
+
+
+def _released(service: Manifest) -> Action:
+    return handover(service, KEPT_MANAGER, {}, "its StatefulSet is there again")
+
+
+def _kept_beside(service: Manifest, kept: Mapping[str, Manifest], trees: Mapping[str, Fields]) -> Action:
+    note = {name: {"fields": fields, "tree": trees[name]} for name, fields in kept.items()}
+    text = json.dumps(note, separators=(",", ":"), sort_keys=True)
+    fields = {"metadata": {"annotations": {HANDOVER_ANNOTATION: text}}}
+    return replace(
+        handover(service, KEPT_MANAGER, fields, "keeps what others have set, while that is gone"), force=True
+    )
+
+
+def _is_borne(kept: Manifest) -> bool:
+    """Return whether pods bear all of what others have set, so that they tell of it."""
+    names = kept.get("spec", {}).get("template", {}).get("metadata", {}).get("annotations", {})
+    return kept == _annotating(names) and names.keys() <= LASTING_ANNOTATIONS.keys()
+
+
+def _borne(pod: Manifest) -> Kept:
+    annotations = pod.get("metadata", {}).get("annotations") or {}
+    found: Kept = {}
+    for name in sorted(LASTING_ANNOTATIONS.keys() & annotations.keys()):
+        tree: Fields = {"f:spec": {"f:template": {"f:metadata": {"f:annotations": {f"f:{name}": {}}}}}}
+        found[LASTING_ANNOTATIONS[name]] = _annotating({name: annotations[name]}), tree
+    return found
+
+
+def _annotating(annotations: Manifest) -> Manifest:
+    return {"spec": {"template": {"metadata": {"annotations": annotations}}}}
 
 
 # --- what others have set ---------------------------------------------------------------------------------------------
