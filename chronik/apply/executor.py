@@ -211,8 +211,8 @@ def _sends(action: Action) -> bool:
     return type(action) in OUTCOMES
 
 
-_KNOWN = KIND_BY_NAME | {CLAIM.name: CLAIM}
-"""The kinds of what is pruned that need no discovery: those that chronik renders, and the claims of a cluster."""
+_KNOWN = KIND_BY_NAME | {CLAIM.name: CLAIM, POD.name: POD}
+"""The kinds of what is pruned that need no discovery: those that chronik renders, and claims and pods of a cluster."""
 
 
 def _at(manifest: Manifest, version: str | None, uid: str | None = None) -> Manifest:

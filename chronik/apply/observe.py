@@ -11,6 +11,7 @@ from chronik.manifest import (
     INSTANCE_LABEL,
     KIND_BY_NAME,
     KINDS,
+    POD,
     STORAGE_CLASS,
     Kind,
     KindName,
@@ -35,7 +36,10 @@ NOT_NAMESPACED = "KindNotNamespaced"
 
 
 async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, complete: bool = False) -> LiveCluster:
-    """Return what a plan needs of a cluster, found by its label: objects, claims and StorageClasses, but no pods.
+    """Return what a plan needs of a cluster, found by its label: objects, claims and StorageClasses.
+
+    Pods are only read if a StatefulSet is not there and volumes are: it may have been deleted to be created anew, by
+    an apply that was cut off, and has to suit the pods that it left.
 
     Its objects are of the kinds that chronik renders, of those that templates of the user's make, and of those that
     such templates once made, as its ConfigMap remembers. With `complete`, also what has the name of a desired object
@@ -50,7 +54,7 @@ async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, 
     missing: dict[KindName, Missing] = {}
     *listings, claims = await gathered(
         *(_listed(kube, kind, cluster.namespace, selector, missing) for kind in KINDS),
-        _claims(kube, cluster.namespace, f"{INSTANCE_LABEL}={cluster.name}"),
+        _beside(kube, CLAIM, cluster),
     )
     found = {ObjectRef.of(manifest): manifest for listing in listings for manifest in listing}
     own = await read_own(kube, own_kinds([*desired, *found.values()]), cluster.namespace, selector)
@@ -59,7 +63,9 @@ async def observe(kube: Kube, cluster: Cluster, desired: Sequence[Manifest], *, 
     _check_namespaced(desired, missing)
     found |= await named(kube, desired if complete else others(desired), found, missing)
     expandable = await _expandable(kube, desired, found, claims)
-    return LiveCluster(objects=found, claims=claims, expandable=expandable, missing=missing)
+    gone = any(each["kind"] == "StatefulSet" and ObjectRef.of(each) not in found for each in desired)
+    pods = await _beside(kube, POD, cluster) if gone and claims else []
+    return LiveCluster(objects=found, pods=pods, claims=claims, expandable=expandable, missing=missing)
 
 
 class OwnObjects(NamedTuple):
@@ -135,13 +141,13 @@ async def _list(kube: Kube, kind: Kind, namespace: str, selector: str) -> list[M
     return (await kube.list(kind, namespace, label_selector=selector)).items
 
 
-async def _claims(kube: Kube, namespace: str, selector: str) -> list[Manifest]:
-    """Return the volume claims, which bear the labels of their StatefulSet's selector and no others.
+async def _beside(kube: Kube, kind: Kind, cluster: Cluster) -> list[Manifest]:
+    """Return the volume claims of a cluster, or its pods; claims bear the labels of a selector and no others.
 
     Without the right to list them there are none here; the server's refusal of a StatefulSet then says so.
     """
     try:
-        return await _list(kube, CLAIM, namespace, selector)
+        return await _list(kube, kind, cluster.namespace, f"{INSTANCE_LABEL}={cluster.name}")
     except Forbidden:
         return []
 

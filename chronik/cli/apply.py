@@ -269,6 +269,7 @@ class _Applying:
             prune=self.flags.prune,
             force_conflicts=self.flags.force,
             claims=found.claims,
+            pods=found.pods,
             expandable=found.expandable,
             missing=found.missing,
             mask=Mask.over((*manifests, *found.objects.values())),

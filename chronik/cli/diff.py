@@ -361,6 +361,7 @@ def _context(rendered: Rendered, found: LiveCluster, flags: _DiffFlags, uid: str
         force_conflicts=flags.force and uid is None,
         take_back_managers=HUMAN_MANAGERS if uid is not None else (),
         claims=found.claims,
+        pods=found.pods,
         expandable=found.expandable,
         missing=found.missing,
         mask=Mask.over((*manifests, *found.objects.values())),

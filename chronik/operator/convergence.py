@@ -17,7 +17,7 @@ from chronik.apply.observe import named, others, read_own
 from chronik.errors import ChronikError, RenderError
 from chronik.manifest import CLUSTER_LABEL, KIND_BY_NAME, SECRET, WORKLOAD_KINDS, ObjectRef, is_paused, own_kinds
 from chronik.operator.context import status_of
-from chronik.operator.lifecycle import other_upgrade
+from chronik.operator.lifecycle import other_upgrade, write_status
 from chronik.operator.rollout import Rollout
 from chronik.operator.staging.canary import CanaryPass
 from chronik.operator.staging.replacing import Replacing, as_held
@@ -27,6 +27,7 @@ from chronik.plan.planner import HUMAN_MANAGERS, PlanContext
 from chronik.plan.replicas import disputed, without_autoscaler
 from chronik.plan.results import Report
 from chronik.plan.rotation import Rotation, required_secrets, rotation
+from chronik.plan.volumes.recreating import left_pods
 from chronik.rollout.facts import is_held
 from chronik.rollout.pending import NOTHING_PENDING
 from chronik.status.assess import NOTHING_DONE, missing_kinds, rigid_classes
@@ -105,6 +106,8 @@ async def converge_cluster(desired: Desired, context: ReconcileContext) -> Conve
     found, unread = await _with_left_over(key, context.cache.view(key, desired.document), context)
     staging = _Staging.of(desired, context)
     rollout = _rollout(desired, found, staging.replacing, context)
+    if not desired.paused:
+        await _note_secrets(desired, found, context)
     report = NOTHING_DONE if desired.paused else await _apply(desired, found, rollout, staging, context)
     context.cache.waits_for(key, missing_kinds(report))
     live = context.cache.view(key)
@@ -143,6 +146,25 @@ def first_digests(cluster: Cluster | None, context: ReconcileContext) -> Mapping
         manifests = context.render(replace(cluster, domain=context.domain))
         return rotation(manifests, {}, {}, secret, lambda _ref, _started: False).digests
     return {}
+
+
+async def _note_secrets(desired: Desired, found: LiveCluster, context: ReconcileContext) -> None:
+    """Write down which Secrets new pods start with before they are made: we may be killed right after that."""
+    new = [each for each in desired.manifests if each["kind"] in WORKLOAD_KINDS and _starts_pods(each, found)]
+    secret = _secret_of(desired.cluster, context) if new else None
+    if secret is None:
+        return
+    digests = rotation(new, {}, {}, secret, lambda _ref, _started: False).digests
+    status = status_of(desired.document)
+    known = status.get("secretDigests") or {}
+    if not digests.items() <= known.items():
+        await write_status(desired.document, {**status, "secretDigests": {**known, **digests}}, context)
+
+
+def _starts_pods(workload: Manifest, found: LiveCluster) -> bool:
+    """Return whether a workload is not there, and no pods of an earlier one are, which it would take back."""
+    ref = ObjectRef.of(workload)
+    return ref not in found.objects and not left_pods(ref, found.pods)
 
 
 # --- objects ---------------------------------------------------------------------------------------------------------
@@ -298,8 +320,8 @@ def _rotation(
     those of a changed one the restart is one and the same.
     """
     cluster = desired.cluster
-    new = (each.ref for each in report.written if isinstance(each.action, Create))
-    made = {ref.name for ref in new if ref.kind in WORKLOAD_KINDS}
+    new = (each.action for each in report.written if isinstance(each.action, Create))
+    made = {each.ref.name for each in new if each.ref.kind in WORKLOAD_KINDS and not each.keeps_pods}
     not_done = {each.ref for each in (*report.failed, *report.untried, *report.obstacles)}
     digests = status_of(live.document or {}).get("secretDigests") or {}
     made_with = {part: digest for part, digest in digests.items() if workload_name(cluster.name, part) not in made}

@@ -10,13 +10,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chronik.apply.executor import execute
-from chronik.errors import ApiError, ChronikError, ObjectChanged, ObjectMissing
+from chronik.errors import ApiError, ChronikError, Forbidden, ObjectChanged, ObjectMissing
 from chronik.manifest import (
     BACKUP,
     CLUSTER,
     CLUSTER_LABEL,
     FINALIZER,
     KIND_BY_NAME,
+    POD,
     SECRET,
     ClusterKey,
     ObjectRef,
@@ -25,7 +26,7 @@ from chronik.manifest import (
 from chronik.operator.aliases.tend import end_aliases
 from chronik.operator.context import ReconcileContext, ReconcileResult, status_of
 from chronik.operator.deadline import is_overdue
-from chronik.plan.deletion import backups_go, leftovers, when_deleted
+from chronik.plan.deletion import backups_go, is_orphaned, is_orphaning, left_behind, leftovers, when_deleted
 from chronik.status.assess import NOTHING_DONE, describe_error, pause
 from chronik.status.events import Announcement, announcements
 from chronik.status.health import is_rolling
@@ -132,12 +133,35 @@ async def _cleared(document: Manifest, context: ReconcileContext) -> Report:
     for backup in context.cache.backups(key) if backups_go(document) else ():
         await context.kube.delete(BACKUP, ObjectRef.of(backup), uid=backup["metadata"]["uid"])
     children = await _children(key, context) if when_deleted(document) == "Delete" else []
+    await _end_pods(document, context)
     await end_aliases(document, context)
     report = await execute(leftovers(document, context.cache.view(key, document).claims, children), context.execution)
     error = report.error()
     if error is not None:
         raise error
     return report
+
+
+async def _end_pods(document: Manifest, context: ReconcileContext) -> None:
+    """Delete the pods that no StatefulSet takes along, because it was being created anew when the cluster was deleted.
+
+    Without the right to do so they are told of, and stay.
+    """
+    key, uid = ClusterKey.of(document), document["metadata"]["uid"]
+    pods = left_behind(context.cache.view(key, document))
+    if not pods or is_orphaning(document) or is_orphaned(await _children(key, context), uid):
+        return
+    for each in pods:
+        ref = ObjectRef(POD.name, key.namespace, each["metadata"]["name"])
+        try:
+            await context.kube.delete(POD, ref, uid=each["metadata"]["uid"])
+        except (ObjectMissing, ObjectChanged):
+            continue  # it has gone, or another has its name
+        except Forbidden as error:
+            note = f"Pods are left whose StatefulSet is gone, {ref} among them: {describe_error(error).message}"
+            _log.warning("PodsLeft: %s", note)
+            context.announce(document, Announcement("Warning", "PodsLeft", note))
+            return
 
 
 def _generation(document: Manifest) -> int:

@@ -41,12 +41,14 @@ class Action:
 class Create(Action):
     """Apply `manifest`, which is not there yet. Do nothing if it turns out to be there: it may not be ours.
 
-    `changes` is what differs from the object that it `replaces`, if it is the next version of one.
+    `changes` is what differs from the object that it `replaces`, if it is the next version of one. `keeps_pods` says
+    that it takes back the pods of an earlier one, which do not start anew.
     """
 
     manifest: Manifest
     changes: tuple[Change, ...] = ()
     replaces: ObjectRef | None = None
+    keeps_pods: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

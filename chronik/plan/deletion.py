@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 from chronik.api.components import claim_owner, workload_name
 from chronik.errors import ConflictError
-from chronik.manifest import WORKLOAD_KINDS, ClusterKey, ObjectRef, apply_order, component_of, own_kinds, stage_of
+from chronik.manifest import (
+    COMPONENT_LABEL,
+    WORKLOAD_KINDS,
+    ClusterKey,
+    ObjectRef,
+    apply_order,
+    component_of,
+    own_kinds,
+    stage_of,
+)
 from chronik.plan.actions import STAGE_NAMES, Plan, Prune, Skip, Stage, Step
 from chronik.plan.ownership import Owner, has_owner, ownership_of, pruned
 from chronik.plan.volumes.sizes import claim_retention
@@ -36,9 +45,9 @@ def leftovers(document: Manifest, claims: Iterable[Manifest], children: Iterable
     `children` are live objects of the cluster, as the server has them now. If one of them no longer names the cluster
     as its owner, all have been orphaned, and the finalizer that said so may be gone already: then nothing is deleted.
     """
-    if when_deleted(document) != "Delete" or _ORPHAN in (document["metadata"].get("finalizers") or ()):
+    if when_deleted(document) != "Delete" or is_orphaning(document):
         return Plan(())
-    if any(not has_owner(child, document["metadata"]["uid"]) for child in children):
+    if is_orphaned(children, document["metadata"]["uid"]):
         return Plan(())
     key = ClusterKey.of(document)
     data = (claim for claim in claims if claim_owner(key, claim["metadata"]["name"]))
@@ -48,6 +57,16 @@ def leftovers(document: Manifest, claims: Iterable[Manifest], children: Iterable
         if not claim["metadata"].get("ownerReferences") and "deletionTimestamp" not in claim["metadata"]
     )
     return Plan((Stage("volumes", steps),)) if steps else Plan(())
+
+
+def is_orphaning(document: Manifest) -> bool:
+    """Return whether a cluster is deleted so that everything of it stays."""
+    return _ORPHAN in (document["metadata"].get("finalizers") or ())
+
+
+def is_orphaned(children: Iterable[Manifest], uid: str) -> bool:
+    """Return whether an object of a cluster no longer names it as its owner: all have been orphaned then."""
+    return any(not has_owner(child, uid) for child in children)
 
 
 def when_deleted(document: Manifest) -> str:
@@ -72,6 +91,24 @@ def _deleted(claim: Manifest) -> Prune:
     reason = "goes with its cluster: storage.retention.whenDeleted is Delete"
     return Prune(
         ref=ObjectRef.of(claim), reason=reason, uid=metadata["uid"], resource_version=metadata["resourceVersion"]
+    )
+
+
+def left_behind(found: LiveCluster) -> list[Manifest]:
+    """Return the pods that nothing takes along: their StatefulSet is gone, since a cut kept it from coming back."""
+    sets = {(ref.namespace, ref.name) for ref in found.objects if ref.kind == "StatefulSet"}
+    return [pod for pod in found.pods if _is_left_behind(pod["metadata"], sets)]
+
+
+def _is_left_behind(metadata: Manifest, sets: Collection[tuple[str, str]]) -> bool:
+    """Return whether a pod is nobody's, though it is called as one of a StatefulSet that is not there."""
+    name, _, number = metadata["name"].rpartition("-")
+    component = (metadata.get("labels") or {}).get(COMPONENT_LABEL, "")
+    ours = number.isdigit() and bool(component) and name.endswith(f"-{component}")
+    return (
+        ours
+        and not ({"ownerReferences", "deletionTimestamp"} & metadata.keys())
+        and ((metadata.get("namespace", ""), name) not in sets)
     )
 
 
@@ -147,21 +184,39 @@ def deletion(key: ClusterKey, found: LiveCluster, retention: str | None = None) 
         if (owner := claim_owner(key, claim["metadata"]["name"]))
     ]
     going = [claim for claim in claims if claim.goes]
+    pods = [] if found.document is not None else left_behind(found)
     explicit = [_deleted(claim.live) for claim in going if not claim.follows and found.document is None]
+    alone = {each["metadata"]["uid"] for each in pods}
     gone = {action.ref for action in explicit}
     return Deletion(
         key,
         found.document,
-        _plan(prunes, explicit),
+        _plan(prunes, [*(_ended(each) for each in pods), *explicit]),
         follows=(
             *(live for live in found.objects.values() if _goes_by_itself(live, key, document_uid)),
-            *(pod for pod in found.pods if workload_name(key.name, component_of(pod)) not in staying),
+            *(
+                pod
+                for pod in found.pods
+                if workload_name(key.name, component_of(pod)) not in staying and pod["metadata"]["uid"] not in alone
+            ),
             *(claim.live for claim in going if ObjectRef.of(claim.live) not in gone),
         ),
         kept=kept,
         volumes=tuple(sorted(ObjectRef.of(claim.live) for claim in claims if not claim.goes)),
         error=_contradiction(found, kept, retention),
         retention=retention,
+    )
+
+
+def _ended(pod: Manifest) -> Prune:
+    """Return the deletion of a pod that nothing else takes along."""
+    metadata = pod["metadata"]
+    return Prune(
+        ref=ObjectRef.of({"kind": "Pod", **pod}),
+        reason="its StatefulSet is gone",
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        api_version="v1",
     )
 
 

@@ -69,7 +69,7 @@ from chronik.plan.replicas import (
     is_coming_back,
     taking_back,
 )
-from chronik.plan.volumes.recreating import recreation, resumption, unfinished
+from chronik.plan.volumes.recreating import left_count, recreation, resumption, unfinished, unneeded
 from chronik.plan.volumes.sizes import (
     at_live_size,
     claim_retention,
@@ -216,10 +216,10 @@ class _Planner:
     def _created(self, manifest: Manifest) -> list[Action]:
         if manifest["kind"] not in WORKLOAD_KINDS:
             return [self._new(manifest)]
-        create, *rest = creation(manifest, self.autoscalers)
+        create, *rest = creation(manifest, self.autoscalers, left_count(manifest, self.context.pods))
         assert isinstance(create, Create)
         gated = self._gated(create)
-        return [*resumption(gated, self.context.pods), *rest] if isinstance(gated, Create) else [gated]
+        return [*resumption(gated, self.context.pods, self.observed), *rest] if isinstance(gated, Create) else [gated]
 
     def _new(self, manifest: Manifest) -> Create:
         """Return how an object is created, and what it changes if it is the next version of another."""
@@ -231,6 +231,8 @@ class _Planner:
         return Create(ref=ref, reason=f"replaces {before.name}", manifest=manifest, changes=changes, replaces=before)
 
     def _existing(self, manifest: Manifest, live: Manifest, adoption: str) -> list[Action]:
+        if manifest["kind"] == "Service":
+            return [*self._brought_up(manifest, live, adoption), *unneeded(live, self.desired, self.observed)]
         handovers, live = unfinished(manifest, live)
         if not self._waits_to_restart(manifest, live):
             return [*handovers, *self._brought_up(manifest, live, adoption)]
@@ -300,12 +302,11 @@ class _Planner:
         if not independent:
             reason = "lets go of its claims first; then it is created anew with larger volumes"
             return [*(each for each in actions if not isinstance(each, Skip)), Wait(ref=ref, reason=reason)]
-        differences = drift(found.manifest, live)
-        changes = changes_of(differences, live, mask=self.context.mask)
+        changes = changes_of(drift(found.manifest, live), live, mask=self.context.mask)
         restarts = next((action.restarts for action in actions if isinstance(action, Apply)), ())
-        reason = "its volumes grow; pods keep running"
-        anew = recreation(found.manifest, live, reason, changes, restarts)
-        return [*(action for action in actions if isinstance(action, Prune)), *anew]
+        anew = recreation(found.manifest, live, "its volumes grow; pods keep running", changes, restarts, self.observed)
+        # Should we be cut off once the autoscaler is gone, the count is held for us.
+        return [*actions[: next((at for at, each in enumerate(actions, 1) if isinstance(each, Prune)), 0)], *anew]
 
     def _action_for(
         self, manifest: Manifest, live: Manifest, adoption: str, autoscaler: Manifest | None = None

@@ -57,17 +57,19 @@ class Autoscalers:
         return None if target in self.wanted or _counts(workload) is None else self.running.get(target)
 
 
-def creation(desired: Manifest, autoscalers: Autoscalers) -> list[Action]:
+def creation(desired: Manifest, autoscalers: Autoscalers, left: int = 0) -> list[Action]:
     """Return how a workload comes to be, with as many replicas as its autoscaler would start with.
 
     If that autoscaler is there already, the workload was deleted and its pods may be waiting for it; then it must not
-    exist for a moment with the default of one replica.
+    exist for a moment with the default of one replica. Nor may it if it is known that so many of its pods are `left`,
+    all of which stay.
     """
     ref = ObjectRef.of(desired)
-    count = autoscalers.first_count(desired)
-    if count is None or _counts(desired) is not None:
+    first = autoscalers.first_count(desired)
+    if first is None or _counts(desired) is not None:
         return [Create(ref=ref, reason="does not exist", manifest=desired)]
-    manifest = counting(desired, count) if _target(desired) in autoscalers.running else desired
+    count = max(first, left)
+    manifest = counting(desired, count) if left or _target(desired) in autoscalers.running else desired
     held = _handover(desired, count, f"starts with {count} replicas; the autoscaler takes it from there")
     return [Create(ref=ref, reason="does not exist", manifest=manifest), held]
 

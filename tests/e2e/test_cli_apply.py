@@ -24,6 +24,8 @@ from support.kube_clients import kubeconfig_for
 
 from chronik.cli.common import Warnings
 from chronik.cli.parameters import Duration
+from chronik.errors import Unreachable
+from chronik.kube.client import ApiKube
 from chronik.manifest import KINDS, ObjectRef
 from chronik.offline import assets
 
@@ -568,3 +570,87 @@ def test_an_archive_that_moves_or_ends_leaves_a_slot_that_is_told(place):
     assert told in moved.err
     assert "the archive of the metastore ends" in ended.err
     assert "on db-2: SELECT pg_drop_replication_slot('chronik_c_" in ended.err
+
+
+# --- cut off ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.stand_in  # the orphans of a deleted StatefulSet are a controller's work
+def test_a_cut_anywhere_while_volumes_grow_restarts_no_pod(place, monkeypatch):
+    """An apply that loses the server at any of its writes is made good by the next one, and pods never notice."""
+    scaled = {
+        "autoscaling": {"ingestNodes": {"minReplicas": 2, "maxReplicas": 9, "targetCpuUtilizationPercentage": 70}}
+    }
+    assert place.apply(**scaled).code == 0
+    place.edit("StatefulSet", "c-ingest", RESTART, manager="kubectl-rollout")
+    place.edit("StatefulSet", "c-ingest", {"spec": {"replicas": 5}}, manager="kubectl-scale")
+    claims_and_pods(place, 5)
+    before = ingest(place)
+    seen = []
+    for most in range(12):
+        larger = {"storage": {**SPEC["storage"], "size": f"{20 + most}Gi"}}
+        with monkeypatch.context() as patch:
+            lose_the_server(patch, most)
+            cut = place.apply(**scaled, **larger)
+        seen.append(ingest(place))
+        done = place.apply(**scaled, **larger)
+        seen.append(ingest(place))
+        assert done.code == 0, done.err
+        assert sizes(place, "c-ingest") == {f"{20 + most}Gi"}
+        if cut.code == 0:
+            break
+
+    assert most > 5
+    assert {each["metadata"]["uid"] for each in seen if each} > {before["metadata"]["uid"]}
+    assert all(each["spec"]["template"] == before["spec"]["template"] for each in seen if each)
+    assert {each["spec"]["replicas"] for each in seen if each} == {5}
+    assert "annotations" not in seen[-1]["metadata"]
+
+
+RESTART = {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01"}}}}}
+
+
+def lose_the_server(patch, most):
+    """Let so many writes through, and have none arrive after that."""
+    left = iter(range(most))
+
+    def lossy(method):
+        async def write(*arguments, **options):
+            if next(left, None) is None:
+                raise Unreachable("was lost", subject="the API server")
+            return await method(*arguments, **options)
+
+        return write
+
+    for name in ("apply", "delete"):
+        patch.setattr(ApiKube, name, lossy(getattr(ApiKube, name)))
+
+
+def claims_and_pods(place, count):
+    """Make what the controller of a StatefulSet makes."""
+    live = ingest(place)
+    labels = live["spec"]["template"]["metadata"]
+    for number in range(count):
+        claim = {
+            "metadata": {"name": f"data-c-ingest-{number}", "labels": live["spec"]["selector"]["matchLabels"]},
+            "spec": live["spec"]["volumeClaimTemplates"][0]["spec"],
+        }
+        pod = {
+            "metadata": {**labels, "name": f"c-ingest-{number}"},
+            "spec": {"containers": [{"name": "x", "image": "x"}]},
+        }
+        for kind, body in (("PersistentVolumeClaim", claim), ("Pod", pod)):
+            answer = place.call("POST", kind, body=body)
+            assert answer.code == 201, answer.body
+
+
+def ingest(place):
+    """Return the StatefulSet of the ingest nodes; None if there is none."""
+    answer = place.call("GET", "StatefulSet", "c-ingest")
+    return answer.body if answer.code == 200 else None
+
+
+def sizes(place, name):
+    """Return how large the volumes of a StatefulSet's new pods are."""
+    templates = place.call("GET", "StatefulSet", name).body["spec"]["volumeClaimTemplates"]
+    return {each["spec"]["resources"]["requests"]["storage"] for each in templates}

@@ -93,6 +93,20 @@ def place(server, namespace, tmp_path):
 # --- what goes --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.stand_in  # the orphans of a deleted StatefulSet are a controller's work
+def test_pods_whose_set_is_gone_go_too(place):
+    """Pods that an apply has left, which was cut off while it created their StatefulSet anew, do not run for ever."""
+    place.apply()
+    template = place.call("GET", "StatefulSet", "c-ingest").body["spec"]["template"]["metadata"]
+    pod = {"metadata": {**template, "name": "c-ingest-0"}, "spec": {"containers": [{"name": "x", "image": "x"}]}}
+    assert place.call("POST", "Pod", body=pod).code == 201
+    assert place.call("DELETE", "StatefulSet", "c-ingest", propagationPolicy="Orphan").code == 200
+    done = place.delete("--no-wait", "c")
+
+    assert done.code == 0, done.err
+    assert place.call("GET", "Pod", "c-ingest-0").code == 404
+
+
 def test_everything_goes_in_reverse(place):
     """Each object of the cluster is deleted by one request, in the reverse order of an apply."""
     place.apply()

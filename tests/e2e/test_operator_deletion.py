@@ -6,7 +6,9 @@ import pytest
 from support.operators import (
     CLAIM,
     CLUSTER,
+    POD,
     SERVICE_ACCOUNT,
+    STATEFUL_SET,
     Namespace,
     eventually,
     in_phase,
@@ -64,6 +66,23 @@ async def test_everything_goes(propagation, place):
 
     assert "Deleting" in {(each.get("status") or {}).get("phase") for each in states}
     assert [each["metadata"]["name"] for each in await place.list(CLAIM)] == ["data-c-ingest-0"]
+
+
+@pytest.mark.stand_in  # the orphans of a deleted StatefulSet are a controller's work
+async def test_pods_whose_set_is_gone_go_too(place):
+    """Pods of a StatefulSet that was being created anew when its cluster was deleted do not run for ever."""
+    async with running(place.server, place.name):
+        await place.launch()
+    live = await place.get(STATEFUL_SET, "c-ingest")
+    metadata = {"name": "c-ingest-0", "namespace": place.name} | live["spec"]["template"]["metadata"]
+    spec = {"containers": [{"name": "x", "image": "x"}]}
+    await place.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    await place.delete(CLUSTER, "c")
+    await place.delete(STATEFUL_SET, "c-ingest", "Orphan")
+    async with running(place.server, place.name):
+        await eventually(gone(place))
+
+    assert await place.get(POD, "c-ingest-0") is None
 
 
 async def test_orphans_stay(place):

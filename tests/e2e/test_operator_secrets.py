@@ -116,6 +116,41 @@ async def test_a_kill_before_the_first_status_forgets_no_secret(place, monkeypat
         await eventually(lambda: _restarted(place, 2))
 
 
+async def test_a_kill_before_the_status_forgets_no_secret_of_a_new_component(place, monkeypatch):
+    """So do pods of a component that was added when the operator was killed."""
+    async with running(place.server, place.name), controllers(place):
+        await place.launch()
+    key = key_of(await place.change("c", searchNodes=1))
+    async with world_of(place) as world:
+
+        async def cut(*_):
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr("chronik.operator.lifecycle.write_status", cut)
+            with pytest.raises(Killed):
+                await reconcile(key, world)
+    assert "c-search" in await templates(place)
+    await place.roll_out_all()
+    await place.secret("second")
+    async with running(place.server, place.name), controllers(place):
+        await eventually(lambda: _restarted(place, 3))
+
+
+async def test_a_secret_that_changes_while_a_statefulset_is_gone_restarts_its_pods(place):
+    """Pods that a StatefulSet takes back, because we were cut off while it was created anew, have the old Secret."""
+    async with running(place.server, place.name), controllers(place):
+        await place.launch()
+    live = await place.get(STATEFUL_SET, "c-controller")
+    metadata = {"name": "c-controller-0", "namespace": place.name} | live["spec"]["template"]["metadata"]
+    spec = {"containers": [{"name": "x", "image": "x"}]}
+    await place.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    await place.delete(STATEFUL_SET, "c-controller", "Orphan")
+    await place.secret("second")
+    async with running(place.server, place.name), controllers(place):
+        await eventually(lambda: _restarted(place, 1))
+
+
 async def test_only_users_of_a_secret_restart(place, monkeypatch):
     """The Secret of the object store is the brokers' only, and a Secret that no pod uses concerns nobody."""
     s3 = {"backend": "s3", "s3": {"bucket": "bucket", "region": "eu-central-1", "credentialsSecret": "store"}}

@@ -3,14 +3,17 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.dying import killed_pass
 from support.operators import (
     CLAIM,
     POD,
+    SERVICE,
     STATEFUL_SET,
     Namespace,
     condition,
     eventually,
     in_phase,
+    key_of,
     passes,
     quiet,
     running,
@@ -166,7 +169,52 @@ async def test_volumes_grow_under_running_pods(real_cluster, monkeypatch, cut):
         assert workloads.isdisjoint({each["metadata"]["uid"] for each in await place.list(STATEFUL_SET)})
 
 
+@pytest.mark.real  # the controller of StatefulSets has to take the pods over
+@pytest.mark.slow
+@pytest.mark.parametrize("arrives", [True, False], ids=["arrives", "lost"])
+async def test_a_kill_at_any_write_of_growing_volumes_restarts_no_pod(real_cluster, arrives):
+    """An operator that is killed at each of its writes in turn: volumes have grown, and every pod is the same one."""
+    place = Namespace(real_cluster, real_cluster.new_namespace())
+    own = f"growing-{place.name}"
+    await make_class(place, own, expands=True)
+    await make_volumes(place, 2, own)
+    async with running(place.server, place.name):
+        await place.secret("first")
+        key = key_of(await place.create(small(place.name, storage=storage("1Gi", own))))
+        await eventually(lambda: _ready(place))
+        await in_phase(place, "c", "Running")
+        await place.edit(STATEFUL_SET, "c-controller", EDITED, manager="kubectl-edit")
+        await eventually(lambda: _restarted(place))
+        await in_phase(place, "c", "Running")
+    before = await _pods(place)
+    for after in range(30):
+        size = f"{1025 + after}Mi"
+        await place.change("c", storage=storage(size, own))
+        killed = await killed_pass(place, key, after, arrives=arrives)
+        async with running(place.server, place.name):
+            await eventually(lambda now=size: _all_have(place, now))
+            await eventually(lambda: _adopted(place))
+            await eventually(lambda: _unnoted(place))
+            await in_phase(place, "c", "Running")
+        assert await _pods(place) == before
+        if not killed:
+            break
+
+    live = await place.get(STATEFUL_SET, "c-controller")
+    assert after > 8  # two claims grow, two sets are deleted and created, a Service says of one what it gets back
+    assert live["spec"]["minReadySeconds"] == 1
+    assert "example.com/by" in live["spec"]["template"]["metadata"]["annotations"]
+
+
 RESTART = {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01"}}}}}
+EDITED = {
+    "spec": {
+        "minReadySeconds": 1,
+        "template": {
+            "metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "x", "example.com/by": "people"}}
+        },
+    }
+}
 
 
 def cut_off(monkeypatch, times):
@@ -196,6 +244,12 @@ async def _adopted(place):
     owned = {owner["uid"] for pod in await place.list(POD) for owner in pod["metadata"].get("ownerReferences", ())}
     done = [each["status"].get("updatedReplicas") == each["spec"]["replicas"] for each in found]
     return done == [True, True] and owned == {each["metadata"]["uid"] for each in found}
+
+
+async def _unnoted(place):
+    """Tell whether neither StatefulSets nor Services say any more what others get back."""
+    found = [*await place.list(STATEFUL_SET), *await place.list(SERVICE)]
+    return not any("chronik.stream/handover" in (each["metadata"].get("annotations") or {}) for each in found)
 
 
 async def make_volumes(place, count, storage_class):

@@ -10,11 +10,12 @@ from support.plan_world import World, merged, writes
 
 from chronik.manifest import ObjectRef
 from chronik.offline import loading as offline
-from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Apply, Recreate, TransferOwnership
+from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, ROLLOUT_MANAGER, Apply, Recreate, TransferOwnership
 from chronik.plan.drift import applied_fields
 from chronik.plan.planner import HUMAN_MANAGERS, PlanContext, plan
 from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER
 from chronik.plan.volumes.recreating import HANDOVER_ANNOTATION
+from chronik.rollout.facts import REPAIRS_ANNOTATION
 
 CONTEXT = PlanContext(cluster="c", namespace="n", owner_uid="u", prune=True, take_back_managers=HUMAN_MANAGERS)
 INGEST = ObjectRef("StatefulSet", "n", "c-ingest")
@@ -169,11 +170,60 @@ def test_a_note_of_somebody_else_is_nothing(world, note):
 
 
 def test_parts_are_handed_over_before_anything_else(world):
-    """After a cut, others get back what is theirs first, and then a change of the document is applied as usual."""
+    """After a cut, others first get back what is theirs; the apply that follows knows, and says what restarts pods."""
     cut_off(world, rendered(**LARGER), 1)
-    *handovers, apply = about_ingest(rendered(**LARGER, image={"ingest": "a:2"}), world)
+    *handovers, apply = about_ingest(rendered(**LARGER, podLabels={"team": "x"}), world)
 
+    assert isinstance(apply, Apply)
+    assert [change.path for change in apply.restarts] == ["spec.template.metadata.labels.team"]
     assert all(isinstance(each, TransferOwnership) for each in handovers)
     assert {each.manager for each in handovers} == {KEPT_MANAGER, ROTATION_MANAGER, REPLICAS_MANAGER}
-    assert isinstance(apply, Apply)
-    assert [change.new for change in apply.restarts] == ["a:2"]
+
+
+SET_BY_PEOPLE = {
+    "metadata": {"labels": {"example.com/team": "x"}, "annotations": {"example.com/note": "y"}},
+    "spec": {"minReadySeconds": 7, "revisionHistoryLimit": 3, "updateStrategy": {"rollingUpdate": {"partition": 2}}},
+}
+
+
+@pytest.mark.parametrize("after", range(5))
+def test_what_people_set_beside_the_template_stays(world, after):
+    """Labels, annotations and settings of a StatefulSet that people have made are as before."""
+    world.edit(INGEST, SET_BY_PEOPLE, "kubectl-edit")
+    before, desired = world.observed[INGEST], rendered(**LARGER)
+    cut_off(world, desired, after)
+    settle(world, desired)
+    live = world.observed[INGEST]
+
+    assert live["metadata"]["uid"] != before["metadata"]["uid"]
+    assert {name: live["metadata"][name] for name in ("labels", "annotations")} == {
+        name: before["metadata"][name] for name in ("labels", "annotations")
+    }
+    kept = {name: value for name, value in before["spec"].items() if name != "volumeClaimTemplates"}
+    assert live["spec"] == kept | {"volumeClaimTemplates": live["spec"]["volumeClaimTemplates"]}
+    settle(world, rendered(**LARGER, podLabels={"team": "x"}))
+    assert world.observed[INGEST]["spec"]["minReadySeconds"] == 7
+
+
+def test_a_hold_does_not_outlive_its_roll(world):
+    """What an operator that is gone held of a StatefulSet is held no longer once that was created anew."""
+    held = {"metadata": {"annotations": {REPAIRS_ANNOTATION: "true"}}, "spec": {"updateStrategy": {"type": "OnDelete"}}}
+    identity = {"apiVersion": "apps/v1", "kind": "StatefulSet"}
+    name = {"name": "c-ingest", "namespace": "n"}
+    world.apply([identity | held | {"metadata": held["metadata"] | name}], ROLLOUT_MANAGER)
+    settle(world, rendered(**LARGER))
+    live = world.observed[INGEST]
+
+    assert ROLLOUT_MANAGER not in owners(live)
+    assert live["spec"]["updateStrategy"]["type"] == "RollingUpdate"
+    assert REPAIRS_ANNOTATION not in live["metadata"].get("annotations", {})
+
+
+def test_a_note_is_gone_with_the_next_apply_of_whoever_knows_of_none(world):
+    """An earlier chronik, which knows of no note, takes it away as any field of its own that is not wanted."""
+    cut_off(world, rendered(**LARGER), 1)
+    assert HANDOVER_ANNOTATION in world.observed[INGEST]["metadata"]["annotations"]
+    world.apply([each for each in rendered(**LARGER) if ObjectRef.of(each) == INGEST])
+
+    assert HANDOVER_ANNOTATION not in world.observed[INGEST]["metadata"].get("annotations", {})
+    settle(world, rendered(**LARGER))

@@ -6,6 +6,7 @@ by hand (`scale`, say).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,7 +16,7 @@ from chronik.manifest import ObjectRef
 from chronik.plan.actions import Apply, Create, Deferred, GrowClaim, Obstacle, Prune, Recreate, Skip, TransferOwnership
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from chronik.plan.actions import Action, Plan
 
@@ -23,11 +24,15 @@ Object = dict[str, Any]
 
 
 class World:
-    """Live objects by reference; `counts` lists every replica count that workloads ever had, by name."""
+    """Live objects by reference; `counts` lists every replica count that workloads ever had, by name.
+
+    Claims are the test's own; `grown` says which size they were given, by name.
+    """
 
     def __init__(self) -> None:
         self.models: dict[ObjectRef, FieldModel] = {}
         self.counts: dict[str, list[int]] = {}
+        self.grown: dict[str, str] = {}
         self._serial = 0
 
     @property
@@ -59,24 +64,31 @@ class World:
 
     def carry_out_one(self, action: Action) -> None:
         """Do what one action says, and check that it holds for the object that is there."""
+        for write in self.writes_of(action):
+            write()
+
+    def writes_of(self, action: Action) -> Iterator[Callable[[], None]]:
+        """Yield what an action sends to the server, one write after the other: chronik may be cut off in between."""
         match action:
             case Create(manifest=manifest):
                 assert ObjectRef.of(manifest) not in self.models
-                self._apply(manifest, "chronik-operator", force=False)
+                yield partial(self._apply, manifest, "chronik-operator", force=False)
             case Apply(manifest=manifest, force=force):
                 assert self.models[action.ref].live["metadata"]["uid"] == action.uid
                 if action.clearing:
-                    self.edit(action.ref, action.clearing, "chronik-operator")
-                self._apply(manifest, "chronik-operator", force=force)
+                    yield partial(self.edit, action.ref, action.clearing, "chronik-operator")
+                yield partial(self._apply, manifest, "chronik-operator", force=force)
             case TransferOwnership(manifest=manifest, manager=manager, force=force):
-                self._apply(manifest, manager, force=force)
+                yield partial(self._apply, manifest, manager, force=force)
             case Recreate(manifest=manifest):
-                del self.models[action.ref]
-                self._apply(manifest, "chronik-operator", force=False)
+                assert self.models[action.ref].live["metadata"]["uid"] == action.uid
+                yield partial(self.models.pop, action.ref)
+                yield partial(self._apply, manifest, "chronik-operator", force=False)
             case Prune():
-                assert self.models.pop(action.ref).live["metadata"]["uid"] == action.uid
-            case GrowClaim():
-                pass  # claims are the test's own
+                assert self.models[action.ref].live["metadata"]["uid"] == action.uid
+                yield partial(self.models.pop, action.ref)
+            case GrowClaim(ref=ref, storage=storage):
+                yield partial(self.grown.__setitem__, ref.name, storage)
             case _:
                 raise AssertionError(action)
 

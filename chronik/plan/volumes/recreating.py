@@ -2,7 +2,8 @@
 
 Everything that others have set on it and that pods may see goes along. The create makes that ours; right after it,
 field managers of their own take it over, and the next apply lets go of it. We may be cut off between any
-two of these writes: the new StatefulSet bears a note of what is whose until all of it has been handed over.
+two of these writes: the new StatefulSet bears a note of what is whose until all of it has been handed over. While there
+is none, its Service bears one, unless all that others have set is on the pods.
 Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership
 """
 
@@ -15,9 +16,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chronik.manifest import FIELD_MANAGER, ObjectRef
-from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, Action, Create, Recreate
+from chronik.plan.actions import KEPT_MANAGER, REPLICAS_MANAGER, ROLLOUT_MANAGER, Action, Create, Recreate
 from chronik.plan.drift import applied_fields
-from chronik.plan.managed_fields import Fields, extracted, item_field, key_names, keyed, managed_entries
+from chronik.plan.managed_fields import Fields, extracted, fields_of, item_field, key_names, keyed, managed_entries
 from chronik.plan.replicas import counting, handover
 from chronik.plan.rotation import ANNOTATION, ROTATION_MANAGER
 
@@ -30,21 +31,36 @@ if TYPE_CHECKING:
 HANDOVER_ANNOTATION = "chronik.stream/handover"
 """Says which fields of a StatefulSet that was created anew are to be handed to which field manager."""
 _AS_SET = "stays as others have set it"
+_LASTING_PARTS = (
+    *("f:template", "f:updateStrategy", "f:minReadySeconds", "f:ordinals", "f:revisionHistoryLimit"),
+    "f:persistentVolumeClaimRetentionPolicy",
+)
+"""What others may set of a StatefulSet that is there, but for its replica count."""
 
 LASTING_ANNOTATIONS = {"kubectl.kubernetes.io/restartedAt": KEPT_MANAGER, ANNOTATION: ROTATION_MANAGER}
 """Annotations of pods that are in no rendered template and made them what they are, and who is to hold each."""
 
 
 def recreation(
-    desired: Manifest, live: Manifest, reason: str, changes: tuple[Change, ...], restarts: tuple[Change, ...]
+    desired: Manifest,
+    live: Manifest,
+    reason: str,
+    changes: tuple[Change, ...],
+    restarts: tuple[Change, ...],
+    observed: Mapping[ObjectRef, Manifest],
 ) -> list[Action]:
-    """Return how a StatefulSet is created anew, with everything that others have set and pods may see."""
+    """Return how a StatefulSet is created anew, with everything that others have set and pods may see.
+
+    While it is gone, its live Service says what that is, if pods alone do not tell.
+    """
     manifest, live = desired, _without_note(live)
     after: list[Action] = []
     trees: dict[str, Fields] = {}
+    kept: dict[str, Manifest] = {}
     for manager, tree in _trees_of_others(live).items():
         fields = extracted(live, tree, manifest)
         if fields:
+            kept[manager] = fields
             manifest = _overlaid(manifest, fields, tree)
             trees[manager] = tree
             after.append(handover(desired, manager, fields, _AS_SET))
@@ -64,45 +80,62 @@ def recreation(
         uid=live["metadata"]["uid"],
         resource_version=live["metadata"]["resourceVersion"],
     )
-    return [anew, *after]
+    service = _service_of(desired, observed)
+    if service is None or all(map(_is_borne, kept.values())):
+        return [anew, *after]
+    return [_kept_beside(service, kept, trees), anew, *after, _released(service)]
 
 
-def resumption(create: Create, pods: Sequence[Manifest]) -> list[Action]:
+def resumption(create: Create, pods: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest]) -> list[Action]:
     """Return how a StatefulSet is created over pods that an earlier one left, so that they do not notice.
 
-    We may have been cut off between deleting and creating it. What others had put into its pod template is gone then,
-    but for what the newest of its pods bears: those have the highest ordinals, as a roll goes downwards.
+    We may have been cut off between deleting and creating it. What others had set is what its live Service says, if
+    that says anything, and else what the newest of its pods bears: those have the highest ordinals, as a roll goes
+    downwards.
     """
-    left = sorted((pod for pod in pods if _was_left(pod, create.ref)), key=_ordinal)
-    annotations = left[-1]["metadata"].get("annotations") or {} if left else {}
+    left, service = left_pods(create.ref, pods), _service_of(create.manifest, observed)
     manifest = create.manifest
     after: list[Action] = []
     trees: dict[str, Fields] = {}
-    for name in sorted(LASTING_ANNOTATIONS.keys() & annotations.keys()):
-        fields = {"spec": {"template": {"metadata": {"annotations": {name: annotations[name]}}}}}
-        manifest = _overlaid(manifest, fields, {})
-        holder = LASTING_ANNOTATIONS[name]
-        trees[holder] = {"f:spec": {"f:template": {"f:metadata": {"f:annotations": {f"f:{name}": {}}}}}}
-        after.append(handover(create.manifest, holder, fields, "stays as it is on the pods that are there"))
-    return [replace(create, manifest=_noted(manifest, trees)), *after]
+    kept_fields = _beside(service) or _borne(left[-1] if left else {})
+    for manager, (kept, tree) in kept_fields.items():
+        fields = extracted(kept, tree, create.manifest)
+        if fields:
+            manifest = _overlaid(manifest, fields, tree)
+            trees[manager] = tree
+            after.append(handover(create.manifest, manager, fields, _AS_SET))
+    if service is not None and _says_something(service):
+        after.append(_released(service))
+    return [replace(create, manifest=_noted(manifest, trees), keeps_pods=bool(left)), *after]
+
+
+def left_pods(workload: ObjectRef, pods: Sequence[Manifest]) -> list[Manifest]:
+    """Return the pods that a StatefulSet has left which is gone, by ordinal; it takes them back when it is created."""
+    if workload.kind != "StatefulSet":
+        return []
+    return sorted((pod for pod in pods if _was_left(pod, workload)), key=_ordinal)
+
+
+def left_count(desired: Manifest, pods: Sequence[Manifest]) -> int:
+    """Return how many replicas a StatefulSet that is created over the pods of an earlier one needs to keep them all."""
+    left = left_pods(ObjectRef.of(desired), pods)
+    return _ordinal(left[-1]) - int((desired["spec"].get("ordinals") or {}).get("start", 0)) + 1 if left else 0
 
 
 def unfinished(desired: Manifest, live: Manifest) -> tuple[list[Action], Manifest]:
-    """Return how an object that was created anew gets to whom its parts belong, if we were cut off before that.
+    """Return how an object that was created anew gets to whom its parts belong, if we were cut off, and how it is then.
 
-    Until then they are ours alone, and an apply would drop them: pods would restart. The live object is returned, too,
-    as its record of owners is once that is done.
+    Until then they are ours alone, and the next apply would drop them: pods would restart.
     """
     actions: list[Action] = []
-    entries: list[dict[str, Any]] = []
+    entries = live["metadata"].get("managedFields") or []
     for manager, tree in _note(live).items():
         fields = extracted(live, tree, desired) if applied_fields(live, manager) is None else {}
         if fields:
             actions.append(handover(desired, manager, fields, _AS_SET))
-            entries.append({"manager": manager, "operation": "Apply", "fieldsV1": tree})
-    metadata = live["metadata"]
-    recorded = {"managedFields": [*(metadata.get("managedFields") or ()), *entries]}
-    return actions, live | {"metadata": metadata | recorded} if entries else live
+            owned = fields_of(fields | {"metadata": fields.get("metadata", {})})
+            entries = [*entries, {"manager": manager, "operation": "Apply", "fieldsV1": owned}]
+    return actions, live | {"metadata": live["metadata"] | {"managedFields": entries}} if actions else live
 
 
 # --- the note of what is whose ----------------------------------------------------------------------------------------
@@ -123,8 +156,12 @@ def _note(live: Manifest) -> dict[str, Fields]:
     with suppress(ValueError, RecursionError):
         note = json.loads(text)
         if _is_tree(note):
-            return {manager: tree for manager, tree in note.items() if manager.startswith(f"{FIELD_MANAGER}-")}
+            return {manager: tree for manager, tree in note.items() if _is_ours(manager)}
     return {}
+
+
+def _is_ours(manager: str) -> bool:
+    return manager.startswith(f"{FIELD_MANAGER}-")
 
 
 def _is_tree(value: Any) -> bool:
@@ -135,6 +172,78 @@ def _without_note(live: Manifest) -> Manifest:
     metadata = live["metadata"]
     annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k != HANDOVER_ANNOTATION}
     return live | {"metadata": metadata | {"annotations": annotations}}
+
+
+# --- what is kept while it is gone ------------------------------------------------------------------------------------
+
+Kept = dict[str, tuple[dict[str, Any], Fields]]
+"""By field manager: the fields that it is to get, and their tree."""
+
+
+def unneeded(
+    service: Manifest, desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest]
+) -> Sequence[Action]:
+    """Return how a Service says nothing more of its StatefulSet, if that is there again."""
+    if not _says_something(service):
+        return ()
+    ours = {ObjectRef.of(service): service}
+    waiting = (each for each in desired if each["kind"] == "StatefulSet" and _service_of(each, ours))
+    there = (observed.get(ObjectRef.of(each)) for each in waiting)
+    return [_released(service)] if all(each and "deletionTimestamp" not in each["metadata"] for each in there) else ()
+
+
+def _service_of(desired: Manifest, observed: Mapping[ObjectRef, Manifest]) -> Manifest | None:
+    """Return the live Service of a StatefulSet, which outlives it."""
+    name = str(desired["spec"].get("serviceName", ""))
+    return observed.get(ObjectRef("Service", desired["metadata"].get("namespace", ""), name))
+
+
+def _says_something(service: Manifest) -> bool:
+    return bool(applied_fields(service, KEPT_MANAGER))
+
+
+def _beside(service: Manifest | None) -> Kept:
+    """Return what a Service says of its StatefulSet, which was deleted to be created anew."""
+    if service is None or not _says_something(service):
+        return {}
+    text = (service["metadata"].get("annotations") or {}).get(HANDOVER_ANNOTATION, "{}")
+    with suppress(ValueError, RecursionError, TypeError, AttributeError, KeyError):
+        found: Kept = {name: (each["fields"], each["tree"]) for name, each in json.loads(text).items()}
+        if all(_is_ours(name) and _is_tree(tree) and isinstance(kept, dict) for name, (kept, tree) in found.items()):
+            return found
+    return {}
+
+
+def _released(service: Manifest) -> Action:
+    return handover(service, KEPT_MANAGER, {}, "its StatefulSet is there again")
+
+
+def _kept_beside(service: Manifest, kept: Mapping[str, Manifest], trees: Mapping[str, Fields]) -> Action:
+    note = {name: {"fields": fields, "tree": trees[name]} for name, fields in kept.items()}
+    text = json.dumps(note, separators=(",", ":"), sort_keys=True)
+    fields = {"metadata": {"annotations": {HANDOVER_ANNOTATION: text}}}
+    return replace(
+        handover(service, KEPT_MANAGER, fields, "keeps what others have set, while that is gone"), force=True
+    )
+
+
+def _is_borne(kept: Manifest) -> bool:
+    """Return whether pods bear all of what others have set, so that they tell of it."""
+    names = kept.get("spec", {}).get("template", {}).get("metadata", {}).get("annotations", {})
+    return kept == _annotating(names) and names.keys() <= LASTING_ANNOTATIONS.keys()
+
+
+def _borne(pod: Manifest) -> Kept:
+    annotations = pod.get("metadata", {}).get("annotations") or {}
+    found: Kept = {}
+    for name in sorted(LASTING_ANNOTATIONS.keys() & annotations.keys()):
+        tree: Fields = {"f:spec": {"f:template": {"f:metadata": {"f:annotations": {f"f:{name}": {}}}}}}
+        found[LASTING_ANNOTATIONS[name]] = _annotating({name: annotations[name]}), tree
+    return found
+
+
+def _annotating(annotations: Manifest) -> Manifest:
+    return {"spec": {"template": {"metadata": {"annotations": annotations}}}}
 
 
 # --- what others have set ---------------------------------------------------------------------------------------------
@@ -155,17 +264,20 @@ def _ordinal(pod: Manifest) -> int:
 
 
 def _trees_of_others(live: Manifest) -> dict[str, Fields]:
-    """Return which labels, annotations and parts of the pod template others own, by who is to hold them."""
+    """Return which labels, annotations and parts of the spec others own, by who is to hold them.
+
+    A hold of ours is not among them: its strategy belongs to the roll of the StatefulSet that goes.
+    """
     trees: dict[str, Fields] = {}
     for entry in managed_entries(live):
         manager = entry["manager"]
-        if entry.get("subresource") or manager in {FIELD_MANAGER, REPLICAS_MANAGER}:
+        if entry.get("subresource") or manager in {FIELD_MANAGER, REPLICAS_MANAGER, ROLLOUT_MANAGER}:
             continue
         holder = manager if manager.startswith(FIELD_MANAGER) else KEPT_MANAGER
         fields = entry.get("fieldsV1") or {}
         tree = {
             "f:metadata": _only(fields.get("f:metadata", {}), "f:labels", "f:annotations"),
-            "f:spec": _only(fields.get("f:spec", {}), "f:template"),
+            "f:spec": _only(fields.get("f:spec", {}), *_LASTING_PARTS),
         }
         trees[holder] = _union(trees.get(holder, {}), tree)
     return trees
