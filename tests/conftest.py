@@ -14,9 +14,11 @@ what cannot is skipped with a word.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +48,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of Pythons are start
 sys.dont_write_bytecode = False  # nor does each worker rewrite the asserts of all tests anew in every run
 
 MOST_WORKERS = 4  # each may start servers of its own
+
+COLLECTIONS = (5_000, 10, 10)  # of the youngest when there are so many, of the middle and of all every so often
+"""What Python's collector waits for: its own 700 is for small programs, and takes a tenth of the suite's CPU."""
 
 LONGEST_FIRST = (
     "e2e/test_operator_analysis.py",
@@ -111,9 +116,14 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def _chosen(item: pytest.Item) -> str:
     marked = {name for name in ("both", "stand_in") if item.get_closest_marker(name)}
-    if "both" in marked or not real.available():
+    if "both" in marked or not _real_available():
         return BOTH
     return item.config.getoption("servers") or (IN_PROCESS if "stand_in" in marked else REAL)
+
+
+@cache
+def _real_available() -> bool:
+    return real.available()  # thirteen thousand tests ask, and each answer is a search of folders
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -123,6 +133,21 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     alone = config.args_source is pytest.Config.ArgsSource.ARGS or config.getoption("update_snapshots")
     return 0 if alone else min((os.cpu_count() or 1) + 1, MOST_WORKERS)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect without the garbage collector, and have it never look at what was collected.
+
+    That is a half million objects, which live until the end, and each full collection would go through all of them.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+        gc.set_threshold(*COLLECTIONS)
 
 
 @pytest.hookimpl(trylast=True)
