@@ -106,6 +106,7 @@ class RuleBook:
         self._order = {section: number for number, section in enumerate(("", *self._unread))}
         self._section_of: dict[str, int] = {}
         self._read: tuple[Rule, ...] = ()
+        self._by_place: dict[SchemaPath, list[Rule]] = {}
         self._kept = kept if kept is not None else {}
         self._root = _RuleNode(self._kept)
         self._add("", common)
@@ -121,6 +122,7 @@ class RuleBook:
         added = tuple(rule for rule in map(_rule, self._entries(text)) if rule.kind == self._kind)
         self._section_of.update(dict.fromkeys((rule.name for rule in added), self._order[section]))
         self._read = tuple(sorted((*self._read, *added), key=lambda rule: self._section_of[rule.name]))
+        self._by_place.clear()
         for rule in added:
             for place in rule.places:
                 self._root.at(place).add(rule, section)
@@ -136,7 +138,12 @@ class RuleBook:
 
     def at(self, place: SchemaPath) -> tuple[Rule, ...]:
         """Return the rules of one place, in the order of the book."""
-        return tuple(rule for rule in self.rules if place in rule.places)
+        rules = self.rules
+        if not self._by_place:
+            for rule in rules:
+                for each in dict.fromkeys(rule.places):
+                    self._by_place.setdefault(each, []).append(rule)
+        return tuple(self._by_place.get(place, ()))
 
     def check(
         self, document: Mapping[str, Any], skip: Iterable[Path] = (), old: Mapping[str, Any] | None = None
