@@ -14,6 +14,7 @@ what cannot is skipped with a word.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import sys
@@ -167,17 +168,32 @@ def _definitions() -> list[Manifest]:
     return loading.definitions(FEATURES)
 
 
-def _real(controllers: str | None) -> Iterator[ApiServer]:
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of this run: all processes that share the suite have the same one."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def _real(shared: Path, controllers: str | None) -> Iterator[ApiServer]:
     """Yield a real server with chronik's definitions, or skip.
 
-    The definitions come before the controllers, because the garbage collector looks for new kinds only twice a minute.
+    To take in the definitions costs a server as much as its start, so one process of the run has it done, and the other
+    servers start with what that one has saved. The definitions come before the controllers, because the garbage
+    collector looks for new kinds only twice a minute.
     """
     if not real.available():
         pytest.skip(real.MISSING)
-    server = real.RealServer.start()
-    server.install(_definitions())
-    for plural in (CLUSTER.plural, BACKUP.plural, FEDERATION.plural):
-        server.wait_served(CLUSTERS.replace(CLUSTER.plural, plural))
+    saved = shared / "definitions"
+    with (shared / "definitions.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        server = real.RealServer.start(objects=saved if saved.exists() else None)
+        server.install(_definitions())
+        for plural in (CLUSTER.plural, BACKUP.plural, FEDERATION.plural):
+            server.wait_served(CLUSTERS.replace(CLUSTER.plural, plural))
+        if not saved.exists():
+            server.save(saved.with_suffix(".part"))
+            saved.with_suffix(".part").rename(saved)
     if controllers and real.find_binary("kube-controller-manager"):
         server.start_controllers(controllers)
     yield server
@@ -185,17 +201,17 @@ def _real(controllers: str | None) -> Iterator[ApiServer]:
 
 
 @pytest.fixture(scope="session")
-def real_server() -> Iterator[ApiServer]:
+def real_server(shared_folder: Path) -> Iterator[ApiServer]:
     """Yield a real kube-apiserver where nothing acts but the test itself and, if found, garbage collection."""
-    yield from _real(real.GARBAGE_COLLECTION)
+    yield from _real(shared_folder, real.GARBAGE_COLLECTION)
 
 
 @pytest.fixture(scope="session")
-def real_cluster() -> Iterator[ApiServer]:
+def real_cluster(shared_folder: Path) -> Iterator[ApiServer]:
     """Yield a real kube-apiserver with all of kube-controller-manager: StatefulSets, HPA and so on, but no node."""
     if real.available() and not real.find_binary("kube-controller-manager"):
         pytest.skip("no kube-controller-manager found beside kube-apiserver")
-    yield from _real(real.ALL_CONTROLLERS)
+    yield from _real(shared_folder, real.ALL_CONTROLLERS)
 
 
 @pytest.fixture(scope="session")

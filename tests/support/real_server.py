@@ -80,15 +80,17 @@ class RealServer(ApiServer):
         atexit.register(self.stop)
 
     @classmethod
-    def start(cls, *, controllers: bool = False, audit: bool = True) -> Self:
+    def start(cls, *, controllers: bool = False, audit: bool = True, objects: Path | None = None) -> Self:
         """Start a server and return once it is ready (about three seconds).
 
         RBAC and Pod Security admission are on. `controllers` adds kube-controller-manager with all it has, StatefulSets
-        and HPA included, but no scheduler and no node. Raises RuntimeError with the end of the log if the API server
-        does not come up.
+        and HPA included, but no scheduler and no node. `objects` is what another server has saved with `save`, which
+        this one has from its start. Raises RuntimeError with the end of the log if the API server does not come up.
         """
         server = cls()
         try:
+            if objects:
+                shutil.copytree(objects, server.folder / "etcd")
             server._start_apiserver(audit=audit)
             if controllers:
                 server.start_controllers()
@@ -145,6 +147,18 @@ class RealServer(ApiServer):
         self._processes.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
         atexit.unregister(self.stop)
+
+    def save(self, folder: Path) -> None:
+        """Save all objects in a folder that is not there yet, for other servers to start with.
+
+        etcd stands still meanwhile, so its files are those of a crash, which it is made to start from.
+        """
+        store = self._processes[0].pid
+        os.killpg(store, signal.SIGSTOP)
+        try:
+            shutil.copytree(self.folder / "etcd", folder, ignore=shutil.ignore_patterns("*.tmp"))
+        finally:
+            os.killpg(store, signal.SIGCONT)
 
     def restart(self) -> None:
         """Kill the API server, and start it again over the same data and on the same port."""
