@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from support.pace import Pace
+
 from chronik.apply.executor import Execution
 from chronik.kube import ConnectOptions, connect
 from chronik.manifest import (
@@ -361,12 +363,14 @@ async def controllers(place: Namespace) -> AsyncIterator[None]:
     """Roll out whatever is new, as the controllers of workloads would, while the block runs."""
 
     async def play() -> None:
+        pace = Pace()
         while True:
-            for ref, live in (await place.workloads()).items():
+            found = await place.workloads()
+            for ref, live in found.items():
                 if (live.get("status") or {}).get("observedGeneration") != live["metadata"]["generation"]:
                     with suppress(AssertionError):  # it was deleted a moment ago
                         await place.roll_out(ref)
-            await asyncio.sleep(2 * PAUSE)
+            await pace.rest(found.values())
 
     playing = asyncio.create_task(play())
     try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from support.definitions import definition
 from support.group_snapshots import GROUP, PlayedGroups, is_member
+from support.pace import Pace
 
 from chronik.manifest import BACKUP, CLAIM, JOB, POD, SNAPSHOT, SNAPSHOT_CONTENT, KindName
 from chronik.tasks import background
@@ -164,18 +165,23 @@ class Played:
             yield self
 
     async def _play(self) -> None:
+        pace = Pace()
         while True:
+            jobs: list[Manifest] = []
+            snapshots: list[Manifest] = []
             try:
-                for each in await self.place.list(JOB):
+                jobs = await self.place.list(JOB)
+                for each in jobs:
                     await self._job(each)
-                for each in await self.place.list(SNAPSHOT):
+                snapshots = await self.place.list(SNAPSHOT)
+                for each in snapshots:
                     if not is_member(each):
                         await self._snapshot(each)
                 if self.groups is not None:
                     await self.groups.step()
             except AssertionError:  # it was deleted a moment ago
                 pass
-            await asyncio.sleep(0.1)
+            await pace.rest((*jobs, *snapshots))
 
     async def claim(self, cluster: str, component: str, ordinal: int) -> str:
         """Create a claim as a StatefulSet would."""

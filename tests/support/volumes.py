@@ -7,10 +7,11 @@ what recovery has to be safe from.
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+
+from support.pace import Pace
 
 from chronik.manifest import CLAIM, POD, SNAPSHOT, SNAPSHOT_CONTENT, STORAGE_CLASS, VOLUME
 from chronik.tasks import background
@@ -90,14 +91,17 @@ class Volumes:
             yield self
 
     async def _play(self) -> None:
+        pace = Pace()
         while True:
+            claims: list[Manifest] = []
             try:
-                for each in await self.place.list(CLAIM):
+                claims = await self.place.list(CLAIM)
+                for each in claims:
                     if not each["spec"].get("volumeName") and each["metadata"]["name"] not in self.late:
                         await self._bind(each)
             except AssertionError:  # it was deleted a moment ago
                 pass
-            await asyncio.sleep(0.1)
+            await pace.rest(claims)
 
     async def _all(self, kind: Kind) -> dict[str, Manifest]:
         items = (await self.place.call("GET", path_of(kind)))["items"]
