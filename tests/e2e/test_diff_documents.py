@@ -118,7 +118,7 @@ def compare(place: Place, pair: Pair) -> tuple[set[str], list[Any]]:
 
 
 @pytest.mark.stand_in
-@pytest.mark.parametrize("count", [SAMPLE // 2, pytest.param(SAMPLE, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [SAMPLE // 4, pytest.param(SAMPLE, marks=pytest.mark.slow)])
 def test_says_what_a_diff_with_a_server_says(server, namespace, tmp_path, count):
     """For generated pairs of documents, a diff without a cluster says what one does where the old document runs."""
     place = Place(server, namespace, tmp_path)
