@@ -215,7 +215,7 @@ class Hub:
                         self.order.append(member.name)
                         waits = [each.name for each in self.members[:number] if each.ready != news and not each.away]
                         self.overtaken += [f"{member.name} before {name}" for name in waits]
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.1)
 
     def running(self, **options: Any) -> Any:
         """Run an operator that is a hub."""
