@@ -409,7 +409,7 @@ async def test_a_kill_at_any_write_drops_the_slot_all_the_same(place, arrives):
             await place.edit(CLUSTER, "c", off)
             async with world_of(place, **parts) as world:
                 dying = Dying(world.kube, writes, arrives=arrives)
-                for _ in range(40):
+                for _ in range(1000):
                     await pass_until(key_of(document), world, dying)
                     if dying.killed or await has_ended(place):
                         break
@@ -443,7 +443,7 @@ async def test_a_kill_at_any_write_leaves_no_slot_on_an_old_server(place, arrive
             await place.change("c", metastore={"connection": {"host": host}})
             async with world_of(place, **parts) as world:
                 dying = Dying(world.kube, writes, arrives=arrives)
-                for _ in range(40):
+                for _ in range(1000):
                     await pass_until(key_of(document), world, dying)
                     if dying.killed or (await moved() and await has_archive(place)):
                         break
@@ -465,7 +465,7 @@ def followed(place: Namespace) -> Selection:
 
 async def passes_until(document: Manifest, world: Any, holds: Any) -> None:
     """Pass over a cluster until something holds."""
-    for _ in range(200):
+    for _ in range(1500):
         await reconcile(key_of(document), world)
         if await holds():
             return
@@ -851,7 +851,7 @@ async def kill_when(place: Namespace, there: Any, name: str, log: Path, chance: 
     operator = await asyncio.to_thread(OperatorProcess, place.server.kubeconfig, log, *arguments)
     with operator:  # which ends it by SIGKILL
         await asyncio.to_thread(operator.wait_said, "reconciles", 60)
-        for _ in range(200):
+        for _ in range(1500):
             if await there(place, name):
                 break
             await asyncio.sleep(0.02)

@@ -190,7 +190,7 @@ async def killed_and_again(
     for left in (writes, None):
         async with world_of(place, **parts) as world:
             dying = Dying(world.kube, 10_000 if left is None else left, arrives=arrives)
-            for _ in range(400):
+            for _ in range(1500):
                 await pass_over_backup_until(key, world, dying)
                 if dying.killed or await holds():
                     break

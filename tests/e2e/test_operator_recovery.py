@@ -402,7 +402,7 @@ async def _passes(
     key = key_of(document)
     async with world_of(place, **parts) as world:
         dying = Dying(world.kube, after, arrives=arrives)
-        for _ in range(300):
+        for _ in range(1500):
             await pass_until(key, world, dying)
             await check_nothing_began_empty(place, volumes, key.name)
             if dying.killed:
