@@ -314,8 +314,14 @@ def _with_global_options(command: click.Command) -> click.Command:
     """Give a command, and those below it, the options that all have; once."""
     command.params += [option for option in _GLOBAL_OPTIONS if option not in command.params]
     for each in command.commands.values() if isinstance(command, click.Group) else ():
+        each.short_help = each.short_help or _first_sentence(each.help or "")
         _with_global_options(each)
     return command
+
+
+def _first_sentence(text: str) -> str:
+    """Return the beginning of a help text, whole: click would cut it off at the width of a line."""
+    return " ".join(text.partition("\n\n")[0].split())
 
 
 @click.group(
