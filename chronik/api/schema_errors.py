@@ -100,13 +100,13 @@ def _missing_hint(name: str, schema: Raw) -> str:
 
 
 def _type(value: Any, schema: Raw) -> Explanation:
-    return "type", f"must be {_wanted(schema)}, not {_described(value)}", _type_hint(value, schema)
+    return "type", f"must be {_wanted(value, schema)}, not {_described(value)}", _type_hint(value, schema)
 
 
-def _wanted(schema: Raw) -> str:
+def _wanted(value: Any, schema: Raw) -> str:
     types = types_of(schema)
-    if len(types) > 1:
-        return str(schema["x-allowed"])
+    if len(types) > 1 or ("x-allowed" in schema and _is_scalar(value) and not _fits_in_quotes(value, schema)):
+        return str(schema["x-allowed"])  # of 30 where 30s is meant, "a string" would be the lesser half
     if "enum" in schema:
         return _one_of(schema["enum"])
     return _TYPE_NAMES[types[0]]
@@ -114,8 +114,8 @@ def _wanted(schema: Raw) -> str:
 
 def _type_hint(value: Any, schema: Raw) -> str:
     types = types_of(schema)
-    if "string" in types and isinstance(value, (bool, int, float)):
-        return f'Quote it: "{_plain_scalar(value)}".'
+    if "string" in types and _is_scalar(value):
+        return f'Quote it: "{_plain_scalar(value)}".' if _fits_in_quotes(value, schema) else ""
     if types[0] == "integer" and isinstance(value, str) and value.isascii() and value.isdigit():
         return "Leave the quotes out."
     if types == ("boolean",) and isinstance(value, str) and value.lower() in _YES_NO:
@@ -131,6 +131,16 @@ def _type_hint(value: Any, schema: Raw) -> str:
     if isinstance(value, dict) and len(value) == 1 and not {*value}.isdisjoint(schema.get("enum", ())):
         return f"Write only {next(iter(value))} here, and the section {next(iter(value))} beside it."
     return ""
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, (bool, int, float))
+
+
+def _fits_in_quotes(value: Any, schema: Raw) -> bool:
+    """Return whether a number, or true or false, would be right as a string."""
+    text = _plain_scalar(value)
+    return length_fits(text, schema) and matches(text, schema) and text in schema.get("enum", (text,))
 
 
 def _enum_words(value: Any, schema: Raw) -> Explanation:
@@ -180,6 +190,13 @@ def _short(value: Any, schema: Raw) -> Explanation:
     return _count("at least", "minLength", "character")(value, schema)
 
 
+def _long(value: Any, schema: Raw) -> Explanation:
+    """Speak of the length only where nothing else is wrong; much longer texts are not looked into, which is slow."""
+    if "x-allowed" in schema and len(value) <= 2 * schema["maxLength"] and not matches(value, schema):
+        return _pattern_words(value, schema)
+    return _count("at most", "maxLength", "character")(value, schema)
+
+
 def _twice(value: Any, schema: Raw) -> Explanation:
     del schema
     return "duplicate", f"must not have {_described(value[double(value) or 0])} twice", ""
@@ -208,7 +225,7 @@ _WORDS: dict[str, Callable[[Any, Raw], Explanation]] = {
     "minimum": _bound("at least", "minimum"),
     "maximum": _bound("at most", "maximum"),
     "minLength": _short,
-    "maxLength": _count("at most", "maxLength", "character"),
+    "maxLength": _long,
     "pattern": _pattern_words,
     "minItems": _count("at least", "minItems", "item"),
     "maxItems": _count("at most", "maxItems", "item"),

@@ -84,7 +84,7 @@ class Validator:
             problems += (_other_namespace(declared, namespace),)
         if not broken:
             spec = admitted.document.get("spec")
-            problems += (*_itself(metadata, spec), *_time_zones(spec))
+            problems += (*_itself(metadata, spec), *_idle_values(spec))
         if any(problem.severity == "error" for problem in problems):
             return None, problems
         return admitted.document, problems
@@ -116,21 +116,12 @@ def _itself(metadata: Mapping[str, Any], spec: Any) -> Iterator[Problem]:
             yield Problem("error", "source-is-itself", ("spec", "replication", "sources", index, "name"), message, hint)
 
 
-def _time_zones(spec: Any) -> Iterator[Problem]:
-    """Yield which windows name a time zone that this machine does not know: the operator's may know others."""
-    windows = (spec.get("rollout") or {}).get("windows") or ()
-    if not windows:
-        return
-    from zoneinfo import ZoneInfo  # noqa: PLC0415  # few documents have windows
+def _idle_values(spec: Any) -> Iterator[Problem]:
+    """Yield what means nothing, of the sections that can have such values."""
+    if any(spec.get(section) for section in ("rollout", "backup", "replication")):
+        from chronik.api.mistakes.idle_values import idle_values  # noqa: PLC0415  # few documents have one
 
-    for index, window in enumerate(windows):
-        try:
-            ZoneInfo(window["timeZone"])
-        except (LookupError, ValueError, OSError):  # it raises all of these
-            path = ("spec", "rollout", "windows", index, "timeZone")
-            message = f"no time zone is called {window['timeZone']} here, so this window may never open"
-            hint = "Write a name of the IANA database, such as Europe/Berlin."
-            yield Problem("warning", "window-time-zone", path, message, hint)
+        yield from idle_values(spec)
 
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"

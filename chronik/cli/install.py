@@ -109,7 +109,8 @@ _OPERATOR_OPTIONS = (
         "--features",
         type=parameters.Choices(FEATURES),
         metavar="FEATURE,…",
-        default=(),
+        multiple=True,
+        callback=parameters.together,
         help=f"What the operator does on top, and gets rights for: {', '.join(FEATURES)}.  [default: none]",
     ),
     click.option(

@@ -268,15 +268,14 @@ class LazyGroup(click.Group):
         """Return the commands and options that begin so."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415
 
-        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
-        options = click.Command.shell_complete(self, ctx, incomplete)
-        return [CompletionItem(name, help=self._short_help(ctx, name)) for name in names] + options
+        names = (name for name in self.list_commands(ctx) if name.startswith(incomplete))
+        found = [CompletionItem(name, help=self._short_help(ctx, name)) for name in names]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def _short_help(self, ctx: click.Context, name: str) -> str:
         if name in LAZY_COMMANDS:
             return LAZY_COMMANDS[name][1]
-        command = self.get_command(ctx, name)
-        return command.get_short_help_str(limit=_NARROW) if command else ""
+        return command.get_short_help_str(limit=_NARROW) if (command := self.get_command(ctx, name)) else ""
 
 
 def _choose_colour(_context: click.Context, _option: click.Parameter, value: streams.Colour | None) -> None:
@@ -314,6 +313,7 @@ def _with_global_options(command: click.Command) -> click.Command:
     """Give a command, and those below it, the options that all have; once."""
     command.params += [option for option in _GLOBAL_OPTIONS if option not in command.params]
     for each in command.commands.values() if isinstance(command, click.Group) else ():
+        each.short_help = each.short_help or " ".join((each.help or "").partition("\n\n")[0].split())  # click cuts it
         _with_global_options(each)
     return command
 

@@ -243,7 +243,8 @@ def schema() -> None:
     "--features",
     type=parameters.Choices(FEATURES),
     metavar="FEATURE,…",
-    default=(),
+    multiple=True,
+    callback=parameters.together,
     help="Which features bring definitions of their own: federation.  [default: none]",
 )
 def schema_crd(features: tuple[str, ...]) -> None:

@@ -212,6 +212,12 @@ class Choices(click.ParamType[tuple[str, ...]]):
         return [_completed(f"{before}{comma}{word}", "plain") for word in self._words if word.startswith(last)]
 
 
+def together(ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """Return what an option with commas was given in all, each once: `--members a --members b` is `--members a,b`."""
+    del ctx, param
+    return tuple(dict.fromkeys(each for given in value for each in given))
+
+
 class Names(click.ParamType[tuple[str, ...]]):
     """Some names, with commas between them."""
 

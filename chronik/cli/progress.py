@@ -64,6 +64,10 @@ class Progress:
         first = state.unready[0] if state.unready else None
         self._update(f"waiting for {first.ref}: {first.health.message}" if first else "ready")
 
+    def tells(self, text: str) -> None:
+        """Note in a line of its own what is waited for."""
+        self._update(text)
+
     def _update(self, text: str) -> None:
         self._text = text
         if self._bar is not None:

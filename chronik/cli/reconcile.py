@@ -76,7 +76,8 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
     "--features",
     type=parameters.Choices(FEATURES),
     metavar="FEATURE,…",
-    default=(),
+    multiple=True,
+    callback=parameters.together,
     help=f"What to do on top: {', '.join(FEATURES)}. `chronik install --features` gives the rights.  [default: none]",
 )
 @click.option(

@@ -180,3 +180,13 @@ def _columns(stream: TextIO) -> int | None:
         return os.get_terminal_size(stream.fileno()).columns or _NARROW
     except OSError:
         return _NARROW
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Write lines for people: wrapped to the width of a terminal, and free of what it would obey."""
+    from chronik.report.page import Page  # noqa: PLC0415  # help and completion stay quick
+
+    page = Page(look(sys.stderr if err else sys.stdout)["width"])
+    for line in text.splitlines():
+        page.hanging(line)
+    click.echo(page.text, err=err, nl=False)

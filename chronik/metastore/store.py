@@ -34,6 +34,12 @@ PART = 16 * 1024 * 1024
 """Bytes of a part. Stores take 10,000 parts, so an object may have 156 GiB."""
 PARTS_AT_ONCE = 3
 SCHEMES = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER"
+_KEY_FILE = "key.json"
+_ONE_LINE = re.compile(r"[ -~]*")
+_BUCKET = re.compile(r"[A-Za-z0-9._:-]*")
+_PORT = r"(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?"
+_ENDPOINT = re.compile(rf"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]){_PORT}(/[!-~]*)?")
+_REGION = re.compile(r"[A-Za-z0-9_-]+")
 _RETRIES = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 
 _NO_BUCKET = ("there is no such bucket", "Create it, or correct the address of the store.")
@@ -68,6 +74,12 @@ _SIGNS: tuple[tuple[tuple[str, ...], type[BackupError], tuple[str, str]], ...] =
     ),
 )
 """What the libraries' messages hold, what it means, and what to do."""
+_ROLES = r"//169\.254\.|metadata\.google\.internal|token request"
+"""Where the libraries look for the role of the machine, once neither Secret nor variables hold credentials."""
+_NO_ROLE = (
+    "no credentials were given, and this machine has no role in the cloud",
+    "Name their folder with --store-credentials, or set the cloud's own variables, such as AWS_ACCESS_KEY_ID.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +104,15 @@ class StoreSettings:
         if not self.credentials.is_dir():
             raise InputError("there is no such folder of credentials", subject=str(self.credentials))
         try:
-            return (self.credentials / name).read_text("utf-8").strip()
+            text = (self.credentials / name).read_text("utf-8").strip()
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"it cannot be read: {error}", subject=str(self.credentials / name)) from error
+        if name != _KEY_FILE and not _ONE_LINE.fullmatch(text):
+            hint = "Put the value into the Secret as it is, without quotes, line breaks or anything else around it."
+            raise InputError("it must be one line of ASCII", subject=str(self.credentials / name), hint=hint)
+        return text
 
 
 class Store:
@@ -212,7 +228,12 @@ class Store:
             yield
         except ChronikError:
             raise
-        except Exception as error:
+        except BaseException as error:
+            if type(error).__name__ == "PanicException":  # no Exception, so that nobody catches it by accident
+                hint = "Check its address, endpoint and region, and that credentials are one line each."
+                raise InputError(f"this store cannot be used: {error}", subject=self.url, hint=hint) from None
+            if not isinstance(error, Exception):
+                raise
             told = _explained(error, f"{self.url}/{name}".rstrip("/"))
             if writing and isinstance(told, BackupNotFound):  # what is written needs nothing but a place
                 told = StoreNotFound(_NO_BUCKET[0], subject=self.url, hint=_NO_BUCKET[1])
@@ -245,6 +266,9 @@ class _Source:
 def _explained(error: Exception, subject: str) -> BackupError:
     text = str(error)
     words = _in_short(text)
+    if re.search(_ROLES, text):
+        without = StoreAccessDenied if " 40" in words else StoreUnreachable
+        return without(f"{_NO_ROLE[0]}: {words}", subject=subject, hint=_NO_ROLE[1])
     for signs, kind, (meaning, hint) in _SIGNS:
         if re.search("|".join(signs), text):
             return kind(f"{meaning}: {words}", subject=subject, hint=hint)
@@ -280,6 +304,7 @@ def open_store(settings: StoreSettings) -> Store:
         raise InputError(f"this is no address of a store: write {SCHEMES}", subject=settings.url or "--store")
     if parts.query or parts.fragment or (parts.scheme == "file" and (parts.netloc or not prefix)):
         raise InputError(f"the address of a store is {SCHEMES}, and nothing more", subject=settings.url)
+    _check_words(settings, parts.netloc)
     with needs("obstore"):
         import obstore.store as kinds  # noqa: PLC0415  # 30 ms that only backups pay for
 
@@ -295,6 +320,19 @@ def open_store(settings: StoreSettings) -> Store:
     except Exception as error:
         raise InputError(f"this store cannot be used: {_in_short(str(error))}", subject=settings.url) from error
     return Store(settings.url, backend)
+
+
+def _check_words(settings: StoreSettings, bucket: str) -> None:
+    """Refuse what the library would only find when it makes a request, and then by a panic."""
+    if not _BUCKET.fullmatch(bucket):
+        hint = "It has letters, digits, - and . alone."
+        raise InputError(f"{bucket!r} is no name of a bucket or a container", subject=settings.url, hint=hint)
+    if settings.endpoint and not _ENDPOINT.fullmatch(settings.endpoint):
+        hint = "Write a URL that begins with http:// or https://, such as https://host:9000."
+        raise InputError(f"{settings.endpoint!r} is no address of a server", subject="--store-endpoint", hint=hint)
+    if settings.region and not _REGION.fullmatch(settings.region):
+        hint = "Write one such as eu-central-1."
+        raise InputError(f"{settings.region!r} is no name of a region", subject="--store-region", hint=hint)
 
 
 def _folder_store(url: str, folder: Path, kinds: Any) -> Store:
@@ -328,9 +366,9 @@ def _s3(bucket: str, settings: StoreSettings, common: dict[str, Any], kinds: Any
 def _gcs(bucket: str, settings: StoreSettings, common: dict[str, Any], kinds: Any) -> Any:
     if settings.credentials is None:
         return kinds.GCSStore(bucket, **common)
-    if not settings.secret("key.json"):
-        _misses(settings, "key.json")
-    return kinds.GCSStore(bucket, service_account_path=str(settings.credentials / "key.json"), **common)
+    if not settings.secret(_KEY_FILE):
+        _misses(settings, _KEY_FILE)
+    return kinds.GCSStore(bucket, service_account_path=str(settings.credentials / _KEY_FILE), **common)
 
 
 def _azure(container: str, settings: StoreSettings, common: dict[str, Any], kinds: Any) -> Any:

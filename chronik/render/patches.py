@@ -94,7 +94,7 @@ class Patches:
                 result = json_patch(manifest, patch)
             except OperationError as error:
                 path: Path = ("patch", error.place)
-                raise self._error(number, path, f"does not fit {ref}: {error}") from None
+                raise self._error(number, path, f"does not fit {ref}: {error}", error.hint) from None
         elif not isinstance(patch, dict):
             raise self._error(number, ("patch",), "must be a map, a strategic merge patch, or a list, a JSON Patch")
         elif "$patch" in patch:
@@ -119,11 +119,12 @@ class Patches:
 
 
 class OperationError(ValueError):
-    """An operation of a JSON Patch cannot be carried out; `place` is its index."""
+    """An operation of a JSON Patch cannot be carried out; `place` is its index, and `hint` what to do."""
 
-    def __init__(self, message: str, place: int) -> None:
+    def __init__(self, message: str, place: int, hint: str = "") -> None:
         super().__init__(message)
         self.place = place
+        self.hint = hint
 
 
 def json_patch(manifest: Manifest, operations: list[Any]) -> Manifest:
@@ -141,7 +142,10 @@ def json_patch(manifest: Manifest, operations: list[Any]) -> Manifest:
         try:
             result = JsonPatch([operation]).apply(result)
         except (JsonPatchException, JsonPointerException, TypeError, KeyError) as error:
-            raise OperationError(_words(operation, error), place) from None
+            from chronik.render.mistakes import misfit  # noqa: PLC0415  # only what fails needs words
+
+            message, hint = misfit(operation, result, error)
+            raise OperationError(message, place, hint) from None
         if not isinstance(result, dict):
             raise OperationError("it would put something else in place of the object", place)
     cleaned = _without_nulls(result)
@@ -156,16 +160,6 @@ def _means(patch: Patch, manifest: Manifest) -> bool:
         and target["name"] in {None, metadata["name"]}
         and target["component"] in {None, metadata.get("labels", {}).get(COMPONENT_LABEL)}
     )
-
-
-def _words(operation: Any, error: Exception) -> str:
-    """Say what is wrong with an operation; the library's own words name neither it nor its place."""
-    if not isinstance(operation, dict) or not isinstance(operation.get("op"), str):
-        return "an operation is a map with op and path"
-    what = " ".join(str(operation[key]) for key in ("op", "from", "path") if key in operation)
-    if operation["op"] == "test":
-        return f"{what}: it does not have that value"
-    return f"{what}: {error}"
 
 
 def _changed_identity(before: Manifest, after: Manifest) -> Iterator[tuple[str, ...]]:

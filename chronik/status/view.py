@@ -128,17 +128,21 @@ def cluster_view(cluster: Cluster, origin: Origin, found: LiveCluster, now: str)
     derived = derive(cluster, _observation(found), now)
     status = stored or (_undated(derived) if found.document is None else {})
     addresses = tuple(addresses_of(cluster, found.objects.values()))
+    content = ready and _is_content(found.document)
+    besides = (*_waits_besides(found.document, addresses), *_own_waits(cluster, found))
+    if ready and not content and not besides:
+        besides = (*_told_waits(document),)
     return ClusterView(
         key=cluster.key,
         origin=origin,
         phase=_phase(found, derived),
-        ready=ready and _is_content(found.document),
+        ready=content,
         created=found.created,
         generation=metadata.get("generation"),
         status=status,
         components=parts,
         addresses=addresses,
-        waits_besides=(*_waits_besides(found.document, addresses), *_own_waits(cluster, found)),
+        waits_besides=besides,
         notes=tuple(_notes(found, origin, ready=ready)),
         additions=tuple(
             Addition(ref, owner) for ref, each in sorted(found.objects.items()) for owner in additions(each)
@@ -207,6 +211,14 @@ def _waits_besides(document: Manifest | None, addresses: Iterable[Address]) -> I
     for address in addresses:
         if address.type == "LoadBalancer" and not address.external:
             yield f"{address.service}: the load balancer has no address yet"
+
+
+def _told_waits(document: Manifest) -> Iterator[str]:
+    """Yield what the operator itself waits for, in its words: a window, a Secret, a feature that it lacks."""
+    reconciling = condition_of(document.get("status") or {}, "Reconciling")
+    seen = (document.get("status") or {}).get("observedGeneration") == document["metadata"].get("generation")
+    if seen and reconciling.get("status") == "True" and reconciling.get("message"):
+        yield f"its operator: {reconciling['message']}"
 
 
 def _own_waits(cluster: Cluster, found: LiveCluster) -> Iterator[str]:

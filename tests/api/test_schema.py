@@ -509,6 +509,26 @@ def test_hints_say_what_to_do(fields, hint):
     assert [found for _, _, found in problems_of(with_spec(**fields))] == [hint]
 
 
+DURATION = "a whole number of seconds, minutes, hours or days, such as 30s, 10m, 2h or 7d"
+
+
+@pytest.mark.parametrize(
+    ("value", "message", "hint"),
+    [
+        (30, f"must be {DURATION}, not the number 30", ""),
+        (True, f"must be {DURATION}, not true", ""),
+        ("30", f'must be {DURATION}, not "30"', ""),
+        ("100000s", f'must be {DURATION}, not "100000s"', ""),
+        ("1" * 13, "must have at most 6 characters, not 13", ""),
+    ],
+)
+def test_a_number_that_quotes_do_not_mend(value, message, hint):
+    """Where quotes alone would not do, or a text is too long for another reason, the form is told."""
+    fields = {"rollout": {"search": "BlueGreen", "blueGreen": {"autoPromoteAfter": value}}}
+
+    assert [found[1:] for found in problems_of(with_spec(**fields))] == [(message, hint)]
+
+
 def test_floods_are_cut_short():
     """Of many errors alike a few are shown, and how many there are besides."""
     found = problems_of(with_spec(tolerations=[{"operator": "no"}] * 30))

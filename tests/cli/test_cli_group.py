@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import click
 import pytest
@@ -96,3 +97,32 @@ def test_the_table_says_what_the_command_says(name):
     assert command is not None
     assert command.name == name
     assert command.get_short_help_str(limit=200) == words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["install", "--features", "rollouts", "--features", "backups"], "--features=rollouts,backups"),
+        (["install", "--features", "rollouts,backups", "--features", "rollouts"], "--features=rollouts,backups"),
+    ],
+)
+def test_options_with_commas_add_up(capsys, arguments, wanted):
+    """An option that takes several with commas between them takes them one by one as well: the last is not all."""
+    assert cli.run(arguments) == 0
+
+    assert wanted in capsys.readouterr().out
+
+
+def test_members_add_up(capsys):
+    """So do members of a federation."""
+    file = Path(__file__).parents[2] / "examples" / "federation" / "orders.yaml"
+    assert cli.run(["render", "-f", str(file), "--members", "east", "--members", "west", "-o", "json"]) == 0
+
+    assert capsys.readouterr().out.count('"chronik.stream/federation-member":') == 2
+
+
+def test_help_of_groups_is_whole(capsys):
+    """The list of a group's commands has whole sentences, none that ends in three dots."""
+    for group in ("backup", "federation", "replication", "restore", "rollout", "schema"):
+        assert cli.run([group, "--help"]) == 0
+        assert "..." not in capsys.readouterr().out.partition("Commands:")[2]

@@ -500,3 +500,19 @@ def test_operator_that_fails_logs_where(monkeypatch, tmp_path):
     assert done.code == 70
     assert "RuntimeError: odd" in json.loads(logged)["exception"]
     assert last.startswith("error: chronik itself failed: RuntimeError: odd; ")
+
+
+def test_talk_is_wrapped_on_a_terminal_alone(monkeypatch, capsys):
+    """What is said for people is wrapped to a terminal, with its indent, and is one line where there is none."""
+    text = "demo/c: Aborted: errors is 0.2, more than 0.01\n  ingest: 0 of 4 pods on it, \x1b[31mall of them"
+    streams.say(text)
+    assert capsys.readouterr().out == text.replace("\x1b", "\\x1b") + "\n"
+    monkeypatch.setattr(streams, "_columns", lambda _stream: 40)
+    streams.say(text, err=True)
+
+    assert capsys.readouterr().err.splitlines() == [
+        "demo/c: Aborted: errors is 0.2, more",
+        "  than 0.01",
+        "  ingest: 0 of 4 pods on it, \\x1b[31mall",
+        "    of them",
+    ]

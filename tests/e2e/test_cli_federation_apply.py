@@ -176,6 +176,16 @@ async def test_without_a_wait_it_ends_once_all_have_it(desk):
     assert await desk.hub["west"].live() is not None
 
 
+async def test_a_member_that_runs_out_of_time_without_a_wait(desk):
+    """A member in front that is not Ready in time fails without --wait too, and the error says how long that was."""
+    desk.hub["east"].held = True
+    done = await desk.played("apply", "--timeout", "3s")
+
+    found = re.search(r"1 object not ready after (\d+) s", done.err)
+    assert found, done.err
+    assert int(found[1]) >= 1
+
+
 async def test_timeout_gives_each_member_so_long(desk):
     """With --timeout a member that is not Ready by then has failed: 6 if nothing else is wrong."""
     desk.hub["west"].held = True

@@ -85,7 +85,7 @@ def test_what_makes_no_sense_is_refused(place):
 
 def test_status(place):
     """The canary is shown step by step, and the exit code is 1 if it failed."""
-    assert "no canary" in chronik(place, "status", "c").out
+    assert chronik(place, "status", "c").out == f"{place.name}/c: no canary: spec.rollout asks for none\n"
     told(place, **PAUSED)
     done = chronik(place, "status", "c")
     assert done.code == 0
@@ -229,3 +229,41 @@ def test_status_waits(place):
         status = {"observedGeneration": generation, "rollout": {**PAUSED, **rollout}}
         asyncio.run(place.call("PATCH", path, {"status": status}, patch="merge", fieldManager="suite"))
         assert chronik(place, "status", "c", "--wait", "--timeout", "1s").code == code
+
+
+def test_status_without_a_canary(place):
+    """Where a canary is asked for and none is under way it says so, and if the operator lacks the feature, that."""
+    steps = {"strategy": "Canary", "canary": {"steps": [{"pods": 1}]}}
+    asyncio.run(place.call("PATCH", place.path(CLUSTER, "c"), {"spec": {"rollout": steps}}, patch="merge"))
+    begun = "no operator has seen one yet; a change of its pods begins one"
+    assert chronik(place, "status", "c").out == f"{place.name}/c: no canary: {begun}\n"
+    lacks = {"type": "Reconciling", "status": "True", "reason": "FeatureMissing", "message": "A canary needs a feature"}
+    status = {"conditions": [lacks | {"lastTransitionTime": "2026-11-29T09:00:00Z"}]}
+    path = place.path(CLUSTER, "c", "status")
+    asyncio.run(place.call("PATCH", path, {"status": status}, patch="merge", fieldManager="suite"))
+
+    assert chronik(place, "status", "c").out == f"{place.name}/c: no canary: A canary needs a feature\n"
+
+
+def test_a_document_that_no_operator_has_looked_at(place):
+    """What is told of an earlier document is marked as such, and a wait that ends in time says what it waited for."""
+    path = place.path(CLUSTER, "c", "status")
+    seen = {"observedGeneration": 1, "rollout": {**PAUSED, "phase": "Complete"}}
+    asyncio.run(place.call("PATCH", path, {"status": seen}, patch="merge", fieldManager="suite"))
+    asyncio.run(place.call("PATCH", place.path(CLUSTER, "c"), {"spec": {"ingestNodes": 5}}, patch="merge"))
+    done = chronik(place, "status", "c", "--wait", "--timeout", "1s")
+
+    assert done.code == 6
+    assert "  the document has changed since, and no operator has looked at it yet" in done.out.splitlines()
+    assert done.err.splitlines()[-2:] == [f"error: {place.name}/c: not through in 1 s", "  Does its operator run?"]
+
+
+def test_a_wait_tells_how_far_it_is(place, monkeypatch):
+    """While `--wait` waits, it tells where the canary stands at each look, which a terminal shows."""
+    shown = []
+    monkeypatch.setattr("chronik.cli.progress.Progress.tells", lambda _progress, text: shown.append(text))
+    told(place, **{**PAUSED, "phase": "Progressing", "message": "1 of 3 pods exist"})
+    chronik(place, "status", "c", "--wait", "--timeout", "1s")
+
+    line = f"{place.name}/c: Progressing, step 1 of 2, candidate 3f2a91c0: 1 of 3 pods exist"
+    assert {*shown} == {line}

@@ -221,6 +221,7 @@ def test_what_there_is_not_is_an_error(pair):
     assert "there is no such alias" in alias.err
     assert f"Did you mean {pair.namespace}/green?" in cluster.err
     assert "this Service was not made as an alias, so it is not touched" in service.err
+    assert "It is a Service of cluster blue itself." in service.err
     assert "in the way: green does not name it in network.aliases" in unnamed.out
 
 

@@ -619,6 +619,21 @@ async def test_without_snapshots_it_is_said_what_to_install(bare_server):
         assert "external-snapshotter" in condition(backup, "Completed")[2]
 
 
+async def test_without_an_operator_and_without_snapshots(bare_server, tmp_path):
+    """`chronik backup create -f` says what to install, too, and dumps the metastore where volumes are not asked for."""
+    place = Namespace(bare_server, bare_server.new_namespace())
+    file = tmp_path / "c.yaml"
+    flags = ("--kubeconfig", str(place.server.kubeconfig), "-n", place.name, "-f", str(file), "--image", IMAGE)
+    command = ("backup", "create", "c", "--name", "b", "--timeout", "1s")
+    file.write_text(json.dumps(small(place.name, backup=SECTION)))
+    wanted = await asyncio.to_thread(run, *command, *flags)
+    file.write_text(json.dumps(small(place.name, backup={**SECTION, "volumes": {"method": "None"}})))
+    unwanted = await asyncio.to_thread(run, *command, *flags)
+
+    assert (wanted.code, "external-snapshotter" in wanted.err) == (8, True)
+    assert (unwanted.code, "the metastore is not dumped yet" in unwanted.err) == (6, True)
+
+
 @pytest.mark.both
 async def test_a_deleted_backup_takes_its_parts_along(place):
     """Snapshots are deleted, a Job removes the dump, and only then the backup goes."""
@@ -949,4 +964,8 @@ async def test_commands_make_show_and_delete_backups(place):
         await gone(place, "b")
         await gone(place, "second")
         await gone(place, "bad")
-        assert "no backups" in (await chronik("list")).err
+        assert (await chronik("list")).err == f"no backups in namespace {place.name}\n"
+        assert (await chronik("list", "c")).err == f"no backups of c in namespace {place.name}\n"
+        await place.change("c", backup=None)
+        refused = await chronik("create", "c", "--name", "never")
+        assert (refused.code, "it has no spec.backup" in refused.err) == (2, True)

@@ -156,6 +156,68 @@ def test_what_stores_say(text, kind):
     assert "Debug" not in found.message
 
 
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"endpoint": "minio:9000"}, "--store-endpoint: 'minio:9000' is no address of a server"),
+        ({"endpoint": "http://"}, "--store-endpoint: 'http://' is no address of a server"),
+        ({"endpoint": "http://a host:80"}, "--store-endpoint: 'http://a host:80' is no address of a server"),
+        ({"endpoint": "http://minio:99999"}, "--store-endpoint: 'http://minio:99999' is no address of a server"),
+        ({"endpoint": "ftp://minio"}, "--store-endpoint: 'ftp://minio' is no address of a server"),
+        ({"region": "eu central"}, "--store-region: 'eu central' is no name of a region"),
+        ({"region": "eu\n"}, "--store-region: 'eu\\n' is no name of a region"),
+        ({"url": "s3://my bucket/p"}, "s3://my bucket/p: 'my bucket' is no name of a bucket or a container"),
+    ],
+)
+def test_words_that_the_library_would_panic_at(settings, wanted):
+    """An endpoint, a region or a bucket that no request can be made of is refused by name, before any request."""
+    with pytest.raises(InputError) as caught:
+        open_store(StoreSettings(**{"url": "s3://bucket/p"} | settings))
+    assert str(caught.value).splitlines()[0] == wanted
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9000/", "https://[::1]:443", "https://minio.example.com/s3"])
+def test_endpoints_that_can_be_used(endpoint):
+    """A URL with a name or an address, a port and a path is an endpoint."""
+    assert open_store(StoreSettings("s3://bucket/p", endpoint=endpoint)).url == "s3://bucket/p"
+
+
+def test_a_credential_of_two_lines_is_named(tmp_path):
+    """A mounted credential that no header can hold is refused with its file, and not shown."""
+    (tmp_path / "AWS_ACCESS_KEY_ID").write_text("one\nsecond\n")
+    (tmp_path / "AWS_SECRET_ACCESS_KEY").write_text("secret\n")
+    with pytest.raises(InputError, match="AWS_ACCESS_KEY_ID: it must be one line") as caught:
+        open_store(StoreSettings("s3://bucket", credentials=tmp_path))
+    assert "second" not in str(caught.value)
+
+
+def test_a_panic_of_the_library_is_an_error(store):
+    """What the library gives up on by a panic, which is no Exception, is an error of what it was given all the same."""
+    panic = type("PanicException", (BaseException,), {})
+    with pytest.raises(InputError, match="this store cannot be used: InvalidHeaderValue"), store._told("a"):
+        raise panic("InvalidHeaderValue")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (
+            "GET http://169.254.169.254/latest in 5ms - Server returned non-2xx status code: 404 Not Found",
+            StoreAccessDenied,
+        ),
+        ("PUT http://169.254.169.254/latest after 4 retries - HTTP error: error sending request", StoreUnreachable),
+    ],
+)
+def test_no_credentials_at_all(answer, kind):
+    """Where the library ends at the machine's own service for roles, the error says that no credentials were given."""
+    found = stores._explained(RuntimeError(f"Generic S3 error: Error performing {answer}"), "s3://b/x")
+
+    assert type(found) is kind
+    assert found.message.startswith("no credentials were given")
+    assert "--store-credentials" in found.hint
+
+
 def test_without_the_library(tmp_path):
     """Where chronik was installed without the extra, the error says how to install it."""
     code = (

@@ -522,6 +522,21 @@ def test_what_needs_a_person_comes_first():
     assert "  Stalled  True     3h  InvalidSpec: spec.x: no\n" in text(shown)
 
 
+@pytest.mark.parametrize(("seen", "waits"), [(2, ("its operator: c waits for Secret s",)), (1, ())])
+def test_what_the_operator_waits_for_is_its_words(seen, waits):
+    """Where all pods are ready, what the operator says that it waits for is shown, if it is about the newest spec."""
+    told = [
+        {"type": "Ready", "status": "False", "reason": "Waiting", "lastTransitionTime": BEGAN},
+        {"type": "Reconciling", "status": "True", "reason": "Waiting", "lastTransitionTime": BEGAN}
+        | {"message": "c waits for Secret s"},
+    ]
+    shown = view(document=document({"phase": "Updating", "observedGeneration": seen, "conditions": told}))
+
+    assert not shown.ready
+    assert shown.waits_for == waits
+    assert text(shown).splitlines()[-1] == f"Waits for {waits[0] if waits else 'its operator'}"
+
+
 def test_conditions_have_ages():
     """An operator's conditions are shown with the time since they turned, and without repeating the components."""
     ill = Observation(objects(workload("ingest", 1)), generation=2)

@@ -13,7 +13,7 @@ from chronik.cli import parameters
 from chronik.cli.common import cluster_options, missing_cluster, report_option, timeout_option
 from chronik.cli.interrupt import run_async
 from chronik.cli.main import print_data, table_option
-from chronik.cli.streams import look, need_terminal
+from chronik.cli.streams import look, need_terminal, say
 from chronik.clock import timestamp
 from chronik.errors import InputError, ObjectMissing, WaitTimeout
 from chronik.kube import connect
@@ -83,6 +83,7 @@ def create(  # each is an option
             document = await interruption.until_asked(kube.get(CLUSTER, kube.namespace, cluster))
             if document is None:
                 raise await missing_cluster(kube, [ClusterKey(kube.namespace, cluster)])
+            _check_wanted(document)
             theirs = document["metadata"].get("labels") or {}  # by which an operator of a shard finds it
             wanted: Manifest = {
                 "apiVersion": BACKUP.api_version,
@@ -106,6 +107,17 @@ def create(  # each is an option
         return 0
 
     return run_async(main)
+
+
+def _check_wanted(document: Manifest) -> None:
+    """Refuse to ask for a backup that no operator would ever begin, and say if this one's operator does not yet."""
+    if not document["spec"].get("backup"):
+        hint = "Write spec.backup into its document; docs/backup.md shows one."
+        message = "it has no spec.backup, which says what is backed up, and where to"
+        raise InputError(message, subject=str(ObjectRef.of(document)), hint=hint)
+    for each in (document.get("status") or {}).get("conditions") or ():
+        if each["type"] == "FeatureMissing":
+            say(f"note: {ObjectRef.of(document)}: {each.get('message')}", err=True)
 
 
 def _tell(text: str, output: str) -> None:
@@ -152,7 +164,7 @@ async def _completed(kube: Kube, ref: ObjectRef, seconds: float) -> Manifest:
         if phase == "Failed":
             raise BackupError(message, subject=str(ref))
         if message and message != said[-1][1]:
-            click.echo(f"{ref}: {phase}: {message}", err=True)
+            say(f"{ref}: {phase}: {message}", err=True)
         said.append((phase, message))
         return None
 
@@ -225,7 +237,8 @@ def list_backups(cluster: str | None, options: ConnectOptions, all_namespaces: b
             elif shown:
                 print_data(_table(shown, namespaced=all_namespaces))
             else:
-                click.echo("no backups", err=True)
+                of = f" of {cluster}" if cluster else ""
+                click.echo(f"no backups{of} in {f'namespace {namespace}' if namespace else 'any namespace'}", err=True)
         return 0
 
     return run_async(main)

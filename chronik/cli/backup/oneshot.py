@@ -16,8 +16,9 @@ from chronik.apply.follow import until
 from chronik.backups.groups import is_grouped
 from chronik.backups.plan import plan_backup
 from chronik.backups.steps import Seen
+from chronik.cli.streams import say
 from chronik.clock import timestamp
-from chronik.errors import Forbidden, InputError, WaitTimeout
+from chronik.errors import Forbidden, InputError, KindMissing, WaitTimeout
 from chronik.kube.reflector import KindSelector
 from chronik.manifest import (
     BACKUP,
@@ -84,7 +85,7 @@ async def back_up_here(kube: Kube, wanted: OneShot) -> Manifest:
     if plan.status["phase"] == "Pending":
         raise BackupError(_message(plan.status), subject=wanted.name)
     hint = f"if this command is cut off, the same one with --name {wanted.name} goes on"
-    click.echo(f"{wanted.name}: begun; {hint}", err=True)
+    say(f"{wanted.name}: begun; {hint}", err=True)
     return await _completed({**backup, "status": plan.status}, claims, site, wanted)
 
 
@@ -106,7 +107,7 @@ async def _completed(backup: Manifest, claims: list[Manifest], site: Site, wante
                 raise BackupError(message, subject=wanted.name, hint=hint)
             if message != said[-1]:
                 said.append(message)
-                click.echo(f"{wanted.name}: {phase}: {message}", err=True)
+                say(f"{wanted.name}: {phase}: {message}", err=True)
             if waits:
                 return None
 
@@ -222,7 +223,9 @@ async def _may_read_contents(kube: Kube) -> bool:
         note = (
             "note: VolumeSnapshotContents may not be read, so the description lacks what the driver calls the snapshots"
         )
-        click.echo(note, err=True)
+        say(note, err=True)
+        return False
+    except KindMissing:  # the plan says what to install, if it wants snapshots
         return False
     return True
 

@@ -54,14 +54,19 @@ _STORE_OPTIONS = (
         help="Of an S3 server of your own.  [$CHRONIK_STORE_ENDPOINT]",
     ),
     click.option(
-        "--store-region", "region", envvar="CHRONIK_STORE_REGION", default="", metavar="NAME", help="Of the bucket."
+        "--store-region",
+        "region",
+        envvar="CHRONIK_STORE_REGION",
+        default="",
+        metavar="NAME",
+        help="Of the bucket.  [$CHRONIK_STORE_REGION]",
     ),
     click.option(
         "--store-path-style",
         "path_style",
         is_flag=True,
         envvar="CHRONIK_STORE_PATH_STYLE",
-        help="Name the bucket in the path, as most S3 servers of one's own want it.",
+        help="Name the bucket in the path, as most S3 servers of one's own want it.  [$CHRONIK_STORE_PATH_STYLE]",
     ),
     click.option(
         "--store-credentials",
@@ -69,7 +74,7 @@ _STORE_OPTIONS = (
         envvar="CHRONIK_STORE_CREDENTIALS",
         type=parameters.FOLDER,
         metavar="DIR",
-        help="Where the Secret with the credentials is mounted.  [default: the cloud's own chain]",
+        help="Where the credentials' Secret is mounted.  [$CHRONIK_STORE_CREDENTIALS; default: the cloud's chain]",
     ),
     click.option(
         "--encryption-key",

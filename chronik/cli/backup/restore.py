@@ -14,6 +14,7 @@ from chronik.cli import parameters
 from chronik.cli.common import cluster_options, timeout_option
 from chronik.cli.interrupt import run_async
 from chronik.cli.main import print_data, show_note, show_problems
+from chronik.cli.streams import say
 from chronik.errors import AlreadyExists, ConflictError, InputError, InvalidDocuments, WaitTimeout
 from chronik.kube import connect
 from chronik.manifest import BACKUP, CLUSTER, ObjectRef
@@ -236,12 +237,12 @@ async def _recovered(kube: Kube, ref: ObjectRef, seconds: float) -> int:
         if found.get("status") == "False":
             raise BackupError(message, subject=str(ref))
         if message and message != said[-1]:
-            click.echo(f"{ref}: {message}", err=True)
+            say(f"{ref}: {message}", err=True)
         said.append(message)
         return None
 
     if (message := await until(kube, [named(CLUSTER, ref)], look, seconds)) is None:
         text = said[-1] or "no operator has looked at it: is one running that was installed with --features backups?"
         raise WaitTimeout(f"it is not recovered yet: {text}", subject=str(ref))
-    click.echo(f"{ref}: recovered. {message}")
+    say(f"{ref}: recovered. {message}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ from chronik.apply.roll import Roll
 from chronik.cli.common import CLUSTERS_AT_ONCE, namespace_is_missing, transition_error
 from chronik.cli.federation.connections import Connections
 from chronik.cli.main import show_note
+from chronik.cli.streams import say
 from chronik.errors import ChronikError, ConflictError, KindMissing, NamespaceMissing
 from chronik.federation.changes import change_of
 from chronik.federation.plan import TIMED_OUT
@@ -20,7 +22,6 @@ from chronik.offline import loading as offline
 from chronik.plan.actions import Apply, Create
 from chronik.plan.results import OUTCOMES, Report, Result, undone
 from chronik.report.diff import ClusterDiff
-from chronik.report.page import visible
 from chronik.report.summary import ClusterResult
 from chronik.status.health import Health, State
 from chronik.status.readiness import Unready
@@ -172,11 +173,12 @@ async def _applied(work: FederationWork, flags: ApplyFlags, interruption: Interr
             return [_result(roll, each) for each in work.federation.ordered]
         plan = await roll.run(interruption.asked, wait=wait)
     interrupted = interruption.asked.is_set() and not plan.complete
-    waited = time.monotonic() - began if wait else None
+    waited = time.monotonic() - began
     if roll.taken_back is not None:
         done = roll.taken_back
-        return [_given_back(roll, done, plan, each, waited=waited or 0.0) for each in work.federation.ordered]
-    return [_ended(roll, plan, each, interrupted=interrupted, waited=waited) for each in work.federation.ordered]
+        return [_given_back(roll, done, plan, each, waited=waited) for each in work.federation.ordered]
+    ended = partial(_ended, roll, plan, interrupted=interrupted, wait=wait, waited=waited)
+    return [ended(each) for each in work.federation.ordered]
 
 
 async def _at_hub(kube: Kube, found: ValidFederation, *, force: bool, dry_run: DryRun) -> ClusterResult:
@@ -206,7 +208,7 @@ def _keep_quiet(_name: str, _phase: str, _message: str) -> None:
 
 def _tell(name: str, phase: str, message: str) -> None:
     if phase != "Pending":
-        click.echo(visible(f"{name}: {phase}{f': {message}' if message else ''}"), err=True)
+        say(f"{name}: {phase}{f': {message}' if message else ''}", err=True)
 
 
 def _foreseen(roll: Roll, member: Member) -> ClusterResult:
@@ -230,7 +232,7 @@ def _result(roll: Roll, member: Member) -> ClusterResult:
 
 
 def _ended(
-    roll: Roll, plan: FederationPlan, member: Member, *, interrupted: bool, waited: float | None
+    roll: Roll, plan: FederationPlan, member: Member, *, interrupted: bool, wait: bool, waited: float
 ) -> ClusterResult:
     """Return what became of a member in a roll, and whether it is through with it."""
     found = next(each for each in plan.listed if each.progress.name == member.name)
@@ -239,10 +241,10 @@ def _ended(
         result = Result(action, "not-tried", why=_in_front(plan, found))
         return ClusterResult(member.at.place, Report((result,), interrupted=interrupted), member=member.name)
     told = _result(roll, member)
-    if found.held or told.failure is not None or (waited is None and found.state != "failed") or interrupted:
+    if found.held or told.failure is not None or (not wait and found.state != "failed") or interrupted:
         return told
     unready = () if found.state == "through" else (_unready(member, found),)
-    return replace(told, unready=unready, waited=waited or 0.0)
+    return replace(told, unready=unready, waited=waited)
 
 
 def _given_back(roll: Roll, done: TakenBack, plan: FederationPlan, member: Member, *, waited: float) -> ClusterResult:

@@ -90,7 +90,8 @@ members_option = click.option(
     "--members",
     type=parameters.Names(),
     metavar="NAME,…",
-    default=(),
+    multiple=True,
+    callback=parameters.together,
     help="Of a ChronikFederation: these members only.  [default: all]",
 )
 """Which members a command is about."""

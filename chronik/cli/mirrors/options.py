@@ -14,8 +14,7 @@ import click
 from chronik.cli import parameters
 from chronik.cli.common import report_option
 from chronik.cli.main import print_data
-from chronik.cli.streams import need_terminal
-from chronik.report.page import visible
+from chronik.cli.streams import need_terminal, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,9 +49,9 @@ class Moving:
     def show(self, lines: Iterable[str]) -> None:
         """Write what is found: as data, or for the person who is asked about it."""
         if self.output == "text":
-            click.echo("\n".join(map(visible, lines)))
+            say("\n".join(lines))
         elif not (self.yes or self.dry_run):
-            click.echo("\n".join(map(visible, lines)), err=True)
+            say("\n".join(lines), err=True)
 
     def accepts(self, judgement: Judgement) -> bool:
         """Return whether nothing is lacking that is not accepted, and say it if something is."""

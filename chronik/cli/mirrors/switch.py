@@ -18,7 +18,7 @@ from chronik.cli.interrupt import Interruption, run_async
 from chronik.cli.mirrors.options import moving_options
 from chronik.errors import ConflictError, KindMissing, ObjectChanged, ObjectMissing
 from chronik.kube import ConnectOptions, connect
-from chronik.manifest import CLUSTER, KIND_BY_NAME, POD, ClusterKey, ObjectRef
+from chronik.manifest import CLUSTER, CLUSTER_LABEL, KIND_BY_NAME, POD, ClusterKey, ObjectRef
 from chronik.report.moving import Move, judgement_lines, numbered
 
 if TYPE_CHECKING:
@@ -193,6 +193,8 @@ async def _alias(kube: Kube, namespace: str, name: str) -> Manifest:
         raise ObjectMissing("there is no such alias", subject=subject, hint=hint)
     if not is_alias(found):
         hint = "Give the alias another name in network.aliases, or delete this Service: then a cluster makes the alias."
+        if owner := (found["metadata"].get("labels") or {}).get(CLUSTER_LABEL):
+            hint = f"It is a Service of cluster {owner} itself. Name one of those that stand in network.aliases."
         raise ConflictError("this Service was not made as an alias, so it is not touched", subject=subject, hint=hint)
     return found
 

@@ -12,9 +12,9 @@ from chronik.cli import parameters
 from chronik.cli.common import cluster_options, missing_cluster, report_option
 from chronik.cli.interrupt import Interruption, run_async
 from chronik.cli.main import print_data
+from chronik.cli.streams import say
 from chronik.kube import connect
 from chronik.manifest import CLUSTER, ClusterKey
-from chronik.report.page import visible
 
 if TYPE_CHECKING:
     from chronik.kube import ConnectOptions, Kube
@@ -68,10 +68,9 @@ class OneCluster(NamedTuple):
         elif said.document:
             print_data(said.document)
         else:
-            for line in said.lines:
-                click.echo(visible(line))
+            say("\n".join(said.lines))
         if said.note:
-            click.echo(said.note, err=True)
+            say(said.note, err=True)
 
 
 def about_cluster(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik.cli import parameters
+from chronik.cli.progress import Progress
 from chronik.cli.rollouts.about import OneCluster, Said, about_cluster, cluster_document
 from chronik.cli.rollouts.history import history, undo
 from chronik.clock import timestamp
@@ -49,15 +50,21 @@ def status(cluster: OneCluster, wait: bool, seconds: float) -> int:
             document = await interruption.until_asked(_ended(kube, document, seconds))
         told = document.get("status") or {}
         found, pending = told.get("rollout"), told.get("pendingRestarts")
-        lines = (*_lines(ClusterKey.of(document), found or {}), *_pending(pending or {}))
+        lines = (*_lines(document), *_pending(pending or {}))
         seen = {
             "generation": document["metadata"].get("generation"),
             "observedGeneration": told.get("observedGeneration"),
         }
         data = {**seen, "rollout": found or None, "pendingRestarts": pending or None}
-        return Said(lines, data, code=_code(document, wait=wait))
+        code = _code(document, wait=wait)
+        note = f"error: {ClusterKey.of(document)}: not through in {seconds:g} s\n  {_hint(document)}"
+        return Said(lines, data, note=note if code == NOT_IN_TIME else "", code=code)
 
     return cluster.run(show)
+
+
+def _hint(document: Manifest) -> str:
+    return "Does its operator run?" if _is_new(document) else "The same command again goes on waiting."
 
 
 FAILED, NOT_IN_TIME, PAUSED = 1, 6, 7
@@ -71,9 +78,11 @@ async def _ended(kube: Kube, document: Manifest, seconds: float) -> Manifest:
 
     async def look() -> Manifest | None:
         seen.append(await cluster_document(kube, ref.namespace, ref.name))
+        progress.tells(_lines(seen[-1])[0])
         return None if _code(seen[-1], wait=True) == NOT_IN_TIME else seen[-1]
 
-    return await until(kube, [named(CLUSTER, ref)], look, seconds) or seen[-1]
+    with Progress(text=_lines(document)[0]) as progress:
+        return await until(kube, [named(CLUSTER, ref)], look, seconds) or seen[-1]
 
 
 def _code(document: Manifest, *, wait: bool) -> int:
@@ -84,12 +93,18 @@ def _code(document: Manifest, *, wait: bool) -> int:
         return FAILED if not wait or found["phase"] != "Aborting" else NOT_IN_TIME
     if not wait:
         return 0
-    if told.get("observedGeneration") != document["metadata"].get("generation"):
+    if _is_new(document):
         return NOT_IN_TIME
     if found.get("phase", "Complete") == "Complete":
         return 0
     by_a_person = found["phase"] == "Paused" and str(found.get("message")) in {_PROMOTED, _BY_A_PERSON}
     return PAUSED if by_a_person else NOT_IN_TIME
+
+
+def _is_new(document: Manifest) -> bool:
+    """Return whether a document has changed since an operator looked at it."""
+    told = document.get("status") or {}
+    return bool(told.get("observedGeneration") != document["metadata"].get("generation"))
 
 
 _PROMOTED, _BY_A_PERSON = "until it is promoted", "paused by a person"
@@ -200,13 +215,27 @@ async def _annotate(kube: Kube, document: Manifest, name: str, text: str) -> Non
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
-def _lines(key: ClusterKey, found: Mapping[str, Any]) -> list[str]:
+def _lines(document: Manifest) -> list[str]:
     """Return how far a canary is, in lines."""
+    key, told = ClusterKey.of(document), document.get("status") or {}
+    found = told.get("rollout") or {}
     if not found:
-        return [f"{key}: no canary: spec.rollout asks for none, or no operator has seen it yet"]
+        return [f"{key}: no canary: {_why_none(document['spec'].get('rollout') or {}, told)}"]
     lines = [f"{key}: {state_text(found)}"]
     lines += [f"  {name}: {text}" for name, text in component_texts(found).items()]
+    if "observedGeneration" in told and _is_new(document):
+        lines.append("  the document has changed since, and no operator has looked at it yet")
     return lines + [f"  metric {each['message']} ({each['state']})" for each in found.get("analysis") or ()]
+
+
+def _why_none(wanted: Mapping[str, Any], told: Mapping[str, Any]) -> str:
+    """Say why a cluster has no canary under way."""
+    for each in told.get("conditions") or ():
+        if each["type"] == "Reconciling" and each.get("reason") == "FeatureMissing":
+            return str(each.get("message"))
+    if not any(each in ("Canary", "BlueGreen") for each in wanted.values()):
+        return "spec.rollout asks for none"
+    return "no operator has seen one yet; a change of its pods begins one"
 
 
 def _pending(found: Mapping[str, Any]) -> list[str]:

@@ -11,11 +11,12 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 
-from chronik.kube.session import proxy_of_environment
+from chronik.kube.session import diagnose, proxy_of_environment
 
 
 class NoAnswer(Exception):
@@ -60,7 +61,8 @@ class Prometheus:
         except aiohttp.ClientConnectorCertificateError as error:
             return NoAnswer(f"Prometheus has a certificate that is not trusted: {error.certificate_error}")
         except (aiohttp.ClientError, OSError) as error:
-            return NoAnswer(f"Prometheus cannot be asked: {error or type(error).__name__}")
+            host = urlsplit(self.url).netloc.rpartition("@")[2]
+            return NoAnswer(f"Prometheus at {host} cannot be asked: {diagnose(error)[1]}")
         except NoAnswer as error:
             return error
 
