@@ -96,19 +96,27 @@ def _deleted(claim: Manifest) -> Prune:
 
 def left_behind(found: LiveCluster) -> list[Manifest]:
     """Return the pods that nothing takes along: their StatefulSet is gone, since a cut kept it from coming back."""
-    sets = {(ref.namespace, ref.name) for ref in found.objects if ref.kind == "StatefulSet"}
-    return [pod for pod in found.pods if _is_left_behind(pod["metadata"], sets)]
+    sets = {ref: live["metadata"] for ref, live in found.objects.items() if ref.kind == "StatefulSet"}
+    going = {metadata["uid"] for metadata in sets.values() if _lets_go(metadata)}
+    staying = {(ref.namespace, ref.name) for ref, metadata in sets.items() if metadata["uid"] not in going}
+    return [pod for pod in found.pods if _is_left_behind(pod["metadata"], staying, going)]
 
 
-def _is_left_behind(metadata: Manifest, sets: Collection[tuple[str, str]]) -> bool:
-    """Return whether a pod is nobody's, though it is called as one of a StatefulSet that is not there."""
+def _lets_go(metadata: Manifest) -> bool:
+    """Return whether an object is on its way out, and what belongs to it is to stay."""
+    return "deletionTimestamp" in metadata and _ORPHAN in (metadata.get("finalizers") or ())
+
+
+def _is_left_behind(metadata: Manifest, sets: Collection[tuple[str, str]], going: Collection[str]) -> bool:
+    """Return whether a pod is nobody's, or soon will be, though it is called as one of a StatefulSet."""
     name, _, number = metadata["name"].rpartition("-")
     component = (metadata.get("labels") or {}).get(COMPONENT_LABEL, "")
     ours = number.isdigit() and bool(component) and name.endswith(f"-{component}")
     return (
         ours
-        and not ({"ownerReferences", "deletionTimestamp"} & metadata.keys())
-        and ((metadata.get("namespace", ""), name) not in sets)
+        and "deletionTimestamp" not in metadata
+        and all(owner["uid"] in going for owner in metadata.get("ownerReferences") or ())
+        and (metadata.get("namespace", ""), name) not in sets
     )
 
 

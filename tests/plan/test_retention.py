@@ -4,7 +4,8 @@ import pytest
 
 from chronik.api.components import claim_owner
 from chronik.manifest import ClusterKey, ObjectRef
-from chronik.plan.deletion import leftovers, when_deleted
+from chronik.plan.deletion import left_behind, leftovers, when_deleted
+from chronik.plan.live import LiveCluster
 
 DELETE = {"storage": {"retention": {"whenDeleted": "Delete"}}}
 
@@ -93,3 +94,30 @@ def test_claims_stay(kept):
 def test_specs_that_make_no_sense_keep_data(spec, expected):
     """Whatever a spec looks like, volumes are kept unless it clearly says otherwise."""
     assert when_deleted({"spec": spec}) == expected
+
+
+SET = ObjectRef("StatefulSet", "ns", "c-ingest")
+
+
+@pytest.mark.parametrize(
+    ("sets", "pod", "goes"),
+    [
+        ({}, {}, True),
+        ({}, {"name": "other-0"}, False),
+        ({}, {"name": "c-ingest-new"}, False),
+        ({}, {"deletionTimestamp": "now"}, False),
+        ({}, {"ownerReferences": [{"uid": "ours"}]}, False),
+        ({SET: {}}, {}, False),
+        ({SET: {"deletionTimestamp": "now"}}, {"ownerReferences": [{"uid": "ours"}]}, False),
+        ({SET: {"deletionTimestamp": "now", "finalizers": ["orphan"]}}, {}, True),
+        ({SET: {"deletionTimestamp": "now", "finalizers": ["orphan"]}}, {"ownerReferences": [{"uid": "ours"}]}, True),
+        ({SET: {"deletionTimestamp": "now", "finalizers": ["orphan"]}}, {"ownerReferences": [{"uid": "x"}]}, False),
+    ],
+)
+def test_pods_that_nothing_takes_along(sets, pod, goes):
+    """A pod is left behind if its StatefulSet is gone, or is going without it."""
+    labels = {"chronik.stream/component": "ingest"}
+    pods = [{"metadata": {"name": "c-ingest-0", "namespace": "ns", "labels": labels} | pod}]
+    objects = {ref: {"metadata": {"uid": "ours"} | metadata} for ref, metadata in sets.items()}
+
+    assert left_behind(LiveCluster(objects=objects, pods=pods)) == (pods if goes else [])
