@@ -49,7 +49,8 @@ CLUSTER_SCOPED_KINDS = frozenset(
         *("SelfSubjectAccessReview", "SelfSubjectReview", "SelfSubjectRulesReview", "ServiceCIDR", "StorageClass"),
         *("StorageVersion", "StorageVersionMigration", "SubjectAccessReview", "TokenReview"),
         *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration"),
-        *("VolumeAttachment", "VolumeAttributesClass", "VolumeSnapshotClass", "VolumeSnapshotContent"),
+        *("VolumeAttachment", "VolumeAttributesClass", "VolumeGroupSnapshotClass", "VolumeGroupSnapshotContent"),
+        *("VolumeSnapshotClass", "VolumeSnapshotContent"),
     }
 )
 """Kinds whose objects lie in no namespace, as far as they are known here; of others the server is asked."""
