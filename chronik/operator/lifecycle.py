@@ -223,16 +223,28 @@ async def _children(key: ClusterKey, context: ReconcileContext) -> list[Manifest
 async def write_status(
     document: Manifest, status: Mapping[str, Any], context: ReconcileContext, kind: Kind = CLUSTER
 ) -> bool:
-    """Write a status, if it says anything new, and return whether it did."""
+    """Write a status, if it says anything new, and return whether it did.
+
+    Raises:
+        ObjectChanged: others write to the document all the time; the server gave up each time.
+    """
     if status == status_of(document):
         return False
-    try:
-        answer = await context.kube.apply(
-            _identity(document, kind) | {"status": status}, force=True, subresource="status"
-        )
-    except (ObjectMissing, ObjectChanged):
-        return True  # the document has gone, and an event is on its way that says so
-    context.cache.observe_write(answer)
+    wanted, key = _identity(document, kind) | {"status": status}, ClusterKey.of(document)
+    for left in reversed(range(_TRIES)):
+        try:
+            answer = await context.kube.apply(wanted, force=True, subresource="status")
+        except ObjectMissing:
+            return True  # an event is on its way that says so
+        except ObjectChanged:
+            live = await context.kube.get(kind, key.namespace, key.name)
+            if live is None or live["metadata"]["uid"] != document["metadata"]["uid"]:
+                return True  # likewise
+            if not left:
+                raise
+        else:
+            context.cache.observe_write(answer)
+            break
     return True
 
 
