@@ -95,20 +95,25 @@ class Killed(BaseException):
     """Cuts a pass off, as the end of the process does."""
 
 
+async def killed_before_the_status(key, world, monkeypatch):
+    """Have a pass be killed when everything is done but its status."""
+
+    async def cut(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("chronik.operator.lifecycle.write_status", cut)
+        with pytest.raises(Killed):
+            await reconcile(key, world)
+
+
 async def test_a_kill_before_the_first_status_forgets_no_secret(place, monkeypatch):
     """Pods whose operator was killed right after it made them restart if their Secret changes before the next comes."""
     await place.secret("first")
     key = key_of(await place.create(small(place.name)))
     async with world_of(place) as world:
         assert (await reconcile(key, world)).result == "claimed"
-
-        async def cut(*_):
-            raise Killed
-
-        with monkeypatch.context() as patch:
-            patch.setattr("chronik.operator.lifecycle.write_status", cut)
-            with pytest.raises(Killed):
-                await reconcile(key, world)
+        await killed_before_the_status(key, world, monkeypatch)
     assert (await templates(place)).keys() == {"c-controller", "c-ingest"}
     await place.roll_out_all()  # with the Secret of the first hour
     await place.secret("second")
@@ -122,14 +127,7 @@ async def test_a_kill_before_the_status_forgets_no_secret_of_a_new_component(pla
         await place.launch()
     key = key_of(await place.change("c", searchNodes=1))
     async with world_of(place) as world:
-
-        async def cut(*_):
-            raise Killed
-
-        with monkeypatch.context() as patch:
-            patch.setattr("chronik.operator.lifecycle.write_status", cut)
-            with pytest.raises(Killed):
-                await reconcile(key, world)
+        await killed_before_the_status(key, world, monkeypatch)
     assert "c-search" in await templates(place)
     await place.roll_out_all()
     await place.secret("second")

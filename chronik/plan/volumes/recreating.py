@@ -40,6 +40,9 @@ _LASTING_PARTS = (
 LASTING_ANNOTATIONS = {"kubectl.kubernetes.io/restartedAt": KEPT_MANAGER, ANNOTATION: ROTATION_MANAGER}
 """Annotations of pods that are in no rendered template and made them what they are, and who is to hold each."""
 
+Kept = dict[str, tuple[dict[str, Any], Fields]]
+"""By field manager: the fields that it is to get, and their tree."""
+
 
 def recreation(
     desired: Manifest,
@@ -53,18 +56,9 @@ def recreation(
 
     While it is gone, its live Service says what that is, if pods alone do not tell.
     """
-    manifest, live = desired, _without_note(live)
-    after: list[Action] = []
-    trees: dict[str, Fields] = {}
-    kept: dict[str, Manifest] = {}
-    for manager, tree in _trees_of_others(live).items():
-        fields = extracted(live, tree, manifest)
-        if fields:
-            kept[manager] = fields
-            manifest = _overlaid(manifest, fields, tree)
-            trees[manager] = tree
-            after.append(handover(desired, manager, fields, _AS_SET))
-    manifest = _noted(manifest, trees)
+    live = _without_note(live)
+    manifest, kept = _with_others(desired, {manager: (live, tree) for manager, tree in _trees_of_others(live).items()})
+    after = _handovers(desired, kept)
     if "replicas" not in desired["spec"]:
         count = live["spec"]["replicas"]
         manifest = counting(manifest, count)
@@ -81,9 +75,9 @@ def recreation(
         resource_version=live["metadata"]["resourceVersion"],
     )
     service = _service_of(desired, observed)
-    if service is None or all(map(_is_borne, kept.values())):
+    if service is None or all(_is_borne(fields) for fields, _ in kept.values()):
         return [anew, *after]
-    return [_kept_beside(service, kept, trees), anew, *after, _released(service)]
+    return [_kept_beside(service, kept), anew, *after, _released(service)]
 
 
 def resumption(create: Create, pods: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest]) -> list[Action]:
@@ -94,19 +88,11 @@ def resumption(create: Create, pods: Sequence[Manifest], observed: Mapping[Objec
     downwards.
     """
     left, service = left_pods(create.ref, pods), _service_of(create.manifest, observed)
-    manifest = create.manifest
-    after: list[Action] = []
-    trees: dict[str, Fields] = {}
-    kept_fields = _beside(service) or _borne(left[-1] if left else {})
-    for manager, (kept, tree) in kept_fields.items():
-        fields = extracted(kept, tree, create.manifest)
-        if fields:
-            manifest = _overlaid(manifest, fields, tree)
-            trees[manager] = tree
-            after.append(handover(create.manifest, manager, fields, _AS_SET))
+    manifest, kept = _with_others(create.manifest, _beside(service) or _borne(left[-1] if left else {}))
+    after = _handovers(create.manifest, kept)
     if service is not None and _says_something(service):
         after.append(_released(service))
-    return [replace(create, manifest=_noted(manifest, trees), keeps_pods=bool(left)), *after]
+    return [replace(create, manifest=manifest, keeps_pods=bool(left)), *after]
 
 
 def left_pods(workload: ObjectRef, pods: Sequence[Manifest]) -> list[Manifest]:
@@ -127,15 +113,36 @@ def unfinished(desired: Manifest, live: Manifest) -> tuple[list[Action], Manifes
 
     Until then they are ours alone, and the next apply would drop them: pods would restart.
     """
-    actions: list[Action] = []
+    owed: Kept = {}
     entries = live["metadata"].get("managedFields") or []
     for manager, tree in _note(live).items():
         fields = extracted(live, tree, desired) if applied_fields(live, manager) is None else {}
         if fields:
-            actions.append(handover(desired, manager, fields, _AS_SET))
+            owed[manager] = fields, tree
             owned = fields_of(fields | {"metadata": fields.get("metadata", {})})
             entries = [*entries, {"manager": manager, "operation": "Apply", "fieldsV1": owned}]
-    return actions, live | {"metadata": live["metadata"] | {"managedFields": entries}} if actions else live
+    return _handovers(desired, owed), live | {
+        "metadata": live["metadata"] | {"managedFields": entries}
+    } if owed else live
+
+
+def _with_others(desired: Manifest, found: Kept) -> tuple[Manifest, Kept]:
+    """Return a manifest with what others have set, noting what is whose, and what of it each of them is to get.
+
+    `found` holds where to look for a manager's fields, and their tree.
+    """
+    manifest = desired
+    kept: Kept = {}
+    for manager, (source, tree) in found.items():
+        fields = extracted(source, tree, manifest)
+        if fields:
+            manifest = _overlaid(manifest, fields, tree)
+            kept[manager] = fields, tree
+    return _noted(manifest, {manager: tree for manager, (_, tree) in kept.items()}), kept
+
+
+def _handovers(desired: Manifest, kept: Kept) -> list[Action]:
+    return [handover(desired, manager, fields, _AS_SET) for manager, (fields, _) in kept.items()]
 
 
 # --- the note of what is whose ----------------------------------------------------------------------------------------
@@ -176,9 +183,6 @@ def _without_note(live: Manifest) -> Manifest:
 
 # --- what is kept while it is gone ------------------------------------------------------------------------------------
 
-Kept = dict[str, tuple[dict[str, Any], Fields]]
-"""By field manager: the fields that it is to get, and their tree."""
-
 
 def unneeded(
     service: Manifest, desired: Sequence[Manifest], observed: Mapping[ObjectRef, Manifest]
@@ -218,8 +222,8 @@ def _released(service: Manifest) -> Action:
     return handover(service, KEPT_MANAGER, {}, "its StatefulSet is there again")
 
 
-def _kept_beside(service: Manifest, kept: Mapping[str, Manifest], trees: Mapping[str, Fields]) -> Action:
-    note = {name: {"fields": fields, "tree": trees[name]} for name, fields in kept.items()}
+def _kept_beside(service: Manifest, kept: Kept) -> Action:
+    note = {name: {"fields": fields, "tree": tree} for name, (fields, tree) in kept.items()}
     text = json.dumps(note, separators=(",", ":"), sort_keys=True)
     fields = {"metadata": {"annotations": {HANDOVER_ANNOTATION: text}}}
     return replace(
