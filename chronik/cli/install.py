@@ -105,13 +105,8 @@ _OPERATOR_OPTIONS = (
     click.option(
         "--no-crd", is_flag=True, help="Leave out the CRD and its policy, which are the cluster administrator's."
     ),
-    click.option(
-        "--features",
-        type=parameters.Choices(FEATURES),
-        metavar="FEATURE,…",
-        multiple=True,
-        callback=parameters.together,
-        help=f"What the operator does on top, and gets rights for: {', '.join(FEATURES)}.  [default: none]",
+    parameters.features_option(
+        f"What the operator does on top, and gets rights for: {', '.join(FEATURES)}.  [default: none]"
     ),
     click.option(
         "--service-monitor", is_flag=True, help="Add a ServiceMonitor and alerts for the Prometheus operator."

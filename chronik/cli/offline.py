@@ -25,7 +25,7 @@ from chronik.cli.main import (
     templates_option,
 )
 from chronik.errors import InputError, InvalidDocuments
-from chronik.manifest import CLUSTER_KIND, DOCUMENT_KINDS, FEATURES
+from chronik.manifest import CLUSTER_KIND, DOCUMENT_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -239,14 +239,7 @@ def schema() -> None:
 
 
 @schema.command("crd")
-@click.option(
-    "--features",
-    type=parameters.Choices(FEATURES),
-    metavar="FEATURE,…",
-    multiple=True,
-    callback=parameters.together,
-    help="Which features bring definitions of their own: federation.  [default: none]",
-)
+@parameters.features_option("Which features bring definitions of their own: federation.  [default: none]")
 def schema_crd(features: tuple[str, ...]) -> None:
     """Print the CustomResourceDefinitions, and the policy that makes the API server warn.
 

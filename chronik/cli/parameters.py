@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chronik.api import names
+from chronik.manifest import FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -216,6 +217,18 @@ def together(ctx: click.Context, param: click.Parameter, value: tuple[tuple[str,
     """Return what an option with commas was given in all, each once: `--members a --members b` is `--members a,b`."""
     del ctx, param
     return tuple(dict.fromkeys(each for given in value for each in given))
+
+
+def features_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option that names features; `text` says what a command does with them."""
+    return click.option(
+        "--features",
+        type=Choices(FEATURES),
+        metavar="FEATURE,…",
+        multiple=True,
+        callback=together,
+        help=text,
+    )
 
 
 class Names(click.ParamType[tuple[str, ...]]):

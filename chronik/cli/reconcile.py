@@ -72,13 +72,8 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 @click.option(
     "--resync", type=parameters.Seconds(1, 86_400), default=60, show_default=True, help="Seconds between looks."
 )
-@click.option(
-    "--features",
-    type=parameters.Choices(FEATURES),
-    metavar="FEATURE,…",
-    multiple=True,
-    callback=parameters.together,
-    help=f"What to do on top: {', '.join(FEATURES)}. `chronik install --features` gives the rights.  [default: none]",
+@parameters.features_option(
+    f"What to do on top: {', '.join(FEATURES)}. `chronik install --features` gives the rights.  [default: none]"
 )
 @click.option(
     "--backup-image",
